@@ -1,0 +1,63 @@
+"""Whether a packed folder is what the user asks for, and the command that makes it so if not.
+
+Asks the same policy that packs: a folder agrees when packing its own numbers again would change
+nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+
+from converters.pack import PackOptions, choose_layout
+from sparity_edge.errors import OptionError
+from sparity_edge.format import PackedFolder, open_folder
+from sparity_edge.layout import Layout
+
+
+def refuse_disagreement(path: Path, options: PackOptions) -> None:
+    """Refuse a packed folder that does not hold what was asked for explicitly.
+
+    The default layout counts as not asked for: the decoder runs any.
+
+    Raises:
+        OptionError: another dtype, group or layout was asked for.
+        FormatError, ConfigError: the folder is damaged.
+    """
+    if options.dtype is None and options.group is None and options.layout == "dense":
+        return
+    folder = open_folder(path)
+    for name, stored in folder.tensors.items():
+        spec = stored.spec
+        if not isinstance(spec, Layout):
+            continue
+        native = (spec.dtype, spec.group, spec.minimum)
+        wanted = choose_layout(name, spec.shape, native, options)
+        if options.layout != "dense" and wanted.orientation != spec.orientation:
+            raise OptionError(
+                f"{path} is not stored in layout {options.layout}; "
+                f"{_remedy(str(path), options)} stores it so."
+            )
+        if (wanted.dtype, wanted.group, wanted.minimum) != native:
+            numbers = f"{spec.dtype} in groups of {spec.group}" if spec.group else spec.dtype
+            raise OptionError(
+                f"{path} holds {name} in {numbers}, not as asked for; "
+                f"{_remedy(_origin(folder), options)} makes it so."
+            )
+
+
+def _origin(folder: PackedFolder) -> str:
+    """What the folder was made of: better numbers to start from than those it holds."""
+    origin = folder.manifest.get("source")
+    if isinstance(origin, str) and 0 < len(origin) < 500 and origin.isprintable():
+        return origin
+    return str(folder.path)
+
+
+def _remedy(source: str, options: PackOptions) -> str:
+    words = ["sparity-edge", "convert", source, "OUT"]
+    for key, value in asdict(options).items():
+        if value is not None and value != "dense":
+            words += [f"--{key}", str(value)]
+    return shlex.join(words)

@@ -1,0 +1,166 @@
+"""Float weights to integers with float16 scales, a group of input channels at a time.
+
+int8 is symmetric. int4 has a scale and a minimum and searches: it tries a few ranges, fits scale
+and minimum by least squares to the rounding each gives, and keeps the best. Knows rows and groups,
+nothing of layouts, files or the models the weights come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparity_edge.errors import SourceError
+
+Array = npt.NDArray[Any]
+
+INT4_LEVELS = 15
+# Steps into which an int4 range is cut before the fit; more than 15 clips the tails. Measured on
+# normal noise and on weights of SmolLM2 and Qwen 1.5B: 6 to 8 % less squared error than 15 alone,
+# and within 2 % of what a list of thirty finds.
+RANGE_STEPS = (14.5, 15.0, 15.5, 16.0, 16.5, 17.0, 18.0)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Numbers and scales of some rows of W, before any layout.
+
+    Input channel i belongs to group i // group; the last group may be short.
+    """
+
+    dtype: str  # "int8" or "int4"
+    group: int  # 32, 64 or 128
+    numbers: Array  # (rows, inputs) int8, or uint8 0..15 for int4
+    scales: Array  # (rows, groups) float16
+    minimums: Array | None = None  # (rows, groups) float16; int4 without: w = scale * (q - 8)
+
+    def dequantize(self) -> npt.NDArray[np.float32]:
+        """The weights these numbers stand for, float32 (rows, inputs)."""
+        inputs = self.numbers.shape[1]
+        values = self.numbers.astype(np.float32)
+        if self.dtype == "int4" and self.minimums is None:
+            values -= 8
+        values *= _spread(self.scales, self.group, inputs)
+        if self.minimums is not None:
+            values += _spread(self.minimums, self.group, inputs)
+        return values
+
+
+def quantize(weights: Array, dtype: str, group: int, name: str = "the matrix") -> Quantized:
+    """Quantise rows of a matrix.
+
+    Args:
+        weights: (rows, inputs) of any float type.
+        dtype: "int8" or "int4".
+        group: input channels that share a scale.
+        name: what errors call the matrix.
+
+    Raises:
+        SourceError: a weight is not finite, or too large for a float16 scale.
+    """
+    whole = weights.shape[1] // group * group
+    parts = [(weights[:, :whole], group), (weights[:, whole:], weights.shape[1] - whole)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        blocks = [_quantize_groups(part, dtype, size, name) for part, size in parts if part.size]
+    numbers, scales, minimums = (np.concatenate(kind, axis=1) for kind in zip(*blocks, strict=True))
+    # A float16 scale that overflowed shows only now.
+    if not (np.isfinite(scales).all() and np.isfinite(minimums).all()):
+        raise SourceError(
+            f"{name} holds weights too large for the float16 scales of {dtype}; "
+            "convert with --dtype bf16."
+        )
+    return Quantized(dtype, group, numbers, scales, minimums if dtype == "int4" else None)
+
+
+def _quantize_groups(
+    weights: Array, dtype: str, group: int, name: str
+) -> tuple[Array, Array, Array]:
+    """Numbers (rows, inputs), scales and minima (rows, inputs // group) of whole groups."""
+    rows, inputs = weights.shape
+    # Group members along the first axis: NumPy reduces over 32 neighbours slowly, and adds 32 long
+    # vectors fast.
+    columns = weights.astype(np.float32).reshape(-1, group).T
+    columns = np.ascontiguousarray(columns)  # (group, rows * groups)
+    numbers, scales, minimums = (_int8 if dtype == "int8" else _int4)(columns, name)
+    numbers = np.ascontiguousarray(numbers.T)
+    return numbers.reshape(rows, inputs), scales.reshape(rows, -1), minimums.reshape(rows, -1)
+
+
+def _int8(columns: Array, name: str) -> tuple[Array, Array, Array]:
+    """Numbers (group, n) and scales (n,) of largest / 127; the minima are 0."""
+    largest = np.maximum(columns.max(axis=0), -columns.min(axis=0))
+    _refuse_not_finite(largest, name)
+    scales = (largest / np.float32(127)).astype(np.float16)
+    # Only below float16's normal range is rounding down so coarse that 127 would clip.
+    short = scales.astype(np.float32) * np.float32(127.5) < largest
+    scales[short] = np.nextafter(scales[short], np.float16(np.inf))
+    numbers = np.rint(columns * _inverse(scales.astype(np.float32)))
+    np.clip(numbers, -127, 127, out=numbers)
+    return numbers.astype(np.int8), scales, np.zeros_like(scales)
+
+
+def _int4(columns: Array, name: str) -> tuple[Array, Array, Array]:
+    """Numbers (group, n), scales (n,) and minima (n,) with the least squared error found."""
+    low, high = columns.min(axis=0), columns.max(axis=0)
+    _refuse_not_finite(low, name)
+    _refuse_not_finite(high, name)
+    mean = columns.mean(axis=0)
+    centred = columns - mean  # keeps the sums of squares free of cancellation
+    best_scale = (high - low) / np.float32(INT4_LEVELS)
+    best_minimum = low
+    gain = np.full(low.shape, -np.inf, dtype=np.float32)
+    for steps in RANGE_STEPS:
+        scale, minimum, candidate = _fit(centred, low - mean, high - mean, np.float32(steps))
+        better = candidate > gain
+        gain = np.where(better, candidate, gain)
+        best_scale = np.where(better, scale, best_scale)
+        best_minimum = np.where(better, minimum + mean, best_minimum)
+    scales, minimums = best_scale.astype(np.float16), best_minimum.astype(np.float16)
+    return _round(columns, scales, minimums), scales, minimums
+
+
+def _fit(centred: Array, low: Array, high: Array, steps: np.float32) -> tuple[Array, Array, Array]:
+    """Least-squares scale and minimum for numbers rounded on `steps` steps of the range.
+
+    Returns scale and minimum (n,), and by how much they lower the sum of squares from that of the
+    all-zero fit: with centred weights that is covariance^2 / variance, the rule of a fitted line.
+    """
+    size = np.float32(len(centred))
+    # The outermost levels move in from both ends alike.
+    step = (high - low) / steps
+    start = (low + high - step * INT4_LEVELS) / 2
+    numbers = np.rint((centred - start) * _inverse(step))
+    np.clip(numbers, 0, INT4_LEVELS, out=numbers)
+    total = numbers.sum(axis=0)
+    variance = np.einsum("gn,gn->n", numbers, numbers) - total * total / size
+    covariance = np.einsum("gn,gn->n", numbers, centred)
+    scale = covariance * _inverse(variance)
+    return scale, -scale * total / size, scale * covariance
+
+
+def _round(columns: Array, scales: Array, minimums: Array) -> Array:
+    """Nearest numbers under the scales as they are stored, so that their rounding costs little."""
+    numbers = columns - minimums.astype(np.float32)
+    numbers *= _inverse(scales.astype(np.float32))
+    np.rint(numbers, out=numbers)
+    return np.clip(numbers, 0, INT4_LEVELS, out=numbers).astype(np.uint8)
+
+
+def _inverse(values: Array) -> Array:
+    """1 / values, and 0 where a value is 0."""
+    return np.divide(1, values, out=np.zeros_like(values), where=values != 0)
+
+
+def _refuse_not_finite(extremes: Array, name: str) -> None:
+    if not np.isfinite(extremes).all():
+        raise SourceError(
+            f"{name} holds weights that are not finite numbers; "
+            "the source is damaged, fetch it again."
+        )
+
+
+def _spread(values: Array, group: int, inputs: int) -> npt.NDArray[np.float32]:
+    return np.repeat(values.astype(np.float32), group, axis=1)[:, :inputs]

@@ -1,0 +1,229 @@
+"""Sources: a model in somebody's format seen as a lazy mapping from tensor name to array.
+
+Names are those of a transformers checkpoint (`model.layers.0.self_attn.q_proj.weight`) whatever
+the format, and one tensor or block of rows is in memory at a time. `open_source` decides what a
+model argument names and refuses a model whose tensors do not fit its configuration. This module
+knows no file format and nothing of how weights are packed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy.typing as npt
+
+from converters.quantize import Quantized
+from sparity_edge.config import ModelConfig
+from sparity_edge.errors import SourceError
+from sparity_edge.progress import Progress, silent
+
+Array = npt.NDArray[Any]
+
+# A module of a block that the decoder computes: a tensor in it that we do not expect (a bias the
+# configuration denies, a norm on q and k) would change the result, so it is not ignored.
+_COMPUTED = re.compile(r"model\.layers\.(\d+)\.(self_attn\.(?!rotary_emb)|mlp\.|\w*norm)")
+
+
+class Source(ABC):
+    """Weights, configuration and tokenizer of one model, read on demand.
+
+    Usable as a context manager. `files` are the local files that `fingerprint` covers.
+    """
+
+    label: str  # what the user named
+    config: dict[str, Any]  # content of config.json; made up from the metadata for a GGUF
+    generation_config: dict[str, Any]  # content of generation_config.json, {} where there is none
+    tokenizer_files: dict[str, bytes]  # tokenizer.json, tokenizer_config.json, chat_template.jinja
+    files: tuple[Path, ...]
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor of the source by its checkpoint name; matrices are (outputs, inputs).
+
+        Raises:
+            SourceError: a file is damaged.
+        """
+
+    @abstractmethod
+    def check_dtype(self, name: str) -> None:
+        """Refuse a tensor whose number type cannot be read.
+
+        Raises:
+            SourceError: the number type of tensor `name` is not supported.
+        """
+
+    @abstractmethod
+    def native(self, name: str) -> tuple[str, int, bool] | None:
+        """(dtype, group, minimum) of the `Quantized` that `read` returns; None: it is an array."""
+
+    @abstractmethod
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Array | Quantized:
+        """Rows start:stop of a tensor, as an own copy.
+
+        Args:
+            name: a name of `shapes()`.
+            start: first row.
+            stop: one past the last row; None: all of them.
+
+        Returns:
+            A `Quantized` where `native(name)` says so, else an array (rows, ...) of dtype float32,
+            float16 or bfloat16 (ml_dtypes).
+
+        Raises:
+            SourceError: the file is damaged.
+        """
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of the contents of all `files`.
+
+        Raises:
+            SourceError: a file cannot be read.
+        """
+        digest = hashlib.sha256()
+        for path in self.files:
+            digest.update(f"{path.name}\0".encode())
+            digest.update(hash_file(path))
+        return digest.hexdigest()
+
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing open
+        """Let go of open files; the source must not be read afterwards."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_source(model: str, *, offline: bool = False, progress: Progress = silent) -> Source:
+    """Open a model and check that its tensors are the ones its configuration asks for.
+
+    Args:
+        model: a Hugging Face folder, a GGUF file, an alias, or a hub id `org/name[@revision]`.
+            What exists on the disk wins over an alias or a hub id of the same name.
+        offline: use only what is on this machine.
+        progress: told of downloads.
+
+    Raises:
+        SourceError: nothing has that name, it cannot be fetched, or it is damaged.
+        ConfigError: the model is of a kind that the decoder does not run.
+    """
+    source = _open(model, offline, progress)
+    try:
+        _validate(source)
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+def _open(model: str, offline: bool, progress: Progress) -> Source:
+    from converters.sources.hub import fetch, is_alias, is_hub_id
+
+    path = Path(model).expanduser()
+    if model and exists(path):
+        return _open_path(path, model)
+    if is_alias(model) or is_hub_id(model):
+        fetched = fetch(model, offline=offline, progress=progress)
+        return _open_path(fetched.path, model, fetched.identity)
+    raise SourceError(
+        f"{model}: there is no such file or folder, and it is neither an alias nor a hub id of the "
+        "form org/name; check the spelling."
+    )
+
+
+def _open_path(path: Path, label: str, identity: str | None = None) -> Source:
+    if path.is_dir():
+        from converters.sources.hf import HuggingFaceSource
+
+        return HuggingFaceSource(path, label, identity)
+    if path.suffix.lower() == ".gguf" or _starts_with(path, b"GGUF"):
+        from converters.sources.gguf import GgufSource
+
+        return GgufSource(path, label)
+    raise SourceError(
+        f"{label}: this is neither a folder nor a GGUF file; for safetensors pass the folder that "
+        "holds them with config.json."
+    )
+
+
+def _validate(source: Source) -> None:
+    """Compare the tensors with what the configuration asks for, before any is read."""
+    expected = ModelConfig.from_dict(source.config, source.generation_config).tensor_shapes()
+    found = source.shapes()
+    for name, shape in expected.items():
+        if name not in found:
+            raise SourceError(
+                f"{source.label}: tensor {name} of shape {shape} is missing; the model is "
+                "incomplete or of another kind than its configuration says."
+            )
+        if found[name] != shape:
+            raise SourceError(
+                f"{source.label}: tensor {name} has shape {found[name]}, but the configuration "
+                f"asks for {shape}; the files do not belong together."
+            )
+        source.check_dtype(name)
+    for name in _unexpected(expected, found):
+        raise SourceError(
+            f"{source.label}: tensor {name} has no place in a model of this configuration, which "
+            "would give wrong answers; the model is of a kind that is not supported."
+        )
+
+
+def _unexpected(expected: Iterable[str], found: Iterable[str]) -> Iterator[str]:
+    expected = set(expected)
+    layers = {name.split(".")[2] for name in expected if name.startswith("model.layers.")}
+    for name in found:
+        match = _COMPUTED.match(name)
+        if match and match[1] in layers and name not in expected:
+            yield name
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; False for names the system cannot even ask about."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or a NUL byte
+        return False
+
+
+def hash_file(path: Path) -> bytes:
+    """SHA-256 of a file's content.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return digest.digest()
+
+
+def unreadable(path: Path, error: OSError) -> SourceError:
+    """The sentence for a file the system will not let us read."""
+    return SourceError(
+        f"{path}: cannot be read ({error.strerror or error}); check its permissions."
+    )
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError as error:
+        raise unreadable(path, error) from error

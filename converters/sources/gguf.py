@@ -1,0 +1,258 @@
+"""A GGUF file as a source: tensors under their checkpoint names, numbers kept where that is exact.
+
+Q8_0, Q4_0 and Q4_1 come in without loss, Q4_K up to the rounding of its scales to float16, and
+every other type that the gguf package can dequantise as float32. llama.cpp permutes the rows of
+q and k for architecture `llama` (its rotary embedding takes neighbours for pairs); this module
+puts them back. Metadata is read in gguf_header, its meaning in gguf_config and gguf_tokenizer.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
+
+from converters.quantize import Quantized
+from converters.sources import Array, Source, unreadable
+from converters.sources.gguf_config import architecture, make_config, make_generation_config
+from converters.sources.gguf_header import GgufHeader, TensorInfo, read_header
+from converters.sources.gguf_tokenizer import make_tokenizer_files
+from sparity_edge.errors import SourceError
+
+NAMES = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+BLOCK_NAMES = {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_rot_embd": "self_attn.rotary_emb",  # in old files; open_source ignores it
+}
+IGNORED = {"rope_freqs.weight"}  # gguf_config reads it
+NATIVE = {
+    GGMLQuantizationType.Q8_0: ("int8", 32, False),
+    GGMLQuantizationType.Q4_0: ("int4", 32, False),
+    GGMLQuantizationType.Q4_1: ("int4", 32, True),
+    GGMLQuantizationType.Q4_K: ("int4", 32, True),
+}
+
+
+class GgufSource(Source):
+    """One GGUF file of architecture `llama` or `qwen2`."""
+
+    def __init__(self, path: Path, label: str) -> None:
+        """Read the header and rebuild configuration and tokenizer from it.
+
+        Raises:
+            SourceError: the file is damaged, or of a kind that is not supported.
+        """
+        self.label, self.files = label, (path,)
+        header = read_header(path, label)
+        self._tensors = {_checkpoint_name(name, header): name for name in header.tensors}
+        self._infos = header.tensors
+        self._file: BinaryIO = _open(path)
+        try:
+            self._permuted = architecture(header) == "llama"
+            self.config = make_config(header, self._rope_factors())
+            self.tokenizer_files = make_tokenizer_files(header)
+            self.generation_config = make_generation_config(header)
+        except BaseException:
+            self.close()
+            raise
+        self._head_dim = self.config["head_dim"]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: self._infos[tensor].shape for name, tensor in self._tensors.items()}
+
+    def check_dtype(self, name: str) -> None:
+        kind = self._info(name).kind
+        try:
+            dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), dtype=np.uint8), kind)
+        except (NotImplementedError, KeyError) as error:
+            raise SourceError(
+                f"{self.label}: tensor {name} has number type {kind.name}, which is not supported; "
+                "take a file in Q8_0 or Q4_K_M."
+            ) from error
+
+    def native(self, name: str) -> tuple[str, int, bool] | None:
+        info = self._info(name)
+        return NATIVE.get(info.kind) if len(info.shape) == 2 else None
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Array | Quantized:
+        info = self._info(name)
+        stop = info.shape[0] if stop is None else stop
+        if len(info.shape) == 1:
+            return self._read_vector(name, info)[start:stop]
+        rows = self._read_rows(name, info, start, stop)
+        # Damaged scales may overflow in either way; the outcome is looked at.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if info.kind in NATIVE:
+                quantized = _UNPACK[info.kind](rows)
+                self._refuse_not_finite(name, quantized.scales, quantized.minimums)
+                return quantized
+            values = np.ascontiguousarray(dequantize(rows, info.kind), dtype=np.float32)
+        self._refuse_not_finite(name, values)
+        return values
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _info(self, name: str) -> TensorInfo:
+        return self._infos[self._tensors[name]]
+
+    def _refuse_not_finite(self, name: str, *arrays: Array | None) -> None:
+        if not all(array is None or np.isfinite(array).all() for array in arrays):
+            raise SourceError(
+                f"{self.label}: tensor {name} holds numbers that are not finite or too large for "
+                "float16; the file is damaged, fetch it again."
+            )
+
+    def _is_permuted(self, name: str) -> bool:
+        return self._permuted and (".q_proj." in name or ".k_proj." in name)
+
+    def _read_vector(self, name: str, info: TensorInfo) -> Array:
+        raw = self._read_bytes(info.offset, info.row_bytes)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = dequantize(raw, info.kind)
+        self._refuse_not_finite(name, values)
+        if self._is_permuted(name):
+            values = values[_gguf_rows(0, values.size, self._head_dim)]
+        return np.array(values, dtype=np.float32)
+
+    def _read_rows(self, name: str, info: TensorInfo, start: int, stop: int) -> Array:
+        """Bytes (rows, row_bytes) of rows start:stop in the order of the checkpoint."""
+        if not self._is_permuted(name):
+            raw = self._read_bytes(
+                info.offset + start * info.row_bytes, (stop - start) * info.row_bytes
+            )
+            return raw.reshape(-1, info.row_bytes)
+        # The rows of a head stay inside it, so whole heads are read and then picked from.
+        first = start // self._head_dim * self._head_dim
+        last = min(-(-stop // self._head_dim) * self._head_dim, info.shape[0])
+        raw = self._read_bytes(
+            info.offset + first * info.row_bytes, (last - first) * info.row_bytes
+        )
+        rows = _gguf_rows(start, stop, self._head_dim) - first
+        picked: Array = raw.reshape(-1, info.row_bytes)[rows]
+        return picked
+
+    def _read_bytes(self, offset: int, count: int) -> Array:
+        try:
+            self._file.seek(offset)
+            content: Array = np.fromfile(self._file, dtype=np.uint8, count=count)
+        except OSError as error:
+            raise unreadable(self.files[0], error) from error
+        if content.size != count:
+            raise SourceError(f"{self.label}: the file became shorter while it was read.")
+        return content
+
+    def _rope_factors(self) -> Array | None:
+        info = self._infos.get("rope_freqs.weight")
+        if info is None:
+            return None
+        if len(info.shape) != 1 or info.kind != GGMLQuantizationType.F32:
+            raise SourceError(f"{self.label}: rope_freqs.weight is not a list of float32 numbers.")
+        return self._read_bytes(info.offset, info.row_bytes).view("<f4")
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _checkpoint_name(name: str, header: GgufHeader) -> str:
+    """`blk.0.attn_q.weight` -> `model.layers.0.self_attn.q_proj.weight`."""
+    match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
+    if match:
+        layer, stem, kind = match.groups()
+        if layer is None and stem in NAMES:
+            return f"{NAMES[stem]}.{kind}"
+        if layer is not None and stem in BLOCK_NAMES:
+            return f"model.layers.{layer}.{BLOCK_NAMES[stem]}.{kind}"
+    if name in IGNORED:
+        return name
+    raise SourceError(
+        f"{header.label}: tensor {name!r} belongs to no Llama or Qwen2 model that this reads; "
+        "take another model."
+    )
+
+
+def _gguf_rows(start: int, stop: int, head_dim: int) -> Array:
+    """Where GGUF keeps the rows start:stop of q or k.
+
+    A checkpoint holds the two halves of a rotary pair head_dim / 2 apart; llama.cpp interleaves
+    them, so row (half, i) of a head became row (i, half).
+    """
+    rows = np.arange(start, stop)
+    head, inside = np.divmod(rows, head_dim)
+    half, pair = np.divmod(inside, head_dim // 2)
+    return np.asarray(head * head_dim + pair * 2 + half)
+
+
+def _float16(blocks: Array, position: int) -> Array:
+    """Float16 number at byte `position` of each block; blocks are (rows, groups, bytes)."""
+    return np.ascontiguousarray(blocks[..., position : position + 2]).view("<f2")[..., 0]
+
+
+def _nibbles(packed: Array) -> Array:
+    """(..., n bytes) -> (..., 2n): the low nibbles, then the high ones."""
+    return np.concatenate([packed & 0x0F, packed >> 4], axis=-1)
+
+
+def _q8_0(rows: Array) -> Quantized:
+    blocks = rows.reshape(len(rows), -1, 34)
+    numbers = np.ascontiguousarray(blocks[..., 2:]).view(np.int8).reshape(len(rows), -1)
+    return Quantized("int8", 32, numbers, _float16(blocks, 0), None)
+
+
+def _q4_0(rows: Array) -> Quantized:
+    blocks = rows.reshape(len(rows), -1, 18)
+    numbers = _nibbles(blocks[..., 2:]).reshape(len(rows), -1)
+    return Quantized("int4", 32, numbers, _float16(blocks, 0), None)
+
+
+def _q4_1(rows: Array) -> Quantized:
+    blocks = rows.reshape(len(rows), -1, 20)
+    numbers = _nibbles(blocks[..., 4:]).reshape(len(rows), -1)
+    return Quantized("int4", 32, numbers, _float16(blocks, 0), _float16(blocks, 2))
+
+
+def _q4_k(rows: Array) -> Quantized:
+    """Blocks of 256: d, dmin, eight 6-bit scales and minima in 12 bytes, 8 x 32 nibbles."""
+    blocks = rows.reshape(len(rows), -1, 144)
+    low, mid, high = (blocks[..., start : start + 4] for start in (4, 8, 12))
+    scales = np.concatenate([low & 63, (high & 15) | (low >> 6 << 4)], axis=-1)
+    minimums = np.concatenate([mid & 63, (high >> 4) | (mid >> 6 << 4)], axis=-1)
+    scale = _float16(blocks, 0)[..., None].astype(np.float32) * scales
+    minimum = _float16(blocks, 2)[..., None].astype(np.float32) * -minimums.astype(np.float32)
+    # 32 bytes hold two groups: the first in the low nibbles, the second in the high ones.
+    numbers = _nibbles(blocks[..., 16:].reshape(len(rows), -1, 32))
+    return Quantized(
+        "int4",
+        32,
+        numbers.reshape(len(rows), -1),
+        scale.astype(np.float16).reshape(len(rows), -1),
+        minimum.astype(np.float16).reshape(len(rows), -1),
+    )
+
+
+_UNPACK = {
+    GGMLQuantizationType.Q8_0: _q8_0,
+    GGMLQuantizationType.Q4_0: _q4_0,
+    GGMLQuantizationType.Q4_1: _q4_1,
+    GGMLQuantizationType.Q4_K: _q4_k,
+}

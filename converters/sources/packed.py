@@ -1,0 +1,94 @@
+"""PackedSource: a packed folder as a source, to store it again in another layout.
+
+Integers, their scales and floats come out as they are stored, so that changing the orientation
+changes no value. Blocks of rows are read through file mappings; nothing is held whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.layout_bytes import unpack_matrix
+from converters.quantize import Quantized
+from converters.sources import Source, unreadable
+from sparity_edge.format import open_folder
+from sparity_edge.layout import Layout
+from sparity_edge.shards import Stored
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+class PackedSource(Source):
+    """The model in a packed folder.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        FormatError, ConfigError: the folder is damaged or of another version.
+        SourceError: a file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._folder = open_folder(path)
+        self.label = str(path)
+        self.config = self._folder.config
+        self.generation_config = self._folder.generation_config
+        listed = self._folder.manifest["files"]
+        self.files = tuple(path / name for name in listed)
+        self.tokenizer_files = {
+            name: _read_file(path / name) for name in TOKENIZER_FILES if name in listed
+        }
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """As `Source.shapes`."""
+        return {
+            name: stored.spec.shape if isinstance(stored.spec, Layout) else stored.spec
+            for name, stored in self._folder.tensors.items()
+        }
+
+    def check_dtype(self, name: str) -> None:
+        """Every number format of a packed folder can be read."""
+
+    def native(self, name: str) -> tuple[str, int, bool] | None:
+        """As `Source.native`; for f32 and bf16 matrices too, which `read` returns as float32."""
+        spec = self._folder.tensors[name].spec
+        if not isinstance(spec, Layout):
+            return None
+        return spec.dtype, spec.group, spec.minimum
+
+    def read(
+        self, name: str, start: int = 0, stop: int | None = None
+    ) -> npt.NDArray[Any] | Quantized:
+        """As `Source.read`."""
+        stored = self._folder.tensors[name]
+        data = _map(stored)
+        if isinstance(stored.spec, Layout):
+            return unpack_matrix(data, stored.spec, start, stop)
+        return data.view("<f4")[start:stop].copy()
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the manifest's list of files, which holds the SHA-256 of each."""
+        listed = json.dumps(self._folder.manifest["files"], sort_keys=True)
+        return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def _map(stored: Stored) -> npt.NDArray[np.uint8]:
+    try:
+        mapped = np.memmap(stored.shard, np.uint8, "r", stored.offset, (stored.nbytes,))
+    except OSError as error:
+        raise unreadable(stored.shard, error) from error
+    return mapped.view(np.ndarray)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error

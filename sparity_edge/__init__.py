@@ -1,0 +1,87 @@
+"""sparity-edge: Llama, Mistral and Qwen2 models on laptop CPUs, in Python.
+
+The public names, sorted. Each is imported when it is first used, so that `import sparity_edge`
+costs nothing: Numba and NumPy come with the first name that needs them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparity_edge.config import ModelConfig
+    from sparity_edge.errors import (
+        ConfigError,
+        ContextError,
+        FormatError,
+        OptionError,
+        SourceError,
+        SparityError,
+        TemplateError,
+    )
+    from sparity_edge.generate import Generator
+    from sparity_edge.parameters import SamplingParams
+    from sparity_edge.results import Completion, Statistics, Step
+    from sparity_edge.tokenizer import Tokenizer
+
+__all__ = [
+    "Completion",
+    "ConfigError",
+    "ContextError",
+    "FormatError",
+    "Generator",
+    "ModelConfig",
+    "OptionError",
+    "SamplingParams",
+    "SourceError",
+    "SparityError",
+    "Statistics",
+    "Step",
+    "TemplateError",
+    "Tokenizer",
+    "__version__",
+]
+
+_HOMES = {
+    "Completion": "results",
+    "ConfigError": "errors",
+    "ContextError": "errors",
+    "FormatError": "errors",
+    "Generator": "generate",
+    "ModelConfig": "config",
+    "OptionError": "errors",
+    "SamplingParams": "parameters",
+    "SourceError": "errors",
+    "SparityError": "errors",
+    "Statistics": "results",
+    "Step": "results",
+    "TemplateError": "errors",
+    "Tokenizer": "tokenizer",
+}
+
+__version__: str
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sparity-edge")
+    except PackageNotFoundError:  # a clone that was not installed
+        return "0+unknown"

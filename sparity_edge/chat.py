@@ -1,0 +1,203 @@
+"""A conversation at the terminal: ask, stream the answer, keep what was said.
+
+The session knows a generator's `stream` and the conversation; what begins with a slash is done by
+`chat_commands`. The whole conversation is passed at every turn, so clearing, regenerating and
+loading need no other word with the generator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from sparity_edge.conversation import Conversation
+from sparity_edge.errors import ContextError, SparityError
+from sparity_edge.line_input import LineInput
+from sparity_edge.parameters import SamplingParams
+from sparity_edge.terminal import Screen
+
+if TYPE_CHECKING:
+    from sparity_edge.generate import Generator
+    from sparity_edge.results import Statistics, Step
+
+
+class ChatSession:
+    """One conversation with one model.
+
+    Args:
+        generator: a loaded generator.
+        params: sampling parameters; `/set` replaces them.
+        system: the system prompt; None leaves it to the model's template.
+        screen: where everything is written.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        params: SamplingParams,
+        system: str | None,
+        screen: Screen,
+    ) -> None:
+        self.generator = generator
+        self.params = params
+        self.conversation = Conversation(system)
+        self.screen = screen
+        self.totals = Totals()
+
+    def run(self, line_input: LineInput) -> None:
+        """Ask and answer until the user leaves."""
+        from sparity_edge.chat_commands import Leave, execute, is_command
+
+        interrupts = 0
+        while True:
+            try:
+                text = line_input.read()
+                interrupts = 0
+                if is_command(text):
+                    execute(self, text)
+                elif text.strip():
+                    self.ask(text)
+            except Leave:
+                return
+            except EOFError:
+                self.screen.note("")
+                return
+            except KeyboardInterrupt:
+                interrupts += 1
+                if interrupts > 1:
+                    self.screen.note("Ctrl-D or /exit leaves.")
+            except SparityError as error:
+                self.screen.note(str(error))
+
+    def ask(self, text: str) -> None:
+        """Answer a message; without an answer it does not become part of the conversation."""
+        self.conversation.say("user", text)
+        if not self._answer():
+            self.conversation.take_back("user")
+
+    def regenerate(self) -> bool:
+        """Answer the last message once more; whether there is one."""
+        former = self.conversation.take_back("assistant")
+        if former is None:
+            return False
+        if not self._answer():
+            self.conversation.say("assistant", former)
+        return True
+
+    def _answer(self) -> bool:
+        """Stream the answer to the last message and keep it; whether there is one."""
+        answer = Answer()
+        try:
+            answer.stream(self.generator, self.conversation.turns(), self.params, self.screen)
+        except ContextError as error:
+            self._say_context_is_full(str(error))
+            return False
+        except SparityError as error:
+            self.screen.note(str(error))
+            return False
+        finally:
+            self.screen.end_line()
+        if answer.interrupted and not answer.text:
+            self.screen.note("Stopped before the answer began; your message is not kept.")
+            return False
+        self.conversation.say("assistant", answer.text)
+        self._say_how_it_ended(answer)
+        return True
+
+    def _say_context_is_full(self, reason: str) -> None:
+        self.screen.note(
+            f"{reason} Your message is not kept: /clear begins a new conversation, and "
+            f"starting with a larger --max-context makes room for a longer one."
+        )
+
+    def _say_how_it_ended(self, answer: Answer) -> None:
+        if answer.interrupted:
+            self.screen.note("Stopped; the conversation keeps what was said.")
+        elif ending := cut_short(answer.last, self.params, self.generator):
+            self.screen.note(ending)
+        if answer.last is not None:
+            self.totals.add(answer.last.stats)
+            self.screen.note(statistics_line(answer.last.stats, answer.first_seconds))
+            self.screen.note("")
+
+
+class Answer:
+    """One answer while it is made."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.last: Step | None = None
+        self.interrupted = False
+        self.first_seconds: float | None = None  # from the request to the first token
+
+    def stream(
+        self, generator: Generator, prompt: Any, params: SamplingParams, out: Screen
+    ) -> None:
+        """Write the answer to the screen as it comes; Ctrl-C ends it.
+
+        Raises:
+            SparityError: whatever the generator has to say against the prompt.
+        """
+        begun = time.monotonic()
+        pieces: list[str] = []
+        steps = generator.stream(prompt, params)
+        try:
+            for step in steps:
+                if self.first_seconds is None:
+                    self.first_seconds = time.monotonic() - begun
+                self.last = step
+                pieces.append(step.text)
+                out.text(step.text)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        finally:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                with contextlib.suppress(KeyboardInterrupt):
+                    close()
+            self.text = "".join(pieces)
+
+
+class Totals:
+    """Sums over a session, for /stats."""
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.generated_tokens = 0
+        self.decode_seconds = 0.0
+        self.prefill_seconds = 0.0
+        self.context_tokens = 0  # taken by the conversation after the last answer
+
+    def add(self, stats: Statistics) -> None:
+        """Count one answer."""
+        self.answers += 1
+        self.generated_tokens += stats.generated_tokens
+        self.decode_seconds += stats.decode_seconds
+        self.prefill_seconds += stats.prefill_seconds
+        self.context_tokens = stats.prompt_tokens + stats.generated_tokens
+
+
+def cut_short(last: Step | None, params: SamplingParams, generator: Generator) -> str | None:
+    """What to say about an answer that the model did not end itself."""
+    if last is None or last.finish_reason != "length":
+        return None
+    if params.max_tokens is not None and last.stats.generated_tokens >= params.max_tokens:
+        return f"Cut after max_tokens={params.max_tokens}."
+    return (
+        f"Cut: the context of {generator.max_context} tokens is full. Begin a new conversation "
+        f"(/clear), or start with a larger --max-context."
+    )
+
+
+def statistics_line(stats: Statistics, first_seconds: float | None) -> str:
+    """Tokens, speed, prompt, time to first token and share of weights read, on one line."""
+    parts = [
+        f"{stats.generated_tokens} tokens",
+        f"{stats.decode_tokens_per_second:.1f} tok/s",
+        f"prompt {stats.prompt_tokens} ({stats.cached_tokens} cached)",
+    ]
+    if first_seconds is not None:
+        parts.append(f"first token {first_seconds:.2f} s")
+    parts.append(f"{stats.active_weight_fraction:.0%} of weights read")
+    return " · ".join(parts)

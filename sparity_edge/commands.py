@@ -1,0 +1,258 @@
+"""What the commands do, given the understood command line.
+
+Text goes to stdout. Notes and bars go to stderr, and only if that is a terminal or the user asked
+for more with -v. Models, sources and packs are used through their public functions only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparity_edge.chat import Answer, ChatSession, cut_short, statistics_line
+from sparity_edge.conversation import Conversation, plain_text
+from sparity_edge.errors import OptionError
+from sparity_edge.sampling_options import sampling_params
+from sparity_edge.terminal import Bars, Screen, neutral, one_line, read_stdin
+
+if TYPE_CHECKING:
+    from sparity_edge.generate import Generator
+
+COMPILING = "Compiling kernels for this machine (once)"
+MAX_TEXT_BYTES = 256 << 20  # of a text file; far more is a mistake
+
+
+def chat(arguments: Namespace) -> None:
+    """`sparity-edge chat`: a session at a terminal, else one message and one answer."""
+    params = sampling_params(arguments)
+    system = None if arguments.system is None else plain_text(arguments.system)
+    if arguments.prompt is None and sys.stdin.isatty() and sys.stdout.isatty():
+        with _loaded(arguments, Screen(sys.stdout, sys.stdout)) as (generator, screen):
+            _hold_session(ChatSession(generator, params, system, screen))
+        return
+    talk = Conversation(system)
+    talk.say("user", _prompt(arguments))
+    _answer_once(arguments, talk.turns(), params)
+
+
+def generate(arguments: Namespace) -> None:
+    """`sparity-edge generate`: continue a text."""
+    params = sampling_params(arguments)
+    _answer_once(arguments, _prompt(arguments), params)
+
+
+def info(arguments: Namespace) -> None:
+    """`sparity-edge info`: what the loaded model says about itself."""
+    with _loaded(arguments, _side_screen(arguments), ready=False) as (generator, _):
+        facts = generator.info()
+    if arguments.json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
+        return
+    for key, value in facts.items():
+        print(one_line(f"{key.replace('_', ' '):<22} {_fact(value)}"))
+
+
+def perplexity(arguments: Namespace) -> None:
+    """`sparity-edge perplexity`: the figure, its standard error, and what was read for it."""
+    text = _read_text(Path(arguments.text))
+    with _loaded(arguments, _side_screen(arguments)) as (generator, screen):
+        from sparity_edge.perplexity import perplexity as measure
+
+        with _bars(arguments, screen) as bars:
+            result = measure(
+                generator,
+                text,
+                window=arguments.window,
+                windows=arguments.windows,
+                stride=arguments.stride,
+                progress=bars,
+            )
+    keys = ("perplexity", "stderr", "tokens", "active_weight_fraction")
+    if arguments.json:
+        print(json.dumps({key: getattr(result, key) for key in keys}))
+        return
+    print(f"perplexity             {result.perplexity:.4f} ± {result.stderr:.4f}")
+    print(f"tokens                 {result.tokens}")
+    print(f"active weight fraction {result.active_weight_fraction:.4f}")
+
+
+def convert(arguments: Namespace) -> None:
+    """`sparity-edge convert`: a source becomes a packed folder."""
+    from converters.pack import PackOptions
+    from converters.pack import convert as pack
+    from converters.sources import open_source
+
+    options = PackOptions(arguments.dtype, arguments.group, arguments.layout)
+    screen = _side_screen(arguments)
+    with _bars(arguments, screen) as bars:
+        source = open_source(arguments.source, offline=arguments.offline, progress=bars)
+        try:
+            out = Path(arguments.out or _default_out(arguments.source, arguments.dtype))
+            path = pack(source, out, options, force=arguments.force, progress=bars)
+        finally:
+            source.close()
+    print(neutral(str(path)))
+
+
+def verify(arguments: Namespace) -> None:
+    """`sparity-edge verify`: whether every file is as the manifest says."""
+    from sparity_edge.format import verify_packed
+
+    with _bars(arguments, _side_screen(arguments)) as bars:
+        verify_packed(arguments.folder, bars)
+    print(neutral(f"{arguments.folder}: all files are as the manifest says."))
+
+
+def cache_list(_: Namespace) -> None:
+    """`sparity-edge cache list`: one line for each pack."""
+    from converters import store
+
+    entries = store.entries()
+    for entry in entries:
+        options = " ".join(str(value) for value in entry.options.values() if value is not None)
+        used = time.strftime("%Y-%m-%d", time.localtime(entry.last_used))
+        size = f"{entry.nbytes / 1e6:10.1f} MB"
+        print(one_line(f"{entry.key[:12]}  {size}  {used}  {entry.name}  ({options})"))
+    total = sum(entry.nbytes for entry in entries)
+    print(neutral(f"{len(entries)} packed, {total / 1e6:.1f} MB, in {store.cache_root()}"))
+
+
+def cache_clear(arguments: Namespace) -> None:
+    """`sparity-edge cache clear`: remove packs and say how much that freed."""
+    from converters import store
+
+    removed = store.clear(arguments.name)
+    freed = sum(entry.nbytes for entry in removed)
+    print(f"{len(removed)} removed, {freed / 1e6:.1f} MB freed.")
+
+
+def _hold_session(session: ChatSession) -> None:
+    from converters.store import cache_root
+    from sparity_edge.chat_commands import ALIASES, COMMANDS
+    from sparity_edge.line_input import open_line_input
+
+    words = [*COMMANDS, *(alias for alias in ALIASES if alias[1:].isalpha())]
+    for line in header(session.generator):
+        session.screen.note(line)
+    session.run(open_line_input(cache_root() / "chat_history", words))
+
+
+def header(generator: Generator) -> tuple[str, str, str]:
+    """The three lines in front of a chat."""
+    facts = generator.info()
+    parameters = f"{facts.get('parameters', 0) / 1e6:,.0f} M parameters"
+    size = f"{'/'.join(facts.get('dtypes', []))}, {facts.get('weight_bytes', 0) / 1e6:,.0f} MB"
+    reading = f"{generator.sparsity:.0%} of weights skipped" if generator.sparsity else "dense"
+    return (
+        one_line(f"{facts.get('source')} · {parameters} · {size}"),
+        f"context {generator.max_context} tokens · {generator.threads} threads · {reading}",
+        "/help lists commands · Alt-Enter makes a new line · Ctrl-C stops · Ctrl-D leaves",
+    )
+
+
+def _answer_once(arguments: Namespace, prompt: Any, params: Any) -> None:
+    """Stream one answer to stdout and end its line."""
+    side = _side_screen(arguments)
+    with _loaded(arguments, side) as (generator, _):
+        out = Screen(sys.stdout, None)
+        answer = Answer()
+        try:
+            answer.stream(generator, prompt, params, out)
+        finally:
+            out.end_line()
+        if answer.interrupted:
+            raise KeyboardInterrupt
+        if ending := cut_short(answer.last, params, generator):
+            side.note(ending)
+        if arguments.verbose and answer.last is not None:
+            side.note(statistics_line(answer.last.stats, answer.first_seconds))
+
+
+@contextmanager
+def _loaded(
+    arguments: Namespace, screen: Screen, *, ready: bool = True
+) -> Iterator[tuple[Generator, Screen]]:
+    """The generator that the command line asks for, closed at the end; `ready` compiles it."""
+    with _bars(arguments, screen) as bars:
+        from sparity_edge.generate import Generator
+
+        generator = Generator.load(
+            arguments.model,
+            dtype=arguments.dtype,
+            threads=arguments.threads,
+            sparsity=arguments.sparsity,
+            max_context=arguments.max_context,
+            offline=arguments.offline,
+            progress=bars,
+            notify=screen.note,
+        )
+        if ready:
+            generator.compile(lambda _, done, total: bars(COMPILING, done, total))
+    if arguments.verbose:
+        facts = generator.info()
+        screen.note(
+            f"Loaded {facts.get('weight_bytes', 0) / 1e6:.1f} MB from {facts.get('path')} in "
+            f"{facts.get('load_seconds', 0.0):.2f} s; {generator.threads} threads."
+        )
+    with generator:
+        yield generator, screen
+
+
+def _side_screen(arguments: Namespace) -> Screen:
+    """A screen that writes notes to stderr, if anybody wants them."""
+    wanted = sys.stderr.isatty() or arguments.verbose > 0
+    return Screen(sys.stderr, sys.stderr if wanted else None)
+
+
+def _bars(arguments: Namespace, screen: Screen) -> Bars:
+    terminal = sys.stderr.isatty()
+    return Bars(screen, enabled=terminal or arguments.verbose > 0, terminal=terminal)
+
+
+def _prompt(arguments: Namespace) -> str:
+    """The text of --prompt, else standard input."""
+    text = arguments.prompt
+    if text is None:
+        if sys.stdin.isatty() and sys.stderr.isatty():
+            print("Type the text and end it with Ctrl-D on a line of its own.", file=sys.stderr)
+        text = read_stdin(MAX_TEXT_BYTES)
+        if len(text) > MAX_TEXT_BYTES:
+            raise OptionError(f"Standard input is longer than {MAX_TEXT_BYTES >> 20} MiB.")
+    if not text.strip():
+        raise OptionError("The prompt is empty; give it with --prompt or on standard input.")
+    return plain_text(text)
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise OptionError(f"{path} is longer than {MAX_TEXT_BYTES >> 20} MiB; use a part of it.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{path} is not UTF-8 text (byte {error.start}).") from None
+
+
+def _default_out(source: str, dtype: str | None) -> str:
+    """./NAME-DTYPE, NAME being the last part of a path, a Hub id or an alias."""
+    name = Path(source.partition("@")[0]).resolve().name if source else ""
+    name = re.sub(r"[^\w.-]", "_", re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE))
+    return f"{name.lstrip('.') or 'model'}-{dtype or 'packed'}"
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)

@@ -1,0 +1,41 @@
+"""Every error a user can cause, one class for each place where the remedy differs.
+
+    SparityError             the base: one sentence that names the fault and the remedy
+    +-- OptionError          an option or argument has a value that cannot be honoured
+    +-- ConfigError          config.json asks for something this decoder does not run
+    +-- SourceError          a source of weights is missing, unreachable, damaged or lies
+    +-- FormatError          a packed folder is damaged, incomplete or of another version
+    +-- ContextError         the text does not fit into the context
+    +-- TemplateError        the chat template is wrong, runs too long or asks for too much
+
+The command line prints the sentence and exits with code 1. Mistakes of the programmer stay
+`AssertionError` and `TypeError`.
+"""
+
+
+class SparityError(Exception):
+    """Base of all errors that a user can cause; `str(error)` is one sentence with the remedy."""
+
+
+class OptionError(SparityError, ValueError):
+    """An option or argument has a value that cannot be honoured."""
+
+
+class ConfigError(SparityError, ValueError):
+    """The model's configuration asks for something this decoder does not run."""
+
+
+class SourceError(SparityError):
+    """A source of weights is missing, unreachable, damaged or inconsistent."""
+
+
+class FormatError(SparityError):
+    """A packed folder is damaged, incomplete or of another version."""
+
+
+class ContextError(SparityError, ValueError):
+    """The prompt or conversation does not fit into the model's context."""
+
+
+class TemplateError(SparityError, ValueError):
+    """The chat template cannot be rendered within its limits."""

@@ -1,0 +1,402 @@
+"""Generator: text in, text out; the one door to the runtime for Python, chat and server.
+
+It joins tokenizer, model and sampler and knows nothing of weights, kernels or sparsity. One
+Generator holds one conversation's cache: it answers one call at a time, and every call passes all
+of its text.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparity_edge.errors import ContextError, OptionError, SparityError
+from sparity_edge.parameters import SamplingParams
+from sparity_edge.progress import Progress, silent
+from sparity_edge.results import Completion, Statistics, Step
+
+if TYPE_CHECKING:
+    from sparity_edge.config import ModelConfig
+    from sparity_edge.kernels.buffers import Floats
+    from sparity_edge.model import Model
+    from sparity_edge.tokenizer import Tokenizer
+
+DEFAULT_MODEL = "smollm2-135m"
+DEFAULT_MAX_CONTEXT = 32768  # positions, where the model has more: bounds what a chat may take
+MAX_THREADS = 1024
+
+Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
+
+
+class Generator:
+    """A loaded model that answers; made by `Generator.load`, usable as a context manager."""
+
+    def __init__(self, path: Path, model: Model, tokenizer: Tokenizer, info: dict[str, Any]) -> None:
+        self.path = path
+        self.tokenizer = tokenizer
+        self._model = model
+        self._info = info
+        self._busy = threading.Lock()
+        self._call = 0  # number of the latest call, so that an older one notices it is over
+        self._end_ids = {*model.config.eos_token_ids, *tokenizer.eos_token_ids}
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        dtype: str | None = None,
+        threads: int | None = None,
+        sparsity: float | None = None,
+        max_context: int | None = None,
+        offline: bool = False,
+        progress: Progress = silent,
+        notify: Callable[[str], None] = lambda _: None,
+    ) -> Generator:
+        """Load a model, packing it into the cache first if that has not been done.
+
+        Args:
+            model: a packed folder, a Hugging Face folder, a GGUF file, a hub id or an alias.
+            dtype: "f32", "bf16", "int8" or "int4"; None keeps the numbers of a quantised source
+                and makes int8 of any other.
+            threads: how many cores to use; None: all physical cores this process may use.
+            sparsity: share of weights to skip; 0 and None read all of them.
+            max_context: positions of the cache; None: the model's own, at most 32768.
+            offline: use only what is on this machine.
+            progress: told of downloads, packing and compiling.
+            notify: given one sentence before something is made that stays on disk.
+
+        Raises:
+            OptionError: an argument cannot be honoured.
+            SourceError, ConfigError, FormatError: the model cannot be found, read or run.
+        """
+        from converters.pack import PackOptions
+        from converters.store import prepare
+
+        threads = _threads(threads)
+        _refuse_sparsity(sparsity)
+        options = PackOptions(dtype=dtype)
+        path = prepare(
+            str(model), options, offline=offline, progress=progress, notify=notify
+        )
+        return cls._open(path, threads, max_context)
+
+    @classmethod
+    def _open(cls, path: Path, threads: int, max_context: int | None) -> Generator:
+        from sparity_edge.config import ModelConfig
+        from sparity_edge.format import open_packed
+        from sparity_edge.kernels.program import ThreadedMachine
+        from sparity_edge.model import Model
+        from sparity_edge.tokenizer import Tokenizer
+
+        started = time.perf_counter()
+        packed = open_packed(path)
+        loaded = time.perf_counter()
+        config = ModelConfig.from_dict(packed.config, packed.generation_config)
+        context = _max_context(max_context, config)
+        model = Model(packed, ThreadedMachine(threads), context)
+        info = {
+            "source": packed.manifest.get("source"),
+            "options": packed.manifest.get("options"),
+            "weight_bytes": packed.nbytes,
+            "load_seconds": loaded - started,
+        }
+        return cls(path, model, Tokenizer.from_folder(path), info)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's configuration."""
+        return self._model.config
+
+    @property
+    def max_context(self) -> int:
+        """The most positions a prompt and its answer may take together."""
+        return self._model.cache.max_context
+
+    @property
+    def threads(self) -> int:
+        """How many threads compute."""
+        return self._model.threads
+
+    @property
+    def sparsity(self) -> float:
+        """The share of decoder-block weights that decoding skips."""
+        return 0.0
+
+    def info(self) -> dict[str, Any]:
+        """What there is to know about the loaded model, ready for JSON."""
+        config = self.config
+        return {
+            "path": str(self.path),
+            **self._info,
+            "model_type": config.model_type,
+            "parameters": self._model.parameters,
+            "dtypes": self._model.dtypes,
+            "layers": config.num_hidden_layers,
+            "hidden_size": config.hidden_size,
+            "intermediate_size": config.intermediate_size,
+            "attention_heads": config.num_attention_heads,
+            "key_value_heads": config.num_key_value_heads,
+            "vocab_size": config.vocab_size,
+            "model_context": config.max_position_embeddings,
+            "max_context": self.max_context,
+            "cache_bytes_per_token": self._model.cache.bytes_per_token,
+            "threads": self.threads,
+            "sparsity": self.sparsity,
+        }
+
+    def compile(self, progress: Progress = silent) -> None:
+        """Get the machine code ready; without it the first call does so."""
+        self._model.compile(progress)
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids a prompt stands for.
+
+        Args:
+            prompt: a text (continued as it stands), messages with "role" and "content" (rendered
+                with the model's chat template), or token ids.
+
+        Raises:
+            OptionError: the prompt is empty or holds what is no token id.
+            TemplateError: the messages cannot be rendered.
+        """
+        if isinstance(prompt, str):
+            ids = self.tokenizer.encode(prompt)
+        elif all(isinstance(item, Mapping) for item in prompt):
+            ids = self.tokenizer.encode_chat(prompt) if prompt else []  # type: ignore[arg-type]
+        else:
+            ids = _checked_ids(prompt, self.config.vocab_size)
+        if not ids:
+            raise OptionError("The prompt is empty; give at least one word.")
+        return ids
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[Step]:
+        """Answer token by token.
+
+        Closing the iterator, or Ctrl-C, ends the answer and leaves the Generator usable.
+
+        Args:
+            prompt: as for `encode`.
+            params: how tokens are chosen; None: the defaults.
+
+        Raises:
+            ContextError: the prompt leaves no room for an answer.
+            OptionError, TemplateError: as for `encode`.
+            SparityError: another call began before this answer was finished.
+        """
+        # Not a generator function itself: mistakes are told now and not at the first step.
+        from sparity_edge.sampling import Sampler
+
+        params = params or SamplingParams()
+        ids = self.encode(prompt)
+        if len(ids) > self.max_context - 1:
+            raise ContextError(
+                f"The prompt has {len(ids)} tokens and the context holds {self.max_context}; "
+                "shorten the prompt or raise the context with --max-context."
+            )
+        sampler = Sampler(params, self.config.vocab_size)
+        self._call += 1
+        return self._steps(ids, params, sampler, self._call)
+
+    def generate(self, prompt: Prompt, params: SamplingParams | None = None) -> Completion:
+        """The whole answer at once; arguments and errors as for `stream`."""
+        steps = list(self.stream(prompt, params))
+        return Completion(
+            text="".join(step.text for step in steps),
+            token_ids=tuple(step.token_id for step in steps),
+            finish_reason=steps[-1].finish_reason or "length",
+            stats=steps[-1].stats,
+        )
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None
+    ) -> Completion:
+        """The whole answer to a conversation; arguments and errors as for `stream`."""
+        return self.generate(messages, params)
+
+    def logits(self, ids: Sequence[int]) -> Iterator[Floats]:
+        """Logits after every one of some token ids, read from an empty cache.
+
+        Yields:
+            (tokens, vocab_size) float32 for the next few tokens, valid until the next step.
+
+        Raises:
+            ContextError: the ids do not fit.
+            OptionError: there are none, or one is no token id.
+        """
+        ids = self.encode(_checked_ids(ids, self.config.vocab_size))
+        self._call += 1
+        call = self._call
+        self._model.cache.trim(0)
+        parts = self._model.read_all_logits(ids)
+        while True:
+            with self._busy:
+                self._refuse_stale(call)
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
+
+    @property
+    def active_weight_fraction(self) -> float:
+        """Of the latest pass: bytes of decoder-block weights read / all bytes of them."""
+        return self._model.active_weight_fraction
+
+    def save_cache(self, path: str | Path) -> None:
+        """Write the keys and values read so far to a file, for `load_cache`.
+
+        Raises:
+            FormatError: the file cannot be written.
+        """
+        from sparity_edge.cache_file import save
+
+        with self._busy:
+            save(self._model.cache, path, self.path)
+
+    def load_cache(self, path: str | Path) -> None:
+        """Take over the keys and values of a file; prompts that begin alike are then not read again.
+
+        Raises:
+            FormatError: the file is damaged or was written with another model.
+            ContextError: it holds more than `max_context` positions.
+        """
+        from sparity_edge.cache_file import load
+
+        with self._busy:
+            load(self._model.cache, path, self.path)
+
+    def close(self) -> None:
+        """Give the threads back; the Generator cannot answer afterwards."""
+        self._call += 1
+        self._model.close()
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _steps(
+        self, ids: list[int], params: SamplingParams, sampler: Any, call: int
+    ) -> Iterator[Step]:
+        from sparity_edge.stopping import StopStrings
+
+        decoder, stops = self.tokenizer.stream(), StopStrings(params.stop)
+        meter = _Meter(len(ids))
+        pending, generated, finish = ids, 0, None
+        while finish is None:
+            with self._busy:
+                self._refuse_stale(call)
+                started = time.perf_counter()
+                if generated == 0:
+                    meter.cached = self._model.cache.reuse(ids)
+                    pending = ids[meter.cached :]
+                logits = self._model.read(pending)
+                token, logprob = sampler.sample(logits, ids)
+                meter.add(time.perf_counter() - started, self._model.active_weight_fraction)
+            ids = [*ids, token] if generated == 0 else ids
+            if generated > 0:
+                ids.append(token)
+            generated += 1
+            ended = token in self._end_ids and not params.ignore_eos
+            text, stopped = stops.push("" if ended else decoder.push(token))
+            if ended or stopped:
+                finish = "stop"
+            elif generated == params.max_tokens or len(ids) >= self.max_context:
+                finish = "length"
+            if finish is not None and not stopped:
+                text += stops.push(decoder.flush())[0] + stops.flush()
+            pending = [token]
+            yield Step(text, token, logprob, finish, meter.statistics(generated))
+
+    def _refuse_stale(self, call: int) -> None:
+        if call != self._call:
+            raise SparityError(
+                "This answer was given up when another call of the same Generator began; "
+                "load a second Generator to answer two at once."
+            )
+
+
+class _Meter:
+    """Adds up what a call costs."""
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.cached = 0
+        self._prefill: float | None = None
+        self._decode = 0.0
+        self._active: list[float] = []
+
+    def add(self, seconds: float, active: float) -> None:
+        """Count one pass; the first is the prompt's."""
+        if self._prefill is None:
+            self._prefill = seconds
+        else:
+            self._decode += seconds
+            self._active.append(active)
+
+    def statistics(self, generated: int) -> Statistics:
+        """Everything so far."""
+        active = sum(self._active) / len(self._active) if self._active else 1.0
+        return Statistics(
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached,
+            generated_tokens=generated,
+            prefill_seconds=self._prefill or 0.0,
+            decode_seconds=self._decode,
+            active_weight_fraction=active,
+        )
+
+
+def _checked_ids(prompt: Sequence[Any], vocab_size: int) -> list[int]:
+    for token in prompt:
+        if isinstance(token, bool) or not hasattr(token, "__index__"):
+            raise OptionError(
+                f"{token!r} is neither a message nor a token id; give a text, messages or ids."
+            )
+        if not 0 <= int(token) < vocab_size:
+            raise OptionError(
+                f"Token id {int(token)} lies outside the vocabulary, which ends at {vocab_size - 1}."
+            )
+    return [int(token) for token in prompt]
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        return default_threads()
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise OptionError(f"threads={threads!r} is not a whole number from 1 to {MAX_THREADS}.")
+    return threads
+
+
+def default_threads() -> int:
+    """The physical cores this process may use: decoding gains nothing from a core's second thread."""
+    import psutil
+
+    logical, physical = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 1
+    allowed = logical
+    if hasattr(psutil.Process, "cpu_affinity"):
+        allowed = len(psutil.Process().cpu_affinity())
+    return max(1, min(allowed, physical))
+
+
+def _refuse_sparsity(sparsity: float | None) -> None:
+    if not sparsity:
+        return
+    raise OptionError(
+        f"sparsity={sparsity!r}: this model carries no sparsity plan; leave sparsity at 0."
+    )
+
+
+def _max_context(asked: int | None, config: ModelConfig) -> int:
+    most = config.max_position_embeddings
+    if asked is None:
+        return min(most, DEFAULT_MAX_CONTEXT)
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 2 <= asked <= most:
+        raise OptionError(
+            f"max_context={asked!r} is not a whole number from 2 to {most}, the model's own context."
+        )
+    return asked

@@ -1,0 +1,32 @@
+"""Arrays for activations, padded so that kernels may read whole vectors past the end of a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sparity_edge.layout import aligned_empty, round_up
+
+Floats = npt.NDArray[np.float32]
+
+# Float32 numbers; the largest quantisation group, so that a filled-up row of weights fits as well.
+ROW_MULTIPLE = 128
+
+
+def rows(count: int, size: int) -> Floats:
+    """A zeroed (count, size) view whose rows are 64-byte aligned and followed by zeros.
+
+    Kernels rely on the zeros behind a row and write zeros there or nothing.
+    """
+    width = round_up(size, ROW_MULTIPLE)
+    base = aligned_empty(4 * count * width).view(np.float32).reshape(count, width)
+    base[:] = 0
+    return base[:, :size]
+
+
+def padded(vector: npt.ArrayLike) -> Floats:
+    """A copy of a vector, padded as a row of `rows` is."""
+    source = np.asarray(vector, dtype=np.float32)
+    result = rows(1, source.size)[0]
+    result[:] = source
+    return result

@@ -1,0 +1,46 @@
+"""Kernel: a Python function that becomes machine code the first time its address is asked for.
+
+Kernels have one shape, so that one loop can run them all: `kernel(arguments, chunk, scratch)`.
+`arguments` is the address of int64 words (addresses, strides, sizes), `chunk` the part of the work
+to do, `scratch` the address of memory that belongs to the calling thread alone. What a chunk writes
+depends on its number and never on the thread: that is why any thread count gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from numba import cfunc, njit, types
+
+from sparity_edge.progress import Progress
+
+# Division by zero gives inf as IEEE says; no other relaxation: inf and NaN have to propagate.
+device = njit(error_model="numpy", nogil=True)
+_SIGNATURE = types.void(types.int64, types.int64, types.int64)
+
+
+class Kernel:
+    """Decorator that declares `function(arguments, chunk, scratch)` as a kernel."""
+
+    def __init__(self, function: Callable[[int, int, int], None]) -> None:
+        self.name = function.__name__
+        self._function = function
+        self._compiled: Any = None
+
+    @property
+    def address(self) -> int:
+        """The address of the machine code, compiled or fetched from Numba's cache on first use."""
+        if self._compiled is None:
+            compiler = cfunc(_SIGNATURE, cache=True, error_model="numpy")
+            self._compiled = compiler(self._function)
+        return int(self._compiled.address)
+
+
+def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
+    """Compile what is not compiled yet, telling how far it is."""
+    wanted = list(kernels)
+    for done, each in enumerate(wanted):
+        progress("compiling kernels", done, len(wanted))
+        _ = each.address
+    progress("compiling kernels", len(wanted), len(wanted))

@@ -1,0 +1,265 @@
+"""Program: a model's operations, recorded once and then run by a team of threads.
+
+A call of an operation appends a kernel and the addresses of its arrays to a table. Sizes and
+addresses are fixed by the recording; contents (token ids, the position, activations) are read when
+the program runs. Operations run in order, those recorded inside `together()` side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from sparity_edge.kernels import attention as _attention
+from sparity_edge.kernels import elementwise as _elementwise
+from sparity_edge.kernels import gemm as _gemm
+from sparity_edge.kernels import team as _team
+from sparity_edge.kernels import unpack as _unpack
+from sparity_edge.kernels import vmm as _vmm
+from sparity_edge.kernels.buffers import Floats
+from sparity_edge.kernels.kernel import Kernel, compile_kernels
+from sparity_edge.kernels.matrix import Matrix
+from sparity_edge.kernels.operations import Integers, Operations
+from sparity_edge.layout import PackedMatrix, aligned_empty, round_up
+from sparity_edge.progress import Progress
+
+# Weights in one chunk of a decoding matrix: small enough to share evenly, large enough that taking
+# a chunk (0.1 us) is nothing.
+CHUNK_BYTES = 1 << 15
+LEAST_CHUNKS = 8
+
+
+class ThreadedMachine:
+    """A `Machine` of compiled kernels on a team of threads.
+
+    Args:
+        threads: how many work on an operation, at least 1.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._team = _team.Team(threads)
+        self._orientations: set[str] = set()
+
+    def matrix(self, packed: PackedMatrix) -> Matrix:
+        """The words that kernels read about the matrix."""
+        self._orientations.add(packed.layout.orientation)
+        return Matrix(packed)
+
+    def prepare(self, forward: Callable[[Operations], None]) -> Callable[[bool], None]:
+        """Record `forward` once."""
+        program = Program(self.threads)
+        forward(program)
+        return lambda may_take_long: self._team.run(program, patient=may_take_long)
+
+    def compile(self, progress: Progress) -> None:
+        """Compile the kernels that the matrices seen so far need."""
+        vmm = {"output": _vmm.vmm_output, "input": _vmm.vmm_input}
+        wanted = [*_COMMON, *(vmm[each] for each in sorted(self._orientations))]
+        self._team.compile()
+        compile_kernels(wanted, progress)
+
+    def close(self) -> None:
+        """Send the threads home."""
+        self._team.close()
+
+
+_COMMON = (
+    _unpack.embed,
+    _elementwise.rmsnorm,
+    _elementwise.rope,
+    _elementwise.append,
+    _elementwise.silu_mul,
+    _attention.attention_prefill,
+    _attention.attention_decode,
+    _attention.attention_combine,
+    _gemm.gemm,
+)
+
+
+class Program:
+    """Recorded `Operations` (see there for what each one does); give it to `Team.run`.
+
+    Args:
+        threads: of the team that will run it; sets the amount of scratch memory.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._records: list[list[int]] = []
+        self._kept: list[Any] = []  # whatever the recorded addresses point into
+        self._together = self._first = False
+        self._scratch_bytes = 8192
+        self._header: Integers | None = None
+        self._counters = np.zeros(0, dtype=np.int64)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Operations recorded inside do not wait for each other."""
+        self._together = self._first = True
+        yield
+        self._together = False
+
+    def start(self) -> Integers:
+        """Set the counters back and give the header words; called by the team before a run."""
+        if self._header is None:
+            self._header = self._assemble()
+        self._counters[:] = 0
+        return self._header
+
+    def embed(self, ids: Integers, table: Matrix, out: Floats) -> None:
+        """Rows `ids` of an output-major table."""
+        self._record(_unpack.embed, len(out), table, ids, out, out.strides[0])
+
+    def rmsnorm(self, x: Floats, weight: Floats, epsilon: float, out: Floats) -> None:
+        """x / sqrt(mean(x**2) + epsilon) * weight for every row; the weight is padded."""
+        tokens, size = x.shape
+        self._record(
+            _elementwise.rmsnorm, tokens, x, x.strides[0], weight, out, out.strides[0], size, epsilon
+        )
+
+    def linear(
+        self,
+        x: Floats,
+        matrix: Matrix,
+        out: Floats,
+        bias: Floats | None = None,
+        accumulate: bool = False,
+    ) -> None:
+        """out = x W^T (+ bias) (+ out)."""
+        if len(x) == 1:
+            self._vmm(x, matrix, out, bias, accumulate)
+        else:
+            self._gemm(x, matrix, out, bias, accumulate)
+
+    def rope(self, x: Floats, table: Floats, position: Integers, heads: int, out: Floats) -> None:
+        """Rotate the heads of every row by its position."""
+        tokens, size = x.shape
+        self._record(
+            _elementwise.rope, tokens, x, x.strides[0], table, position, heads, size // heads,
+            out, out.strides[0], 0,
+        )  # fmt: skip
+
+    def append(
+        self,
+        keys: Floats,
+        values: Floats,
+        table: Floats,
+        position: Integers,
+        cached_keys: Floats,
+        cached_values: Floats,
+    ) -> None:
+        """Write rotated keys and values into the cache (heads, capacity, head_dim)."""
+        heads, _, head_dim = cached_keys.shape
+        head_stride, token_stride, _ = cached_keys.strides
+        self._record(
+            _elementwise.append, len(keys), keys, keys.strides[0], table, position, heads, head_dim,
+            cached_keys, token_stride, head_stride, values, values.strides[0], cached_values,
+        )  # fmt: skip
+
+    def attention(
+        self,
+        q: Floats,
+        cached_keys: Floats,
+        cached_values: Floats,
+        position: Integers,
+        window: int | None,
+        out: Floats,
+    ) -> None:
+        """Softmax(q K^T / sqrt(head_dim)) V over the positions each row of q may see."""
+        tokens, size = q.shape
+        kv_heads, capacity, head_dim = cached_keys.shape
+        heads = size // head_dim
+        blocks = -(-min(capacity, window or capacity) // _attention.BLOCK)
+        part_bytes = 4 * round_up(head_dim, 16) + 64
+        parts = aligned_empty(heads * blocks * part_bytes if tokens == 1 else 0)
+        arguments = (
+            q, q.strides[0], cached_keys, cached_values, cached_keys.strides[0], position,
+            window or 0, heads, heads // kv_heads, head_dim, out, out.strides[0],
+            blocks, parts, part_bytes, head_dim**-0.5,
+        )  # fmt: skip
+        self._need_scratch(2 * part_bytes + 4 * _attention.BLOCK)
+        if tokens == 1:
+            self._record(_attention.attention_decode, heads * blocks, *arguments)
+            self._record(_attention.attention_combine, heads, *arguments)
+        else:
+            self._record(_attention.attention_prefill, heads * tokens, *arguments)
+
+    def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
+        """silu(gate) * up."""
+        tokens, width = gate.shape
+        blocks = -(-width // _elementwise.BLOCK)
+        self._record(
+            _elementwise.silu_mul, tokens * blocks, gate, gate.strides[0], up, up.strides[0],
+            out, out.strides[0], width, blocks,
+        )  # fmt: skip
+
+    def _vmm(
+        self, x: Floats, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
+    ) -> None:
+        layout = matrix.layout
+        outputs = layout.shape[0]
+        if layout.orientation == "output":
+            step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
+            step = max(2, step - step % 2)  # the kernel takes rows in pairs
+            kernel, chunks = _vmm.vmm_output, -(-outputs // step)
+        else:
+            step = 128 if layout.padded <= 2048 else _vmm.MAX_COLUMNS // 2
+            kernel, chunks = _vmm.vmm_input, -(-layout.padded // step)
+        self._record(kernel, chunks, matrix, x, bias, out, accumulate, step)
+
+    def _gemm(
+        self, x: Floats, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
+    ) -> None:
+        layout = matrix.layout
+        input_major = layout.orientation == "input"
+        depth = round_up(layout.shape[1], 16) if input_major else layout.padded
+        self._need_scratch(_gemm.SMALL_SCRATCH + 4 * _gemm.PANEL * depth)
+        self._record(
+            _gemm.gemm, -(-layout.shape[0] // _gemm.PANEL), matrix, x, x.strides[0], len(x), bias,
+            out, out.strides[0], accumulate, depth, input_major,
+        )  # fmt: skip
+
+    def _need_scratch(self, nbytes: int) -> None:
+        self._scratch_bytes = max(self._scratch_bytes, round_up(nbytes, 64))
+
+    def _record(self, kernel: Kernel, chunks: int, *arguments: Any) -> None:
+        words = [self._word(argument) for argument in arguments]
+        waits = self._first or not self._together
+        self._first = False
+        record = [kernel.address, chunks, int(waits), *words]
+        assert len(record) <= _team.RECORD_WORDS
+        self._records.append(record + [0] * (_team.RECORD_WORDS - len(record)))
+        self._header = None
+
+    def _word(self, argument: Any) -> int:
+        """The int64 word that stands for an argument: an address, a number or a float's bits."""
+        if argument is None:
+            return 0
+        if isinstance(argument, Matrix):
+            self._kept.append(argument)
+            return argument.address
+        if isinstance(argument, np.ndarray):
+            self._kept.append(argument)
+            return int(argument.ctypes.data)
+        if isinstance(argument, float):
+            return int(np.float32(argument).view(np.int32))
+        return int(argument)
+
+    def _assemble(self) -> Integers:
+        records = np.array(self._records, dtype=np.int64).reshape(-1, _team.RECORD_WORDS)
+        counters = aligned_empty(64 * len(records)).view(np.int64)
+        scratch = aligned_empty(self._threads * self._scratch_bytes)
+        scratch[:] = 0
+        header = np.zeros(_team.HEADER_WORDS, dtype=np.int64)
+        header[_team.RECORDS] = records.ctypes.data
+        header[_team.OPERATIONS] = len(records)
+        header[_team.COUNTERS] = counters.ctypes.data
+        header[_team.SCRATCH] = scratch.ctypes.data
+        header[_team.SCRATCH_STRIDE] = self._scratch_bytes
+        self._counters = counters
+        self._kept += [records, scratch]
+        return header

@@ -1,0 +1,188 @@
+"""Reference: what every kernel computes, in plain NumPy and at once instead of recorded.
+
+The tests hold each kernel against its twin here, and a model runs on this class as well as on
+`program.Program`. Slow and simple on purpose; imports no Numba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from sparity_edge.kernels.buffers import Floats
+from sparity_edge.kernels.operations import Integers, Operations
+from sparity_edge.layout import Layout, PackedMatrix
+from sparity_edge.progress import Progress
+
+
+class ReferenceMachine:
+    """A `Machine` of plain NumPy; matrices are unpacked to float32 when they are first named."""
+
+    threads = 1
+
+    def matrix(self, packed: PackedMatrix) -> Floats:
+        """The values of the matrix."""
+        return unpack(packed)
+
+    def prepare(self, forward: Callable[[Operations], None]) -> Callable[[bool], None]:
+        """Nothing can be prepared: `forward` computes each time it is run."""
+        return lambda _may_take_long: forward(Reference())
+
+    def compile(self, progress: Progress) -> None:
+        """Nothing to compile."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class Reference:
+    """`Operations` computed as they are called; see there for what each one does."""
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Operations inside do not depend on each other."""
+        yield
+
+    def embed(self, ids: Integers, table: Floats, out: Floats) -> None:
+        """Rows `ids` of the table."""
+        out[:] = table[ids]
+
+    def rmsnorm(self, x: Floats, weight: Floats, epsilon: float, out: Floats) -> None:
+        """x / sqrt(mean(x**2) + epsilon) * weight for every row."""
+        mean = np.mean(x * x, axis=1, keepdims=True, dtype=np.float32)
+        out[:] = x / np.sqrt(mean + np.float32(epsilon)) * weight
+
+    def linear(
+        self,
+        x: Floats,
+        matrix: Floats,
+        out: Floats,
+        bias: Floats | None = None,
+        accumulate: bool = False,
+    ) -> None:
+        """out = x W^T (+ bias) (+ out)."""
+        result = x @ matrix.T
+        if bias is not None:
+            result += bias
+        out[:] = out + result if accumulate else result
+
+    def rope(self, x: Floats, table: Floats, position: Integers, heads: int, out: Floats) -> None:
+        """Rotate the heads of every row by its position."""
+        tokens, size = x.shape
+        turned = _rotate(x.reshape(tokens, heads, size // heads), table, int(position[0]))
+        out[:] = turned.reshape(tokens, size)
+
+    def append(
+        self,
+        keys: Floats,
+        values: Floats,
+        table: Floats,
+        position: Integers,
+        cached_keys: Floats,
+        cached_values: Floats,
+    ) -> None:
+        """Write rotated keys and values into the cache (heads, capacity, head_dim)."""
+        heads, _, head_dim = cached_keys.shape
+        start, tokens = int(position[0]), len(keys)
+        turned = _rotate(keys.reshape(tokens, heads, head_dim), table, start)
+        cached_keys[:, start : start + tokens] = turned.swapaxes(0, 1)
+        plain = values.reshape(tokens, heads, head_dim)
+        cached_values[:, start : start + tokens] = plain.swapaxes(0, 1)
+
+    def attention(
+        self,
+        q: Floats,
+        cached_keys: Floats,
+        cached_values: Floats,
+        position: Integers,
+        window: int | None,
+        out: Floats,
+    ) -> None:
+        """Softmax(q K^T / sqrt(head_dim)) V over the positions each row of q may see."""
+        tokens, size = q.shape
+        kv_heads, _, head_dim = cached_keys.shape
+        share = size // head_dim // kv_heads
+        end = int(position[0]) + tokens
+        queries = q.reshape(tokens, kv_heads, share, head_dim)
+        scores = np.einsum("tgsd,gpd->gstp", queries, cached_keys[:, :end])
+        scores *= np.float32(head_dim**-0.5)
+        at = np.arange(end - tokens, end)[:, None]
+        seen = np.arange(end)[None, :] <= at
+        if window is not None:
+            seen &= np.arange(end)[None, :] > at - window
+        scores = np.where(seen, scores, -np.inf)
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        mixed = np.einsum("gstp,gpd->tgsd", weights, cached_values[:, :end])
+        out[:] = mixed.reshape(tokens, size)
+
+    def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
+        """silu(gate) * up."""
+        with np.errstate(over="ignore"):  # exp(-gate) may be inf, which gives the right 0
+            out[:] = gate / (1 + np.exp(-gate)) * up
+
+
+def _rotate(heads: Floats, table: Floats, start: int) -> Floats:
+    """Rotate (tokens, heads, head_dim) pairs (i, i + head_dim / 2) by position."""
+    half = heads.shape[-1] // 2
+    rows = table[start : start + len(heads), None, :]
+    cosine, sine = rows[..., :half], rows[..., half:]
+    a, b = heads[..., :half], heads[..., half:]
+    return np.concatenate([a * cosine - b * sine, b * cosine + a * sine], axis=-1)
+
+
+def unpack(packed: PackedMatrix) -> Floats:
+    """The values of a packed matrix, (outputs, inputs) float32, whatever its layout."""
+    layout = packed.layout
+    outputs, inputs = layout.shape
+    if layout.orientation == "output":
+        rows = packed.data.reshape(outputs, layout.row_bytes)
+        numbers = _numbers(rows[:, layout.header_bytes :][:, : layout.number_bytes], layout)
+        scales = rows[:, : layout.header_bytes]
+        values = _scale(numbers, scales, layout, layout.groups) if layout.quantized else numbers
+        return np.ascontiguousarray(values[:, :inputs])
+    panels = packed.data.reshape(-1, layout.panel_bytes)
+    numbers = _numbers(panels[:, layout.header_bytes :].reshape(-1, layout.row_bytes), layout)
+    if not layout.quantized:
+        return np.ascontiguousarray(numbers[:inputs, :outputs].T)
+    # A header serves the rows of its panel: turn panels so that groups run along the last axis.
+    turned = numbers.reshape(len(panels), layout.group, -1).transpose(2, 0, 1)
+    header = panels[:, : layout.header_bytes].copy().view(np.float16).astype(np.float32)
+    scales = header.reshape(len(panels), -1, layout.padded)  # scales, then minima if there are any
+    values = turned * scales[:, 0].T[..., None]
+    if layout.minimum:
+        values += scales[:, 1].T[..., None]
+    elif layout.dtype == "int4":
+        values -= 8 * scales[:, 0].T[..., None]
+    return np.ascontiguousarray(values.reshape(layout.padded, -1)[:outputs, :inputs])
+
+
+def _numbers(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
+    """The numbers of packed rows as float32, before scales."""
+    rows = np.ascontiguousarray(rows)
+    if layout.dtype == "int8":
+        return rows.view(np.int8).astype(np.float32)
+    if layout.dtype == "int4":
+        units = rows.reshape(len(rows), -1, 1, 16)
+        nibbles = np.concatenate([units & 15, units >> 4], axis=2)
+        return nibbles.reshape(len(rows), -1).astype(np.float32)
+    if layout.dtype == "bf16":
+        return (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return rows.view(np.float32)
+
+
+def _scale(
+    numbers: Floats, headers: npt.NDArray[np.uint8], layout: Layout, groups: int
+) -> Floats:
+    """Apply the scales (and minima) that stand in front of output-major rows."""
+    header = np.ascontiguousarray(headers).view(np.float16).astype(np.float32)
+    scales = header[:, :groups, None]
+    values = numbers.reshape(len(numbers), groups, layout.group) * scales
+    if layout.minimum:
+        values += header[:, groups : 2 * groups, None]
+    elif layout.dtype == "int4":
+        values -= 8 * scales
+    return values.reshape(len(numbers), -1)

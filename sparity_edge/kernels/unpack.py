@@ -1,0 +1,147 @@
+"""Rows of a packed matrix as float32: for embeddings, and for the panels of a matrix product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.matrix import (
+    BF16,
+    DATA,
+    DTYPE,
+    GROUP,
+    HEADER_BYTES,
+    INPUTS,
+    INT4,
+    INT8,
+    MINIMUM,
+    PADDED,
+    PANEL_BYTES,
+    ROW_BYTES,
+)
+from sparity_edge.kernels.simd import (
+    fma,
+    load,
+    load_bf16,
+    load_f16,
+    load_high,
+    load_i8,
+    load_i64,
+    load_low,
+    load_splat,
+    mul,
+    scatter,
+    splat,
+    store,
+)
+
+
+@device
+def load_int4_scales(matrix: int, row: int, block: int, groups: int, scratch: int) -> None:
+    """Sixteen scales of an output-major int4 row to scratch, and their minima 64 bytes behind.
+
+    Without minimum q counts from -8, which is a minimum of -8 scales.
+    """
+    scales = load_f16(row + 2 * block)
+    store(scratch, scales)
+    if load_i64(matrix + MINIMUM) != 0:
+        store(scratch + 64, load_f16(row + 2 * (groups + block)))
+    else:
+        store(scratch + 64, mul(scales, splat(-8.0)))
+
+
+@device
+def _unpack_int8(matrix: int, row: int, out: int, scratch: int) -> None:
+    group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // load_i64(matrix + GROUP)
+    numbers = row + load_i64(matrix + HEADER_BYTES)
+    for block in range(0, groups, 16):
+        store(scratch, load_f16(row + 2 * block))
+        for index in range(min(16, groups - block)):
+            scale = load_splat(scratch + 4 * index)
+            for _ in range(0, group, 16):
+                store(out, mul(scale, load_i8(numbers)))
+                numbers, out = numbers + 16, out + 64
+
+
+@device
+def _unpack_int4(matrix: int, row: int, out: int, scratch: int) -> None:
+    group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // load_i64(matrix + GROUP)
+    numbers = row + load_i64(matrix + HEADER_BYTES)
+    for block in range(0, groups, 16):
+        load_int4_scales(matrix, row, block, groups, scratch)
+        for index in range(min(16, groups - block)):
+            scale, least = load_splat(scratch + 4 * index), load_splat(scratch + 4 * index + 64)
+            for _ in range(0, group, 32):
+                store(out, fma(scale, load_low(numbers), least))
+                store(out + 64, fma(scale, load_high(numbers), least))
+                numbers, out = numbers + 16, out + 128
+
+
+@device
+def unpack_row(matrix: int, index: int, out: int, scratch: int) -> None:
+    """Row `index` of an output-major matrix as PADDED float32 at `out`; 128 bytes of scratch."""
+    row = load_i64(matrix + DATA) + index * load_i64(matrix + ROW_BYTES)
+    dtype = load_i64(matrix + DTYPE)
+    if dtype == INT8:
+        _unpack_int8(matrix, row, out, scratch)
+    elif dtype == INT4:
+        _unpack_int4(matrix, row, out, scratch)
+    elif dtype == BF16:
+        for i in range(0, load_i64(matrix + PADDED), 16):
+            store(out + 4 * i, load_bf16(row + 2 * i))
+    else:
+        for i in range(0, load_i64(matrix + PADDED), 16):
+            store(out + 4 * i, load(row + 4 * i))
+
+
+@device
+def _unpack_sixteen(matrix: int, panel: int, row: int, column: int) -> Any:
+    """Columns column..column+15 of one row of an input-major matrix."""
+    dtype, header = load_i64(matrix + DTYPE), panel + 2 * column
+    if dtype == INT8:
+        return mul(load_f16(header), load_i8(row + column))
+    if dtype == INT4:
+        # Thirty-two columns share sixteen bytes: the low nibbles come first.
+        place = row + column // 32 * 16
+        numbers = load_low(place) if column % 32 == 0 else load_high(place)
+        scale = load_f16(header)
+        if load_i64(matrix + MINIMUM) != 0:
+            return fma(scale, numbers, load_f16(header + 2 * load_i64(matrix + PADDED)))
+        return fma(scale, numbers, mul(scale, splat(-8.0)))
+    if dtype == BF16:
+        return load_bf16(row + 2 * column)
+    return load(row + 4 * column)
+
+
+@device
+def unpack_columns(matrix: int, first: int, count: int, out: int, stride: int) -> None:
+    """`count` outputs of an input-major matrix, each a row of INPUTS float32 at `out`.
+
+    `first` and `count` are multiples of 16 and `stride` is the distance of the rows in bytes; up to
+    the next multiple of 16 inputs the rows are filled with zeros.
+    """
+    inputs, group = load_i64(matrix + INPUTS), load_i64(matrix + GROUP)
+    panel = load_i64(matrix + DATA)
+    row = panel + load_i64(matrix + HEADER_BYTES)
+    for i in range(inputs):
+        if group != 0 and i > 0 and i % group == 0:
+            panel += load_i64(matrix + PANEL_BYTES)
+            row += load_i64(matrix + HEADER_BYTES)
+        for c in range(0, count, 16):
+            scatter(out + 4 * i + c * stride, stride, _unpack_sixteen(matrix, panel, row, first + c))
+        row += load_i64(matrix + ROW_BYTES)
+    for i in range(inputs, (inputs + 15) // 16 * 16):
+        for c in range(0, count, 16):
+            scatter(out + 4 * i + c * stride, stride, splat(0.0))
+
+
+# Arguments of `embed`.
+TABLE, IDS, OUT, OUT_STRIDE = (8 * word for word in range(4))
+
+
+@Kernel
+def embed(arguments: int, chunk: int, scratch: int) -> None:
+    """Row IDS[chunk] of an output-major TABLE to row `chunk` of OUT."""
+    token = load_i64(load_i64(arguments + IDS) + 8 * chunk)
+    out = load_i64(arguments + OUT) + chunk * load_i64(arguments + OUT_STRIDE)
+    unpack_row(load_i64(arguments + TABLE), token, out, scratch)

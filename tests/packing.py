@@ -1,0 +1,138 @@
+"""What the tests of the packed folder share: a model held in memory, and hypothesis strategies.
+
+The model is far smaller than any real one and odd in every dimension; it knows no file format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from converters.quantize import Quantized
+from converters.sources import Source
+from sparity_edge.config import ModelConfig
+from sparity_edge.layout import GROUPS, ORIENTATIONS, Layout
+
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 71,
+    "hidden_size": 50,
+    "intermediate_size": 90,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 5,
+    "num_key_value_heads": 1,
+    "attention_bias": True,
+    "tie_word_embeddings": False,
+}
+INT8 = ("int8", 32, False)
+INT4 = ("int4", 32, False)
+INT4_MINIMUM = ("int4", 32, True)
+
+
+def random_quantized(
+    shape: tuple[int, int], dtype: str, group: int, minimum: bool, seed: int = 0
+) -> Quantized:
+    """Numbers over their whole range with random scales."""
+    random = np.random.default_rng(seed)
+    scales = (shape[0], -(-shape[1] // group))
+    low, high, kind = (-128, 128, np.int8) if dtype == "int8" else (0, 16, np.uint8)
+    return Quantized(
+        dtype,
+        group,
+        random.integers(low, high, shape).astype(kind),
+        random.normal(size=scales).astype(np.float16),
+        random.normal(size=scales).astype(np.float16) if minimum else None,
+    )
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Whether two `Quantized` or arrays hold the same, bit for bit."""
+    if not isinstance(left, Quantized):
+        return bool(np.array_equal(left, right))
+    pairs = [(left.numbers, right.numbers), (left.scales, right.scales)]
+    if left.minimums is not None:
+        pairs.append((left.minimums, right.minimums))
+    return (left.minimums is None) == (right.minimums is None) and all(
+        a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs
+    )
+
+
+class FakeSource(Source):
+    """Random weights for `CONFIG`; `natives` says which matrices are quantised, and how."""
+
+    def __init__(self, natives: dict[str, tuple[str, int, bool]] | None = None) -> None:
+        self.label, self.config, self.files = "fake", dict(CONFIG), ()
+        self.generation_config = {"eos_token_id": [2, 3]}
+        self.tokenizer_files = {"tokenizer.json": b"{}", "chat_template.jinja": b"{{ messages }}"}
+        self.natives = natives or {}
+        self.tensors: dict[str, Any] = {}
+        random = np.random.default_rng(1)
+        for name, shape in ModelConfig.from_dict(CONFIG).tensor_shapes().items():
+            values = random.normal(size=shape).astype(np.float32)
+            kind = next((self.natives[key] for key in self.natives if key in name), None)
+            self.tensors[name] = values
+            if kind and len(shape) == 2:
+                self.tensors[name] = random_quantized((shape[0], shape[1]), *kind)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return ModelConfig.from_dict(self.config).tensor_shapes()
+
+    def check_dtype(self, name: str) -> None: ...
+
+    def native(self, name: str) -> tuple[str, int, bool] | None:
+        tensor = self.tensors[name]
+        if not isinstance(tensor, Quantized):
+            return None
+        return tensor.dtype, tensor.group, tensor.minimums is not None
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Any:
+        tensor = self.tensors[name]
+        if not isinstance(tensor, Quantized):
+            return tensor[start:stop]
+        minimums = None if tensor.minimums is None else tensor.minimums[start:stop]
+        return Quantized(
+            tensor.dtype,
+            tensor.group,
+            tensor.numbers[start:stop],
+            tensor.scales[start:stop],
+            minimums,
+        )
+
+    def weights(self, name: str) -> Any:
+        tensor = self.tensors[name]
+        return tensor.dequantize() if isinstance(tensor, Quantized) else tensor
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(repr(self.natives).encode()).hexdigest()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    """Any layout of a matrix of up to 300 x 300."""
+    dtype = draw(st.sampled_from(["f32", "bf16", "int8", "int4"]))
+    return Layout(
+        dtype,
+        draw(st.sampled_from(ORIENTATIONS)),
+        (draw(st.integers(1, 300)), draw(st.integers(1, 300))),
+        draw(st.sampled_from(GROUPS)) if dtype.startswith("int") else 0,
+        draw(st.booleans()) if dtype == "int4" else False,
+    )
+
+
+def random_weights(layout: Layout, seed: int = 0) -> Any:
+    """Weights that the layout holds without loss."""
+    if layout.quantized:
+        return random_quantized(layout.shape, layout.dtype, layout.group, layout.minimum, seed)
+    values = np.random.default_rng(seed).normal(size=layout.shape).astype(np.float32)
+    if layout.dtype == "bf16":
+        values = (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    return values

@@ -1,0 +1,127 @@
+"""The README against the code: files, options, defaults, chat commands and the Python snippet."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sparity_edge import SamplingParams
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+IGNORED = [
+    line.rstrip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+] + [".git"]
+
+
+def marked(name: str) -> str:
+    """The code block between the markers `<!-- name: begin -->` and `<!-- name: end -->`."""
+    blocks = re.findall(
+        rf"<!-- {name}: begin -->\n```\w+\n(.*?)```\n<!-- {name}: end -->", README, re.DOTALL
+    )
+    assert len(blocks) == 1, f"{name}: {len(blocks)} blocks"
+    return str(blocks[0])
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def files(folder: Path) -> Iterator[str]:
+    """Paths below the root, with /, of all files that git does not ignore; empty ones apart."""
+    for path in sorted(folder.iterdir()):
+        if any(fnmatch.fnmatch(path.name, pattern) for pattern in IGNORED):
+            continue
+        if path.is_dir():
+            yield from files(path)
+        elif path.stat().st_size and path.name != ".gitignore":
+            yield path.relative_to(ROOT).as_posix()
+
+
+def listed_files() -> Iterator[str]:
+    """Paths of the tree in the README: two blanks a level, a folder ends in /, then a comment."""
+    tree = section("Files").split("```")[1].strip("\n")
+    folders: list[str] = []
+    for line in tree.splitlines():
+        name = line.split()[0]
+        level = (len(line) - len(line.lstrip())) // 2
+        folders = folders[:level]
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            assert len(line.split()) > 1, f"{name} has no comment"
+            yield "".join(folders) + name
+
+
+def help_of(*command: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-m", "sparity_edge", *command, "--help"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=True,
+    )
+    return run.stdout
+
+
+def test_the_tree_lists_exactly_the_files_that_exist() -> None:
+    assert sorted(listed_files()) == sorted(files(ROOT))
+
+
+@pytest.mark.parametrize("name", ["chat", "tests"])
+def test_quick_start_commands_are_one_line_each(name: str) -> None:
+    lines = marked(name).splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("python3 -m venv .venv && .venv/bin/pip install ")
+
+
+def test_commands_and_options_in_the_readme_exist() -> None:
+    lines = [line.split() for line in README.splitlines() if line.startswith("sparity-edge ")]
+    assert len(lines) == 3
+    for line in lines:
+        text = help_of(line[1])
+        for option in (word for word in line if word.startswith("--")):
+            assert re.search(rf"{option}\b", text), f"{line[1]} has no {option}"
+    commands = help_of()
+    for command in re.findall(r"`(\w+)`", section("Commands").split("In a chat:")[0]):
+        assert re.search(rf"\b{command}\b", commands), command
+
+
+def test_the_sampling_table_has_every_parameter_and_its_default() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(SamplingParams)}
+    assert set(defaults) == set(re.findall(r"`(\w+)`", section("Sampling"))) - {"set"}
+    for row in section("Sampling").splitlines():
+        cells = [cell.strip() for cell in row.split("|")]
+        if len(cells) > 4 and re.fullmatch(r"[\d.]+", cells[3]):
+            for name in re.findall(r"`(\w+)`", cells[2]):
+                assert defaults[name] == float(cells[3]), name
+
+
+def test_packages_are_listed_in_full() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    packages = re.search(r"^packages = \[(.*?)\]", pyproject, re.MULTILINE | re.DOTALL)
+    assert packages
+    folders = {
+        Path(file).parent.as_posix().replace("/", ".")
+        for file in files(ROOT)
+        if file.endswith(".py") and file.startswith(("sparity_edge/", "converters/"))
+    }
+    assert set(re.findall(r'"([\w.]+)"', packages[1])) == folders
+
+
+def test_the_snippet_runs(
+    checkpoint: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    snippet = marked("snippet")
+    assert snippet.count('"smollm2-135m"') == 1
+    code = snippet.replace('"smollm2-135m"', repr(str(checkpoint("llama_gqa"))))
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out
