@@ -67,9 +67,7 @@ def main() -> int:
         "rows": rows,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("numpy", "numba")
-        },
+        "versions": {name: importlib.metadata.version(name) for name in ("numpy", "numba")},
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

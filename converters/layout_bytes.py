@@ -130,7 +130,7 @@ def _write_numbers(data: Bytes, rows: Array, layout: Layout, start: int) -> None
     body = body[:, :, first : first + packed.shape[1]]
     height = body.shape[1]
     whole = len(packed) // height
-    body[:whole] = packed[: whole * height].reshape(whole, height, -1)
+    body[:whole] = packed[: whole * height].reshape(whole, height, packed.shape[1])
     if whole < len(body):
         body[whole, : len(packed) - whole * height] = packed[whole * height :]
 

@@ -40,7 +40,7 @@ class Cache:
     @property
     def capacity(self) -> int:
         """Positions there is room for; when it changes, so do the arrays of `layer`."""
-        return self.keys.shape[2]
+        return int(self.keys.shape[2])
 
     @property
     def nbytes(self) -> int:

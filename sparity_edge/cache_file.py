@@ -62,7 +62,9 @@ def load(cache: Cache, path: str | Path, model: Path) -> None:
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise FormatError(f"{path} is no saved cache ({reason}); save it again.") from None
-    if metadata.get("sparity_edge_cache") != _VERSION or metadata.get("model") != _fingerprint(model):
+    if metadata.get("sparity_edge_cache") != _VERSION or metadata.get("model") != _fingerprint(
+        model
+    ):
         raise FormatError(f"{path} was saved with another model or version; save it again.")
     ids, keys, values = tensors["ids"], tensors["keys"], tensors["values"]
     layers, heads, _, head_dim = cache.keys.shape

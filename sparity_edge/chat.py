@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.conversation import Conversation
@@ -73,49 +74,53 @@ class ChatSession:
     def ask(self, text: str) -> None:
         """Answer a message; without an answer it does not become part of the conversation."""
         self.conversation.say("user", text)
-        if not self._answer():
-            self.conversation.take_back("user")
+        try:
+            self._answer()
+        finally:
+            self.conversation.take_back("user")  # unless an answer follows it
 
     def regenerate(self) -> bool:
         """Answer the last message once more; whether there is one."""
         former = self.conversation.take_back("assistant")
         if former is None:
             return False
-        if not self._answer():
-            self.conversation.say("assistant", former)
+        try:
+            self._answer()
+        finally:
+            if self.conversation.messages[-1]["role"] == "user":
+                self.conversation.say("assistant", former)
         return True
 
-    def _answer(self) -> bool:
-        """Stream the answer to the last message and keep it; whether there is one."""
+    def _answer(self) -> None:
+        """Stream the answer to the last message and keep it, if there is one."""
         answer = Answer()
         try:
             answer.stream(self.generator, self.conversation.turns(), self.params, self.screen)
         except ContextError as error:
             self._say_context_is_full(str(error))
-            return False
+            return
         except SparityError as error:
             self.screen.note(str(error))
-            return False
+            return
         finally:
             self.screen.end_line()
         if answer.interrupted and not answer.text:
-            self.screen.note("Stopped before the answer began; your message is not kept.")
-            return False
+            self.screen.text("\n")  # the terminal has written ^C
+            self.screen.note("Stopped before the answer began; nothing is kept.")
+            return
         self.conversation.say("assistant", answer.text)
         self._say_how_it_ended(answer)
-        return True
 
     def _say_context_is_full(self, reason: str) -> None:
-        self.screen.note(
-            f"{reason} Your message is not kept: /clear begins a new conversation, and "
-            f"starting with a larger --max-context makes room for a longer one."
-        )
+        self.screen.note(f"{reason} Your message is not kept; /clear begins a new conversation.")
 
     def _say_how_it_ended(self, answer: Answer) -> None:
         if answer.interrupted:
             self.screen.note("Stopped; the conversation keeps what was said.")
         elif ending := cut_short(answer.last, self.params, self.generator):
             self.screen.note(ending)
+            if answer.last is not None and is_full(answer.last.stats, self.generator):
+                self.screen.note("/clear begins a new conversation.")
         if answer.last is not None:
             self.totals.add(answer.last.stats)
             self.screen.note(statistics_line(answer.last.stats, answer.first_seconds))
@@ -141,8 +146,9 @@ class Answer:
         """
         begun = time.monotonic()
         pieces: list[str] = []
-        steps = generator.stream(prompt, params)
+        steps: Iterator[Step] | None = None
         try:
+            steps = generator.stream(prompt, params)
             for step in steps:
                 if self.first_seconds is None:
                     self.first_seconds = time.monotonic() - begun
@@ -182,12 +188,17 @@ def cut_short(last: Step | None, params: SamplingParams, generator: Generator) -
     """What to say about an answer that the model did not end itself."""
     if last is None or last.finish_reason != "length":
         return None
-    if params.max_tokens is not None and last.stats.generated_tokens >= params.max_tokens:
+    if not is_full(last.stats, generator):
         return f"Cut after max_tokens={params.max_tokens}."
-    return (
-        f"Cut: the context of {generator.max_context} tokens is full. Begin a new conversation "
-        f"(/clear), or start with a larger --max-context."
-    )
+    full = f"Cut: the context of {generator.max_context} tokens is full."
+    if generator.max_context < generator.info().get("model_context", 0):
+        return f"{full} A larger --max-context makes room for more."
+    return full
+
+
+def is_full(stats: Statistics, generator: Generator) -> bool:
+    """Whether prompt and answer fill the context."""
+    return stats.prompt_tokens + stats.generated_tokens >= generator.max_context
 
 
 def statistics_line(stats: Statistics, first_seconds: float | None) -> str:

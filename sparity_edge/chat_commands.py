@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sparity_edge import conversation as store
 from sparity_edge.conversation import Conversation
 from sparity_edge.errors import OptionError
-from sparity_edge.sampling_options import change_setting, list_settings
+from sparity_edge.sampling_options import change_setting, list_settings, shown
 
 if TYPE_CHECKING:
     from sparity_edge.chat import ChatSession
@@ -101,7 +101,7 @@ def _set(session: ChatSession, text: str) -> None:
     else:
         session.params = change_setting(session.params, name, value.strip())
         setting = name.replace("-", "_")
-        session.screen.note(f"{setting} is {getattr(session.params, setting)} from now on.")
+        session.screen.note(f"{setting} is {shown(getattr(session.params, setting))} from now on.")
 
 
 def _stats(session: ChatSession, _: str) -> None:
@@ -147,7 +147,7 @@ def _exit(_: ChatSession, __: str) -> None:
 def _path(text: str, command: str) -> Path:
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
-    if not text:
+    if not text or "\0" in text:
         raise OptionError(f"{command} needs the name of a file.")
     try:
         return Path(text).expanduser()

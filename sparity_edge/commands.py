@@ -7,6 +7,7 @@ for more with -v. Models, sources and packs are used through their public functi
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
@@ -56,7 +57,7 @@ def info(arguments: Namespace) -> None:
         print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
         return
     for key, value in facts.items():
-        print(one_line(f"{key.replace('_', ' '):<22} {_fact(value)}"))
+        print(f"{key.replace('_', ' '):<22} {one_line(_fact(value))}")
 
 
 def perplexity(arguments: Namespace) -> None:
@@ -76,9 +77,12 @@ def perplexity(arguments: Namespace) -> None:
             )
     keys = ("perplexity", "stderr", "tokens", "active_weight_fraction")
     if arguments.json:
-        print(json.dumps({key: getattr(result, key) for key in keys}))
+        values = {key: getattr(result, key) for key in keys}
+        # JSON has no NaN: the standard error of a single window is null.
+        print(json.dumps({k: v if math.isfinite(v) else None for k, v in values.items()}))
         return
-    print(f"perplexity             {result.perplexity:.4f} ± {result.stderr:.4f}")
+    error = f" ± {result.stderr:.4f}" if math.isfinite(result.stderr) else ""
+    print(f"perplexity             {result.perplexity:.4f}{error}")
     print(f"tokens                 {result.tokens}")
     print(f"active weight fraction {result.active_weight_fraction:.4f}")
 
@@ -119,7 +123,7 @@ def cache_list(_: Namespace) -> None:
         options = " ".join(str(value) for value in entry.options.values() if value is not None)
         used = time.strftime("%Y-%m-%d", time.localtime(entry.last_used))
         size = f"{entry.nbytes / 1e6:10.1f} MB"
-        print(one_line(f"{entry.key[:12]}  {size}  {used}  {entry.name}  ({options})"))
+        print(neutral(f"{entry.key[:12]}  {size}  {used}  {entry.name}  ({options})"))
     total = sum(entry.nbytes for entry in entries)
     print(neutral(f"{len(entries)} packed, {total / 1e6:.1f} MB, in {store.cache_root()}"))
 
@@ -150,8 +154,10 @@ def header(generator: Generator) -> tuple[str, str, str]:
     parameters = f"{facts.get('parameters', 0) / 1e6:,.0f} M parameters"
     size = f"{'/'.join(facts.get('dtypes', []))}, {facts.get('weight_bytes', 0) / 1e6:,.0f} MB"
     reading = f"{generator.sparsity:.0%} of weights skipped" if generator.sparsity else "dense"
+    source = Path(str(facts.get("source")))
+    name = source if len(source.parts) < 3 else source.name  # an alias or org/name stays whole
     return (
-        one_line(f"{facts.get('source')} · {parameters} · {size}"),
+        one_line(f"{name} · {parameters} · {size}"),
         f"context {generator.max_context} tokens · {generator.threads} threads · {reading}",
         "/help lists commands · Alt-Enter makes a new line · Ctrl-C stops · Ctrl-D leaves",
     )

@@ -53,8 +53,7 @@ def save(path: Path, conversation: Conversation, params: SamplingParams, model: 
     Raises:
         OptionError: there is another kind of file, or the file cannot be written.
     """
-    if path.exists() and not _is_saved_conversation(path):
-        raise OptionError(f"{path} exists and is not a saved conversation; choose another name.")
+    _refuse_to_replace(path)
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -134,12 +133,17 @@ def plain_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _is_saved_conversation(path: Path) -> bool:
+def _refuse_to_replace(path: Path) -> None:
+    """Refuse to write where there is something else than a saved conversation."""
+    try:
+        path.stat()
+    except OSError:
+        return  # there is nothing, or writing will tell why it cannot be done
     try:
         _read(path)
     except OptionError:
-        return False
-    return True
+        message = f"{path} exists and is not a saved conversation; choose another name."
+        raise OptionError(message) from None
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

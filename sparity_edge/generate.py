@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import ContextError, OptionError, SparityError
+from sparity_edge.loading import checked_context, checked_threads, refuse_sparsity
 from sparity_edge.parameters import SamplingParams
 from sparity_edge.progress import Progress, silent
-from sparity_edge.results import Completion, Statistics, Step
+from sparity_edge.results import Completion, Meter, Step
 
 if TYPE_CHECKING:
     from sparity_edge.config import ModelConfig
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from sparity_edge.tokenizer import Tokenizer
 
 DEFAULT_MODEL = "smollm2-135m"
-DEFAULT_MAX_CONTEXT = 32768  # positions, where the model has more: bounds what a chat may take
-MAX_THREADS = 1024
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
@@ -34,7 +33,9 @@ Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 class Generator:
     """A loaded model that answers; made by `Generator.load`, usable as a context manager."""
 
-    def __init__(self, path: Path, model: Model, tokenizer: Tokenizer, info: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, model: Model, tokenizer: Tokenizer, info: dict[str, Any]
+    ) -> None:
         self.path = path
         self.tokenizer = tokenizer
         self._model = model
@@ -76,12 +77,10 @@ class Generator:
         from converters.pack import PackOptions
         from converters.store import prepare
 
-        threads = _threads(threads)
-        _refuse_sparsity(sparsity)
+        threads = checked_threads(threads)
+        refuse_sparsity(sparsity)
         options = PackOptions(dtype=dtype)
-        path = prepare(
-            str(model), options, offline=offline, progress=progress, notify=notify
-        )
+        path = prepare(str(model), options, offline=offline, progress=progress, notify=notify)
         return cls._open(path, threads, max_context)
 
     @classmethod
@@ -96,7 +95,7 @@ class Generator:
         packed = open_packed(path)
         loaded = time.perf_counter()
         config = ModelConfig.from_dict(packed.config, packed.generation_config)
-        context = _max_context(max_context, config)
+        context = checked_context(max_context, config)
         model = Model(packed, ThreadedMachine(threads), context)
         info = {
             "source": packed.manifest.get("source"),
@@ -257,7 +256,7 @@ class Generator:
             save(self._model.cache, path, self.path)
 
     def load_cache(self, path: str | Path) -> None:
-        """Take over the keys and values of a file; prompts that begin alike are then not read again.
+        """Take over the keys and values of a file; prompts that begin alike are read quickly.
 
         Raises:
             FormatError: the file is damaged or was written with another model.
@@ -285,7 +284,7 @@ class Generator:
         from sparity_edge.stopping import StopStrings
 
         decoder, stops = self.tokenizer.stream(), StopStrings(params.stop)
-        meter = _Meter(len(ids))
+        meter = Meter(len(ids))
         pending, generated, finish = ids, 0, None
         while finish is None:
             with self._busy:
@@ -320,37 +319,6 @@ class Generator:
             )
 
 
-class _Meter:
-    """Adds up what a call costs."""
-
-    def __init__(self, prompt_tokens: int) -> None:
-        self.prompt_tokens = prompt_tokens
-        self.cached = 0
-        self._prefill: float | None = None
-        self._decode = 0.0
-        self._active: list[float] = []
-
-    def add(self, seconds: float, active: float) -> None:
-        """Count one pass; the first is the prompt's."""
-        if self._prefill is None:
-            self._prefill = seconds
-        else:
-            self._decode += seconds
-            self._active.append(active)
-
-    def statistics(self, generated: int) -> Statistics:
-        """Everything so far."""
-        active = sum(self._active) / len(self._active) if self._active else 1.0
-        return Statistics(
-            prompt_tokens=self.prompt_tokens,
-            cached_tokens=self.cached,
-            generated_tokens=generated,
-            prefill_seconds=self._prefill or 0.0,
-            decode_seconds=self._decode,
-            active_weight_fraction=active,
-        )
-
-
 def _checked_ids(prompt: Sequence[Any], vocab_size: int) -> list[int]:
     for token in prompt:
         if isinstance(token, bool) or not hasattr(token, "__index__"):
@@ -359,44 +327,7 @@ def _checked_ids(prompt: Sequence[Any], vocab_size: int) -> list[int]:
             )
         if not 0 <= int(token) < vocab_size:
             raise OptionError(
-                f"Token id {int(token)} lies outside the vocabulary, which ends at {vocab_size - 1}."
+                f"Token id {int(token)} lies outside the vocabulary, which ends at "
+                f"{vocab_size - 1}."
             )
     return [int(token) for token in prompt]
-
-
-def _threads(threads: int | None) -> int:
-    if threads is None:
-        return default_threads()
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
-        raise OptionError(f"threads={threads!r} is not a whole number from 1 to {MAX_THREADS}.")
-    return threads
-
-
-def default_threads() -> int:
-    """The physical cores this process may use: decoding gains nothing from a core's second thread."""
-    import psutil
-
-    logical, physical = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 1
-    allowed = logical
-    if hasattr(psutil.Process, "cpu_affinity"):
-        allowed = len(psutil.Process().cpu_affinity())
-    return max(1, min(allowed, physical))
-
-
-def _refuse_sparsity(sparsity: float | None) -> None:
-    if not sparsity:
-        return
-    raise OptionError(
-        f"sparsity={sparsity!r}: this model carries no sparsity plan; leave sparsity at 0."
-    )
-
-
-def _max_context(asked: int | None, config: ModelConfig) -> int:
-    most = config.max_position_embeddings
-    if asked is None:
-        return min(most, DEFAULT_MAX_CONTEXT)
-    if isinstance(asked, bool) or not isinstance(asked, int) or not 2 <= asked <= most:
-        raise OptionError(
-            f"max_context={asked!r} is not a whole number from 2 to {most}, the model's own context."
-        )
-    return asked

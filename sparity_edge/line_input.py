@@ -67,10 +67,14 @@ class PlainInput:
 
     def read(self) -> str:
         """See `LineInput`."""
-        text = input(PROMPT)
-        while is_open(text) or text.endswith("\\"):
-            text = text if is_open(text) else text[:-1]
-            text += "\n" + input(CONTINUATION)
+        try:
+            text = input(PROMPT)
+            while is_open(text) or text.endswith("\\"):
+                text = text if is_open(text) else text[:-1]
+                text += "\n" + input(CONTINUATION)
+        except KeyboardInterrupt:
+            print()  # the next prompt does not belong behind the ^C
+            raise
         return unquote(text)
 
 

@@ -86,7 +86,9 @@ class Model:
         self._machine = machine
         self._table = rotary_table(self.config, self.cache.capacity)
         self._embed_tokens = machine.matrix(_matrix(packed, "model.embed_tokens.weight"))
-        self._blocks = [self._block(packed, layer) for layer in range(self.config.num_hidden_layers)]
+        self._blocks = [
+            self._block(packed, layer) for layer in range(self.config.num_hidden_layers)
+        ]
         self._norm = _vector(packed, "model.norm.weight")
         self._lm_head = self._embed_tokens
         if not self.config.tie_word_embeddings:

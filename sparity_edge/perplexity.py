@@ -48,7 +48,7 @@ def perplexity(
 
     Args:
         generator: whose model is measured; its cache is emptied.
-        text: at least two tokens; a rest that fills no window is left out unless it is all there is.
+        text: at least two tokens; a rest that fills no window is left out, unless it is all.
         window: tokens in a window, at most `generator.max_context`.
         windows: how many to measure; None: all.
         stride: take every stride-th window.

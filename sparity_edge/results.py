@@ -1,4 +1,4 @@
-"""What generation gives back: steps, completions and their statistics; data only."""
+"""What generation gives back: steps, completions, and the statistics of what they cost."""
 
 from __future__ import annotations
 
@@ -53,3 +53,34 @@ class Completion:
     token_ids: tuple[int, ...]  # end of text included
     finish_reason: str  # "stop" or "length"
     stats: Statistics
+
+
+class Meter:
+    """Adds up what a call costs."""
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.cached = 0
+        self._prefill: float | None = None
+        self._decode = 0.0
+        self._active: list[float] = []
+
+    def add(self, seconds: float, active: float) -> None:
+        """Count one pass; the first is the prompt's."""
+        if self._prefill is None:
+            self._prefill = seconds
+        else:
+            self._decode += seconds
+            self._active.append(active)
+
+    def statistics(self, generated: int) -> Statistics:
+        """Everything so far."""
+        active = sum(self._active) / len(self._active) if self._active else 1.0
+        return Statistics(
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached,
+            generated_tokens=generated,
+            prefill_seconds=self._prefill or 0.0,
+            decode_seconds=self._decode,
+            active_weight_fraction=active,
+        )

@@ -19,7 +19,7 @@ def frequencies(config: ModelConfig) -> Floats:
         return plain
     if scaling.rope_type == "linear":
         return (plain / np.float32(scaling.factor)).astype(np.float32)
-    # llama3: waves longer than low_wave are stretched, shorter than high_wave kept, blended between.
+    # llama3: long waves are stretched, short ones kept, and those between blended.
     context = scaling.original_max_position_embeddings
     waves = 2 * math.pi / plain
     blend = (context / waves - scaling.low_freq_factor) / (

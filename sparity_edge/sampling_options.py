@@ -84,7 +84,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """Give a parser an option for each sampling parameter, in a group of its own."""
     group = parser.add_argument_group("sampling, in the order of the steps")
     for option in OPTIONS:
-        default = _shown(getattr(SamplingParams(), option.name))
+        default = shown(getattr(SamplingParams(), option.name))
         about = f"{option.meaning} (default: {default})".replace("%", "%%")
         if option.read is _flag:
             group.add_argument(option.flag, action="store_true", help=option.meaning)
@@ -148,7 +148,7 @@ def _read_setting(option: SamplingOption, text: str) -> Any:
 def list_settings(params: SamplingParams) -> list[str]:
     """One line for each parameter: name, value, meaning."""
     return [
-        f"{option.name:<19} {_shown(getattr(params, option.name)):<10} {option.meaning}"
+        f"{option.name:<19} {shown(getattr(params, option.name)):<10} {option.meaning}"
         for option in OPTIONS
     ]
 
@@ -181,7 +181,8 @@ def from_json(values: Any) -> SamplingParams:
     return SamplingParams(**values)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as the user would type it."""
     if value is None or value in ((), {}):
         return "none"
     if isinstance(value, bool):

@@ -8,7 +8,7 @@ in have their result predicted, and numbers given to padding and indenting are s
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, ItemsView, KeysView, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, KeysView, Mapping, Sized, ValuesView
 from typing import Any
 
 from jinja2.exceptions import TemplateRuntimeError
@@ -85,12 +85,13 @@ def growth(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], budget: 
     if name in ("format", "format_map"):
         return format_size(text, options, weigh(options, budget.left))
     if name == "replace":
-        count = text.count(options[0]) if options and isinstance(options[0], str) else 0
-        return int(count * longest)
+        old = kwargs.get("old", args[1] if len(args) > 1 else None)
+        plain = text and isinstance(old, str)
+        return longest * (text.count(old) if plain else weigh(args[:1], budget.left))
     if name == "join":  # the separator is the string itself (method) or an argument (filter)
         return (len(text) + longest) * (1 + sum(length(value) for value in args))
     if name in ("indent", "expandtabs"):
-        return (1 + text.count("\n") + text.count("\t")) * (largest or longest or 8)
+        return (1 + text.count("\n") + text.count("\t")) * max(largest, longest, 8)
     if name == "tojson":
         return weigh(args[0], budget.left) * (6 + largest * MAX_DEPTH) if args else 0
     if name == "sum" and any(not isinstance(value, int | float | str) for value in options):
@@ -101,12 +102,13 @@ def growth(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], budget: 
 def format_size(pattern: str, values: Any, weight: int) -> int:
     """The most characters that formatting can make: every field wide and with every value."""
     widths = [int(digits[:9]) for digits in re.findall(r"\d+", pattern)]
-    if max(widths, default=0) > MAX_NUMBER or "*" in pattern:
+    # A width can also come from a value, by "*" or by a field within a field.
+    if max(widths, default=0) > MAX_NUMBER or re.search(r"\*|\{[^{}]*\[|\{[^{}]+\{", pattern):
         raise TemplateRuntimeError("it pads a text too far")
     if isinstance(values, int | float):
         weight += 400  # digits of the largest float
     fields = pattern.count("{") + pattern.count("%")
-    return len(pattern) + fields * (weight + sum(widths) + MAX_NUMBER * ("{" in pattern))
+    return len(pattern) + fields * (weight + sum(widths))
 
 
 def product_size(left: Any, right: Any) -> int:
@@ -132,4 +134,4 @@ def _check_bits(bits: int) -> None:
 
 def length(value: Any) -> int:
     """How many items a value has at its outside; 1 for what is not counted."""
-    return len(value) if isinstance(value, str | list | tuple | range | Mapping) else 1
+    return len(value) if isinstance(value, Sized) else 1

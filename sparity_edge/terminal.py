@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -36,7 +37,14 @@ def one_line(text: str) -> str:
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr write every character: UTF-8 on Windows, "?" where one cannot be."""
+    """Make stdout and stderr write every character: UTF-8 on Windows, "?" where one cannot be.
+
+    A stream that was closed before the start (`<&-`) is replaced by an empty one.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # replaced or closed
             encoding = "utf-8" if os.name == "nt" else None

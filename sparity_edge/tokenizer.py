@@ -108,12 +108,9 @@ class Tokenizer:
             text: any text.
             add_special_tokens: put the tokens around it that tokenizer.json asks for (BOS).
         """
-        try:
-            encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
-        except UnicodeEncodeError:  # half a surrogate pair, which no UTF-8 file can hold
-            text = text.encode("utf-8", "replace").decode("utf-8")
-            encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
-        return list(encoding.ids)
+        # Half a surrogate pair, which the library refuses, becomes a question mark.
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        return list(self._backend.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of token ids.
@@ -206,6 +203,8 @@ class DecodeStream:
         text = self._tokenizer.decode(self._window, skip_special_tokens=False)
         pending = len(self._window) - self._context
         held = 0 if pending > MAX_PENDING else _partial(text)
+        if held and pending <= MAX_PARTIAL:
+            return ""  # SentencePiece shows a whole run of bytes as broken until it is complete
         piece = text[self._shown : len(text) - held]
         if held:
             self._shown = max(self._shown, len(text) - held)
@@ -275,8 +274,9 @@ def _read_template(file: bytes | None, value: Any) -> str | None:
     if file is not None:
         return file.decode("utf-8", "replace")
     if isinstance(value, list):
-        named = {entry.get("name"): entry for entry in value if isinstance(entry, dict)}
-        value = named.get("default", {}).get("template")
+        entries = [entry for entry in value if isinstance(entry, dict)]
+        named = [entry.get("template") for entry in entries if entry.get("name") == "default"]
+        value = named[0] if named else None
     if value is not None and not isinstance(value, str):
         raise SourceError(f"{CONFIG_FILE}: chat_template is not a string; fetch it again.")
     return value

@@ -42,6 +42,7 @@ class FakeGenerator:
             "dtypes": ["int4", "int8"],
             "weight_bytes": 90_000_000,
             "load_seconds": 0.25,
+            "model_context": 8192,
             "cache_bytes_per_token": 23040,
             "threads": self.threads,
         }

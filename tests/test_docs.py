@@ -95,6 +95,13 @@ def test_commands_and_options_in_the_readme_exist() -> None:
         assert re.search(rf"\b{command}\b", commands), command
 
 
+def test_the_chat_commands_are_listed_in_full() -> None:
+    from sparity_edge.chat_commands import COMMANDS
+
+    listed = section("Commands").split("In a chat:")[1]
+    assert re.findall(r"`(/\w+)", listed) == list(COMMANDS)
+
+
 def test_the_sampling_table_has_every_parameter_and_its_default() -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(SamplingParams)}
     assert set(defaults) == set(re.findall(r"`(\w+)`", section("Sampling"))) - {"set"}

@@ -44,6 +44,7 @@ def test_the_document_has_the_sizes_of_the_code() -> None:
     assert table == ["".join(f"{row}\n" for row in document_rows())]
 
 
+@settings(deadline=None)
 @given(layouts())
 def test_formulas_of_the_document(layout: Layout) -> None:
     def up(value: int, multiple: int) -> int:
@@ -69,6 +70,7 @@ def test_formulas_of_the_document(layout: Layout) -> None:
     assert nbytes % 64 == row % 64 == 0
 
 
+@settings(deadline=None)
 @given(layouts())
 def test_a_layout_survives_json(layout: Layout) -> None:
     assert Layout.from_dict(layout.to_dict()) == layout

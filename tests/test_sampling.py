@@ -38,12 +38,14 @@ def ranked(values: list[float]) -> list[int]:
 
 
 @given(LOGITS, st.data())
+@settings(deadline=None)
 def test_highest_is_a_stable_sort(values: list[float], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(values)))
     assert highest(array(values), k).tolist() == sorted(ranked(values)[:k])
 
 
 @given(WEIGHTS, st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 0.999, 1.0]))
+@settings(deadline=None)
 def test_nucleus_is_the_shortest_head_that_reaches_the_share(w: list[float], top_p: float) -> None:
     kept = nucleus(np.array(w), top_p).tolist()
     order = ranked(w)
@@ -55,13 +57,14 @@ def test_nucleus_is_the_shortest_head_that_reaches_the_share(w: list[float], top
 
 def test_nucleus_of_many_weights_equals_the_plain_way() -> None:
     w = np.random.default_rng(1).random(NUCLEUS_GUESS * 4) ** 40
-    for top_p in (0.1, 0.5, 0.99, 1.0):
+    for top_p in (0.1, 0.5, 0.99, 0.9999):
         order = np.argsort(-w, kind="stable")
         count = int(np.argmax(np.cumsum(w[order]) >= top_p * w.sum() - 1e-12)) + 1
         assert nucleus(w, top_p).tolist() == sorted(order[:count].tolist())
 
 
 @given(WEIGHTS, st.floats(0, 1, exclude_max=True))
+@settings(deadline=None)
 def test_draw_inverts_the_running_sum(w: list[float], u: float) -> None:
     at = draw(np.array(w), u)
     assert w[at] > 0
@@ -77,13 +80,14 @@ def test_draw_follows_the_probabilities() -> None:
 
 
 @given(LOGITS.filter(lambda values: max(values) > -math.inf))
+@settings(deadline=None)
 def test_greedy_takes_the_first_of_the_best(values: list[float]) -> None:
     token, _ = Sampler(SamplingParams(temperature=0), len(values)).sample(array(values), ())
     assert token == ranked(values)[0]
 
 
 @given(LOGITS.filter(lambda values: max(values) > -math.inf), st.integers(0, 99))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_filters_that_remove_nothing_change_nothing(values: list[float], seed: int) -> None:
     x = array(values)
     without = Sampler(SamplingParams(**PLAIN, seed=seed), x.size)

@@ -167,6 +167,7 @@ def rope_factors(factor: float) -> np.ndarray:
 REFUSED = {
     "architecture": ({"architecture": "gpt2"}, "general.architecture='gpt2'"),
     "experts": ({"metadata": {"llama.expert_count": 8}}, "llama.expert_count=8"),
+    "split": ({"metadata": {"split.count": 3}}, "split.count=3, so this is one part"),
     "yarn": ({"metadata": {"llama.rope.scaling.type": "yarn"}}, "scaling.type='yarn'"),
     "partial rope": ({"metadata": {"llama.rope.dimension_count": 32}}, "dimension_count=32"),
     "values": ({"metadata": {"llama.attention.value_length": 32}}, "value_length=32"),

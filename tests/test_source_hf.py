@@ -18,8 +18,7 @@ import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converters.sources import open_source
-from converters.sources.hf import INDEX, SINGLE
+from converters.sources import INDEX, SINGLE, open_source
 from sparity_edge.config import ModelConfig
 from sparity_edge.errors import SourceError, SparityError
 

@@ -55,8 +55,9 @@ class FakeHub:
     error: Exception | None
 
     @property
-    def snapshot(self) -> Path:
-        return self.cache / "snapshots" / COMMIT
+    def repository(self) -> Path:
+        """Where the Hub client keeps the model; what stands in it is read by the real client."""
+        return self.cache / f"models--{MODEL.replace('/', '--')}"
 
     def model_info(self, repository: str, **options: Any) -> SimpleNamespace:
         self.requests.append({"look up": repository, **options})
@@ -71,14 +72,13 @@ class FakeHub:
 
     def download(self, repository: str, **options: Any) -> str:
         self.requests.append({"download": repository, **options})
-        if options.get("local_files_only"):
-            if not self.snapshot.exists():
-                raise FileNotFoundError("not cached")
-            return str(self.snapshot)
-        self.snapshot.mkdir(parents=True, exist_ok=True)
+        snapshot, refs = self.repository / "snapshots" / COMMIT, self.repository / "refs"
+        for folder in (snapshot, refs):
+            folder.mkdir(parents=True, exist_ok=True)
+        (refs / (options["revision"] or "main")).write_text(COMMIT)
         for name in options["allow_patterns"]:
-            shutil.copy(self.folder / name, self.snapshot)
-        return str(self.snapshot)
+            shutil.copy(self.folder / name, snapshot)
+        return str(snapshot)
 
 
 @pytest.fixture
@@ -103,7 +103,6 @@ def test_fetches_only_what_is_read(fake: FakeHub) -> None:
         assert source.fingerprint() == expected
     download = fake.requests[-1]
     assert sorted(download["allow_patterns"]) == sorted(path.name for path in fake.folder.iterdir())
-    assert download["revision"] == COMMIT
     total = sum(path.stat().st_size for path in fake.folder.iterdir())
     assert calls[0] == (MODEL, 0, total)
     assert calls[-1] == (MODEL, total, total)
@@ -111,8 +110,10 @@ def test_fetches_only_what_is_read(fake: FakeHub) -> None:
 
 def test_revision(fake: FakeHub) -> None:
     open_source(f"{MODEL}@v1.0").close()
-    assert fake.requests[0]["look up"] == MODEL
-    assert fake.requests[0]["revision"] == "v1.0"
+    assert [request["revision"] for request in fake.requests] == ["v1.0", "v1.0"]
+    open_source(f"{MODEL}@v1.0", offline=True).close()
+    with pytest.raises(SourceError, match="not on this machine"):
+        open_source(MODEL, offline=True)
 
 
 def test_offline_asks_nobody(fake: FakeHub) -> None:
@@ -122,8 +123,14 @@ def test_offline_asks_nobody(fake: FakeHub) -> None:
     fake.requests.clear()
     with open_source(MODEL, offline=True) as source:
         assert source.fingerprint() == hashlib.sha256(f"{MODEL}@{COMMIT}".encode()).hexdigest()
-    assert [next(iter(request)) for request in fake.requests] == ["download"]
-    assert fake.requests[0]["local_files_only"]
+    assert not fake.requests
+
+
+def test_offline_with_half_a_model(fake: FakeHub) -> None:
+    open_source(MODEL).close()
+    (fake.repository / "snapshots" / COMMIT / "model.safetensors.index.json").unlink()
+    with pytest.raises(SourceError, match="not on this machine"):
+        open_source(MODEL, offline=True)
 
 
 def test_no_network(fake: FakeHub) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparity_edge.stopping import StopStrings
@@ -22,6 +22,7 @@ def plainly(text: str, stop: list[str]) -> tuple[str, bool]:
     st.lists(st.text("ab\n", max_size=4), max_size=12),
     st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=4),
 )
+@settings(deadline=None)
 def test_any_split_equals_the_definition(pieces: list[str], stop: list[str]) -> None:
     machine = StopStrings(stop)
     shown, stopped = "", False

@@ -25,6 +25,9 @@ from sparity_edge.progress import Progress, silent
 
 Array = npt.NDArray[Any]
 
+# What transformers calls the weights in a folder: one file, or shards and their index.
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
 # A module of a block that the decoder computes: a tensor in it that we do not expect (a bias the
 # configuration denies, a norm on q and k) would change the result, so it is not ignored.
 _COMPUTED = re.compile(r"model\.layers\.(\d+)\.(self_attn\.(?!rotary_emb)|mlp\.|\w*norm)")

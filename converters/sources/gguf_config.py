@@ -137,6 +137,12 @@ def _vocab_size(header: GgufHeader) -> int:
 
 
 def _refuse_unsupported(header: GgufHeader, name: str) -> None:
+    parts = header.integer("split.count", 1)
+    if parts > 1:
+        raise SourceError(
+            f"{header.label}: split.count={parts}, so this is one part of a model; join the parts "
+            "with: llama-gguf-split --merge"
+        )
     refused = [f"{name}.expert_count", f"{name}.attention.clamp_kqv", f"{name}.logit_scale"]
     refused += [f"{name}.embedding_scale", f"{name}.residual_scale", f"{name}.attention.scale"]
     if name == "qwen2":

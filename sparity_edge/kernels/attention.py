@@ -32,9 +32,20 @@ BLOCK = 256  # positions
 
 # POSITION is the address of the first query's position, WINDOW the positions a query sees (0: all).
 # The cache is (key-value head, position, head_dim); PARTS is (head, block, PART floats).
-Q, Q_STRIDE, KEYS, VALUES, HEAD_STRIDE, POSITION, WINDOW, HEADS, SHARE, HEAD_DIM, OUT, OUT_STRIDE = (
-    8 * word for word in range(12)
-)
+(
+    Q,
+    Q_STRIDE,
+    KEYS,
+    VALUES,
+    HEAD_STRIDE,
+    POSITION,
+    WINDOW,
+    HEADS,
+    SHARE,
+    HEAD_DIM,
+    OUT,
+    OUT_STRIDE,
+) = (8 * word for word in range(12))
 BLOCKS, PARTS, PART_BYTES, SCALE = (8 * word for word in range(12, 16))
 # A partial result: weighted values (head_dim, filled up to 16), then two numbers.
 _LARGEST, _WEIGHT, _TAIL = 0, 4, 64

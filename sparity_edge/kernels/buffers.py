@@ -27,6 +27,6 @@ def rows(count: int, size: int) -> Floats:
 def padded(vector: npt.ArrayLike) -> Floats:
     """A copy of a vector, padded as a row of `rows` is."""
     source = np.asarray(vector, dtype=np.float32)
-    result = rows(1, source.size)[0]
+    result: Floats = rows(1, source.size)[0]
     result[:] = source
     return result

@@ -28,7 +28,7 @@ X, X_STRIDE, WEIGHT, OUT, OUT_STRIDE, SIZE, EPSILON = (8 * word for word in rang
 
 @Kernel
 def rmsnorm(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """Row `chunk`: x / sqrt(mean(x**2) + epsilon) * weight. Rows end in zeros, as the weight does."""
+    """Row `chunk`: x / sqrt(mean(x**2) + epsilon) * weight; rows and weight end in zeros."""
     x = load_i64(arguments + X) + chunk * load_i64(arguments + X_STRIDE)
     out = load_i64(arguments + OUT) + chunk * load_i64(arguments + OUT_STRIDE)
     weight, size = load_i64(arguments + WEIGHT), load_i64(arguments + SIZE)

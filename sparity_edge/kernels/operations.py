@@ -72,7 +72,7 @@ class Operations(Protocol):
         window: int | None,
         out: Floats,
     ) -> None:
-        """softmax(q K^T / sqrt(head_dim)) V over the last `window` positions up to each row's own."""
+        """softmax(q K^T / sqrt(head_dim)) V over the last `window` positions, its own too."""
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
         """silu(gate) * up, the middle of the FFN; `out` may be `gate`."""

@@ -118,7 +118,15 @@ class Program:
         """x / sqrt(mean(x**2) + epsilon) * weight for every row; the weight is padded."""
         tokens, size = x.shape
         self._record(
-            _elementwise.rmsnorm, tokens, x, x.strides[0], weight, out, out.strides[0], size, epsilon
+            _elementwise.rmsnorm,
+            tokens,
+            x,
+            x.strides[0],
+            weight,
+            out,
+            out.strides[0],
+            size,
+            epsilon,
         )
 
     def linear(

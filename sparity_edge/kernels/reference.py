@@ -141,8 +141,8 @@ def unpack(packed: PackedMatrix) -> Floats:
     if layout.orientation == "output":
         rows = packed.data.reshape(outputs, layout.row_bytes)
         numbers = _numbers(rows[:, layout.header_bytes :][:, : layout.number_bytes], layout)
-        scales = rows[:, : layout.header_bytes]
-        values = _scale(numbers, scales, layout, layout.groups) if layout.quantized else numbers
+        headers = rows[:, : layout.header_bytes]
+        values = _scale(numbers, headers, layout, layout.groups) if layout.quantized else numbers
         return np.ascontiguousarray(values[:, :inputs])
     panels = packed.data.reshape(-1, layout.panel_bytes)
     numbers = _numbers(panels[:, layout.header_bytes :].reshape(-1, layout.row_bytes), layout)
@@ -174,9 +174,7 @@ def _numbers(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
     return rows.view(np.float32)
 
 
-def _scale(
-    numbers: Floats, headers: npt.NDArray[np.uint8], layout: Layout, groups: int
-) -> Floats:
+def _scale(numbers: Floats, headers: npt.NDArray[np.uint8], layout: Layout, groups: int) -> Floats:
     """Apply the scales (and minima) that stand in front of output-major rows."""
     header = np.ascontiguousarray(headers).view(np.float16).astype(np.float32)
     scales = header[:, :groups, None]

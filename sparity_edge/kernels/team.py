@@ -8,6 +8,7 @@ share fairly. Between programs the threads sleep. The team knows nothing of what
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -19,14 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64, njit
 
-from sparity_edge.kernels.simd import (
-    atomic_add,
-    atomic_load,
-    call0,
-    call3,
-    load_i64,
-    pause,
-)
+from sparity_edge.kernels.atomics import atomic_add, atomic_load, call0, call3, pause
+from sparity_edge.kernels.simd import load_i64
 
 # One operation of a program: int64 words, then its arguments.
 FUNCTION, CHUNKS, WAITS, FIRST_ARGUMENT = 0, 1, 2, 3
@@ -38,6 +33,8 @@ HEADER_WORDS = 8
 COUNTER_WORDS = 8
 # How often to look before letting another thread have the core (about 30 us).
 PATIENCE = 1000
+# Seconds between looks for Ctrl-C: Windows cannot interrupt a wait.
+HEARING = 0.1
 
 
 @njit(nogil=True, error_model="numpy")
@@ -110,7 +107,7 @@ class Program(Protocol):
 
 
 class _Job:
-    """One run of one program by the workers; `done` is released when the last has left.
+    """One run of one program by the workers; `done` is set when the last has left.
 
     The count of workers inside belongs to the job and not to the program: the foreman may still be
     on his way out of one job when the next run of the same program begins.
@@ -120,8 +117,7 @@ class _Job:
         self.header = header
         self.first_thread = first_thread
         self.taken = False
-        self.done = threading.Lock()
-        self.done.acquire()
+        self.done = threading.Event()
         self._count = np.full(1, workers, dtype=np.int64)
         self.inside = int(self._count.ctypes.data)
 
@@ -172,7 +168,8 @@ class Team:
                 if workers:
                     self._hand_over(job, workers)
                 if patient:
-                    job.done.acquire()
+                    while not job.done.wait(HEARING):
+                        pass
                 else:
                     _lead(job.header, job.inside, self._yield)
             except BaseException:
@@ -189,12 +186,10 @@ class Team:
         if not workers:
             return
         self._hand_over(job, workers)  # ignored when it had been taken
-        while True:
-            try:
-                job.done.acquire()
-                return
-            except KeyboardInterrupt:  # leaving now would pull memory from under the workers
-                continue
+        while not job.done.is_set():
+            # Leaving now would pull memory from under the workers.
+            with contextlib.suppress(KeyboardInterrupt):
+                job.done.wait(HEARING)
 
     def _hand_over(self, job: _Job, workers: int) -> None:
         self._inboxes[0].put((job, self._inboxes[1:workers], job.first_thread))
@@ -228,7 +223,7 @@ def _lead_workers(job: _Job, others: list[SimpleQueue[Any]], give_way: int) -> N
         inbox.put((job, (), thread))
     _follow(job.header, job.first_thread, job.inside)
     _join(job.inside, give_way)
-    job.done.release()
+    job.done.set()
 
 
 def _dismiss(inboxes: list[SimpleQueue[Any]]) -> None:

@@ -128,7 +128,9 @@ def unpack_columns(matrix: int, first: int, count: int, out: int, stride: int) -
             panel += load_i64(matrix + PANEL_BYTES)
             row += load_i64(matrix + HEADER_BYTES)
         for c in range(0, count, 16):
-            scatter(out + 4 * i + c * stride, stride, _unpack_sixteen(matrix, panel, row, first + c))
+            scatter(
+                out + 4 * i + c * stride, stride, _unpack_sixteen(matrix, panel, row, first + c)
+            )
         row += load_i64(matrix + ROW_BYTES)
     for i in range(inputs, (inputs + 15) // 16 * 16):
         for c in range(0, count, 16):

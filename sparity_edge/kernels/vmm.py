@@ -160,7 +160,9 @@ def _clear(sums: int, columns: int) -> None:
 
 
 @device
-def _add_rows(matrix: int, row: int, first: int, last: int, x: int, sums: int, columns: int) -> None:
+def _add_rows(
+    matrix: int, row: int, first: int, last: int, x: int, sums: int, columns: int
+) -> None:
     """sums += x[i] * numbers of row i, for i = first..last-1; `row` is where row `first` starts."""
     dtype, stride = load_i64(matrix + DTYPE), load_i64(matrix + ROW_BYTES)
     for i in range(first, last):
@@ -183,9 +185,7 @@ def _add_rows(matrix: int, row: int, first: int, last: int, x: int, sums: int, c
 
 
 @device
-def _add_scaled(
-    matrix: int, header: int, part: int, sum_x: float, sums: int, columns: int
-) -> None:
+def _add_scaled(matrix: int, header: int, part: int, sum_x: float, sums: int, columns: int) -> None:
     """sums += scales * part + minima * sum_x for one group of inputs; both applied once."""
     minima = header + 2 * load_i64(matrix + PADDED)
     for c in range(0, columns, 16):

@@ -1,0 +1,233 @@
+"""Every kernel against its NumPy twin: formats, odd sizes, extreme values, numbers of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packing import layouts, random_weights
+
+from converters.layout_bytes import pack_matrix
+from sparity_edge.kernels.buffers import Floats, padded, rows
+from sparity_edge.kernels.operations import Machine, Operations
+from sparity_edge.kernels.program import ThreadedMachine
+from sparity_edge.kernels.reference import ReferenceMachine
+from sparity_edge.layout import Layout, PackedMatrix
+from sparity_edge.progress import silent
+
+REFERENCE = ReferenceMachine()
+Results = tuple[Floats, ...]
+
+
+@pytest.fixture(scope="module", params=[1, 2, 5])
+def machine(request: pytest.FixtureRequest) -> Iterator[ThreadedMachine]:
+    machine = ThreadedMachine(request.param)
+    for orientation in ("output", "input"):
+        machine.matrix(packed(Layout("f32", orientation, (1, 1))))
+    machine.compile(silent)  # before hypothesis looks at the clock
+    yield machine
+    machine.close()
+
+
+def both(
+    machine: Machine, build: Callable[[Machine], tuple[Callable[[Operations], None], Results]]
+):
+    """Run one forward on the kernels and on NumPy; `build` makes the arrays of each afresh."""
+    results = []
+    for each in (machine, REFERENCE):
+        forward, arrays = build(each)
+        run = each.prepare(forward)
+        run(False)
+        results.append([np.array(array) for array in arrays])
+    return zip(*results)
+
+
+def assert_close(machine: Machine, build, tolerance: float = 1e-5) -> None:
+    for ours, expected in both(machine, build):
+        assert ours.shape == expected.shape
+        np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
+        infinite = np.isinf(expected)
+        np.testing.assert_array_equal(ours[infinite], expected[infinite])
+        finite = np.isfinite(expected)
+        largest = np.abs(expected[finite]).max(initial=1e-30)
+        assert np.abs(ours[finite] - expected[finite]).max(initial=0) <= tolerance * largest
+
+
+def normal(seed: int, count: int, size: int, scale: float = 1) -> Floats:
+    values = rows(count, size)
+    values[:] = scale * np.random.default_rng(seed).standard_normal((count, size))
+    return values
+
+
+def packed(layout: Layout, seed: int = 0) -> PackedMatrix:
+    return PackedMatrix(layout, pack_matrix(random_weights(layout, seed), layout))
+
+
+def linear(layout: Layout, tokens: int, seed: int, *, bias: bool, accumulate: bool):
+    matrix = packed(layout, seed)
+    outputs, inputs = layout.shape
+
+    def build(machine: Machine):
+        x, out = normal(seed, tokens, inputs), normal(seed + 1, tokens, outputs)
+        offset = padded(normal(seed + 2, 1, outputs)[0]) if bias else None
+        handle = machine.matrix(matrix)
+        return lambda ops: ops.linear(x, handle, out, offset, accumulate), (out,)
+
+    return build
+
+
+@given(layouts(), st.sampled_from([1, 2, 4, 7]), st.booleans(), st.booleans(), st.integers(0, 9))
+def test_linear(
+    machine: ThreadedMachine, layout: Layout, tokens: int, bias: bool, accumulate: bool, seed: int
+) -> None:
+    assert_close(machine, linear(layout, tokens, seed, bias=bias, accumulate=accumulate), 2e-5)
+
+
+@pytest.mark.parametrize("orientation", ["output", "input"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "int8", "int4"])
+def test_linear_of_many_chunks(machine: ThreadedMachine, dtype: str, orientation: str) -> None:
+    group = 32 if dtype.startswith("int") else 0
+    layout = Layout(dtype, orientation, (1537, 640), group, dtype == "int4")
+    for tokens in (1, 9):
+        assert_close(machine, linear(layout, tokens, 3, bias=False, accumulate=False), 2e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("orientation", ["output", "input"])
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_linear_hands_on_what_is_no_number(
+    machine: ThreadedMachine, orientation: str, tokens: int, value: float
+) -> None:
+    matrix = packed(Layout("int8", orientation, (40, 70), 32))
+    x, out = normal(0, tokens, 70), rows(tokens, 40)
+    x[-1, 3] = value
+    handle = machine.matrix(matrix)
+    machine.prepare(lambda ops: ops.linear(x, handle, out))(False)
+    assert np.isfinite(out[:-1]).all()
+    assert not np.isfinite(out[-1]).any()
+
+
+@given(layouts().filter(lambda layout: layout.orientation == "output"), st.integers(1, 5))
+def test_embed(machine: ThreadedMachine, layout: Layout, tokens: int) -> None:
+    matrix = packed(layout)
+    ids = np.random.default_rng(0).integers(0, layout.shape[0], tokens)
+
+    def build(machine: Machine):
+        out, handle = rows(tokens, layout.shape[1]), machine.matrix(matrix)
+        return lambda ops: ops.embed(ids, handle, out), (out,)
+
+    assert_close(machine, build, 1e-6)
+
+
+@given(st.integers(1, 5), st.integers(1, 700), st.sampled_from([1e-3, 1.0, 1e4]))
+def test_rmsnorm(machine: ThreadedMachine, tokens: int, size: int, scale: float) -> None:
+    def build(_machine: Machine):
+        x, out = normal(1, tokens, size, scale), rows(tokens, size)
+        weight = padded(normal(2, 1, size)[0])
+        return lambda ops: ops.rmsnorm(x, weight, 1e-5, out), (out,)
+
+    assert_close(machine, build)
+
+
+def test_rmsnorm_of_zeros(machine: ThreadedMachine) -> None:
+    x, out = rows(1, 50), rows(1, 50)
+    machine.prepare(lambda ops: ops.rmsnorm(x, padded(np.ones(50)), 1e-5, out))(False)
+    assert not out.any()
+
+
+@given(st.integers(1, 4), st.integers(1, 5000), st.sampled_from([1.0, 30.0, 1e4]))
+def test_silu_mul(machine: ThreadedMachine, tokens: int, width: int, scale: float) -> None:
+    def build(_machine: Machine):
+        gate, up = normal(1, tokens, width, scale), normal(2, tokens, width)
+        return lambda ops: ops.silu_mul(gate, up, gate), (gate,)
+
+    assert_close(machine, build)
+
+
+def test_silu_at_the_ends(machine: ThreadedMachine) -> None:
+    gate, up = rows(1, 6), rows(1, 6)
+    gate[0] = [-np.inf, -1e30, -90, 90, np.inf, np.nan]
+    up[:] = 1
+    machine.prepare(lambda ops: ops.silu_mul(gate, up, gate))(False)
+    np.testing.assert_allclose(gate[0, 1:5], [0, 0, 90, np.inf], atol=1e-30)
+    assert np.isnan(gate[0, [0, 5]]).all()  # -inf / inf, as IEEE has it
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 40), st.integers(0, 30))
+def test_rope_and_append(
+    machine: ThreadedMachine, tokens: int, heads: int, half: int, start: int
+) -> None:
+    head_dim = 2 * half
+
+    def build(_machine: Machine):
+        x, k, v = (normal(seed, tokens, heads * head_dim) for seed in (1, 2, 3))
+        table = np.ascontiguousarray(normal(4, 40, head_dim))
+        keys, values = np.zeros((2, heads, 40, head_dim), dtype=np.float32)
+        position = np.array([start])
+
+        def forward(ops: Operations) -> None:
+            ops.rope(x, table, position, heads, x)
+            ops.append(k, v, table, position, keys, values)
+
+        return forward, (x, keys, values)
+
+    assert_close(machine, build)
+
+
+@given(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 40),
+    st.sampled_from([1, 2, 17]),
+    st.integers(0, 700),
+    st.sampled_from([None, 1, 5, 256, 300]),
+)
+def test_attention(
+    machine: ThreadedMachine,
+    kv_heads: int,
+    share: int,
+    head_dim: int,
+    tokens: int,
+    start: int,
+    window: int | None,
+) -> None:
+    def build(_machine: Machine):
+        q, out = (
+            normal(1, tokens, kv_heads * share * head_dim, 3),
+            rows(tokens, kv_heads * share * head_dim),
+        )
+        random = np.random.default_rng(2)
+        shape = (2, kv_heads, start + tokens + 3, head_dim)
+        keys, values = random.standard_normal(shape).astype(np.float32)
+        position = np.array([start])
+        return lambda ops: ops.attention(q, keys, values, position, window, out), (out,)
+
+    assert_close(machine, build)
+
+
+def test_attention_hands_on_what_is_no_number(machine: ThreadedMachine) -> None:
+    q, out = normal(1, 1, 32), rows(1, 32)
+    keys, values = np.ones((2, 1, 40, 32), dtype=np.float32)
+    values[0, 7] = np.nan
+    machine.prepare(lambda ops: ops.attention(q, keys, values, np.array([39]), None, out))(False)
+    assert np.isnan(out).all()
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    results = []
+    for threads in (1, 2, 5):
+        machine = ThreadedMachine(threads)
+        x, h, out = normal(1, 1, 640), rows(1, 640), rows(1, 1537)
+        handle = machine.matrix(packed(Layout("int4", "output", (1537, 640), 32, True)))
+
+        def forward(ops: Operations, x=x, h=h, out=out, handle=handle) -> None:
+            ops.rmsnorm(x, padded(np.ones(640)), 1e-5, h)
+            ops.linear(h, handle, out)
+
+        machine.prepare(forward)(False)
+        results.append(np.array(out))
+        machine.close()
+    assert all(np.array_equal(results[0], each) for each in results)
