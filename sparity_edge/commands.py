@@ -91,12 +91,12 @@ def convert(arguments: Namespace) -> None:
     """`sparity-edge convert`: a source becomes a packed folder."""
     from converters.pack import PackOptions
     from converters.pack import convert as pack
-    from converters.sources import open_source
+    from converters.store import open_any
 
     options = PackOptions(arguments.dtype, arguments.group, arguments.layout)
     screen = _side_screen(arguments)
     with _bars(arguments, screen) as bars:
-        source = open_source(arguments.source, offline=arguments.offline, progress=bars)
+        source = open_any(arguments.source, offline=arguments.offline, progress=bars)
         try:
             out = Path(arguments.out or _default_out(arguments.source, arguments.dtype))
             path = pack(source, out, options, force=arguments.force, progress=bars)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import json
 import re
 import subprocess
 import sys
@@ -110,6 +111,15 @@ def test_the_sampling_table_has_every_parameter_and_its_default() -> None:
         if len(cells) > 4 and re.fullmatch(r"[\d.]+", cells[3]):
             for name in re.findall(r"`(\w+)`", cells[2]):
                 assert defaults[name] == float(cells[3]), name
+
+
+def test_the_figures_of_quality_are_those_of_the_results_file() -> None:
+    report = json.loads((ROOT / "bench/results/quality_dense.json").read_text(encoding="utf-8"))
+    rows = [
+        f"| {row['dtype']} | {row['perplexity']:.3f} | {row['ratio']:.4f} |"
+        for row in report["rows"]
+    ]
+    assert "\n".join(rows) in section("Quality")
 
 
 def test_packages_are_listed_in_full() -> None:

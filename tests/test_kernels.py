@@ -79,11 +79,22 @@ def linear(layout: Layout, tokens: int, seed: int, *, bias: bool, accumulate: bo
     return build
 
 
+def assert_linear(
+    machine: Machine, layout: Layout, tokens: int, seed: int, *, bias: bool, accumulate: bool
+) -> None:
+    """Activations of 16 bits are right to half of 1 / 32512 of the largest: 1.54e-5."""
+    build = linear(layout, tokens, seed, bias=bias, accumulate=accumulate)
+    [(ours, expected)] = both(machine, build)
+    largest = np.abs(normal(seed, tokens, layout.shape[1])).max()
+    weights = np.abs(REFERENCE.matrix(packed(layout, seed))).sum(axis=1)
+    assert np.all(np.abs(ours - expected) <= 1e-5 + 1.6e-5 * largest * weights)
+
+
 @given(layouts(), st.sampled_from([1, 2, 4, 7]), st.booleans(), st.booleans(), st.integers(0, 9))
 def test_linear(
     machine: ThreadedMachine, layout: Layout, tokens: int, bias: bool, accumulate: bool, seed: int
 ) -> None:
-    assert_close(machine, linear(layout, tokens, seed, bias=bias, accumulate=accumulate), 2e-5)
+    assert_linear(machine, layout, tokens, seed, bias=bias, accumulate=accumulate)
 
 
 @pytest.mark.parametrize("orientation", ["output", "input"])
@@ -92,7 +103,7 @@ def test_linear_of_many_chunks(machine: ThreadedMachine, dtype: str, orientation
     group = 32 if dtype.startswith("int") else 0
     layout = Layout(dtype, orientation, (1537, 640), group, dtype == "int4")
     for tokens in (1, 9):
-        assert_close(machine, linear(layout, tokens, 3, bias=False, accumulate=False), 2e-5)
+        assert_linear(machine, layout, tokens, 3, bias=False, accumulate=False)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -205,7 +216,9 @@ def test_attention(
         position = np.array([start])
         return lambda ops: ops.attention(q, keys, values, position, window, out), (out,)
 
-    assert_close(machine, build)
+    # A mean of values that cancel is as right as the values are large, some 4 here.
+    [(ours, expected)] = both(machine, build)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
 
 
 def test_attention_hands_on_what_is_no_number(machine: ThreadedMachine) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sparity_edge.kernels import activations as _activations
 from sparity_edge.kernels import attention as _attention
 from sparity_edge.kernels import elementwise as _elementwise
 from sparity_edge.kernels import gemm as _gemm
@@ -23,13 +24,14 @@ from sparity_edge.kernels.buffers import Floats
 from sparity_edge.kernels.kernel import Kernel, compile_kernels
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Integers, Operations
-from sparity_edge.layout import PackedMatrix, aligned_empty, round_up
+from sparity_edge.layout import Layout, PackedMatrix, aligned_empty, round_up
 from sparity_edge.progress import Progress
 
 # Weights in one chunk of a decoding matrix: small enough to share evenly, large enough that taking
 # a chunk (0.1 us) is nothing.
 CHUNK_BYTES = 1 << 15
 LEAST_CHUNKS = 8
+AHEAD_BYTES = 4096  # how far ahead of its use a weight is asked for
 
 
 class ThreadedMachine:
@@ -68,6 +70,7 @@ class ThreadedMachine:
 
 
 _COMMON = (
+    _activations.split_activations,
     _unpack.embed,
     _elementwise.rmsnorm,
     _elementwise.rope,
@@ -93,6 +96,7 @@ class Program:
         self._kept: list[Any] = []  # whatever the recorded addresses point into
         self._together = self._first = False
         self._scratch_bytes = 8192
+        self._digits: dict[tuple[int, str, int], tuple[Any, ...]] = {}
         self._header: Integers | None = None
         self._counters = np.zeros(0, dtype=np.int64)
 
@@ -112,7 +116,7 @@ class Program:
 
     def embed(self, ids: Integers, table: Matrix, out: Floats) -> None:
         """Rows `ids` of an output-major table."""
-        self._record(_unpack.embed, len(out), table, ids, out, out.strides[0])
+        self._record(_unpack.embed, len(out), table, ids, out, out.strides[0], writes=out)
 
     def rmsnorm(self, x: Floats, weight: Floats, epsilon: float, out: Floats) -> None:
         """x / sqrt(mean(x**2) + epsilon) * weight for every row; the weight is padded."""
@@ -127,6 +131,7 @@ class Program:
             out.strides[0],
             size,
             epsilon,
+            writes=out,
         )
 
     def linear(
@@ -148,7 +153,7 @@ class Program:
         tokens, size = x.shape
         self._record(
             _elementwise.rope, tokens, x, x.strides[0], table, position, heads, size // heads,
-            out, out.strides[0], 0,
+            out, out.strides[0], 0, writes=out,
         )  # fmt: skip
 
     def append(
@@ -192,9 +197,9 @@ class Program:
         self._need_scratch(2 * part_bytes + 4 * _attention.BLOCK)
         if tokens == 1:
             self._record(_attention.attention_decode, heads * blocks, *arguments)
-            self._record(_attention.attention_combine, heads, *arguments)
+            self._record(_attention.attention_combine, heads, *arguments, writes=out)
         else:
-            self._record(_attention.attention_prefill, heads * tokens, *arguments)
+            self._record(_attention.attention_prefill, heads * tokens, *arguments, writes=out)
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
         """silu(gate) * up."""
@@ -202,7 +207,7 @@ class Program:
         blocks = -(-width // _elementwise.BLOCK)
         self._record(
             _elementwise.silu_mul, tokens * blocks, gate, gate.strides[0], up, up.strides[0],
-            out, out.strides[0], width, blocks,
+            out, out.strides[0], width, blocks, writes=out,
         )  # fmt: skip
 
     def _vmm(
@@ -210,14 +215,20 @@ class Program:
     ) -> None:
         layout = matrix.layout
         outputs = layout.shape[0]
+        digits: tuple[Any, ...] = ()
         if layout.orientation == "output":
             step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
             step = max(2, step - step % 2)  # the kernel takes rows in pairs
             kernel, chunks = _vmm.vmm_output, -(-outputs // step)
+            if layout.quantized:
+                digits = self._split(x, layout)
         else:
             step = 128 if layout.padded <= 2048 else _vmm.MAX_COLUMNS // 2
             kernel, chunks = _vmm.vmm_input, -(-layout.padded // step)
-        self._record(kernel, chunks, matrix, x, bias, out, accumulate, step)
+        ahead = round_up(AHEAD_BYTES, 2 * layout.row_bytes)
+        self._record(
+            kernel, chunks, matrix, x, bias, out, accumulate, step, ahead, *digits, writes=out
+        )
 
     def _gemm(
         self, x: Floats, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
@@ -228,13 +239,36 @@ class Program:
         self._need_scratch(_gemm.SMALL_SCRATCH + 4 * _gemm.PANEL * depth)
         self._record(
             _gemm.gemm, -(-layout.shape[0] // _gemm.PANEL), matrix, x, x.strides[0], len(x), bias,
-            out, out.strides[0], accumulate, depth, input_major,
+            out, out.strides[0], accumulate, depth, input_major, writes=out,
         )  # fmt: skip
+
+    def _split(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
+        """Digits, scales and sums of a row of activations, computed unless they are at hand."""
+        key = (int(x.ctypes.data), layout.dtype, layout.padded)
+        if key not in self._digits:
+            groups = layout.padded // 32
+            digits = aligned_empty(128 * -(-groups // 2))
+            scales, sums = np.zeros((2, round_up(groups, 16)), dtype=np.float32)
+            digits[:] = 0
+            chunks = -(-layout.padded // _activations.BLOCK)
+            self._first = True  # it waits for x, and what follows waits for it
+            self._record(
+                _activations.split_activations, chunks, x, layout.padded, layout.dtype == "int4",
+                digits, scales, sums,
+            )  # fmt: skip
+            self._first = True
+            self._digits[key] = (digits, scales, sums)
+        return self._digits[key]
 
     def _need_scratch(self, nbytes: int) -> None:
         self._scratch_bytes = max(self._scratch_bytes, round_up(nbytes, 64))
 
-    def _record(self, kernel: Kernel, chunks: int, *arguments: Any) -> None:
+    def _record(
+        self, kernel: Kernel, chunks: int, *arguments: Any, writes: Floats | None = None
+    ) -> None:
+        if writes is not None:  # digits of what stood there before are no longer right
+            gone = int(writes.ctypes.data)
+            self._digits = {key: value for key, value in self._digits.items() if key[0] != gone}
         words = [self._word(argument) for argument in arguments]
         waits = self._first or not self._together
         self._first = False

@@ -69,7 +69,7 @@ def _constant(element: ir.Type, value: float) -> ir.Constant:
     return ir.Constant(_lanes(element), [value] * LANES)
 
 
-def _call(builder: Any, name: str, *values: Any) -> Any:
+def call_llvm(builder: Any, name: str, *values: Any) -> Any:
     """Call an LLVM intrinsic whose operands and result share one type."""
     kind = values[0].type
     signature = ir.FunctionType(kind, [kind] * len(values))
@@ -172,6 +172,16 @@ def scatter(builder: Any, address: Any, stride: Any, value: Any) -> Any:
         builder.store(element, at(builder, place, F32), align=1)
 
 
+@define(types.none, types.int64)
+def prefetch(builder: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, into L2; any address will do."""
+    pointer = at(builder, address, I8)
+    signature = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+    read, level_2, data = I32(0), I32(2), I32(1)
+    builder.call(function, [pointer, read, level_2, data])
+
+
 # --- arithmetic -----------------------------------------------------------------------------
 
 
@@ -220,7 +230,7 @@ def maximum(builder: Any, left: Any, right: Any) -> Any:
 @define(vector, vector, vector, vector)
 def fma(builder: Any, left: Any, right: Any, addend: Any) -> Any:
     """left * right + addend, in one rounding where the CPU can (no library call elsewhere)."""
-    return _call(builder, "fmuladd", left, right, addend)
+    return call_llvm(builder, "fmuladd", left, right, addend)
 
 
 def _reduce(builder: Any, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
@@ -264,12 +274,12 @@ def exp(builder: Any, value: Any) -> Any:
     low = builder.fcmp_ordered("<", value, _constant(F32, -87.3))
     high = builder.fcmp_ordered(">", value, _constant(F32, 88.7))
     inside = builder.select(builder.or_(low, high), _constant(F32, 0.0), value)
-    n = _call(builder, "rint", builder.fmul(inside, _constant(F32, log2e)))
-    r = _call(builder, "fmuladd", n, _constant(F32, -ln2_high), inside)
-    r = _call(builder, "fmuladd", n, _constant(F32, -ln2_low), r)
+    n = call_llvm(builder, "rint", builder.fmul(inside, _constant(F32, log2e)))
+    r = call_llvm(builder, "fmuladd", n, _constant(F32, -ln2_high), inside)
+    r = call_llvm(builder, "fmuladd", n, _constant(F32, -ln2_low), r)
     result = _constant(F32, 1.0 / 5040)
     for denominator in (720, 120, 24, 6, 2, 1, 1):
-        result = _call(builder, "fmuladd", result, r, _constant(F32, 1.0 / denominator))
+        result = call_llvm(builder, "fmuladd", result, r, _constant(F32, 1.0 / denominator))
     # Two steps of 2**(n/2) keep the exponent in range up to the very ends.
     whole = builder.fptosi(n, _lanes(I32))
     half = builder.ashr(whole, _constant(I32, 1))
@@ -278,6 +288,19 @@ def exp(builder: Any, value: Any) -> Any:
         result = builder.fmul(result, builder.bitcast(bits, _VECTOR))
     result = builder.select(low, _constant(F32, 0.0), result)
     return builder.select(high, _constant(F32, float("inf")), result)
+
+
+def _repeat(times: int) -> Any:
+    @define(vector, vector)
+    def repeat(builder: Any, value: Any) -> Any:
+        """The first lanes, each several times."""
+        lanes = [lane // times for lane in range(LANES)]
+        return builder.shuffle_vector(value, value, ir.Constant(_lanes(I32), lanes))
+
+    return repeat
+
+
+repeat2, repeat4 = _repeat(2), _repeat(4)
 
 
 # --- tiles ----------------------------------------------------------------------------------
@@ -304,7 +327,7 @@ def _tile_functions(rows: int, columns: int) -> tuple[Any, Any, Any]:
             for i in range(rows):
                 index = i * columns + j
                 old = builder.extract_value(sums, index)
-                new = _call(builder, "fmuladd", left[i], right, old)
+                new = call_llvm(builder, "fmuladd", left[i], right, old)
                 sums = builder.insert_value(sums, new, index)
         return sums
 

@@ -8,6 +8,20 @@ sums that stay in L1. Activations have to be followed by zeros up to a multiple 
 
 from __future__ import annotations
 
+from typing import Any
+
+from sparity_edge.kernels.bytewise import (
+    dot_bytes,
+    join_digits,
+    load_bytes,
+    load_nibbles,
+    load_nibbles_half,
+    load_offset_bytes,
+    load_offset_bytes_half,
+    no_integers,
+    splat_halves,
+    splat_quarters,
+)
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import (
     BF16,
@@ -37,16 +51,21 @@ from sparity_edge.kernels.simd import (
     load_i64,
     load_low,
     load_splat,
+    mul,
+    prefetch,
+    repeat2,
+    repeat4,
     splat,
     store,
     store_f32,
     total,
 )
-from sparity_edge.kernels.unpack import load_int4_scales
 
 MAX_COLUMNS = 512  # of the input-major kernel: its sums take 4 KB of scratch and stay in L1
 # Arguments of every kernel here.
-W, X, BIAS, OUT, ACCUMULATE, STEP = (8 * word for word in range(6))
+W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (
+    8 * word for word in range(10)
+)
 
 
 @device
@@ -85,46 +104,96 @@ def _dots_bf16(matrix: int, row: int, other: int, x: int) -> tuple[float, float]
 
 
 @device
-def _dots_int8(matrix: int, row: int, other: int, x: int, scratch: int) -> tuple[float, float]:
-    a, b = splat(0.0), splat(0.0)
-    group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // load_i64(matrix + GROUP)
-    p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
-    for block in range(0, groups, 16):
-        # Sixteen scales at once; they are read back one by one.
-        store(scratch, load_f16(row + 2 * block))
-        store(scratch + 64, load_f16(other + 2 * block))
-        for index in range(min(16, groups - block)):
-            s, t = splat(0.0), splat(0.0)
-            for _ in range(0, group, 32):
-                v, w = load(x), load(x + 64)
-                s = fma(load_i8(p + 16), w, fma(load_i8(p), v, s))
-                t = fma(load_i8(q + 16), w, fma(load_i8(q), v, t))
-                p, q, x = p + 32, q + 32, x + 128
-            a = fma(load_splat(scratch + 4 * index), s, a)
-            b = fma(load_splat(scratch + 4 * index + 64), t, b)
-    return total(a), total(b)
+def _spread_scales(matrix: int, header: int, block: int) -> Any:
+    """The float16 numbers of a row's header that belong to groups block..block+15 of 32 inputs."""
+    group = load_i64(matrix + GROUP)
+    if group == 32:
+        return load_f16(header + 2 * block)
+    if group == 64:
+        return repeat2(load_f16(header + block))
+    return repeat4(load_f16(header + block // 2))
 
 
 @device
-def _dots_int4(matrix: int, row: int, other: int, x: int, scratch: int) -> tuple[float, float]:
-    a, b = splat(0.0), splat(0.0)
-    group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // load_i64(matrix + GROUP)
+def _join_scales(
+    matrix: int, row: int, block: int, arguments: int, offsets: Any, scratch: int
+) -> Any:
+    """Scales of weights times those of activations to scratch; returns the sum of offsets so far.
+
+    Weights are multiplied as unsigned integers, so every group of inputs also contributes its sum
+    times what the integer 0 stands for: the minimum, or -8 (int4) or -128 (int8) scales.
+    """
+    scales = _spread_scales(matrix, row, block)
+    store(scratch, mul(scales, load(load_i64(arguments + SCALES) + 4 * block)))
+    if load_i64(matrix + MINIMUM) != 0:
+        groups = load_i64(matrix + PADDED) // load_i64(matrix + GROUP)
+        scales = _spread_scales(matrix, row + 2 * groups, block)
+    return fma(scales, load(load_i64(arguments + SUMS) + 4 * block), offsets)
+
+
+@device
+def _dots_int8(
+    matrix: int, row: int, other: int, arguments: int, scratch: int
+) -> tuple[float, float]:
+    a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
+    groups, x = load_i64(matrix + PADDED) // 32, load_i64(arguments + DIGITS)
+    ahead = load_i64(arguments + AHEAD)
     for block in range(0, groups, 16):
-        load_int4_scales(matrix, row, block, groups, scratch)
-        load_int4_scales(matrix, other, block, groups, scratch + 128)
-        for index in range(min(16, groups - block)):
-            s, t, sum_x = splat(0.0), splat(0.0), splat(0.0)
-            for _ in range(0, group, 32):
-                v, w = load(x), load(x + 64)
-                s = fma(load_high(p), w, fma(load_low(p), v, s))
-                t = fma(load_high(q), w, fma(load_low(q), v, t))
-                sum_x = add(sum_x, add(v, w))
-                p, q, x = p + 16, q + 16, x + 128
-            place = scratch + 4 * index
-            a = fma(load_splat(place), s, fma(load_splat(place + 64), sum_x, a))
-            b = fma(load_splat(place + 128), t, fma(load_splat(place + 192), sum_x, b))
-    return total(a), total(b)
+        c = _join_scales(matrix, row, block, arguments, c, scratch)
+        d = _join_scales(matrix, other, block, arguments, d, scratch + 64)
+        count = min(16, groups - block)
+        for index in range(0, count - 1, 2):
+            high, low, at = load_bytes(x), load_bytes(x + 64), scratch + 4 * index
+            v, w = load_offset_bytes(p), load_offset_bytes(q)
+            prefetch(p + ahead)
+            prefetch(q + ahead)
+            v_sum = join_digits(dot_bytes(no_integers(), v, high), dot_bytes(no_integers(), v, low))
+            w_sum = join_digits(dot_bytes(no_integers(), w, high), dot_bytes(no_integers(), w, low))
+            a = fma(splat_halves(at, at + 4), v_sum, a)
+            b = fma(splat_halves(at + 64, at + 68), w_sum, b)
+            p, q, x = p + 64, q + 64, x + 128
+        if count % 2 != 0:
+            high, low, at = load_bytes(x), load_bytes(x + 64), scratch + 4 * (count - 1)
+            v, w = load_offset_bytes_half(p), load_offset_bytes_half(q)
+            v_sum = join_digits(dot_bytes(no_integers(), v, high), dot_bytes(no_integers(), v, low))
+            w_sum = join_digits(dot_bytes(no_integers(), w, high), dot_bytes(no_integers(), w, low))
+            a = fma(load_splat(at), v_sum, a)
+            b = fma(load_splat(at + 64), w_sum, b)
+    return total(fma(splat(-128.0), c, a)), total(fma(splat(-128.0), d, b))
+
+
+@device
+def _dots_int4(
+    matrix: int, row: int, other: int, arguments: int, scratch: int
+) -> tuple[float, float]:
+    a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
+    groups, x = load_i64(matrix + PADDED) // 32, load_i64(arguments + DIGITS)
+    ahead = load_i64(arguments + AHEAD)
+    for block in range(0, groups, 16):
+        c = _join_scales(matrix, row, block, arguments, c, scratch)
+        d = _join_scales(matrix, other, block, arguments, d, scratch + 64)
+        count = min(16, groups - block)
+        for index in range(0, count - 1, 2):
+            high, low, at = load_bytes(x), load_bytes(x + 64), scratch + 4 * index
+            v, w = load_nibbles(p), load_nibbles(q)
+            prefetch(p + ahead)
+            prefetch(q + ahead)
+            v_sum = join_digits(dot_bytes(no_integers(), v, high), dot_bytes(no_integers(), v, low))
+            w_sum = join_digits(dot_bytes(no_integers(), w, high), dot_bytes(no_integers(), w, low))
+            a = fma(splat_quarters(at, at + 4), v_sum, a)
+            b = fma(splat_quarters(at + 64, at + 68), w_sum, b)
+            p, q, x = p + 32, q + 32, x + 128
+        if count % 2 != 0:
+            high, low, at = load_bytes(x), load_bytes(x + 64), scratch + 4 * (count - 1)
+            v, w = load_nibbles_half(p), load_nibbles_half(q)
+            v_sum = join_digits(dot_bytes(no_integers(), v, high), dot_bytes(no_integers(), v, low))
+            w_sum = join_digits(dot_bytes(no_integers(), w, high), dot_bytes(no_integers(), w, low))
+            a = fma(load_splat(at), v_sum, a)
+            b = fma(load_splat(at + 64), w_sum, b)
+    offset = 1.0 if load_i64(matrix + MINIMUM) != 0 else -8.0
+    return total(fma(splat(offset), c, a)), total(fma(splat(offset), d, b))
 
 
 @Kernel
@@ -138,9 +207,9 @@ def vmm_output(arguments: int, chunk: int, scratch: int) -> None:
         row = load_i64(matrix + DATA) + output * row_bytes
         other = row + row_bytes if output < last else row
         if dtype == INT8:
-            a, b = _dots_int8(matrix, row, other, x, scratch)
+            a, b = _dots_int8(matrix, row, other, arguments, scratch)
         elif dtype == INT4:
-            a, b = _dots_int4(matrix, row, other, x, scratch)
+            a, b = _dots_int4(matrix, row, other, arguments, scratch)
         elif dtype == BF16:
             a, b = _dots_bf16(matrix, row, other, x)
         else:

@@ -1,0 +1,54 @@
+"""Activations as 16-bit integers for the bytewise kernels: digits, scales and sums.
+
+Thirty-two numbers share a scale, so that an outlier costs only its neighbours precision: the error
+is 1.5e-5 of the largest of the thirty-two. A unit of 64 numbers is 64 high digits, then 64 low
+ones, in the order in which the weights of the format come out of memory.
+"""
+
+from __future__ import annotations
+
+from sparity_edge.kernels.bytewise import store_digits
+from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.simd import (
+    add,
+    largest,
+    load,
+    load_i64,
+    maximum,
+    mul,
+    splat,
+    store_f32,
+    sub,
+    total,
+)
+
+MOST = 127 * 256  # so that the high digit fits into a signed byte
+BLOCK = 2048  # numbers in one chunk
+
+X, SIZE, NIBBLES, DIGITS, SCALES, SUMS = (8 * word for word in range(6))
+
+
+@Kernel
+def split_activations(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """BLOCK numbers of X; SIZE is a multiple of 32. Zeros follow X, and DIGITS to a whole unit."""
+    x, digits = load_i64(arguments + X), load_i64(arguments + DIGITS)
+    nibbles = load_i64(arguments + NIBBLES) != 0
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, load_i64(arguments + SIZE)), 32):
+        v, w = load(x + 4 * i), load(x + 4 * i + 64)
+        sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
+        most = largest(sizes)
+        # What is no number is lost in the comparisons; 0 * x brings it back.
+        broken = total(mul(add(v, w), splat(0.0)))
+        scale = most / MOST + broken
+        inverse = splat(MOST / most) if most > 0 else splat(0.0)
+        place = digits + i // 64 * 128
+        step = 16
+        if nibbles:  # the order of `load_nibbles`: first halves of both groups, then second halves
+            place += i % 64 // 2
+            step = 32
+        else:
+            place += i % 64
+        first = store_digits(place, place + 64, mul(v, inverse))
+        second = store_digits(place + step, place + step + 64, mul(w, inverse))
+        store_f32(load_i64(arguments + SCALES) + i // 8, scale)
+        store_f32(load_i64(arguments + SUMS) + i // 8, scale * total(add(first, second)))

@@ -1,0 +1,182 @@
+"""Sixty-four bytes at a time: products of 8-bit and 4-bit weights with 16-bit activations.
+
+An activation is two signed bytes, high * 256 + low, so that one instruction (`vpdpbusd`, where the
+CPU has it) takes 64 weights and two of them lose nothing against 16 bits. Sums are integers: the
+same on every CPU whatever instructions it has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import models, register_model
+
+from sparity_edge.kernels.cpu import has_byte_dot
+from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, at, define, load_unaligned
+from sparity_edge.kernels.simd import call_llvm, vector
+
+_BYTES = ir.VectorType(I8, 64)
+_INTEGERS = ir.VectorType(I32, 16)
+_FLOATS = ir.VectorType(F32, 16)
+
+
+class Bytes(types.Type):
+    """Sixty-four bytes; signed or not is the operation's affair."""
+
+    def __init__(self) -> None:
+        super().__init__(name="i8x64")
+
+
+class Integers(types.Type):
+    """Sixteen int32 lanes."""
+
+    def __init__(self) -> None:
+        super().__init__(name="i32x16")
+
+
+byte_vector, integer_vector = Bytes(), Integers()
+
+
+@register_model(Bytes)
+class _BytesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _BYTES)
+
+
+@register_model(Integers)
+class _IntegersModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _INTEGERS)
+
+
+def _constant(kind: ir.VectorType, value: int) -> ir.Constant:
+    return ir.Constant(kind, [value] * kind.count)
+
+
+def _pick(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
+    """Lanes of left (0 ...) and right (count ...) in the order given."""
+    mask = ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
+    return builder.shuffle_vector(left, right, mask)
+
+
+def _widen(builder: Any, half: Any) -> Any:
+    """Thirty-two bytes as sixty-four, the rest zero."""
+    return _pick(builder, half, _constant(half.type, 0), list(range(64)))
+
+
+def _nibbles(builder: Any, packed: Any) -> Any:
+    """The low nibbles of all bytes, then their high nibbles."""
+    low = builder.and_(packed, _constant(packed.type, 15))
+    high = builder.lshr(packed, _constant(packed.type, 4))
+    return _pick(builder, low, high, list(range(2 * packed.type.count)))
+
+
+@define(byte_vector, types.int64)
+def load_bytes(builder: Any, address: Any) -> Any:
+    """Sixty-four bytes."""
+    return load_unaligned(builder, address, _BYTES)
+
+
+@define(byte_vector, types.int64)
+def load_offset_bytes(builder: Any, address: Any) -> Any:
+    """Sixty-four signed bytes, each plus 128, so that they are unsigned."""
+    return builder.xor(load_unaligned(builder, address, _BYTES), _constant(_BYTES, -128))
+
+
+@define(byte_vector, types.int64)
+def load_offset_bytes_half(builder: Any, address: Any) -> Any:
+    """Thirty-two signed bytes, each plus 128; the other lanes are zero."""
+    half = ir.VectorType(I8, 32)
+    flipped = builder.xor(load_unaligned(builder, address, half), _constant(half, -128))
+    return _widen(builder, flipped)
+
+
+@define(byte_vector, types.int64)
+def load_nibbles(builder: Any, address: Any) -> Any:
+    """The low nibbles of thirty-two bytes, then their high nibbles."""
+    return _nibbles(builder, load_unaligned(builder, address, ir.VectorType(I8, 32)))
+
+
+@define(byte_vector, types.int64)
+def load_nibbles_half(builder: Any, address: Any) -> Any:
+    """Low and high nibbles of sixteen bytes where `load_nibbles` has those of its first sixteen."""
+    packed = load_unaligned(builder, address, ir.VectorType(I8, 16))
+    return _nibbles(builder, _pick(builder, packed, _constant(packed.type, 0), list(range(32))))
+
+
+@define(integer_vector)
+def no_integers(_builder: Any) -> Any:
+    """Sixteen zeros."""
+    return _constant(_INTEGERS, 0)
+
+
+@define(integer_vector, integer_vector, byte_vector, byte_vector)
+def dot_bytes(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
+    """sums[i] plus the four products of bytes 4 i to 4 i + 3."""
+    if has_byte_dot():
+        signature = ir.FunctionType(_INTEGERS, [_INTEGERS] * 3)
+        function = cgutils.get_or_insert_function(
+            builder.module, signature, "llvm.x86.avx512.vpdpbusd.512"
+        )
+        values = [builder.bitcast(each, _INTEGERS) for each in (unsigned, signed)]
+        return builder.call(function, [sums, *values])
+    # Pairs of 16-bit products are what `vpmaddwd` and its relatives add up.
+    wide = ir.VectorType(I32, 64)
+    left = builder.sext(builder.zext(unsigned, ir.VectorType(I16, 64)), wide)
+    right = builder.sext(builder.sext(signed, ir.VectorType(I16, 64)), wide)
+    products = builder.mul(left, right)
+    for width in (64, 32):
+        even = _pick(builder, products, products, list(range(0, width, 2)))
+        odd = _pick(builder, products, products, list(range(1, width, 2)))
+        products = builder.add(even, odd)
+    return builder.add(sums, products)
+
+
+@define(vector, integer_vector, integer_vector)
+def join_digits(builder: Any, high: Any, low: Any) -> Any:
+    """high * 256 + low as float32."""
+    return builder.sitofp(builder.add(builder.shl(high, _constant(_INTEGERS, 8)), low), _FLOATS)
+
+
+def _splat_pair(builder: Any, first: Any, second: Any, run: int) -> Any:
+    vectors = []
+    for address in (first, second):
+        value = load_unaligned(builder, address, F32)
+        alone = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, I32(0))
+        vectors.append(_pick(builder, alone, alone, [0] * 16))
+    lanes = [lane + 16 * (lane // run % 2) for lane in range(16)]
+    return _pick(builder, *vectors, lanes)
+
+
+@define(vector, types.int64, types.int64)
+def splat_halves(builder: Any, first: Any, second: Any) -> Any:
+    """The float32 of one address in lanes 0-7, of the other in lanes 8-15."""
+    return _splat_pair(builder, first, second, 8)
+
+
+@define(vector, types.int64, types.int64)
+def splat_quarters(builder: Any, first: Any, second: Any) -> Any:
+    """The float32 of one address in lanes 0-3 and 8-11, of the other in the rest."""
+    return _splat_pair(builder, first, second, 4)
+
+
+@define(vector, types.int64, types.int64, vector)
+def store_digits(builder: Any, high: Any, low: Any, values: Any) -> Any:
+    """Round sixteen numbers of at most 127 * 256 and write their digits, a byte each.
+
+    Returns:
+        The rounded numbers.
+    """
+    whole = call_llvm(builder, "rint", values)
+    integers = builder.fptosi(whole, _INTEGERS)
+    # The low digit is signed, which takes one from the high digit where it is negative.
+    low_digit = builder.ashr(
+        builder.shl(integers, _constant(_INTEGERS, 24)), _constant(_INTEGERS, 24)
+    )
+    high_digit = builder.ashr(builder.sub(integers, low_digit), _constant(_INTEGERS, 8))
+    small = ir.VectorType(I8, 16)
+    for address, digit in ((high, high_digit), (low, low_digit)):
+        builder.store(builder.trunc(digit, small), at(builder, address, small), align=1)
+    return whole
