@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.quantize import Quantized
-from sparity_edge.layout import UNIT, Layout, aligned_empty, round_up
+from sparity_edge.layout import UNIT, Layout, aligned_empty, elements_in_wide_units, round_up
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -102,7 +102,9 @@ def _write_scales(data: Bytes, weights: Quantized, layout: Layout, start: int) -
     kinds = [weights.scales] if weights.minimums is None else [weights.scales, weights.minimums]
     for kind, values in enumerate(kinds):
         if layout.orientation == "output":
-            header[start:stop, kind] = values
+            header[start:stop, kind, : values.shape[1]] = (
+                values  # a row may be filled up by a group
+            )
         else:
             header[:, kind, start:stop] = values.T
 
@@ -110,7 +112,7 @@ def _write_scales(data: Bytes, weights: Quantized, layout: Layout, start: int) -
 def _read_scales(data: Bytes, layout: Layout, start: int, stop: int) -> tuple[Array, Array | None]:
     header = _header(data, layout)
     if layout.orientation == "output":
-        scales = header[start:stop]
+        scales = header[start:stop, :, : -(-layout.shape[1] // layout.group)]
     else:
         scales = header[:, :, start:stop].transpose(2, 1, 0)
     parts = [np.ascontiguousarray(scales[:, kind]) for kind in range(1 + layout.minimum)]
@@ -120,12 +122,13 @@ def _read_scales(data: Bytes, layout: Layout, start: int, stop: int) -> tuple[Ar
 def _write_numbers(data: Bytes, rows: Array, layout: Layout, start: int) -> None:
     """Rows are (outputs start:, inputs); what is missing from the last panel stays zero."""
     body = _body(data, layout)
-    pack = _nibbles if layout.dtype == "int4" else _as_bytes
     if layout.orientation == "output":
-        packed = pack(rows)
+        int4 = layout.dtype == "int4"
+        packed = _wide_nibbles(rows, layout.padded) if int4 else _as_bytes(rows)
         body[start : start + len(rows), 0, : packed.shape[1]] = packed
         return
-    packed = pack(rows.T)  # (inputs, bytes)
+    # (inputs, bytes)
+    packed = _nibbles(rows.T) if layout.dtype == "int4" else _as_bytes(rows.T)
     first = start * layout.number_bytes // layout.padded
     body = body[:, :, first : first + packed.shape[1]]
     height = body.shape[1]
@@ -153,7 +156,7 @@ def _read_numbers(data: Bytes, layout: Layout, start: int, stop: int) -> Array:
 
 def _elements(rows: Bytes, layout: Layout) -> Array:
     if layout.dtype == "int4":
-        return _unnibble(rows)
+        return _wide_unnibble(rows) if layout.orientation == "output" else _unnibble(rows)
     kind = {"int8": "i1", "bf16": "<u2", "f32": "<u4"}[layout.dtype]
     return np.ascontiguousarray(rows).view(kind)
 
@@ -168,13 +171,44 @@ def _nibbles(rows: Array) -> Bytes:
     padded = np.zeros((count, round_up(elements, UNIT)), dtype=np.uint8)
     padded[:, :elements] = rows
     halves = padded.reshape(count, -1, 2, UNIT // 2)
-    joined: Bytes = halves[:, :, 0] | np.left_shift(halves[:, :, 1], np.uint8(4))
-    return joined.reshape(count, -1)
+    return _join(halves[:, :, 0], halves[:, :, 1]).reshape(count, -1)
 
 
 def _unnibble(rows: Bytes) -> Bytes:
     units = rows.reshape(len(rows), -1, 1, UNIT // 2)
     return np.concatenate([units & 15, units >> 4], axis=2).reshape(len(rows), -1)
+
+
+def _wide_nibbles(rows: Array, padded_elements: int) -> Bytes:
+    """(n, elements) of 0..15 to bytes, four elements of one group and four of the next by turns.
+
+    A unit of 128 has its first two groups of 32 in the low nibbles and its last two in the high
+    ones; a unit of 64 at the end has the first halves of both its groups low, the second high.
+    """
+    count, elements = rows.shape
+    padded = np.zeros((count, padded_elements), dtype=np.uint8)
+    padded[:, :elements] = rows
+    whole = elements_in_wide_units(padded_elements)
+    wide = padded[:, :whole].reshape(count, -1, 2, 2, 8, 4)  # unit, nibble, group, four, element
+    wide = wide.swapaxes(3, 4)
+    last = padded[:, whole:].reshape(count, -1, 2, 2, 4, 4).transpose(0, 1, 3, 4, 2, 5)
+    parts = [_join(units[:, :, 0], units[:, :, 1]).reshape(count, -1) for units in (wide, last)]
+    return np.concatenate(parts, axis=1)
+
+
+def _wide_unnibble(rows: Bytes) -> Bytes:
+    count = len(rows)
+    whole = elements_in_wide_units(2 * rows.shape[1]) // 2
+    wide = rows[:, :whole].reshape(count, -1, 1, 8, 2, 4)
+    wide = np.concatenate([wide & 15, wide >> 4], axis=2).swapaxes(3, 4)
+    last = rows[:, whole:].reshape(count, -1, 1, 4, 2, 4)
+    last = np.concatenate([last & 15, last >> 4], axis=2).transpose(0, 1, 4, 2, 3, 5)
+    return np.concatenate([wide.reshape(count, -1), last.reshape(count, -1)], axis=1)
+
+
+def _join(low: Bytes, high: Bytes) -> Bytes:
+    joined: Bytes = low | np.left_shift(high, np.uint8(4))
+    return joined
 
 
 def _float_bits(weights: Array, dtype: str) -> Array:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparity_edge.atomic import is_stale, one_sentence, partial_name
 from sparity_edge.errors import FormatError, OptionError
+from sparity_edge.folders import CACHE_VARIABLE, cache_root
 from sparity_edge.format import MANIFEST, is_packed, read_manifest
 from sparity_edge.progress import Progress, silent
 from sparity_edge.shards import FORMAT_VERSION
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from converters.pack import PackOptions
     from converters.sources import Source
 
-CACHE_VARIABLE = "SPARITY_EDGE_CACHE"
 _KEY_LENGTH = 64  # hex digits of a SHA-256
 _MAX_REQUEST_BYTES = 1 << 16
 
@@ -44,15 +44,6 @@ class Entry:
     nbytes: int  # of all files
     last_used: float  # seconds since 1970
     path: Path
-
-
-def cache_root() -> Path:
-    """The folder of the cache: `SPARITY_EDGE_CACHE`, or where the system keeps caches."""
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("sparity-edge", appauthor=False))
 
 
 def prepare(

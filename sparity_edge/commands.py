@@ -117,6 +117,7 @@ def verify(arguments: Namespace) -> None:
 def cache_list(_: Namespace) -> None:
     """`sparity-edge cache list`: one line for each pack."""
     from converters import store
+    from sparity_edge.folders import cache_root
 
     entries = store.entries()
     for entry in entries:
@@ -125,7 +126,7 @@ def cache_list(_: Namespace) -> None:
         size = f"{entry.nbytes / 1e6:10.1f} MB"
         print(neutral(f"{entry.key[:12]}  {size}  {used}  {entry.name}  ({options})"))
     total = sum(entry.nbytes for entry in entries)
-    print(neutral(f"{len(entries)} packed, {total / 1e6:.1f} MB, in {store.cache_root()}"))
+    print(neutral(f"{len(entries)} packed, {total / 1e6:.1f} MB, in {cache_root()}"))
 
 
 def cache_clear(arguments: Namespace) -> None:
@@ -138,8 +139,8 @@ def cache_clear(arguments: Namespace) -> None:
 
 
 def _hold_session(session: ChatSession) -> None:
-    from converters.store import cache_root
     from sparity_edge.chat_commands import ALIASES, COMMANDS
+    from sparity_edge.folders import cache_root
     from sparity_edge.line_input import open_line_input
 
     words = [*COMMANDS, *(alias for alias in ALIASES if alias[1:].isalpha())]

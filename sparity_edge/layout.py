@@ -18,7 +18,10 @@ import numpy.typing as npt
 from sparity_edge.errors import FormatError
 
 ALIGNMENT = 64  # bytes: a cache line, and one AVX-512 vector
-UNIT = 32  # elements that share the 16 bytes of one int4 unit
+# int4 elements are interleaved in units: of 32 (16 bytes) in input-major rows, of 128 (64 bytes) in
+# output-major ones, whose last unit may be one of 64.
+UNIT = 32
+WIDE_UNIT = 128
 GROUPS = (32, 64, 128)
 DTYPE_BITS = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4}
 ORIENTATIONS = ("output", "input")
@@ -28,6 +31,11 @@ MAX_SIDE = 1 << 32  # channels; bounds what a hostile header can ask for
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple of `multiple` that is at least `value`."""
     return -(-value // multiple) * multiple
+
+
+def elements_in_wide_units(padded: int) -> int:
+    """How many int4 elements of an output-major row stand in units of 128."""
+    return padded // WIDE_UNIT * WIDE_UNIT
 
 
 def aligned_empty(nbytes: int) -> npt.NDArray[np.uint8]:
@@ -78,7 +86,8 @@ class Layout:
         outputs, inputs = self.shape
         if self.orientation == "input":
             return round_up(outputs, ALIGNMENT * 8 // DTYPE_BITS[self.dtype])
-        unit = {"f32": 16, "bf16": 32}.get(self.dtype, max(UNIT, self.group))
+        unit = {"f32": 16, "bf16": 32, "int8": UNIT, "int4": WIDE_UNIT // 2}[self.dtype]
+        unit = max(unit, self.group)
         return round_up(inputs, unit)
 
     @property
@@ -87,7 +96,10 @@ class Layout:
 
         For `output` each row holds that many scales, for `input` there are that many panels.
         """
-        return -(-self.shape[1] // self.group) if self.group else 0
+        if not self.group:
+            return 0
+        inputs = self.padded if self.orientation == "output" else self.shape[1]
+        return -(-inputs // self.group)
 
     @property
     def number_bytes(self) -> int:

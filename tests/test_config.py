@@ -8,12 +8,12 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_cases import LLAMA3, MISTRAL, QWEN2
 
 from sparity_edge.config import BLOCK_LINEARS, ModelConfig
 from sparity_edge.errors import ConfigError
 
 PLAIN = {key: value for key, value in tiny.BASE.items() if key != "rope_parameters"}
-LLAMA3 = tiny.LLAMA3
 
 
 def config_with(**changes: Any) -> ModelConfig:
@@ -107,16 +107,16 @@ def test_missing_keys_mean_what_transformers_takes_them_to_mean() -> None:
 
 
 def test_null_number_of_key_value_heads_means_one_for_each_head() -> None:
-    config = {**PLAIN, **tiny.MISTRAL, "num_key_value_heads": None}
+    config = {**PLAIN, **MISTRAL, "num_key_value_heads": None}
     assert ModelConfig.from_dict(config).num_key_value_heads == 4
 
 
 def test_sliding_windows_layer_by_layer() -> None:
-    qwen2 = {**tiny.QWEN2, "sliding_window": 5, "max_window_layers": 1}
+    qwen2 = {**QWEN2, "sliding_window": 5, "max_window_layers": 1}
     kinds = ["sliding_attention", "full_attention"]
     assert config_with(sliding_window=5).sliding_windows == (None, None)
-    assert config_with(**tiny.MISTRAL, sliding_window=5).sliding_windows == (5, 5)
-    assert config_with(**tiny.MISTRAL, sliding_window=None).sliding_windows == (None, None)
+    assert config_with(**MISTRAL, sliding_window=5).sliding_windows == (5, 5)
+    assert config_with(**MISTRAL, sliding_window=None).sliding_windows == (None, None)
     assert config_with(**qwen2).sliding_windows == (None, None)
     assert config_with(**qwen2, use_sliding_window=True).sliding_windows == (None, 5)
     listed = config_with(**qwen2, use_sliding_window=True, layer_types=kinds)
@@ -138,8 +138,8 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor=0.5"]),
     ({"rope_parameters": {"partial_rotary_factor": 0}}, ["partial_rotary_factor=0"]),
     ({"quantization_config": {"quant_method": "gptq"}}, ["quantization_config", "'gptq'"]),
-    ({**tiny.MISTRAL, "attention_bias": True}, ["attention_bias=True", "'mistral'"]),
-    ({**tiny.QWEN2, "mlp_bias": True}, ["mlp_bias=True", "'qwen2'"]),
+    ({**MISTRAL, "attention_bias": True}, ["attention_bias=True", "'mistral'"]),
+    ({**QWEN2, "mlp_bias": True}, ["mlp_bias=True", "'qwen2'"]),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, ["rope_type='yarn'"]),
     ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, ["rope_type='dynamic'"]),
     ({"rope_scaling": "linear"}, ["rope_scaling='linear'"]),
@@ -163,9 +163,9 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"max_position_embeddings": -5}, ["max_position_embeddings=-5"]),
     ({"tie_word_embeddings": 1}, ["tie_word_embeddings=1"]),
     ({"attention_bias": "no"}, ["attention_bias='no'"]),
-    ({**tiny.MISTRAL, "sliding_window": 0}, ["sliding_window=0"]),
-    ({**tiny.MISTRAL, "sliding_window": 5, "layer_types": ["full_attention"]}, ["layer_types="]),
-    ({**tiny.MISTRAL, "sliding_window": 5, "layer_types": [{}, {}]}, ["layer_types="]),
+    ({**MISTRAL, "sliding_window": 0}, ["sliding_window=0"]),
+    ({**MISTRAL, "sliding_window": 5, "layer_types": ["full_attention"]}, ["layer_types="]),
+    ({**MISTRAL, "sliding_window": 5, "layer_types": [{}, {}]}, ["layer_types="]),
     ({"eos_token_id": 288}, ["eos_token_id=288", "vocab_size=288"]),
     ({"bos_token_id": [1.5]}, ["bos_token_id=1.5"]),
 ]  # fmt: skip
@@ -226,7 +226,7 @@ ROPE = st.dictionaries(
     st.sampled_from(["type", "rope_theta", "partial_rotary_factor", *LLAMA3]),
     JSON | st.sampled_from(["linear", "llama3", "default"]),
 )
-FAMILY = st.sampled_from([{}, tiny.MISTRAL, tiny.QWEN2])
+FAMILY = st.sampled_from([{}, MISTRAL, QWEN2])
 
 
 @given(FAMILY, st.dictionaries(KEYS, JSON | ROPE), st.none() | st.dictionaries(KEYS, JSON) | JSON)

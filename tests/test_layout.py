@@ -54,7 +54,8 @@ def test_formulas_of_the_document(layout: Layout) -> None:
     bits = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4}[layout.dtype]
     kinds = 2 if layout.minimum else 1
     if layout.orientation == "output":
-        padded = up(inputs, layout.group or {"f32": 16, "bf16": 32}[layout.dtype])
+        least = {"f32": 16, "bf16": 32, "int8": 32, "int4": 64}[layout.dtype]
+        padded = up(inputs, max(least, layout.group))
         header = up(padded // layout.group * 2 * kinds, 16) if layout.group else 0
         row = up(header + padded * bits // 8, 64)
         nbytes = outputs * row
@@ -163,19 +164,35 @@ def test_rows_may_be_written_in_blocks(layout: Layout, step: int) -> None:
 
 
 def test_bytes_of_an_output_row() -> None:
-    layout = Layout("int4", "output", (3, 70), 32, True)
+    layout = Layout("int4", "output", (3, 190), 32, True)
     weights = random_quantized(layout.shape, "int4", 32, True)
     row = pack_matrix(weights, layout)[2 * layout.row_bytes :][: layout.row_bytes]
-    assert (layout.padded, layout.groups, layout.header_bytes, layout.row_bytes) == (96, 3, 16, 64)
+    assert (layout.padded, layout.groups, layout.header_bytes, layout.row_bytes) == (
+        192,
+        6,
+        32,
+        128,
+    )
     assert weights.minimums is not None
-    assert row[:6].tobytes() == weights.scales[2].tobytes()
-    assert row[6:12].tobytes() == weights.minimums[2].tobytes()
+    assert row[:12].tobytes() == weights.scales[2].tobytes()
+    assert row[12:24].tobytes() == weights.minimums[2].tobytes()
+    assert not row[24:32].any()
     q = weights.numbers[2]
-    assert row[16] == q[0] | q[16] << 4
-    assert row[16 + 16 + 3] == q[32 + 3] | q[32 + 19] << 4
-    assert row[16 + 32 + 5] == q[64 + 5]  # its partner, input 85, is padding
-    assert not row[16 + 32 + 6 :].any()
-    assert not row[12:16].any()
+    wide, last = row[32:96], row[96:]
+    # Four of inputs 0-31, four of 32-63 and so on; 64 inputs further in the high bits.
+    assert [wide[0], wide[4], wide[8], wide[13], wide[63]] == [
+        q[0] | q[64] << 4,
+        q[32] | q[96] << 4,
+        q[4] | q[68] << 4,
+        q[33 + 4] | q[97 + 4] << 4,
+        q[63] | q[127] << 4,
+    ]
+    assert [last[0], last[4], last[8]] == [
+        q[128] | q[144] << 4,
+        q[160] | q[176] << 4,
+        q[132] | q[148] << 4,
+    ]
+    assert last[31] == q[175]  # its partner, input 191, is padding
 
 
 def test_bytes_of_an_input_panel() -> None:

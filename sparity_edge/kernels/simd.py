@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import models, register_model
 
+from sparity_edge.kernels.cpu import features
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
 
 LANES = 16
@@ -155,12 +156,21 @@ def _half_to_float(builder: Any, bits: Any) -> Any:
     return builder.bitcast(builder.or_(builder.bitcast(scaled, wide), sign), _VECTOR)
 
 
-@define(vector, types.int64)
-def load_f16(builder: Any, address: Any) -> Any:
-    """Sixteen finite float16 as float32."""
-    return _half_to_float(
-        builder, builder.zext(load_unaligned(builder, address, _lanes(I16)), _lanes(I32))
-    )
+@define(vector, types.int64, types.int64)
+def load_f16(builder: Any, address: Any, count: Any) -> Any:
+    """Up to sixteen finite float16 as float32; lanes from `count` on are zero whatever is there.
+
+    Always reads 32 bytes.
+    """
+    bits = load_unaligned(builder, address, _lanes(I16))
+    lanes = ir.Constant(_lanes(I32), list(range(LANES)))
+    wanted = builder.icmp_signed("<", lanes, _splat(builder, builder.trunc(count, I32)))
+    if "f16c" in features():
+        halves = builder.bitcast(bits, _lanes(ir.HalfType()))
+        values = builder.fpext(halves, _VECTOR)
+    else:
+        values = _half_to_float(builder, builder.zext(bits, _lanes(I32)))
+    return builder.select(wanted, values, _constant(F32, 0.0))
 
 
 @define(types.none, types.int64, types.int64, vector)

@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from numba import int64, njit
+from numba import int64
 
 from sparity_edge.kernels.atomics import atomic_add, atomic_load, call0, call3, pause
+from sparity_edge.kernels.kernel import cache_of_these_kernels, device, entry
 from sparity_edge.kernels.simd import load_i64
 
 # One operation of a program: int64 words, then its arguments.
@@ -37,7 +38,7 @@ PATIENCE = 1000
 HEARING = 0.1
 
 
-@njit(nogil=True, error_model="numpy")
+@device
 def _wait(header: int, first: int, last: int) -> None:
     """Wait until every chunk of the operations first..last-1 is done."""
     for operation in range(first, last):
@@ -54,7 +55,7 @@ def _wait(header: int, first: int, last: int) -> None:
                 call0(load_i64(header + 8 * YIELD))
 
 
-@njit(nogil=True, error_model="numpy")
+@device
 def _execute(header: int, thread: int) -> None:
     """Run the program, taking chunks along with whichever other threads are here."""
     operations = load_i64(header + 8 * OPERATIONS)
@@ -78,25 +79,25 @@ def _execute(header: int, thread: int) -> None:
     _wait(header, first, operations)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _join(inside: int, give_way: int) -> None:
-    """Wait until every worker of a job has left; `inside` counts those that have not."""
-    while atomic_load(inside) > 0:
-        call0(give_way)
+with cache_of_these_kernels():
 
+    @entry
+    def _join(inside: int, give_way: int) -> None:
+        """Wait until every worker of a job has left; `inside` counts those that have not."""
+        while atomic_load(inside) > 0:
+            call0(give_way)
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _lead(header: int, inside: int, give_way: int) -> None:
-    """What the calling thread does: its share as thread 0, then wait for the others."""
-    _execute(header, 0)
-    _join(inside, give_way)
+    @entry
+    def _lead(header: int, inside: int, give_way: int) -> None:
+        """What the calling thread does: its share as thread 0, then wait for the others."""
+        _execute(header, 0)
+        _join(inside, give_way)
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _follow(header: int, thread: int, inside: int) -> None:
-    """What a worker does: its share, then leave."""
-    _execute(header, thread)
-    atomic_add(inside, -1)
+    @entry
+    def _follow(header: int, thread: int, inside: int) -> None:
+        """What a worker does: its share, then leave."""
+        _execute(header, thread)
+        atomic_add(inside, -1)
 
 
 class Program(Protocol):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparity_edge.kernels.bytewise import load_high_fours, load_low_fours
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import (
     BF16,
     DATA,
     DTYPE,
     GROUP,
+    GROUPS,
     HEADER_BYTES,
     INPUTS,
     INT4,
@@ -42,20 +44,20 @@ def load_int4_scales(matrix: int, row: int, block: int, groups: int, scratch: in
 
     Without minimum q counts from -8, which is a minimum of -8 scales.
     """
-    scales = load_f16(row + 2 * block)
+    scales = load_f16(row + 2 * block, groups - block)
     store(scratch, scales)
     if load_i64(matrix + MINIMUM) != 0:
-        store(scratch + 64, load_f16(row + 2 * (groups + block)))
+        store(scratch + 64, load_f16(row + 2 * (groups + block), groups - block))
     else:
         store(scratch + 64, mul(scales, splat(-8.0)))
 
 
 @device
 def _unpack_int8(matrix: int, row: int, out: int, scratch: int) -> None:
-    group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // load_i64(matrix + GROUP)
+    group, groups = load_i64(matrix + GROUP), load_i64(matrix + GROUPS)
     numbers = row + load_i64(matrix + HEADER_BYTES)
     for block in range(0, groups, 16):
-        store(scratch, load_f16(row + 2 * block))
+        store(scratch, load_f16(row + 2 * block, groups - block))
         for index in range(min(16, groups - block)):
             scale = load_splat(scratch + 4 * index)
             for _ in range(0, group, 16):
@@ -65,16 +67,25 @@ def _unpack_int8(matrix: int, row: int, out: int, scratch: int) -> None:
 
 @device
 def _unpack_int4(matrix: int, row: int, out: int, scratch: int) -> None:
-    group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // load_i64(matrix + GROUP)
+    ratio = load_i64(matrix + GROUP) // 32
+    groups = load_i64(matrix + GROUPS)
+    in_wide_units = load_i64(matrix + PADDED) // 128 * 4
     numbers = row + load_i64(matrix + HEADER_BYTES)
     for block in range(0, groups, 16):
         load_int4_scales(matrix, row, block, groups, scratch)
-        for index in range(min(16, groups - block)):
-            scale, least = load_splat(scratch + 4 * index), load_splat(scratch + 4 * index + 64)
-            for _ in range(0, group, 32):
-                store(out, fma(scale, load_low(numbers), least))
-                store(out + 64, fma(scale, load_high(numbers), least))
-                numbers, out = numbers + 16, out + 128
+        for index in range(ratio * block, ratio * min(groups, block + 16)):
+            place = scratch + 4 * (index // ratio - block)
+            scale, least = load_splat(place), load_splat(place + 64)
+            four = numbers + index // 4 * 64 + index % 2 * 4
+            if index >= in_wide_units:
+                first, second = load_low_fours(four), load_high_fours(four)
+            elif index % 4 < 2:
+                first, second = load_low_fours(four), load_low_fours(four + 32)
+            else:
+                first, second = load_high_fours(four), load_high_fours(four + 32)
+            store(out, fma(scale, first, least))
+            store(out + 64, fma(scale, second, least))
+            out += 128
 
 
 @device
@@ -99,14 +110,14 @@ def _unpack_sixteen(matrix: int, panel: int, row: int, column: int) -> Any:
     """Columns column..column+15 of one row of an input-major matrix."""
     dtype, header = load_i64(matrix + DTYPE), panel + 2 * column
     if dtype == INT8:
-        return mul(load_f16(header), load_i8(row + column))
+        return mul(load_f16(header, 16), load_i8(row + column))
     if dtype == INT4:
         # Thirty-two columns share sixteen bytes: the low nibbles come first.
         place = row + column // 32 * 16
         numbers = load_low(place) if column % 32 == 0 else load_high(place)
-        scale = load_f16(header)
+        scale = load_f16(header, 16)
         if load_i64(matrix + MINIMUM) != 0:
-            return fma(scale, numbers, load_f16(header + 2 * load_i64(matrix + PADDED)))
+            return fma(scale, numbers, load_f16(header + 2 * load_i64(matrix + PADDED), 16))
         return fma(scale, numbers, mul(scale, splat(-8.0)))
     if dtype == BF16:
         return load_bf16(row + 2 * column)

@@ -12,15 +12,16 @@ from typing import Any
 
 from sparity_edge.kernels.bytewise import (
     dot_bytes,
+    high_nibbles,
     join_digits,
+    load_both_nibbles,
     load_bytes,
-    load_nibbles,
-    load_nibbles_half,
     load_offset_bytes,
     load_offset_bytes_half,
+    low_nibbles,
     no_integers,
     splat_halves,
-    splat_quarters,
+    splat_pair,
 )
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import (
@@ -29,6 +30,7 @@ from sparity_edge.kernels.matrix import (
     DATA,
     DTYPE,
     GROUP,
+    GROUPS,
     HEADER_BYTES,
     INPUTS,
     INT4,
@@ -63,9 +65,7 @@ from sparity_edge.kernels.simd import (
 
 MAX_COLUMNS = 512  # of the input-major kernel: its sums take 4 KB of scratch and stay in L1
 # Arguments of every kernel here.
-W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (
-    8 * word for word in range(10)
-)
+W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for word in range(10))
 
 
 @device
@@ -106,12 +106,12 @@ def _dots_bf16(matrix: int, row: int, other: int, x: int) -> tuple[float, float]
 @device
 def _spread_scales(matrix: int, header: int, block: int) -> Any:
     """The float16 numbers of a row's header that belong to groups block..block+15 of 32 inputs."""
-    group = load_i64(matrix + GROUP)
+    group, left = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // 32 - block
     if group == 32:
-        return load_f16(header + 2 * block)
+        return load_f16(header + 2 * block, left)
     if group == 64:
-        return repeat2(load_f16(header + block))
-    return repeat4(load_f16(header + block // 2))
+        return repeat2(load_f16(header + block, left // 2))
+    return repeat4(load_f16(header + block // 2, left // 4))
 
 
 @device
@@ -124,11 +124,20 @@ def _join_scales(
     times what the integer 0 stands for: the minimum, or -8 (int4) or -128 (int8) scales.
     """
     scales = _spread_scales(matrix, row, block)
+    prefetch(row + 2 * block + load_i64(arguments + AHEAD))
     store(scratch, mul(scales, load(load_i64(arguments + SCALES) + 4 * block)))
     if load_i64(matrix + MINIMUM) != 0:
-        groups = load_i64(matrix + PADDED) // load_i64(matrix + GROUP)
-        scales = _spread_scales(matrix, row + 2 * groups, block)
+        row += 2 * load_i64(matrix + GROUPS)
+        scales = _spread_scales(matrix, row, block)
+        prefetch(row + 2 * block + load_i64(arguments + AHEAD))
     return fma(scales, load(load_i64(arguments + SUMS) + 4 * block), offsets)
+
+
+@device
+def _digit_dot(weights: Any, x: int) -> Any:
+    """Sums of products, by fours, with 64 activations whose high and low digits stand at x."""
+    high = dot_bytes(no_integers(), weights, load_bytes(x))
+    return join_digits(high, dot_bytes(no_integers(), weights, load_bytes(x + 64)))
 
 
 @device
@@ -144,22 +153,16 @@ def _dots_int8(
         d = _join_scales(matrix, other, block, arguments, d, scratch + 64)
         count = min(16, groups - block)
         for index in range(0, count - 1, 2):
-            high, low, at = load_bytes(x), load_bytes(x + 64), scratch + 4 * index
-            v, w = load_offset_bytes(p), load_offset_bytes(q)
+            scale = scratch + 4 * index
             prefetch(p + ahead)
             prefetch(q + ahead)
-            v_sum = join_digits(dot_bytes(no_integers(), v, high), dot_bytes(no_integers(), v, low))
-            w_sum = join_digits(dot_bytes(no_integers(), w, high), dot_bytes(no_integers(), w, low))
-            a = fma(splat_halves(at, at + 4), v_sum, a)
-            b = fma(splat_halves(at + 64, at + 68), w_sum, b)
+            a = fma(splat_halves(scale, scale + 4), _digit_dot(load_offset_bytes(p), x), a)
+            b = fma(splat_halves(scale + 64, scale + 68), _digit_dot(load_offset_bytes(q), x), b)
             p, q, x = p + 64, q + 64, x + 128
         if count % 2 != 0:
-            high, low, at = load_bytes(x), load_bytes(x + 64), scratch + 4 * (count - 1)
-            v, w = load_offset_bytes_half(p), load_offset_bytes_half(q)
-            v_sum = join_digits(dot_bytes(no_integers(), v, high), dot_bytes(no_integers(), v, low))
-            w_sum = join_digits(dot_bytes(no_integers(), w, high), dot_bytes(no_integers(), w, low))
-            a = fma(load_splat(at), v_sum, a)
-            b = fma(load_splat(at + 64), w_sum, b)
+            scale = scratch + 4 * (count - 1)
+            a = fma(load_splat(scale), _digit_dot(load_offset_bytes_half(p), x), a)
+            b = fma(load_splat(scale + 64), _digit_dot(load_offset_bytes_half(q), x), b)
     return total(fma(splat(-128.0), c, a)), total(fma(splat(-128.0), d, b))
 
 
@@ -175,23 +178,20 @@ def _dots_int4(
         c = _join_scales(matrix, row, block, arguments, c, scratch)
         d = _join_scales(matrix, other, block, arguments, d, scratch + 64)
         count = min(16, groups - block)
-        for index in range(0, count - 1, 2):
-            high, low, at = load_bytes(x), load_bytes(x + 64), scratch + 4 * index
-            v, w = load_nibbles(p), load_nibbles(q)
+        for index in range(0, count - 2, 4):
+            scale = scratch + 4 * index
             prefetch(p + ahead)
             prefetch(q + ahead)
-            v_sum = join_digits(dot_bytes(no_integers(), v, high), dot_bytes(no_integers(), v, low))
-            w_sum = join_digits(dot_bytes(no_integers(), w, high), dot_bytes(no_integers(), w, low))
-            a = fma(splat_quarters(at, at + 4), v_sum, a)
-            b = fma(splat_quarters(at + 64, at + 68), w_sum, b)
-            p, q, x = p + 32, q + 32, x + 128
-        if count % 2 != 0:
-            high, low, at = load_bytes(x), load_bytes(x + 64), scratch + 4 * (count - 1)
-            v, w = load_nibbles_half(p), load_nibbles_half(q)
-            v_sum = join_digits(dot_bytes(no_integers(), v, high), dot_bytes(no_integers(), v, low))
-            w_sum = join_digits(dot_bytes(no_integers(), w, high), dot_bytes(no_integers(), w, low))
-            a = fma(load_splat(at), v_sum, a)
-            b = fma(load_splat(at + 64), w_sum, b)
+            v, w = load_bytes(p), load_bytes(q)
+            a = fma(splat_pair(scale), _digit_dot(low_nibbles(v), x), a)
+            b = fma(splat_pair(scale + 64), _digit_dot(low_nibbles(w), x), b)
+            a = fma(splat_pair(scale + 8), _digit_dot(high_nibbles(v), x + 128), a)
+            b = fma(splat_pair(scale + 72), _digit_dot(high_nibbles(w), x + 128), b)
+            p, q, x = p + 64, q + 64, x + 256
+        if count % 4 != 0:
+            scale = scratch + 4 * (count - 2)
+            a = fma(splat_pair(scale), _digit_dot(load_both_nibbles(p), x), a)
+            b = fma(splat_pair(scale + 64), _digit_dot(load_both_nibbles(q), x), b)
     offset = 1.0 if load_i64(matrix + MINIMUM) != 0 else -8.0
     return total(fma(splat(offset), c, a)), total(fma(splat(offset), d, b))
 
@@ -258,11 +258,11 @@ def _add_scaled(matrix: int, header: int, part: int, sum_x: float, sums: int, co
     """sums += scales * part + minima * sum_x for one group of inputs; both applied once."""
     minima = header + 2 * load_i64(matrix + PADDED)
     for c in range(0, columns, 16):
-        scale, value = load_f16(header + 2 * c), load(sums + 4 * c)
+        scale, value = load_f16(header + 2 * c, 16), load(sums + 4 * c)
         value = fma(scale, load(part + 4 * c), value)
         if load_i64(matrix + DTYPE) == INT4:
             if load_i64(matrix + MINIMUM) != 0:
-                value = fma(load_f16(minima + 2 * c), splat(sum_x), value)
+                value = fma(load_f16(minima + 2 * c, 16), splat(sum_x), value)
             else:
                 value = fma(scale, splat(-8.0 * sum_x), value)
         store(sums + 4 * c, value)
