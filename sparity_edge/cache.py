@@ -7,13 +7,14 @@ knows nothing of where keys and values come from; `cache_file` writes it to disk
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from sparity_edge.config import ModelConfig
 from sparity_edge.errors import ContextError
-from sparity_edge.kernels.buffers import Floats
+from sparity_edge.kernels.buffers import Numbers
 from sparity_edge.layout import aligned_empty
 
 FIRST_CAPACITY = 512  # positions
@@ -25,10 +26,12 @@ class Cache:
     Args:
         config: gives layers, heads and head_dim.
         max_context: the most positions it will ever hold.
+        dtype: "f32", or "bf16" for half the memory.
     """
 
-    def __init__(self, config: ModelConfig, max_context: int) -> None:
+    def __init__(self, config: ModelConfig, max_context: int, dtype: str = "f32") -> None:
         self.max_context = max_context
+        self.dtype = dtype
         self.ids: list[int] = []
         self._shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
         self._allocate(min(FIRST_CAPACITY, max_context))
@@ -52,7 +55,7 @@ class Cache:
         """Bytes of keys and values that one position takes."""
         return int(self.nbytes // self.capacity)
 
-    def layer(self, index: int) -> tuple[Floats, Floats]:
+    def layer(self, index: int) -> tuple[Numbers, Numbers]:
         """Keys and values of one layer, each (kv_heads, capacity, head_dim)."""
         return self.keys[index], self.values[index]
 
@@ -97,6 +100,11 @@ class Cache:
         layers, heads, head_dim = self._shape
         # (layers, kv_heads, capacity, head_dim); memory that is never touched costs nothing.
         shape = (layers, heads, capacity, head_dim)
-        nbytes = 4 * layers * heads * capacity * head_dim
-        self.keys: Floats = aligned_empty(nbytes).view(np.float32).reshape(shape)
-        self.values: Floats = aligned_empty(nbytes).view(np.float32).reshape(shape)
+        number = np.dtype(np.float32)
+        if self.dtype == "bf16":
+            import ml_dtypes
+
+            number = np.dtype(ml_dtypes.bfloat16)
+        nbytes = number.itemsize * math.prod(shape)
+        self.keys: Numbers = aligned_empty(nbytes).view(number).reshape(shape)
+        self.values: Numbers = aligned_empty(nbytes).view(number).reshape(shape)

@@ -15,6 +15,7 @@ from sparity_edge.atomic import one_sentence
 from sparity_edge.cache import Cache
 from sparity_edge.errors import ContextError, FormatError
 from sparity_edge.format import MANIFEST
+from sparity_edge.kernels.buffers import Numbers
 
 _VERSION = "1"
 
@@ -31,8 +32,9 @@ def save(cache: Cache, path: str | Path, model: Path) -> None:
     content = to_bytes(
         {
             "ids": np.array(cache.ids, dtype=np.int64),
-            "keys": np.ascontiguousarray(cache.keys[:, :, :used]),
-            "values": np.ascontiguousarray(cache.values[:, :, :used]),
+            # As bits: bfloat16 is no type of NumPy's own.
+            "keys": _bits(np.ascontiguousarray(cache.keys[:, :, :used])),
+            "values": _bits(np.ascontiguousarray(cache.values[:, :, :used])),
         },
         metadata={"sparity_edge_cache": _VERSION, "model": _fingerprint(model)},
     )
@@ -67,9 +69,11 @@ def load(cache: Cache, path: str | Path, model: Path) -> None:
     ):
         raise FormatError(f"{path} was saved with another model or version; save it again.")
     ids, keys, values = tensors["ids"], tensors["keys"], tensors["values"]
+    bits = _bits(cache.keys).dtype
     layers, heads, _, head_dim = cache.keys.shape
     shape = (layers, heads, ids.size, head_dim)
-    if ids.ndim != 1 or ids.dtype != np.int64 or keys.shape != shape or values.shape != shape:
+    healthy = all(each.shape == shape and each.dtype == bits for each in (keys, values))
+    if ids.ndim != 1 or ids.dtype != np.int64 or not healthy:
         raise FormatError(f"{path} is no cache of this model; save it again.")
     if ids.size > cache.max_context:
         raise ContextError(
@@ -78,9 +82,13 @@ def load(cache: Cache, path: str | Path, model: Path) -> None:
         )
     cache.trim(0)
     cache.reserve(ids.size)
-    cache.keys[:, :, : ids.size] = keys
-    cache.values[:, :, : ids.size] = values
+    cache.keys[:, :, : ids.size] = keys.view(cache.keys.dtype)
+    cache.values[:, :, : ids.size] = values.view(cache.values.dtype)
     cache.ids.extend(ids.tolist())
+
+
+def _bits(numbers: Numbers) -> Numbers:
+    return numbers.view(f"<u{numbers.itemsize}")
 
 
 def _fingerprint(model: Path) -> str:

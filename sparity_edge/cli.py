@@ -153,6 +153,9 @@ def _add_info(commands: Any) -> None:
     parser = _add(commands, "info", "show what there is to know about a model")
     _add_model(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--cpu", action="store_true", help="show what kernels are compiled to here, and no model"
+    )
     _add_loading(parser)
 
 

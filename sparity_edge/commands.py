@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sparity_edge.chat import Answer, ChatSession, cut_short, statistics_line
 from sparity_edge.conversation import Conversation, plain_text
 from sparity_edge.errors import OptionError
+from sparity_edge.loading import default_threads
 from sparity_edge.sampling_options import sampling_params
 from sparity_edge.terminal import Bars, Screen, neutral, one_line, read_stdin
 
@@ -51,13 +52,20 @@ def generate(arguments: Namespace) -> None:
 
 def info(arguments: Namespace) -> None:
     """`sparity-edge info`: what the loaded model says about itself."""
-    with _loaded(arguments, _side_screen(arguments), ready=False) as (generator, _):
-        facts = generator.info()
+    facts: dict[str, Any]
+    if arguments.cpu:
+        from sparity_edge.kernels.cpu import chosen
+
+        facts = {**chosen(), "threads": default_threads()}
+    else:
+        with _loaded(arguments, _side_screen(arguments), ready=False) as (generator, _):
+            facts = generator.info()
     if arguments.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
         return
+    width = max(22, *(len(key) for key in facts))
     for key, value in facts.items():
-        print(f"{key.replace('_', ' '):<22} {one_line(_fact(value))}")
+        print(f"{key.replace('_', ' '):<{width}} {one_line(_fact(value))}")
 
 
 def perplexity(arguments: Namespace) -> None:

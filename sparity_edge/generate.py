@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import ContextError, OptionError, SparityError
-from sparity_edge.loading import checked_context, checked_threads, refuse_sparsity
+from sparity_edge.loading import (
+    checked_cache_dtype,
+    checked_context,
+    checked_threads,
+    default_cache_dtype,
+    refuse_sparsity,
+)
 from sparity_edge.parameters import SamplingParams
 from sparity_edge.progress import Progress, silent
 from sparity_edge.results import Completion, Meter, Step
@@ -53,6 +59,7 @@ class Generator:
         threads: int | None = None,
         sparsity: float | None = None,
         max_context: int | None = None,
+        cache_dtype: str | None = None,
         offline: bool = False,
         progress: Progress = silent,
         notify: Callable[[str], None] = lambda _: None,
@@ -66,6 +73,7 @@ class Generator:
             threads: how many cores to use; None: all physical cores this process may use.
             sparsity: share of weights to skip; 0 and None read all of them.
             max_context: positions of the cache; None: the model's own, at most 32768.
+            cache_dtype: "f32" or "bf16" for keys and values; None: bf16 unless all weights are f32.
             offline: use only what is on this machine.
             progress: told of downloads, packing and compiling.
             notify: given one sentence before something is made that stays on disk.
@@ -79,12 +87,15 @@ class Generator:
 
         threads = checked_threads(threads)
         refuse_sparsity(sparsity)
+        checked_cache_dtype(cache_dtype)
         options = PackOptions(dtype=dtype)
         path = prepare(str(model), options, offline=offline, progress=progress, notify=notify)
-        return cls._open(path, threads, max_context)
+        return cls._open(path, threads, max_context, cache_dtype)
 
     @classmethod
-    def _open(cls, path: Path, threads: int, max_context: int | None) -> Generator:
+    def _open(
+        cls, path: Path, threads: int, max_context: int | None, cache_dtype: str | None
+    ) -> Generator:
         from sparity_edge.config import ModelConfig
         from sparity_edge.format import open_packed
         from sparity_edge.kernels.program import ThreadedMachine
@@ -96,7 +107,9 @@ class Generator:
         loaded = time.perf_counter()
         config = ModelConfig.from_dict(packed.config, packed.generation_config)
         context = checked_context(max_context, config)
-        model = Model(packed, ThreadedMachine(threads), context)
+        model = Model(
+            packed, ThreadedMachine(threads), context, cache_dtype or default_cache_dtype(packed)
+        )
         info = {
             "source": packed.manifest.get("source"),
             "options": packed.manifest.get("options"),
@@ -142,6 +155,7 @@ class Generator:
             "vocab_size": config.vocab_size,
             "model_context": config.max_position_embeddings,
             "max_context": self.max_context,
+            "cache_dtype": self._model.cache.dtype,
             "cache_bytes_per_token": self._model.cache.bytes_per_token,
             "threads": self.threads,
             "sparsity": self.sparsity,

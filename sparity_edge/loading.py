@@ -8,9 +8,11 @@ from sparity_edge.errors import OptionError
 
 if TYPE_CHECKING:
     from sparity_edge.config import ModelConfig
+    from sparity_edge.format import PackedModel
 
 DEFAULT_MAX_CONTEXT = 32768  # positions, where the model has more: bounds what a chat may take
 MAX_THREADS = 1024
+CACHE_DTYPES = ("f32", "bf16")
 
 
 def checked_threads(threads: int | None) -> int:
@@ -52,3 +54,17 @@ def checked_context(asked: int | None, config: ModelConfig) -> int:
             f"max_context={asked!r} is not a whole number from 2 to {most}, the model's context."
         )
     return asked
+
+
+def default_cache_dtype(packed: PackedModel) -> str:
+    """The number format of keys and values: exact where the weights are, else half the bytes."""
+    from sparity_edge.layout import PackedMatrix
+
+    matrices = [each for each in packed.tensors.values() if isinstance(each, PackedMatrix)]
+    return "f32" if all(each.layout.dtype == "f32" for each in matrices) else "bf16"
+
+
+def checked_cache_dtype(asked: str | None) -> None:
+    """Refuse what is no number format of a cache."""
+    if asked not in (None, *CACHE_DTYPES):
+        raise OptionError(f"cache_dtype={asked!r} is none of {', '.join(CACHE_DTYPES)}.")

@@ -78,11 +78,14 @@ class Model:
         packed: the weights, as `open_packed` gives them.
         machine: what carries out the operations.
         max_context: the most positions of the cache.
+        cache_dtype: "f32" or "bf16".
     """
 
-    def __init__(self, packed: PackedModel, machine: Machine, max_context: int) -> None:
+    def __init__(
+        self, packed: PackedModel, machine: Machine, max_context: int, cache_dtype: str = "f32"
+    ) -> None:
         self.config = ModelConfig.from_dict(packed.config, packed.generation_config)
-        self.cache = Cache(self.config, max_context)
+        self.cache = Cache(self.config, max_context, cache_dtype)
         self._machine = machine
         self._table = rotary_table(self.config, self.cache.capacity)
         self._embed_tokens = machine.matrix(_matrix(packed, "model.embed_tokens.weight"))

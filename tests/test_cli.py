@@ -371,7 +371,9 @@ def test_bars_wait_half_a_second_and_vanish_where_nobody_looks() -> None:
     assert written.getvalue() == ""
     with Bars(Screen(written, written), enabled=True, terminal=False) as bars:
         bars("slow\x1b work", 0, 4)
-        time.sleep(0.6)  # nothing is reported meanwhile
+        deadline = time.monotonic() + 10
+        while not written.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.05)  # nothing is reported meanwhile
         assert written.getvalue() == "slow work ...\n"
         bars("slow\x1b work", 4, 4)
     with Bars(Screen(written, None), enabled=False, terminal=True) as bars:

@@ -206,3 +206,8 @@ def test_ctrl_c_ends_an_answer_and_keeps_what_was_said(smollm2_gguf: Path) -> No
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert b"Traceback" not in errors
+
+
+def test_info_about_the_cpu_needs_no_model() -> None:
+    facts = json.loads(run("info", "--cpu", "--json", "--offline").stdout)
+    assert {"cpu", "vectors", "compiler", "threads"} <= set(facts)

@@ -197,6 +197,7 @@ def test_two_generators_answer_at_once(folder: Path) -> None:
         {"max_context": 10**9},
         {"dtype": "int3"},
         {"sparsity": 0.5},
+        {"cache_dtype": "int3"},
     ],
 )
 def test_arguments_out_of_range(folder: Path, arguments: dict) -> None:

@@ -49,4 +49,5 @@ def split_activations(arguments: int, chunk: int, scratch: int) -> None:  # noqa
             first = store_digits(place + i % 64, mul(v, inverse))
             second = store_digits(place + i % 64 + 16, mul(w, inverse))
         store_f32(load_i64(arguments + SCALES) + i // 8, scale)
-        store_f32(load_i64(arguments + SUMS) + i // 8, scale * total(add(first, second)))
+        # A whole number: the offset that it is multiplied with has to cancel to the last bit.
+        store_f32(load_i64(arguments + SUMS) + i // 8, total(add(first, second)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from sparity_edge.layout import aligned_empty, round_up
 
 Floats = npt.NDArray[np.float32]
+Numbers = npt.NDArray[Any]  # float32 or bfloat16 (ml_dtypes)
 
 # Float32 numbers; the largest quantisation group, so that a filled-up row of weights fits as well.
 ROW_MULTIPLE = 128

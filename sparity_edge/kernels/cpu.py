@@ -21,3 +21,28 @@ def features() -> frozenset[str]:
 def has_byte_dot() -> bool:
     """Whether one instruction multiplies 64 pairs of bytes and adds them by fours."""
     return "avx512vnni" in features()
+
+
+def chosen() -> dict[str, str]:
+    """What kernels are compiled to on this CPU, by the part of the work it serves."""
+    import llvmlite
+    import numba
+    from numba.core.registry import cpu_target
+
+    wide = "one instruction for {} pairs ({}, AVX-512 VNNI)"
+    widened = "bytes widened to 16 bits"
+    half = "F16C" if "f16c" in features() else "integer arithmetic"
+    vectors = next(
+        (text for name, text in _VECTORS.items() if name in features()), "what the baseline has"
+    )
+    return {
+        "cpu": cpu_target.target_context.codegen()._get_host_cpu_name(),
+        "vectors": vectors,
+        "products of bytes (decoding)": wide.format(64, "vpdpbusd") if has_byte_dot() else widened,
+        "products of words (prompts)": wide.format(32, "vpdpwssd") if has_byte_dot() else widened,
+        "float16 scales": half,
+        "compiler": f"Numba {numba.__version__}, llvmlite {llvmlite.__version__}",
+    }
+
+
+_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "neon": "NEON", "sse2": "SSE2"}

@@ -41,6 +41,11 @@ class Matrix:
         )
 
     @property
+    def data_address(self) -> int:
+        """Where the packed bytes stand."""
+        return int(self._data.ctypes.data)
+
+    @property
     def address(self) -> int:
         """Where the words stand."""
         return int(self._words.ctypes.data)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sparity_edge.kernels.buffers import Floats
+from sparity_edge.kernels.buffers import Floats, Numbers
 from sparity_edge.layout import PackedMatrix
 from sparity_edge.progress import Progress
 
@@ -58,16 +58,19 @@ class Operations(Protocol):
         values: Floats,
         table: Floats,
         position: Integers,
-        cached_keys: Floats,
-        cached_values: Floats,
+        cached_keys: Numbers,
+        cached_values: Numbers,
     ) -> None:
-        """Write rotated keys and plain values into the cache (kv_heads, capacity, head_dim)."""
+        """Write rotated keys and plain values into the cache (kv_heads, capacity, head_dim).
+
+        The cache is of float32, or of bfloat16 to which numbers are rounded.
+        """
 
     def attention(
         self,
         q: Floats,
-        cached_keys: Floats,
-        cached_values: Floats,
+        cached_keys: Numbers,
+        cached_values: Numbers,
         position: Integers,
         window: int | None,
         out: Floats,

@@ -15,15 +15,18 @@ import numpy as np
 
 from sparity_edge.kernels import activations as _activations
 from sparity_edge.kernels import attention as _attention
+from sparity_edge.kernels import attention_prefill as _prefill
 from sparity_edge.kernels import elementwise as _elementwise
 from sparity_edge.kernels import gemm as _gemm
 from sparity_edge.kernels import team as _team
 from sparity_edge.kernels import unpack as _unpack
 from sparity_edge.kernels import vmm as _vmm
-from sparity_edge.kernels.buffers import Floats
+from sparity_edge.kernels.buffers import ROW_MULTIPLE, Floats, Numbers
 from sparity_edge.kernels.kernel import Kernel, compile_kernels
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Integers, Operations
+from sparity_edge.kernels.program_sparse import SparseMachine, SparseProgram
+from sparity_edge.kernels.tiles import PANEL, TOKENS, UNIT, X_UNIT, has_word_dot
 from sparity_edge.layout import Layout, PackedMatrix, aligned_empty, round_up
 from sparity_edge.progress import Progress
 
@@ -31,10 +34,10 @@ from sparity_edge.progress import Progress
 # a chunk (0.1 us) is nothing.
 CHUNK_BYTES = 1 << 15
 LEAST_CHUNKS = 8
-AHEAD_BYTES = 4096  # how far ahead of its use a weight is asked for
+AHEAD_BYTES = 8192  # how far ahead of its use a weight is asked for
 
 
-class ThreadedMachine:
+class ThreadedMachine(SparseMachine):
     """A `Machine` of compiled kernels on a team of threads.
 
     Args:
@@ -76,14 +79,16 @@ _COMMON = (
     _elementwise.rope,
     _elementwise.append,
     _elementwise.silu_mul,
-    _attention.attention_prefill,
+    _prefill.attention_prefill,
     _attention.attention_decode,
     _attention.attention_combine,
-    _gemm.gemm,
+    _gemm.pack_floats,
+    _gemm.gemm_floats,
+    *((_gemm.pack_words, _gemm.gemm_words) if has_word_dot() else ()),
 )
 
 
-class Program:
+class Program(SparseProgram):
     """Recorded `Operations` (see there for what each one does); give it to `Team.run`.
 
     Args:
@@ -97,6 +102,7 @@ class Program:
         self._together = self._first = False
         self._scratch_bytes = 8192
         self._digits: dict[tuple[int, str, int], tuple[Any, ...]] = {}
+        self._packed: dict[tuple[bool, int, int], Any] = {}
         self._header: Integers | None = None
         self._counters = np.zeros(0, dtype=np.int64)
 
@@ -162,22 +168,24 @@ class Program:
         values: Floats,
         table: Floats,
         position: Integers,
-        cached_keys: Floats,
-        cached_values: Floats,
+        cached_keys: Numbers,
+        cached_values: Numbers,
     ) -> None:
         """Write rotated keys and values into the cache (heads, capacity, head_dim)."""
         heads, _, head_dim = cached_keys.shape
+        self._need_scratch(4 * head_dim)
         head_stride, token_stride, _ = cached_keys.strides
         self._record(
             _elementwise.append, len(keys), keys, keys.strides[0], table, position, heads, head_dim,
             cached_keys, token_stride, head_stride, values, values.strides[0], cached_values,
+            cached_keys.itemsize == 2,
         )  # fmt: skip
 
     def attention(
         self,
         q: Floats,
-        cached_keys: Floats,
-        cached_values: Floats,
+        cached_keys: Numbers,
+        cached_values: Numbers,
         position: Integers,
         window: int | None,
         out: Floats,
@@ -186,20 +194,29 @@ class Program:
         tokens, size = q.shape
         kv_heads, capacity, head_dim = cached_keys.shape
         heads = size // head_dim
+        if tokens > 1:
+            share, wide = heads // kv_heads, round_up(head_dim, 32)
+            step = _prefill.step_of(share)
+            self._need_scratch(_prefill.scratch_bytes(share, tokens, wide))
+            self._record(
+                _prefill.attention_prefill, kv_heads * -(-tokens // step),
+                q, q.strides[0], cached_keys, cached_values, cached_keys.strides[0], position,
+                window or 0, kv_heads, share, head_dim, out, out.strides[0],
+                tokens, step, wide, head_dim**-0.5, cached_keys.itemsize == 2, writes=out,
+            )  # fmt: skip
+            return
         blocks = -(-min(capacity, window or capacity) // _attention.BLOCK)
         part_bytes = 4 * round_up(head_dim, 16) + 64
-        parts = aligned_empty(heads * blocks * part_bytes if tokens == 1 else 0)
+        parts = aligned_empty(heads * blocks * part_bytes)
         arguments = (
             q, q.strides[0], cached_keys, cached_values, cached_keys.strides[0], position,
             window or 0, heads, heads // kv_heads, head_dim, out, out.strides[0],
-            blocks, parts, part_bytes, head_dim**-0.5,
+            blocks, parts, part_bytes, head_dim**-0.5, cached_keys.itemsize == 2,
         )  # fmt: skip
-        self._need_scratch(2 * part_bytes + 4 * _attention.BLOCK)
-        if tokens == 1:
-            self._record(_attention.attention_decode, heads * blocks, *arguments)
-            self._record(_attention.attention_combine, heads, *arguments, writes=out)
-        else:
-            self._record(_attention.attention_prefill, heads * tokens, *arguments, writes=out)
+        # Scores are written 64 bytes at a time, of which 16 are valid.
+        self._need_scratch(2 * part_bytes + 4 * _attention.BLOCK + 64)
+        self._record(_attention.attention_decode, kv_heads * blocks, *arguments)
+        self._record(_attention.attention_combine, heads, *arguments, writes=out)
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
         """silu(gate) * up."""
@@ -225,22 +242,65 @@ class Program:
         else:
             step = 128 if layout.padded <= 2048 else _vmm.MAX_COLUMNS // 2
             kernel, chunks = _vmm.vmm_input, -(-layout.padded // step)
+        streams = (matrix.data_address, step * layout.row_bytes)
+        if layout.orientation == "input":
+            streams = (0, 0)  # a chunk is a block of columns
         ahead = round_up(AHEAD_BYTES, 2 * layout.row_bytes)
         self._record(
-            kernel, chunks, matrix, x, bias, out, accumulate, step, ahead, *digits, writes=out
+            kernel,
+            chunks,
+            matrix,
+            x,
+            bias,
+            out,
+            accumulate,
+            step,
+            ahead,
+            *digits,
+            writes=out,
+            streams=streams,
         )
 
     def _gemm(
         self, x: Floats, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
     ) -> None:
         layout = matrix.layout
-        input_major = layout.orientation == "input"
-        depth = round_up(layout.shape[1], 16) if input_major else layout.padded
-        self._need_scratch(_gemm.SMALL_SCRATCH + 4 * _gemm.PANEL * depth)
+        words, input_major = layout.quantized and has_word_dot(), layout.orientation == "input"
+        depth = round_up(layout.shape[1], layout.group or 1) if input_major else layout.padded
+        tiles, tile_bytes = self._pack(x, words)
+        rows = 0 if words or input_major else 4 * PANEL * depth
+        sums = _gemm.SUMS * -(-len(x) // TOKENS)
+        self._need_scratch(_gemm.SMALL_SCRATCH + _gemm.PANEL_BYTES + sums + rows)
         self._record(
-            _gemm.gemm, -(-layout.shape[0] // _gemm.PANEL), matrix, x, x.strides[0], len(x), bias,
-            out, out.strides[0], accumulate, depth, input_major, writes=out,
+            _gemm.gemm_words if words else _gemm.gemm_floats, -(-layout.shape[0] // PANEL),
+            matrix, tiles, tile_bytes, len(x), bias, out, out.strides[0], accumulate,
+            depth // UNIT if words else depth, input_major, writes=out,
         )  # fmt: skip
+
+    def _pack(self, x: Floats, words: bool) -> tuple[Any, ...]:
+        """Activations by tiles, and the bytes of a tile; packed unless they are at hand."""
+        key = (int(x.ctypes.data), "words" if words else "floats", len(x))
+        if key not in self._digits:
+            size, tiles = round_up(x.shape[1], ROW_MULTIPLE), -(-len(x) // TOKENS)
+            tile_bytes = 4 * TOKENS * size
+            if words:
+                tile_bytes = round_up(size // UNIT, _gemm.WORD_BLOCK) * X_UNIT
+            memory = (words, size, len(x))
+            if memory not in self._packed:
+                self._packed[memory] = aligned_empty(tiles * tile_bytes)
+            packed = self._packed[memory]
+            # The memory serves all activations of this shape: what it held before is gone.
+            self._digits = {
+                key: value for key, value in self._digits.items() if value[0] is not packed
+            }
+            self._first = True  # it waits for x, and what follows waits for it
+            self._record(
+                _gemm.pack_words if words else _gemm.pack_floats, tiles,
+                x, x.strides[0], len(x), packed, tile_bytes, size,
+            )  # fmt: skip
+            self._first = True
+            self._digits[key] = (packed, tile_bytes)
+        return self._digits[key]
 
     def _split(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
         """Digits, scales and sums of a row of activations, computed unless they are at hand."""
@@ -264,7 +324,12 @@ class Program:
         self._scratch_bytes = max(self._scratch_bytes, round_up(nbytes, 64))
 
     def _record(
-        self, kernel: Kernel, chunks: int, *arguments: Any, writes: Floats | None = None
+        self,
+        kernel: Kernel,
+        chunks: int,
+        *arguments: Any,
+        writes: Floats | None = None,
+        streams: tuple[int, int] = (0, 0),
     ) -> None:
         if writes is not None:  # digits of what stood there before are no longer right
             gone = int(writes.ctypes.data)
@@ -272,7 +337,7 @@ class Program:
         words = [self._word(argument) for argument in arguments]
         waits = self._first or not self._together
         self._first = False
-        record = [kernel.address, chunks, int(waits), *words]
+        record = [kernel.address, chunks, int(waits), *streams, 0, *words]
         assert len(record) <= _team.RECORD_WORDS
         self._records.append(record + [0] * (_team.RECORD_WORDS - len(record)))
         self._header = None
@@ -293,13 +358,19 @@ class Program:
 
     def _assemble(self) -> Integers:
         records = np.array(self._records, dtype=np.int64).reshape(-1, _team.RECORD_WORDS)
-        counters = aligned_empty(64 * len(records)).view(np.int64)
+        # From each operation, the next that streams through weights (or none: the end).
+        ahead = len(records)
+        for index in reversed(range(len(records))):
+            ahead = index if records[index, _team.WEIGHTS] else ahead
+            records[index, _team.NEXT] = ahead
+        counters = aligned_empty(_team.LINE * (1 + self._threads) * len(records)).view(np.int64)
         scratch = aligned_empty(self._threads * self._scratch_bytes)
         scratch[:] = 0
         header = np.zeros(_team.HEADER_WORDS, dtype=np.int64)
         header[_team.RECORDS] = records.ctypes.data
         header[_team.OPERATIONS] = len(records)
         header[_team.COUNTERS] = counters.ctypes.data
+        header[_team.THREADS] = self._threads
         header[_team.SCRATCH] = scratch.ctypes.data
         header[_team.SCRATCH_STRIDE] = self._scratch_bytes
         self._counters = counters

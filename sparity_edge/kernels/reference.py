@@ -12,8 +12,10 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from sparity_edge.kernels.buffers import Floats
+from sparity_edge.bundle import PackedBundle, split
+from sparity_edge.kernels.buffers import Floats, Numbers
 from sparity_edge.kernels.operations import Integers, Operations
+from sparity_edge.kernels.reference_sparse import SparseReference, UpDown
 from sparity_edge.layout import Layout, PackedMatrix, elements_in_wide_units
 from sparity_edge.progress import Progress
 
@@ -27,6 +29,11 @@ class ReferenceMachine:
         """The values of the matrix."""
         return unpack(packed)
 
+    def bundle(self, packed: PackedBundle) -> UpDown:
+        """The values of up and down."""
+        up, down = split(packed)
+        return unpack(up), unpack(down)
+
     def prepare(self, forward: Callable[[Operations], None]) -> Callable[[bool], None]:
         """Nothing can be prepared: `forward` computes each time it is run."""
         return lambda _may_take_long: forward(Reference())
@@ -38,7 +45,7 @@ class ReferenceMachine:
         """Nothing to give back."""
 
 
-class Reference:
+class Reference(SparseReference):
     """`Operations` computed as they are called; see there for what each one does."""
 
     @contextmanager
@@ -81,8 +88,8 @@ class Reference:
         values: Floats,
         table: Floats,
         position: Integers,
-        cached_keys: Floats,
-        cached_values: Floats,
+        cached_keys: Numbers,
+        cached_values: Numbers,
     ) -> None:
         """Write rotated keys and values into the cache (heads, capacity, head_dim)."""
         heads, _, head_dim = cached_keys.shape
@@ -95,8 +102,8 @@ class Reference:
     def attention(
         self,
         q: Floats,
-        cached_keys: Floats,
-        cached_values: Floats,
+        cached_keys: Numbers,
+        cached_values: Numbers,
         position: Integers,
         window: int | None,
         out: Floats,
@@ -107,7 +114,7 @@ class Reference:
         share = size // head_dim // kv_heads
         end = int(position[0]) + tokens
         queries = q.reshape(tokens, kv_heads, share, head_dim)
-        scores = np.einsum("tgsd,gpd->gstp", queries, cached_keys[:, :end])
+        scores = np.einsum("tgsd,gpd->gstp", queries, cached_keys[:, :end].astype(np.float32))
         scores *= np.float32(head_dim**-0.5)
         at = np.arange(end - tokens, end)[:, None]
         seen = np.arange(end)[None, :] <= at
@@ -116,7 +123,7 @@ class Reference:
         scores = np.where(seen, scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        mixed = np.einsum("gstp,gpd->tgsd", weights, cached_values[:, :end])
+        mixed = np.einsum("gstp,gpd->tgsd", weights, cached_values[:, :end].astype(np.float32))
         out[:] = mixed.reshape(tokens, size)
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:

@@ -144,6 +144,33 @@ def load_bf16(builder: Any, address: Any) -> Any:
     return builder.bitcast(builder.shl(halves, _constant(I32, 16)), _VECTOR)
 
 
+@define(types.float32, types.int64)
+def load_bf16_alone(builder: Any, address: Any) -> Any:
+    """The bfloat16 at an address as float32."""
+    bits = builder.zext(load_unaligned(builder, address, I16), I32)
+    return builder.bitcast(builder.shl(bits, I32(16)), F32)
+
+
+@define(types.none, types.int64, vector)
+def store_bf16(builder: Any, address: Any, value: Any) -> Any:
+    """Write sixteen float32 as bfloat16, rounded to nearest even."""
+    bits = builder.bitcast(value, _lanes(I32))
+    odd = builder.and_(builder.lshr(bits, _constant(I32, 16)), _constant(I32, 1))
+    rounded = builder.add(builder.add(bits, odd), _constant(I32, 0x7FFF))
+    halves = builder.trunc(builder.lshr(rounded, _constant(I32, 16)), _lanes(I16))
+    builder.store(halves, at(builder, address, halves.type), align=1)
+
+
+@define(types.none, types.int64, types.float32)
+def store_bf16_alone(builder: Any, address: Any, value: Any) -> Any:
+    """Write a float32 as bfloat16, rounded to nearest even."""
+    bits = builder.bitcast(value, I32)
+    odd = builder.and_(builder.lshr(bits, I32(16)), I32(1))
+    rounded = builder.add(builder.add(bits, odd), I32(0x7FFF))
+    half = builder.trunc(builder.lshr(rounded, I32(16)), I16)
+    builder.store(half, at(builder, address, I16), align=1)
+
+
 def _half_to_float(builder: Any, bits: Any) -> Any:
     """IEEE half to float32 in integer arithmetic, exact for every finite value.
 
@@ -171,15 +198,6 @@ def load_f16(builder: Any, address: Any, count: Any) -> Any:
     else:
         values = _half_to_float(builder, builder.zext(bits, _lanes(I32)))
     return builder.select(wanted, values, _constant(F32, 0.0))
-
-
-@define(types.none, types.int64, types.int64, vector)
-def scatter(builder: Any, address: Any, stride: Any, value: Any) -> Any:
-    """Write lane i as float32 to address + i * stride."""
-    for lane in range(LANES):
-        place = builder.add(address, builder.mul(stride, I64(lane)))
-        element = builder.extract_element(value, I32(lane))
-        builder.store(element, at(builder, place, F32), align=1)
 
 
 @define(types.none, types.int64)
@@ -316,6 +334,15 @@ repeat2, repeat4 = _repeat(2), _repeat(4)
 # --- tiles ----------------------------------------------------------------------------------
 
 
+def _add_pairs(builder: Any, left: Any, right: Any) -> Any:
+    """Sums of neighbouring lanes: eight of left, then eight of right."""
+    parts = [
+        builder.shuffle_vector(left, right, ir.Constant(_lanes(I32), list(range(odd, 32, 2))))
+        for odd in (0, 1)
+    ]
+    return builder.fadd(*parts)
+
+
 def _tile_functions(rows: int, columns: int) -> tuple[Any, Any, Any]:
     tile = Tile(rows, columns)
     block = ir.LiteralStructType([_VECTOR] * (rows * columns))
@@ -343,14 +370,31 @@ def _tile_functions(rows: int, columns: int) -> tuple[Any, Any, Any]:
 
     @define(types.none, tile, types.int64)
     def tile_totals(builder: Any, sums: Any, out: Any) -> Any:
-        """Write the rows x columns sums over the lanes as float32, row by row."""
-        for index in range(rows * columns):
-            value = _reduce(builder, builder.extract_value(sums, index), builder.fadd)
-            address = builder.add(out, I64(4 * index))
-            builder.store(value, at(builder, address, F32), align=1)
+        """Write the rows x columns sums over the lanes, row by row; touches 64 bytes in any case.
+
+        All sums are taken together, halving the number of vectors at each step.
+        """
+        vectors = [builder.extract_value(sums, index) for index in range(rows * columns)]
+        assert len(vectors) in (4, 16)
+        for _ in range(4):
+            right = vectors[1::2] or vectors
+            vectors = [_add_pairs(builder, a, b) for a, b in zip(vectors[::2], right)]
+        builder.store(vectors[0], at(builder, out, _VECTOR), align=1)
 
     return tile_zero, tile_step, tile_totals
 
 
-tile4x4_zero, tile4x4_step, tile4x4_totals = _tile_functions(4, 4)
+@define(Tile(4, 1), Tile(4, 1), types.int64, types.int64, types.int64)
+def tile4x1_step_bf16(builder: Any, sums: Any, a: Any, stride: Any, b: Any) -> Any:
+    """sums[i] += a[i * stride] * b: four rows of sixteen bfloat16 times one of float32."""
+    right = load_unaligned(builder, b, _VECTOR)
+    for index in range(4):
+        row = builder.add(a, builder.mul(stride, I64(index)))
+        bits = builder.zext(load_unaligned(builder, row, _lanes(I16)), _lanes(I32))
+        left = builder.bitcast(builder.shl(bits, _constant(I32, 16)), _VECTOR)
+        new = call_llvm(builder, "fmuladd", left, right, builder.extract_value(sums, index))
+        sums = builder.insert_value(sums, new, index)
+    return sums
+
+
 tile4x1_zero, tile4x1_step, tile4x1_totals = _tile_functions(4, 1)

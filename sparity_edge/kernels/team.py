@@ -22,16 +22,20 @@ from numba import int64
 
 from sparity_edge.kernels.atomics import atomic_add, atomic_load, call0, call3, pause
 from sparity_edge.kernels.kernel import cache_of_these_kernels, device, entry
-from sparity_edge.kernels.simd import load_i64
+from sparity_edge.kernels.simd import load_i64, prefetch
 
-# One operation of a program: int64 words, then its arguments.
-FUNCTION, CHUNKS, WAITS, FIRST_ARGUMENT = 0, 1, 2, 3
-RECORD_WORDS = 24
+# One operation of a program: int64 words, then its arguments. WEIGHTS is where the bytes stand that
+# its chunks stream through, CHUNK_BYTES a chunk, and NEXT the first operation from here on that has
+# such weights.
+FUNCTION, CHUNKS, WAITS, WEIGHTS, CHUNK_BYTES, NEXT, FIRST_ARGUMENT = range(7)
+RECORD_WORDS = 32
 # The words of a program's header.
-RECORDS, OPERATIONS, COUNTERS, SCRATCH, SCRATCH_STRIDE, ABORT, YIELD = range(7)
+RECORDS, OPERATIONS, COUNTERS, SCRATCH, SCRATCH_STRIDE, ABORT, YIELD, THREADS = range(8)
 HEADER_WORDS = 8
-# Each operation has two counters, taken and done, on a cache line of their own.
-COUNTER_WORDS = 8
+# Counters have a cache line each: of an operation one for what is done, and one for each region.
+LINE = 64
+# While it waits, a thread asks for so many bytes of the weights that it will need next.
+IDLE_BYTES = 1 << 17
 # How often to look before letting another thread have the core (about 30 us).
 PATIENCE = 1000
 # Seconds between looks for Ctrl-C: Windows cannot interrupt a wait.
@@ -39,12 +43,22 @@ HEARING = 0.1
 
 
 @device
+def _record_of(header: int, operation: int) -> int:
+    return load_i64(header + 8 * RECORDS) + 8 * RECORD_WORDS * operation
+
+
+@device
+def _counters_of(header: int, operation: int) -> int:
+    stride = LINE * (1 + load_i64(header + 8 * THREADS))
+    return load_i64(header + 8 * COUNTERS) + stride * operation
+
+
+@device
 def _wait(header: int, first: int, last: int) -> None:
     """Wait until every chunk of the operations first..last-1 is done."""
     for operation in range(first, last):
-        record = load_i64(header + 8 * RECORDS) + 8 * RECORD_WORDS * operation
-        chunks = load_i64(record + 8 * CHUNKS)
-        done = load_i64(header + 8 * COUNTERS) + 8 * COUNTER_WORDS * operation + 8
+        chunks = load_i64(_record_of(header, operation) + 8 * CHUNKS)
+        done = _counters_of(header, operation)
         looks = 0
         while atomic_load(done) < chunks:
             looks += 1
@@ -56,26 +70,62 @@ def _wait(header: int, first: int, last: int) -> None:
 
 
 @device
+def _prefetch_region(header: int, operation: int, thread: int) -> None:
+    """Ask for the beginning of what this thread will stream through in an operation."""
+    record, threads = _record_of(header, operation), load_i64(header + 8 * THREADS)
+    chunks, chunk_bytes = load_i64(record + 8 * CHUNKS), load_i64(record + 8 * CHUNK_BYTES)
+    first, last = thread * chunks // threads, (thread + 1) * chunks // threads
+    start = load_i64(record + 8 * WEIGHTS) + first * chunk_bytes
+    for offset in range(0, min(IDLE_BYTES, (last - first) * chunk_bytes), 64):
+        prefetch(start + offset)
+
+
+@device
+def _work_through(header: int, operation: int, thread: int, scratch: int) -> None:
+    """Take chunks of one operation until none is left: of the own region first, then of others'.
+
+    A region is contiguous, so that a thread streams through memory; what a thread leaves behind
+    because the system delays it, the others take.
+    """
+    record, counters = _record_of(header, operation), _counters_of(header, operation)
+    chunks, threads = load_i64(record + 8 * CHUNKS), load_i64(header + 8 * THREADS)
+    done = 0
+    for turn in range(threads):
+        region = thread + turn
+        if region >= threads:
+            region -= threads
+        first, last = region * chunks // threads, (region + 1) * chunks // threads
+        counter = counters + LINE * (1 + region)
+        while atomic_load(counter) < last - first:
+            chunk = first + atomic_add(counter, 1)
+            if chunk >= last:
+                break
+            if atomic_load(header + 8 * ABORT) == 0:
+                function = load_i64(record + 8 * FUNCTION)
+                call3(function, record + 8 * FIRST_ARGUMENT, chunk, scratch)
+            done += 1
+    if done > 0:
+        atomic_add(counters, done)
+
+
+@device
 def _execute(header: int, thread: int) -> None:
     """Run the program, taking chunks along with whichever other threads are here."""
     operations = load_i64(header + 8 * OPERATIONS)
     scratch = load_i64(header + 8 * SCRATCH) + thread * load_i64(header + 8 * SCRATCH_STRIDE)
     first = 0  # operations before this one are done
+    asked = -1  # the operation whose weights were asked for last
     for operation in range(operations):
-        record = load_i64(header + 8 * RECORDS) + 8 * RECORD_WORDS * operation
+        record = _record_of(header, operation)
         if load_i64(record + 8 * WAITS) != 0:
+            # Memory would idle while threads meet and while one of them does the small work.
+            ahead = load_i64(record + 8 * NEXT)
+            if asked < ahead < operations:
+                _prefetch_region(header, ahead, thread)
+                asked = ahead
             _wait(header, first, operation)
             first = operation
-        function = load_i64(record + 8 * FUNCTION)
-        chunks = load_i64(record + 8 * CHUNKS)
-        counter = load_i64(header + 8 * COUNTERS) + 8 * COUNTER_WORDS * operation
-        while True:
-            chunk = atomic_add(counter, 1)
-            if chunk >= chunks:
-                break
-            if atomic_load(header + 8 * ABORT) == 0:
-                call3(function, record + 8 * FIRST_ARGUMENT, chunk, scratch)
-            atomic_add(counter + 8, 1)
+        _work_through(header, operation, thread, scratch)
     _wait(header, first, operations)
 
 

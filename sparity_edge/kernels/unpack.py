@@ -13,12 +13,10 @@ from sparity_edge.kernels.matrix import (
     GROUP,
     GROUPS,
     HEADER_BYTES,
-    INPUTS,
     INT4,
     INT8,
     MINIMUM,
     PADDED,
-    PANEL_BYTES,
     ROW_BYTES,
 )
 from sparity_edge.kernels.simd import (
@@ -32,7 +30,6 @@ from sparity_edge.kernels.simd import (
     load_low,
     load_splat,
     mul,
-    scatter,
     splat,
     store,
 )
@@ -106,7 +103,7 @@ def unpack_row(matrix: int, index: int, out: int, scratch: int) -> None:
 
 
 @device
-def _unpack_sixteen(matrix: int, panel: int, row: int, column: int) -> Any:
+def unpack_sixteen(matrix: int, panel: int, row: int, column: int) -> Any:
     """Columns column..column+15 of one row of an input-major matrix."""
     dtype, header = load_i64(matrix + DTYPE), panel + 2 * column
     if dtype == INT8:
@@ -122,30 +119,6 @@ def _unpack_sixteen(matrix: int, panel: int, row: int, column: int) -> Any:
     if dtype == BF16:
         return load_bf16(row + 2 * column)
     return load(row + 4 * column)
-
-
-@device
-def unpack_columns(matrix: int, first: int, count: int, out: int, stride: int) -> None:
-    """`count` outputs of an input-major matrix, each a row of INPUTS float32 at `out`.
-
-    `first` and `count` are multiples of 16 and `stride` is the distance of the rows in bytes; up to
-    the next multiple of 16 inputs the rows are filled with zeros.
-    """
-    inputs, group = load_i64(matrix + INPUTS), load_i64(matrix + GROUP)
-    panel = load_i64(matrix + DATA)
-    row = panel + load_i64(matrix + HEADER_BYTES)
-    for i in range(inputs):
-        if group != 0 and i > 0 and i % group == 0:
-            panel += load_i64(matrix + PANEL_BYTES)
-            row += load_i64(matrix + HEADER_BYTES)
-        for c in range(0, count, 16):
-            scatter(
-                out + 4 * i + c * stride, stride, _unpack_sixteen(matrix, panel, row, first + c)
-            )
-        row += load_i64(matrix + ROW_BYTES)
-    for i in range(inputs, (inputs + 15) // 16 * 16):
-        for c in range(0, count, 16):
-            scatter(out + 4 * i + c * stride, stride, splat(0.0))
 
 
 # Arguments of `embed`.

@@ -123,12 +123,13 @@ def _join_scales(
     Weights are multiplied as unsigned integers, so every group of inputs also contributes its sum
     times what the integer 0 stands for: the minimum, or -8 (int4) or -128 (int8) scales.
     """
-    scales = _spread_scales(matrix, row, block)
+    x_scales = load(load_i64(arguments + SCALES) + 4 * block)
+    scales = mul(_spread_scales(matrix, row, block), x_scales)
     prefetch(row + 2 * block + load_i64(arguments + AHEAD))
-    store(scratch, mul(scales, load(load_i64(arguments + SCALES) + 4 * block)))
+    store(scratch, scales)
     if load_i64(matrix + MINIMUM) != 0:
         row += 2 * load_i64(matrix + GROUPS)
-        scales = _spread_scales(matrix, row, block)
+        scales = mul(_spread_scales(matrix, row, block), x_scales)
         prefetch(row + 2 * block + load_i64(arguments + AHEAD))
     return fma(scales, load(load_i64(arguments + SUMS) + 4 * block), offsets)
 

@@ -1,0 +1,170 @@
+"""Operations over active channels, as `Program` records them.
+
+All are for one token: many tokens have many lists, and prefill stays dense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sparity_edge.bundle import PackedBundle
+from sparity_edge.kernels import ffn as _ffn
+from sparity_edge.kernels import select as _select
+from sparity_edge.kernels import spvmm as _spvmm
+from sparity_edge.kernels import vmmsp as _vmmsp
+from sparity_edge.kernels.active import ActiveList
+from sparity_edge.kernels.blocks import SCRATCH_BYTES
+from sparity_edge.kernels.buffers import Floats
+from sparity_edge.kernels.matrix import Matrix
+from sparity_edge.kernels.operations import Integers
+from sparity_edge.layout import Layout, aligned_empty, round_up
+
+KERNELS = (
+    _select.select_threshold,
+    _select.select_top,
+    _select.select_n_of_m,
+    _spvmm.spvmm,
+    _spvmm.add_parts,
+    _vmmsp.vmmsp,
+    _ffn.ffn,
+)
+# Parts of a list: many enough that two or sixteen threads end together, few enough that adding
+# their sums is nothing; not less than these weights for each.
+MOST_PARTS = 16
+PART_WEIGHTS = 1 << 16
+
+
+class SparseMachine:
+    """What `ThreadedMachine` adds for active lists."""
+
+    def bundle(self, packed: PackedBundle) -> _ffn.Bundle:
+        """The words that kernels read about the bundle."""
+        return _ffn.Bundle(packed)
+
+
+class SparseProgram:
+    """What `Program` adds for active lists."""
+
+    _record: Callable[..., None]
+    _split: Callable[[Floats, Layout], tuple[Any, ...]]
+    _need_scratch: Callable[[int], None]
+    _first: bool
+
+    def select_threshold(
+        self, x: Floats, thresholds: Floats, out: ActiveList, centre: Floats | None = None
+    ) -> None:
+        """Channels with |x - centre| > threshold, or NaN."""
+        self._record(_select.select_threshold, 1, x, centre, x.shape[1], out, thresholds)
+
+    def select_top(
+        self,
+        x: Floats,
+        count: Integers,
+        out: ActiveList,
+        weights: Floats | None = None,
+        centre: Floats | None = None,
+    ) -> None:
+        """The `count` channels of largest |x - centre| * weight."""
+        size = x.shape[1]
+        self._need_scratch(8 * (size + 32))
+        self._record(_select.select_top, 1, x, centre, size, out, weights, count)
+
+    def select_n_of_m(
+        self, x: Floats, n: int, m: int, out: ActiveList, weights: Floats | None = None
+    ) -> None:
+        """The n channels of largest |x| * weight in each m neighbours."""
+        size = x.shape[1]
+        self._need_scratch(4 * round_up(m, 16) + 64)
+        chunks = -(-size // (m * _select.GROUPS_IN_CHUNK))
+        self._record(_select.select_n_of_m, chunks, x, None, size, out, weights, n, m)
+
+    def vmmsp(
+        self,
+        x: Floats,
+        matrix: Matrix,
+        active: ActiveList,
+        out: Floats,
+        bias: Floats | None = None,
+    ) -> None:
+        """Active outputs of x W^T (+ bias); the others stay as they are."""
+        parts = _parts(matrix.layout, 2 * MOST_PARTS)
+        self._record(
+            _vmmsp.vmmsp, parts, *self._products(x, matrix, bias, out), active, parts, writes=out
+        )
+
+    def spvmm(
+        self,
+        x: Floats,
+        matrix: Matrix,
+        active: ActiveList,
+        outs: Sequence[Floats],
+        biases: Sequence[Floats | None] | None = None,
+        accumulate: bool = False,
+    ) -> None:
+        """x W^T over active inputs (+ bias) (+ outs), W stacked of as many matrices as `outs`."""
+        layout = matrix.layout
+        parts = _parts(layout, MOST_PARTS)
+        sums, stride = self._part_sums(parts, layout)
+        self._record(_spvmm.spvmm, parts, matrix, x, active, parts, sums, stride)
+        self._add_parts(sums, stride, parts, outs, biases, accumulate)
+
+    def ffn(
+        self,
+        x: Floats,
+        gate: Floats,
+        bundle: _ffn.Bundle,
+        active: ActiveList,
+        out: Floats,
+        centre: Floats | None = None,
+        accumulate: bool = False,
+    ) -> None:
+        """Sum over active i of (gate_i - centre_i) (up_i . x) down_i (+ out)."""
+        parts = _parts(bundle.layout.up, MOST_PARTS)
+        sums, stride = self._part_sums(parts, bundle.layout.down)
+        self._record(
+            _ffn.ffn, parts, *self._products(x, bundle.up, None, None),
+            bundle.address, gate, centre, active, parts, sums, stride,
+        )  # fmt: skip
+        self._kept.append(bundle)
+        self._add_parts(sums, stride, parts, [out], None, accumulate)
+
+    _kept: list[Any]
+
+    def _products(
+        self, x: Floats, matrix: Matrix, bias: Floats | None, out: Floats | None
+    ) -> tuple[Any, ...]:
+        """The arguments that dot products read, as in `vmm`."""
+        digits = self._split(x, matrix.layout) if matrix.layout.quantized else (0, 0, 0)
+        return matrix, x, bias, out, 0, 0, 0, *digits
+
+    def _part_sums(self, parts: int, layout: Layout) -> tuple[Any, int]:
+        self._need_scratch(SCRATCH_BYTES)
+        stride = 4 * layout.padded + 64  # a power of two would fall on the same lines of L1
+        return aligned_empty(parts * stride + 64), stride
+
+    def _add_parts(
+        self,
+        sums: Any,
+        stride: int,
+        parts: int,
+        outs: Sequence[Floats],
+        biases: Sequence[Floats | None] | None,
+        accumulate: bool,
+    ) -> None:
+        self._first = True  # wait for the sums
+        start = int(sums.ctypes.data)
+        for out, bias in zip(outs, biases or [None] * len(outs), strict=True):
+            size = out.shape[1]
+            chunks = -(-size // _spvmm.COLUMNS)
+            arguments = (start, stride, parts, size, bias, accumulate, out)
+            self._record(_spvmm.add_parts, chunks, *arguments, writes=out)
+            start += 4 * size
+        self._kept.append(sums)
+        self._first = True
+
+
+def _parts(layout: Layout, most: int) -> int:
+    """Into how many parts a list is cut: depends on the shape alone, so that results do too."""
+    outputs, inputs = layout.shape
+    return max(2, min(most, outputs * inputs // PART_WEIGHTS))
