@@ -1,0 +1,240 @@
+"""What a user waits for: first token, each further token, memory, and a start of the command.
+
+TTFT is the time to the first token of a prompt of 512 tokens, TPOT the time of each of the 128
+after it, both through Generator.stream with sampling; then TPOT at other depths of context. The
+share of the ceiling is bytes of a token / streaming speed / TPOT. A warm start finds compiled
+kernels and the packed model, a cold one has to compile (NUMBA_CACHE_DIR is empty).
+
+    python bench/latency.py
+    python bench/latency.py --model model.gguf --contexts 0,2048,8192 --starts 0
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import (
+    alternate,
+    machine,
+    models_so_far,
+    parser,
+    ratios,
+    save,
+    say,
+    summary,
+    table,
+    thread_count,
+    with_spread,
+)
+from models import DEFAULT_MODEL, bytes_of_a_token, fill_cache
+
+PROMPT, ANSWER = 512, 128  # tokens, as in llama-bench's pp512 and tg128
+
+
+def stream_once(generator: Any, ids: list[int], tokens: int) -> tuple[float, float]:
+    """(seconds to the first token, seconds of each further one)."""
+    from sparity_edge import SamplingParams
+
+    params = SamplingParams(max_tokens=tokens, ignore_eos=True, seed=1)
+    start = time.perf_counter()
+    times = [time.perf_counter() for _ in generator.stream(ids, params)]
+    return times[0] - start, (times[-1] - times[0]) / (len(times) - 1)
+
+
+def measure_prompt(generator: Any, memory: Any, rounds: int) -> dict[str, Any]:
+    """pp512 and tg128, by turns with streaming reads."""
+    first: list[float] = []
+    vocab = generator.config.vocab_size
+
+    def answer() -> float:
+        # Another beginning each time, so that nothing in the cache can be used again.
+        ids = [2 + (len(first) + 7 * i) % 1000 % (vocab - 2) for i in range(PROMPT)]
+        ttft, tpot = stream_once(generator, ids, ANSWER)
+        first.append(ttft)
+        return tpot
+
+    result = with_ceiling(generator, memory, answer, PROMPT + ANSWER // 2, rounds, "pp512/tg128")
+    result["ttft_seconds"] = summary(first[-rounds:])
+    result["prompt_tokens_s"] = summary([PROMPT / value for value in first[-rounds:]])
+    return result
+
+
+def measure_context(generator: Any, memory: Any, depth: int, rounds: int) -> dict[str, Any]:
+    """TPOT behind `depth` tokens of context."""
+    model = generator._model
+    fill_cache(model, depth, ANSWER + 1)
+
+    def answer() -> float:
+        # All but the last token are found in the cache.
+        return stream_once(generator, [1] * (depth + 1), ANSWER)[1]
+
+    return with_ceiling(generator, memory, answer, depth + ANSWER // 2, rounds, f"tg128@{depth}")
+
+
+def with_ceiling(
+    generator: Any, memory: Any, answer: Any, depth: int, rounds: int, what: str
+) -> dict[str, Any]:
+    """TPOT, and its share of what the memory could do in the same round."""
+    cases = {"answer": answer, "streaming": memory.streaming(0.3)}
+    samples = alternate(cases, rounds, say=lambda text: say(f"{what}: {text}"))
+    nbytes = bytes_of_a_token(generator._model, depth)
+    ideal = [nbytes / speed / 1e9 for speed in samples["streaming"]]
+    return {
+        "bytes_a_token": nbytes,
+        "tpot_seconds": summary(samples["answer"]),
+        "tokens_s": summary([1 / value for value in samples["answer"]]),
+        "streaming_gb_s": summary(samples["streaming"]),
+        "of_streaming": summary(ratios(ideal, samples["answer"])),
+    }
+
+
+def peak_memory(model: str, dtype: str | None, threads: int) -> dict[str, int]:
+    """Bytes that a process holds at most while it answers a prompt; needs a process of its own."""
+    import psutil
+
+    from sparity_edge import Generator
+
+    with Generator.load(model, dtype=dtype, threads=threads) as generator:
+        stream_once(generator, [5] * PROMPT, 8)
+        cache = generator._model.cache
+        result = {
+            "weights": generator.info()["weight_bytes"],
+            "cache": cache.bytes_per_token * len(cache),
+            "rss": psutil.Process().memory_info().rss,
+            "peak": peak_of_this_process(),
+        }
+    result["beyond_weights_and_cache"] = result["peak"] - result["weights"] - result["cache"]
+    return result
+
+
+def peak_of_this_process() -> int:
+    """The most bytes in memory so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; its ru_maxrss counts what the parent held before the exec
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def start_seconds(model: str, dtype: str | None, threads: int, kernels: str | None) -> float:
+    """From the start of the command to the first byte of its answer."""
+    command = [sys.executable, "-m", "sparity_edge", "generate", model, "--prompt", "Once upon a"]
+    command += ["--max-tokens", "1", "--temperature", "0", "--threads", str(threads)]
+    command += ["--dtype", dtype] if dtype else []
+    import sparity_edge
+
+    package = Path(sparity_edge.__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(package)}  # it need not be installed
+    if kernels is not None:
+        environment["NUMBA_CACHE_DIR"] = kernels
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout
+        first = process.stdout.read(1)
+        seconds = time.perf_counter() - start
+    if not first:
+        raise SystemExit(f"{' '.join(command)} said nothing.")
+    return seconds
+
+
+def measure_starts(model: str, dtype: str | None, threads: int, count: int) -> dict[str, Any]:
+    """First token after the start of the process."""
+    with tempfile.TemporaryDirectory() as kernels:
+        cold = start_seconds(model, dtype, threads, kernels)
+        say(f"cold start: {cold:.1f} s")
+        start_seconds(model, dtype, threads, kernels)
+        warm = [start_seconds(model, dtype, threads, kernels) for _ in range(count)]
+    say(f"warm start: {statistics.median(warm):.2f} s")
+    return {"cold_seconds": summary([cold]), "warm_seconds": summary(warm)}
+
+
+def measure(model: str, options: Any) -> dict[str, Any]:
+    """Everything about one model."""
+    from ceiling import Memory
+
+    from sparity_edge import Generator
+
+    threads, dtype = thread_count(options.threads), options.dtype
+    rounds = 2 if options.quick else options.rounds
+    starts = min(options.starts, 2) if options.quick else options.starts
+    report: dict[str, Any] = {"machine": machine(threads), "rounds": rounds}
+    generator = Generator.load(model, dtype=dtype, threads=threads, notify=say)
+    with generator:
+        generator.compile()
+        report["dtypes"] = generator.info()["dtypes"]
+        memory = Memory(threads, 512 << 20)
+        report["prompt"] = measure_prompt(generator, memory, rounds)
+        most = generator.max_context - ANSWER - 2
+        report["contexts"] = {
+            str(depth): measure_context(generator, memory, depth, rounds)
+            for depth in sorted({min(depth, most) for depth in options.contexts})
+        }
+        memory.close()
+    del generator, memory
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        report["memory_bytes"] = pool.apply(peak_memory, (model, dtype, threads))
+    if starts:
+        report["starts"] = measure_starts(model, dtype, threads, starts)
+    return report
+
+
+def show(name: str, report: dict[str, Any]) -> str:
+    """Tables for one model."""
+    prompt = report["prompt"]
+    parts = {f"pp{PROMPT}/tg{ANSWER}": prompt}
+    parts |= {f"tg{ANSWER} at {depth}": part for depth, part in report["contexts"].items()}
+    lines = []
+    for what, part in parts.items():
+        tpot = {key: 1000 * part["tpot_seconds"][key] for key in ("q1", "median", "q3")}
+        ceiling = f"{part['streaming_gb_s']['median']:.0f} GB/s"
+        lines.append(
+            [what, with_spread(part["tokens_s"], 1), with_spread(tpot),
+             f"{part['of_streaming']['median']:.0%} of {ceiling}"]
+        )  # fmt: skip
+    text = [f"{name} ({', '.join(report['dtypes'])}), {report['machine']['threads']} threads\n"]
+    text.append(table(["task", "tok/s", "TPOT ms", "bytes/token"], lines))
+    ttft = {key: 1000 * prompt["ttft_seconds"][key] for key in ("q1", "median", "q3")}
+    facts = [["TTFT of 512 tokens, ms", with_spread(ttft, 0)]]
+    used = {key: value / 1e6 for key, value in report["memory_bytes"].items()}
+    facts.append(["peak memory, MB", f"{used['peak']:.0f}"])
+    facts.append(["... beyond weights and cache", f"{used['beyond_weights_and_cache']:.0f}"])
+    for kind, figure in report.get("starts", {}).items():
+        facts.append(
+            [f"first token after process start, {kind.replace('_', ' in ')}", with_spread(figure)]
+        )
+    return "\n".join(["\n".join(text), "", table(["", "median (quartiles)"], facts), ""])
+
+
+def main() -> int:
+    result = parser(__doc__, "latency")
+    result.add_argument("--model", action="append", default=[], help=f"default: {DEFAULT_MODEL}")
+    result.add_argument("--dtype", help="number format; default: the file's own")
+    result.add_argument("--contexts", default="0,2048,8192", help="default: %(default)s")
+    result.add_argument("--starts", type=int, default=5, help="warm starts; 0: no starts at all")
+    options = result.parse_args()
+    options.contexts = [int(depth) for depth in options.contexts.split(",")]
+    reports = models_so_far(options.out)
+    for model in options.model or [DEFAULT_MODEL]:
+        name = f"{Path(model).stem} {options.dtype}" if options.dtype else Path(model).stem
+        reports[name] = measure(model, options)
+        save(options.out, {"models": reports})
+        print(show(name, reports[name]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
