@@ -219,7 +219,8 @@ def test_bytes_of_floats() -> None:
 
 
 def test_bf16_rounds_to_nearest_even_like_ml_dtypes() -> None:
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    import ml_dtypes
+
     bits = np.random.default_rng(0).integers(0, 1 << 32, 4096, dtype=np.uint64).astype(np.uint32)
     values = bits.view(np.float32)
     values = np.concatenate([values[np.abs(values) < 1e38], [1.00390625, 1.01171875]])
