@@ -24,7 +24,7 @@ from converters.layout_bytes import block_layout, write_rows
 from converters.quantize import Quantized, quantize
 from sparity_edge.config import ModelConfig
 from sparity_edge.errors import OptionError, SourceError
-from sparity_edge.layout import DTYPE_BITS, GROUPS, UNIT, Layout, aligned_empty, round_up
+from sparity_edge.layout import GROUPS, SUPERBLOCK_GROUPS, UNIT, Layout, aligned_empty, round_up
 from sparity_edge.progress import Progress, silent
 from sparity_edge.shards import TensorSpec, spec_nbytes
 from sparity_edge.writer import PackedWriter
@@ -38,6 +38,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 _Read = Callable[[str, int, int], "Quantized | Array"]
 
+DTYPES = ("f32", "bf16", "int8", "int4")  # that floats become; superblocks are only kept
 LAYOUTS = ("dense", "chess", "input")
 DEFAULT_GROUP = 32
 # Elements of a block: its float32 temporaries (4 MB each) stay near the cache, and a large
@@ -60,7 +61,7 @@ class PackOptions:
     layout: str = "dense"  # "dense", "chess" or "input": which matrices become input-major
 
     def __post_init__(self) -> None:
-        _one_of("dtype", self.dtype, (None, *DTYPE_BITS))
+        _one_of("dtype", self.dtype, (None, *DTYPES))
         _one_of("group", self.group, (None, *GROUPS))
         _one_of("layout", self.layout, LAYOUTS)
         if self.dtype in ("f32", "bf16") and self.group is not None:
@@ -82,10 +83,12 @@ def choose_layout(
         options: what was asked for.
     """
     block = name.startswith("model.layers.")
-    dtype, group, minimum = _choose_numbers(block, native, options)
     turned = block and (
         options.layout == "input" or (options.layout == "chess" and name.endswith(_CHESS_INPUT))
     )
+    if native and (turned or options.dtype is not None):
+        native = _without_superblocks(native)
+    dtype, group, minimum = _choose_numbers(block, native, options)
     return Layout(dtype, "input" if turned else "output", shape, group, minimum)
 
 
@@ -146,6 +149,13 @@ def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
         names = ", ".join(str(item) for item in allowed if item is not None)
         raise OptionError(f"{name}={value!r} is not supported; use one of {names}.")
+
+
+def _without_superblocks(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None:
+    """What numbers in superblocks are taken for where they cannot stay so; None: for floats."""
+    if native[0] not in SUPERBLOCK_GROUPS:
+        return native
+    return ("int4", native[1], True) if native[0] == "int4k" else None
 
 
 def _choose_numbers(
@@ -247,6 +257,8 @@ def _numbers(read: _Read, name: str, layout: Layout, start: int, stop: int) -> Q
     """Rows start:stop of a matrix in the number format of `layout`."""
     rows = read(name, start, stop)
     wanted = (layout.dtype, layout.group, layout.minimum)
+    if isinstance(rows, Quantized) and rows.dtype == "int4k" and wanted == ("int4", 32, True):
+        rows = rows.with_float_scales()
     if isinstance(rows, Quantized):
         if (rows.dtype, rows.group, rows.minimums is not None) == wanted:
             return _finite_scales(rows, name)
@@ -272,7 +284,7 @@ def _finite(values: Array, name: str, dtype: str = "f32") -> npt.NDArray[np.floa
 
 
 def _finite_scales(rows: Quantized, name: str) -> Quantized:
-    for values in (rows.scales, rows.minimums):
+    for values in (rows.scales, rows.minimums, rows.factors):
         if values is not None and not np.isfinite(values).all():
             raise SourceError(
                 f"{name} holds scales that are not finite numbers; "

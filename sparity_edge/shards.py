@@ -16,7 +16,7 @@ from typing import Any
 from sparity_edge.errors import FormatError
 from sparity_edge.layout import ALIGNMENT, Layout, round_up
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_KEY = "sparity_edge"
 MAX_JSON_BYTES = 64 << 20  # a header of 1024 layers has about 3 MB
 

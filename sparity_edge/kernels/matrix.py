@@ -12,8 +12,8 @@ from sparity_edge.layout import DTYPE_BITS, PackedMatrix
 # Offsets of the words in bytes.
 DATA, DTYPE, BITS, ROW_BYTES, HEADER_BYTES, PANEL_BYTES = (8 * word for word in range(6))
 GROUP, GROUPS, MINIMUM, OUTPUTS, INPUTS, PADDED = (8 * word for word in range(6, 12))
-F32, BF16, INT8, INT4 = range(4)
-_CODES = {"f32": F32, "bf16": BF16, "int8": INT8, "int4": INT4}
+F32, BF16, INT8, INT4, INT4K, INT6K = range(6)
+_CODES = {"f32": F32, "bf16": BF16, "int8": INT8, "int4": INT4, "int4k": INT4K, "int6k": INT6K}
 
 
 class Matrix:
