@@ -69,7 +69,9 @@ class Quantized:
         each = self.scales.shape[1] // self.factors.shape[1]
         factors = np.repeat(self.factors.astype(np.float32), each, axis=1)
         scales = factors[..., 0] * self.scales
-        return scales, None if self.minimums is None else factors[..., 1] * -self.minimums.astype(np.float32)
+        return scales, None if self.minimums is None else factors[..., 1] * -self.minimums.astype(
+            np.float32
+        )
 
 
 def quantize(weights: Array, dtype: str, group: int, name: str = "the matrix") -> Quantized:

@@ -55,11 +55,11 @@ def read_superblocks(data: Bytes, layout: Layout, start: int, stop: int) -> Quan
     numbers = _in_order(split(packed), 16).reshape(count, -1)
     if layout.dtype == "int6k":
         values = numbers.view(np.int8) - np.int8(32)
-        ordered = _in_order(scales, 1).view(np.int8)
-        return Quantized("int6k", layout.group, values, ordered, None, factors)
+        signed = _in_order(scales, 1).view(np.int8)
+        return Quantized("int6k", layout.group, values, signed, None, factors)
     both = scales.reshape(count, blocks, 2, 8)
-    parts = (np.ascontiguousarray(both[:, :, kind]).reshape(count, -1) for kind in (0, 1))
-    return Quantized("int4k", layout.group, numbers, *parts, factors)
+    ordered, minimums = (both[:, :, kind].reshape(count, -1) for kind in (0, 1))
+    return Quantized("int4k", layout.group, numbers, ordered, minimums, factors)
 
 
 def _by_turns(values: Array, size: int) -> Array:

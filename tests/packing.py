@@ -86,9 +86,7 @@ def equal(left: Any, right: Any) -> bool:
             pairs.append((getattr(left, kind), getattr(right, kind)))
         elif getattr(right, kind) is not None:
             return False
-    return all(
-        b is not None and a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs
-    )
+    return all(b is not None and a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
 
 class FakeSource(Source):
@@ -124,8 +122,7 @@ class FakeSource(Source):
         if not isinstance(tensor, Quantized):
             return tensor[start:stop]
         minimums, factors = (
-            None if each is None else each[start:stop]
-            for each in (tensor.minimums, tensor.factors)
+            None if each is None else each[start:stop] for each in (tensor.minimums, tensor.factors)
         )
         return Quantized(
             tensor.dtype,

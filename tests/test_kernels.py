@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packing import INT4K, INT6K, layouts, random_weights
+from packing import layouts, random_weights
 
 from converters.layout_bytes import pack_matrix
 from sparity_edge.kernels.buffers import Floats, padded, rows
@@ -96,17 +96,6 @@ def test_linear(
     machine: ThreadedMachine, layout: Layout, tokens: int, bias: bool, accumulate: bool, seed: int
 ) -> None:
     assert_linear(machine, layout, tokens, seed, bias=bias, accumulate=accumulate)
-
-
-@pytest.mark.parametrize("tokens", [1, 9])
-@pytest.mark.parametrize("form", [INT4K, INT6K])
-def test_linear_of_superblocks(
-    machine: ThreadedMachine, form: tuple[str, int, bool], tokens: int
-) -> None:
-    dtype, group, minimum = form
-    for outputs, inputs in ((1537, 768), (40, 17 * 256)):  # factors come by eights and sixteens
-        layout = Layout(dtype, "output", (outputs, inputs), group, minimum)
-        assert_linear(machine, layout, tokens, 3, bias=True, accumulate=True)
 
 
 @pytest.mark.parametrize("orientation", ["output", "input"])

@@ -241,7 +241,9 @@ def _q4_k(rows: Array) -> Quantized:
     minimums = np.concatenate([mid & 63, (high >> 4) | (mid >> 6 << 4)], axis=-1)
     # 32 bytes hold two groups: the first in the low nibbles, the second in the high ones.
     numbers = _nibbles(blocks[..., 16:].reshape(len(rows), -1, 32))
-    numbers, scales, minimums = (each.reshape(len(rows), -1) for each in (numbers, scales, minimums))
+    numbers, scales, minimums = (
+        each.reshape(len(rows), -1) for each in (numbers, scales, minimums)
+    )
     factors = np.stack([_float16(blocks, 0), _float16(blocks, 2)], axis=-1)
     return Quantized("int4k", 32, numbers, scales, minimums, factors)
 

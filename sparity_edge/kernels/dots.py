@@ -18,7 +18,16 @@ from sparity_edge.kernels.bytewise import (
     splat_pair,
 )
 from sparity_edge.kernels.kernel import device
-from sparity_edge.kernels.matrix import BF16, DTYPE, HEADER_BYTES, INT4, INT4K, INT8, MINIMUM, PADDED
+from sparity_edge.kernels.matrix import (
+    BF16,
+    DTYPE,
+    HEADER_BYTES,
+    INT4,
+    INT4K,
+    INT8,
+    MINIMUM,
+    PADDED,
+)
 from sparity_edge.kernels.simd import (
     fma,
     load,

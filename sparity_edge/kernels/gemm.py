@@ -199,9 +199,7 @@ def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
 
 
 @device
-def _multiply_words(
-    panel: int, count: int, x: int, sums: int, minimum: bool, halves: bool
-) -> None:
+def _multiply_words(panel: int, count: int, x: int, sums: int, minimum: bool, halves: bool) -> None:
     """Add a block of `count` units to the sums of one tile."""
     for first in range(0, count, SHARED):
         tile = no_word_sums()

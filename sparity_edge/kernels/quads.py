@@ -67,9 +67,7 @@ def top_sixes(builder: Any, a: Any, b: Any, c: Any) -> Any:
 @define(vector, byte_vector, types.int64)
 def quad_dot(builder: Any, weights: Any, x: Any) -> Any:
     """Sums of products, by fours, with 64 activations: high digits at x, low ones behind them."""
-    high, low = (
-        load_unaligned(builder, builder.add(x, I64(offset)), _BYTES) for offset in (0, 64)
-    )
+    high, low = (load_unaligned(builder, builder.add(x, I64(offset)), _BYTES) for offset in (0, 64))
     sums = dot(builder, _constant(_INTEGERS, 0), weights, high)
     sums = dot(builder, builder.shl(sums, _constant(_INTEGERS, 8)), weights, low)
     return builder.sitofp(sums, _FLOATS)

@@ -215,8 +215,8 @@ def _superblocks(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
     header = np.ascontiguousarray(rows[:, : layout.header_bytes])
     scales = header[:, : 16 * blocks].reshape(outputs, blocks, 16)
     kinds = 1 + layout.minimum
-    factors = header[:, 16 * blocks :][:, : 2 * kinds * blocks].copy().view(np.float16)
-    factors = factors.astype(np.float32).reshape(outputs, blocks, kinds, 1)
+    halves = header[:, 16 * blocks :][:, : 2 * kinds * blocks].copy().view(np.float16)
+    factors = halves.astype(np.float32).reshape(outputs, blocks, kinds, 1)
     packed = rows[:, layout.header_bytes :][:, : layout.number_bytes]
     packed = packed.reshape(outputs, blocks, -1, 64)
     if layout.minimum:

@@ -57,8 +57,8 @@ from sparity_edge.kernels.tiles import (
 MOST = 127 * 256  # of an activation: its high digit has to fit into a signed byte
 BLOCK = 256  # inputs of a superblock
 X_DIGITS = 2 * BLOCK  # bytes of a superblock of activations
-# Floats about a superblock of activations: the scales of its eight groups and scale times sum of
-# each, for int4k; the scale and -32 times the sum of its sixteens, in the order of units, for int6k.
+# Floats about a superblock of activations. For int4k: the scales of its eight groups, and scale
+# times sum of each. For int6k: the scales of its sixteens and -32 times their sums, as units go.
 X_SIXTEENS, X_OFFSETS, X_FLOATS = 64, 128, 192
 CHUNK = 8  # superblocks in one chunk
 
@@ -272,7 +272,10 @@ def _turn_int4k(matrix: int, row: int, stride: int, last: int, unit: int, out: i
     block, group = unit // 8, unit % 8
     factors = row + load_i64(matrix + PADDED) // BLOCK * 16 + 4 * block
     scales = row + 16 * block + group
-    factor, least = load_f16_column(factors, stride, last), load_f16_column(factors + 2, stride, last)
+    factor, least = (
+        load_f16_column(factors, stride, last),
+        load_f16_column(factors + 2, stride, last),
+    )
     store(out + W_SCALES, mul(factor, load_u8_column(scales, stride, last)))
     least = mul(least, load_u8_column(scales + 8, stride, last))
     store(out + W_MINIMA, sub(splat(0.0), least))
@@ -283,7 +286,9 @@ def _turn_int4k(matrix: int, row: int, stride: int, last: int, unit: int, out: i
 @device
 def _turn_int6k(matrix: int, row: int, stride: int, last: int, unit: int, out: int) -> None:
     block, group = unit // 8, unit % 8
-    factor = load_f16_column(row + load_i64(matrix + PADDED) // BLOCK * 16 + 2 * block, stride, last)
+    factor = load_f16_column(
+        row + load_i64(matrix + PADDED) // BLOCK * 16 + 2 * block, stride, last
+    )
     scales = row + 16 * block + group // 2 * 4 + group % 2
     store(out + W_SCALES, mul(factor, load_i8_column(scales, stride, last)))
     store(out + W_MINIMA, mul(factor, load_i8_column(scales + 2, stride, last)))

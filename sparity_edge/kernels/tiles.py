@@ -244,7 +244,9 @@ _ROWS = (types.int64,) * 3  # address of the first of sixteen rows, their distan
 @define(types.none, types.int64, types.int64, *_ROWS)
 def turn_floats(builder: Any, out: Any, out_stride: Any, a: Any, stride: Any, last: Any) -> Any:
     """Sixteen float32 of sixteen rows, by columns."""
-    rows = [load_unaligned(builder, row_address(builder, a, stride, i, last), _WORDS) for i in range(16)]
+    rows = [
+        load_unaligned(builder, row_address(builder, a, stride, i, last), _WORDS) for i in range(16)
+    ]
     store_columns(builder, rows, out, out_stride)
 
 
