@@ -89,7 +89,8 @@ def _split_fours(packed: Bytes) -> Bytes:
 def _join_sixes(units: Bytes) -> Bytes:
     """(..., 4, 64) of 0..63 to (..., 3, 64): the last unit stands in the top bits of the others."""
     shifts = np.array([[0], [2], [4]], dtype=np.uint8)
-    joined: Bytes = units[..., :3, :] | (units[..., 3:, :] >> shifts & 3) << np.uint8(6)
+    tops = units[..., 3:, :] >> shifts << np.uint8(6)  # what is above the two bits falls out
+    joined: Bytes = np.bitwise_or(units[..., :3, :], tops)
     return joined
 
 

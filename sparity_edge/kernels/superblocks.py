@@ -7,6 +7,8 @@ float16 once. The bytes of a scale are then all that a group costs; docs/format.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sparity_edge.kernels.bytewise import high_nibbles, load_bytes, low_nibbles, splat_pair
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import DATA, DTYPE, HEADER_BYTES, INT4K, OUTPUTS, PADDED, ROW_BYTES
@@ -213,7 +215,7 @@ def unpack_superblocks(matrix: int, row: int, out: int, scratch: int) -> None:
 
 
 @device
-def _scale_by_f16(out, values, factor):  # type: ignore[no-untyped-def]
+def _scale_by_f16(out: int, values: Any, factor: int) -> None:
     """Write sixteen numbers times the float16 at `factor`."""
     store(out, load_f16(factor, 1))
     store(out, mul(values, load_splat(out)))
