@@ -149,6 +149,8 @@ def _numbers(read: _Read, name: str, layout: Layout, start: int, stop: int) -> Q
     """Rows start:stop of a matrix in the number format of `layout`."""
     rows = read(name, start, stop)
     wanted = (layout.dtype, layout.group, layout.minimum)
+    if isinstance(rows, Quantized) and rows.dtype == "int4k" and wanted == ("int4", 32, True):
+        rows = rows.with_float_scales()
     if isinstance(rows, Quantized):
         if (rows.dtype, rows.group, rows.minimums is not None) == wanted:
             return _finite_scales(rows, name)
@@ -174,7 +176,7 @@ def _finite(values: Array, name: str, dtype: str = "f32") -> npt.NDArray[np.floa
 
 
 def _finite_scales(rows: Quantized, name: str) -> Quantized:
-    for values in (rows.scales, rows.minimums):
+    for values in (rows.scales, rows.minimums, rows.factors):
         if values is not None and not np.isfinite(values).all():
             raise SourceError(
                 f"{name} holds scales that are not finite numbers; "

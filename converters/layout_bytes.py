@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.quantize import Quantized
+from converters.superblock_bytes import read_superblocks, write_superblocks
 from sparity_edge.layout import UNIT, Layout, aligned_empty, elements_in_wide_units, round_up
 
 Array = npt.NDArray[Any]
@@ -23,8 +24,8 @@ def pack_matrix(weights: Quantized | Array, layout: Layout) -> Bytes:
     """The bytes of a matrix.
 
     Args:
-        weights: rows of the matrix; `Quantized` in the layout's dtype and group for int8 and int4,
-            a float array (outputs, inputs) for f32 and bf16.
+        weights: rows of the matrix; `Quantized` in the layout's dtype and group for integers, a
+            float array (outputs, inputs) for f32 and bf16.
         layout: with the shape of `weights`. An `output` matrix may be packed in blocks of rows,
             each with its own `block_layout`: the bytes follow each other.
 
@@ -50,6 +51,10 @@ def write_rows(data: Bytes, weights: Quantized | Array, layout: Layout, start: i
     if isinstance(weights, Quantized):
         assert (weights.dtype, weights.group) == (layout.dtype, layout.group)
         assert (weights.minimums is not None) == layout.minimum
+        assert weights.numbers.shape[1] == layout.shape[1]
+        if layout.superblocks:
+            write_superblocks(data, weights, layout, start)
+            return
         _write_scales(data, weights, layout, start)
         rows = weights.numbers
     else:
@@ -66,9 +71,11 @@ def unpack_matrix(
     """Output channels start:stop of a packed matrix.
 
     Returns:
-        `Quantized` for int8 and int4, float32 (stop - start, inputs) for f32 and bf16.
+        `Quantized` for integers, float32 (stop - start, inputs) for f32 and bf16.
     """
     stop = layout.shape[0] if stop is None else stop
+    if layout.superblocks:
+        return read_superblocks(data, layout, start, stop)
     numbers = _read_numbers(data, layout, start, stop)
     if not layout.quantized:
         return _bits_to_float(numbers, layout.dtype)

@@ -20,7 +20,7 @@ from sparity_edge.bundle import BundleLayout, bundle_of, halves_of
 from sparity_edge.config import BLOCK_LINEARS, ModelConfig
 from sparity_edge.errors import OptionError
 from sparity_edge.format import LAYOUTS
-from sparity_edge.layout import DTYPE_BITS, GROUPS, Layout
+from sparity_edge.layout import GROUPS, SUPERBLOCK_GROUPS, Layout
 from sparity_edge.progress import Progress, silent
 from sparity_edge.shards import TensorSpec, spec_nbytes
 from sparity_edge.writer import PackedWriter
@@ -28,6 +28,7 @@ from sparity_edge.writer import PackedWriter
 if TYPE_CHECKING:
     from converters.sources import Source
 
+DTYPES = ("f32", "bf16", "int8", "int4")  # that floats become; superblocks are only kept
 DEFAULT_GROUP = 32
 MAX_WORKERS = 4  # more only wait for the one thread that writes
 BUNDLED = ("neurons", "mixed")  # layouts in which up and down are stored together
@@ -52,7 +53,7 @@ class PackOptions:
     layout: str = "dense"  # which matrices become input-major, and whether up and down are bundled
 
     def __post_init__(self) -> None:
-        _one_of("dtype", self.dtype, (None, *DTYPE_BITS))
+        _one_of("dtype", self.dtype, (None, *DTYPES))
         _one_of("group", self.group, (None, *GROUPS))
         _one_of("layout", self.layout, LAYOUTS)
         if self.dtype in ("f32", "bf16") and self.group is not None:
@@ -74,9 +75,12 @@ def choose_layout(
         options: what was asked for.
     """
     block = name.startswith("model.layers.")
-    dtype, group, minimum = _choose_numbers(block, native, options)
     linear = name.removesuffix(".weight").split(".", 3)[-1]
     turned = block and linear in _INPUT_MAJOR[options.layout]
+    bundled = block and linear == "mlp.up_proj" and options.layout in BUNDLED
+    if native and (turned or bundled or options.dtype is not None):
+        native = _without_superblocks(native)
+    dtype, group, minimum = _choose_numbers(block, native, options)
     return Layout(dtype, "input" if turned else "output", shape, group, minimum)
 
 
@@ -130,6 +134,13 @@ def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
         names = ", ".join(str(item) for item in allowed if item is not None)
         raise OptionError(f"{name}={value!r} is not supported; use one of {names}.")
+
+
+def _without_superblocks(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None:
+    """What numbers in superblocks are taken for where they cannot stay so; None: for floats."""
+    if native[0] not in SUPERBLOCK_GROUPS:
+        return native
+    return ("int4", native[1], True) if native[0] == "int4k" else None
 
 
 def _choose_numbers(

@@ -31,22 +31,47 @@ class Quantized:
     Input channel i belongs to group i // group; the last group may be short.
     """
 
-    dtype: str  # "int8" or "int4"
-    group: int  # 32, 64 or 128
-    numbers: Array  # (rows, inputs) int8, or uint8 0..15 for int4
-    scales: Array  # (rows, groups) float16
-    minimums: Array | None = None  # (rows, groups) float16; int4 without: w = scale * (q - 8)
+    dtype: str  # "int8" or "int4"; "int4k" or "int6k" in superblocks
+    group: int  # 32, 64 or 128; 16 for int6k
+    numbers: Array  # (rows, inputs) int8, or uint8 0..15 for int4 and int4k
+    scales: Array  # (rows, groups) float16; uint8 for int4k, int8 for int6k
+    # As the scales; int4 without: w = scale * (q - 8). Those of int4k are taken off.
+    minimums: Array | None = None
+    # In superblocks: (rows, superblocks, 1 or 2) float16, what the scale and the minimum of every
+    # group are multiples of.
+    factors: Array | None = None
 
     def dequantize(self) -> npt.NDArray[np.float32]:
         """The weights these numbers stand for, float32 (rows, inputs)."""
         inputs = self.numbers.shape[1]
+        scales, minimums = self._float_scales()
         values = self.numbers.astype(np.float32)
-        if self.dtype == "int4" and self.minimums is None:
+        if self.dtype == "int4" and minimums is None:
             values -= 8
-        values *= _spread(self.scales, self.group, inputs)
-        if self.minimums is not None:
-            values += _spread(self.minimums, self.group, inputs)
+        values *= _spread(scales, self.group, inputs)
+        if minimums is not None:
+            values += _spread(minimums, self.group, inputs)
         return values
+
+    def with_float_scales(self) -> Quantized:
+        """int4k as int4: scales and minima rounded to float16, or inf where that is too small."""
+        assert self.dtype == "int4k"
+        scales, minimums = self._float_scales()
+        assert minimums is not None
+        with np.errstate(over="ignore"):
+            rounded = scales.astype(np.float16), minimums.astype(np.float16)
+        return Quantized("int4", self.group, self.numbers, *rounded)
+
+    def _float_scales(self) -> tuple[Array, Array | None]:
+        """Scales and minima as they are multiplied and added; those of superblocks as float32."""
+        if self.factors is None:
+            return self.scales, self.minimums
+        each = self.scales.shape[1] // self.factors.shape[1]
+        factors = np.repeat(self.factors.astype(np.float32), each, axis=1)
+        scales = factors[..., 0] * self.scales
+        return scales, None if self.minimums is None else factors[..., 1] * -self.minimums.astype(
+            np.float32
+        )
 
 
 def quantize(weights: Array, dtype: str, group: int, name: str = "the matrix") -> Quantized:

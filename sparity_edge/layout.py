@@ -23,7 +23,11 @@ ALIGNMENT = 64  # bytes: a cache line, and one AVX-512 vector
 UNIT = 32
 WIDE_UNIT = 128
 GROUPS = (32, 64, 128)
-DTYPE_BITS = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4}
+DTYPE_BITS = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int4k": 4, "int6k": 6}
+# Formats of superblocks, as GGUF has them: 256 inputs share a float16, of which the scale of every
+# group is a whole number of times. Output-major only; they are kept, never made from floats.
+SUPERBLOCK = 256
+SUPERBLOCK_GROUPS = {"int4k": 32, "int6k": 16}
 ORIENTATIONS = ("output", "input")
 MAX_SIDE = 1 << 32  # channels; bounds what a hostile header can ask for
 
@@ -51,17 +55,20 @@ class Layout:
     """How one matrix is stored.
 
     int8 stands for w = scale * q with q in -128..127; int4 for w = scale * q + minimum with q in
-    0..15, or w = scale * (q - 8) where `minimum` is False.
+    0..15, or w = scale * (q - 8) where `minimum` is False. In superblocks, int4k stands for
+    w = (d * s) * q - (e * m) with s and m in 0..255, int6k for w = (d * s) * q with q in -32..31
+    and s in -128..127.
 
     Raises:
         FormatError: the fields contradict each other.
     """
 
-    dtype: str  # "f32", "bf16", "int8" or "int4"
+    dtype: str  # "f32", "bf16", "int8", "int4", "int4k" or "int6k"
     orientation: str  # "output": a row is one output channel; "input": one input channel
     shape: tuple[int, int]  # (outputs, inputs), true sizes
-    group: int = 0  # input channels that share a scale: 32, 64 or 128; 0 for f32 and bf16
-    minimum: bool = False  # int4 only
+    # Input channels that share a scale: 32, 64 or 128; 16 for int6k, 0 for f32 and bf16.
+    group: int = 0
+    minimum: bool = False  # int4, and always int4k
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BITS:
@@ -70,15 +77,29 @@ class Layout:
             raise FormatError(f"orientation {self.orientation!r} is neither output nor input.")
         if len(self.shape) != 2 or not all(0 < side <= MAX_SIDE for side in self.shape):
             raise FormatError(f"shape {list(self.shape)} is not that of a matrix.")
-        if self.group not in (GROUPS if self.quantized else (0,)):
+        if self.group not in self._allowed_groups():
             raise FormatError(f"group {self.group} does not go with dtype {self.dtype}.")
-        if self.minimum and self.dtype != "int4":
-            raise FormatError(f"minimum does not go with dtype {self.dtype}.")
+        if self.minimum not in {"int4": (False, True), "int4k": (True,)}.get(self.dtype, (False,)):
+            raise FormatError(f"minimum {self.minimum} does not go with dtype {self.dtype}.")
+        if self.superblocks and (self.orientation == "input" or self.shape[1] % SUPERBLOCK):
+            raise FormatError(
+                f"{self.dtype} wants orientation output and a multiple of {SUPERBLOCK} inputs."
+            )
+
+    def _allowed_groups(self) -> tuple[int, ...]:
+        if self.superblocks:
+            return (SUPERBLOCK_GROUPS[self.dtype],)
+        return GROUPS if self.quantized else (0,)
 
     @property
     def quantized(self) -> bool:
         """Whether numbers are integers with scales."""
-        return self.dtype in ("int8", "int4")
+        return self.dtype not in ("f32", "bf16")
+
+    @property
+    def superblocks(self) -> bool:
+        """Whether scales are whole numbers of a float16 that 256 inputs share."""
+        return self.dtype in SUPERBLOCK_GROUPS
 
     @property
     def padded(self) -> int:
@@ -86,8 +107,8 @@ class Layout:
         outputs, inputs = self.shape
         if self.orientation == "input":
             return round_up(outputs, ALIGNMENT * 8 // DTYPE_BITS[self.dtype])
-        unit = {"f32": 16, "bf16": 32, "int8": UNIT, "int4": WIDE_UNIT // 2}[self.dtype]
-        unit = max(unit, self.group)
+        least = {"f32": 16, "bf16": 32, "int8": UNIT, "int4": WIDE_UNIT // 2}
+        unit = max(least.get(self.dtype, SUPERBLOCK), self.group)
         return round_up(inputs, unit)
 
     @property
@@ -108,9 +129,12 @@ class Layout:
 
     @property
     def header_bytes(self) -> int:
-        """Bytes of float16 scales (and minima) before the numbers of a row or panel."""
+        """Bytes of scales (and minima) before the numbers of a row or panel."""
         if not self.quantized:
             return 0
+        if self.superblocks:  # sixteen bytes of scales and minima, and what they are multiples of
+            blocks = self.padded // SUPERBLOCK
+            return round_up(blocks * (16 + 2 * (1 + self.minimum)), ALIGNMENT)
         columns = self.groups if self.orientation == "output" else self.padded
         return round_up(columns * 2 * (1 + self.minimum), 16)
 

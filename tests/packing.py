@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from converters.quantize import Quantized
 from converters.sources import Source
 from sparity_edge.config import ModelConfig
-from sparity_edge.layout import GROUPS, ORIENTATIONS, Layout
+from sparity_edge.layout import GROUPS, ORIENTATIONS, SUPERBLOCK, Layout
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -31,6 +31,8 @@ CONFIG: dict[str, Any] = {
 INT8 = ("int8", 32, False)
 INT4 = ("int4", 32, False)
 INT4_MINIMUM = ("int4", 32, True)
+INT4K = ("int4k", 32, True)
+INT6K = ("int6k", 16, False)
 
 
 def random_quantized(
@@ -38,6 +40,8 @@ def random_quantized(
 ) -> Quantized:
     """Numbers over their whole range with random scales."""
     random = np.random.default_rng(seed)
+    if dtype in ("int4k", "int6k"):
+        return _random_superblocks(random, shape, dtype, group)
     scales = (shape[0], -(-shape[1] // group))
     low, high, kind = (-128, 128, np.int8) if dtype == "int8" else (0, 16, np.uint8)
     return Quantized(
@@ -49,16 +53,40 @@ def random_quantized(
     )
 
 
+def _random_superblocks(
+    random: np.random.Generator, shape: tuple[int, int], dtype: str, group: int
+) -> Quantized:
+    scales, blocks = (shape[0], shape[1] // group), (shape[0], shape[1] // SUPERBLOCK)
+    if dtype == "int6k":
+        return Quantized(
+            dtype,
+            group,
+            random.integers(-32, 32, shape).astype(np.int8),
+            random.integers(-128, 128, scales).astype(np.int8),
+            None,
+            (random.normal(size=(*blocks, 1)) / 64).astype(np.float16),
+        )
+    return Quantized(
+        dtype,
+        group,
+        random.integers(0, 16, shape).astype(np.uint8),
+        random.integers(0, 256, scales).astype(np.uint8),
+        random.integers(0, 256, scales).astype(np.uint8),
+        (random.normal(size=(*blocks, 2)) / 64).astype(np.float16),
+    )
+
+
 def equal(left: Any, right: Any) -> bool:
     """Whether two `Quantized` or arrays hold the same, bit for bit."""
     if not isinstance(left, Quantized):
         return bool(np.array_equal(left, right))
     pairs = [(left.numbers, right.numbers), (left.scales, right.scales)]
-    if left.minimums is not None:
-        pairs.append((left.minimums, right.minimums))
-    return (left.minimums is None) == (right.minimums is None) and all(
-        a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs
-    )
+    for kind in ("minimums", "factors"):
+        if getattr(left, kind) is not None:
+            pairs.append((getattr(left, kind), getattr(right, kind)))
+        elif getattr(right, kind) is not None:
+            return False
+    return all(b is not None and a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
 
 class FakeSource(Source):
@@ -93,13 +121,16 @@ class FakeSource(Source):
         tensor = self.tensors[name]
         if not isinstance(tensor, Quantized):
             return tensor[start:stop]
-        minimums = None if tensor.minimums is None else tensor.minimums[start:stop]
+        minimums, factors = (
+            None if each is None else each[start:stop] for each in (tensor.minimums, tensor.factors)
+        )
         return Quantized(
             tensor.dtype,
             tensor.group,
             tensor.numbers[start:stop],
             tensor.scales[start:stop],
             minimums,
+            factors,
         )
 
     def weights(self, name: str) -> Any:
@@ -117,8 +148,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
-    """Any layout of a matrix of up to 300 x 300."""
-    dtype = draw(st.sampled_from(["f32", "bf16", "int8", "int4"]))
+    """Any layout of a matrix of up to 300 x 300, or 70 x 1280 in superblocks."""
+    dtype = draw(st.sampled_from(["f32", "bf16", "int8", "int4", "int4k", "int6k"]))
+    if dtype in ("int4k", "int6k"):
+        shape = draw(st.integers(1, 70)), SUPERBLOCK * draw(st.integers(1, 5))
+        return Layout(dtype, "output", shape, *{INT4K[0]: INT4K[1:], INT6K[0]: INT6K[1:]}[dtype])
     return Layout(
         dtype,
         draw(st.sampled_from(ORIENTATIONS)),

@@ -175,7 +175,7 @@ def test_verify_finds_a_changed_bit_and_tells_its_progress(packed: Path) -> None
     ("change", "message"),
     [
         (lambda m: m.update(format="other"), "not the manifest"),
-        (lambda m: m.update(version=2), r"has format version 2 and this program reads version 1"),
+        (lambda m: m.update(version=1), r"has format version 1 and this program reads version 2"),
         (lambda m: m.update(version=True), "names no format version"),
         (lambda m: m.pop("version"), "names no format version"),
         (lambda m: m.update(files=[]), "lists no files"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packing import equal, layouts, random_quantized, random_weights
+from packing import INT4K, INT6K, equal, layouts, random_quantized, random_weights
 
 from converters.layout_bytes import block_layout, pack_matrix, unpack_matrix, write_rows
 from sparity_edge.bundle import BundleLayout
@@ -22,14 +22,19 @@ from sparity_edge.layout import Layout, aligned_empty
 DOCUMENT = Path(__file__).parent.parent / "docs" / "format.md"
 SHAPES = ((576, 576), (1536, 576), (576, 1536), (4096, 14336), (100, 90))
 KINDS = (("f32", 0, False), ("bf16", 0, False), ("int8", 32, False), ("int4", 32, True))
+SUPERBLOCKS = (INT4K, INT6K)
+ANY_ORIENTATION = layouts().filter(lambda layout: not layout.superblocks)
 
 
 def document_rows() -> Iterator[str]:
     yield "| outputs x inputs | dtype | orientation | padded | header_bytes | row_bytes | nbytes |"
     yield "|---|---|---|---|---|---|---|"
     for shape in SHAPES:
-        for dtype, group, minimum in KINDS:
-            for orientation in ("output", "input"):
+        for dtype, group, minimum in (*KINDS, *SUPERBLOCKS):
+            orientations = ("output", "input")
+            if (dtype, group, minimum) in SUPERBLOCKS:
+                orientations = ("output",) if shape[1] % 256 == 0 else ()
+            for orientation in orientations:
                 layout = Layout(dtype, orientation, shape, group, minimum)
                 yield (
                     f"| {shape[0]} x {shape[1]} | {named(layout)} "
@@ -77,9 +82,14 @@ def test_formulas_of_the_document(layout: Layout) -> None:
         return (value + multiple - 1) // multiple * multiple
 
     outputs, inputs = layout.shape
-    bits = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4}[layout.dtype]
+    bits = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int4k": 4, "int6k": 6}[layout.dtype]
     kinds = 2 if layout.minimum else 1
-    if layout.orientation == "output":
+    if layout.dtype in ("int4k", "int6k"):
+        padded = inputs
+        header = up(inputs // 256 * (16 + 2 * kinds), 64)
+        row = header + inputs * bits // 8
+        nbytes = outputs * row
+    elif layout.orientation == "output":
         least = {"f32": 16, "bf16": 32, "int8": 32, "int4": 64}[layout.dtype]
         padded = up(inputs, max(least, layout.group))
         header = up(padded // layout.group * 2 * kinds, 16) if layout.group else 0
@@ -133,6 +143,24 @@ def test_contradictory_layouts_are_refused(change: dict[str, Any]) -> None:
         Layout.from_dict(good)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"orientation": "input"},
+        {"shape": [4, 255]},
+        {"shape": [4, 128]},
+        {"group": 16},
+        {"group": 64},
+        {"minimum": False},
+        {"dtype": "int6k"},
+    ],
+)
+def test_contradictory_superblocks_are_refused(change: dict[str, Any]) -> None:
+    good = Layout("int4k", "output", (4, 256), 32, True).to_dict()
+    with pytest.raises(FormatError):
+        Layout.from_dict({**good, **change})
+
+
 @settings(deadline=None, max_examples=150)
 @given(layouts(), st.data())
 def test_packing_loses_nothing(layout: Layout, data: st.DataObject) -> None:
@@ -150,7 +178,7 @@ def test_packing_loses_nothing(layout: Layout, data: st.DataObject) -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(layouts())
+@given(ANY_ORIENTATION)
 def test_turning_a_matrix_changes_no_value(layout: Layout) -> None:
     other = replace(layout, orientation="input" if layout.orientation == "output" else "output")
     weights = random_weights(layout)
@@ -219,6 +247,43 @@ def test_bytes_of_an_output_row() -> None:
         q[132] | q[148] << 4,
     ]
     assert last[31] == q[175]  # its partner, input 191, is padding
+
+
+def test_bytes_of_an_int4k_row() -> None:
+    layout = Layout("int4k", "output", (3, 512), 32, True)
+    weights = random_quantized(layout.shape, "int4k", 32, True)
+    row = pack_matrix(weights, layout)[2 * layout.row_bytes :][: layout.row_bytes]
+    assert (layout.padded, layout.header_bytes, layout.row_bytes) == (512, 64, 320)
+    assert weights.minimums is not None
+    assert weights.factors is not None
+    assert row[16:24].tobytes() == weights.scales[2, 8:].tobytes()
+    assert row[24:32].tobytes() == weights.minimums[2, 8:].tobytes()
+    assert row[32:40].tobytes() == weights.factors[2].tobytes()
+    assert not row[40:64].any()
+    q = weights.numbers[2]
+    line = row[64 + 128 + 64 :]  # units 2 and 3 of the second superblock
+    low, high = 256 + 128, 256 + 192
+    places = [(0, 0), (3, 3), (4, 32), (8, 16), (12, 48), (16, 4), (63, 63)]
+    for byte, element in places:
+        assert line[byte] == q[low + element] | q[high + element] << 4
+
+
+def test_bytes_of_an_int6k_row() -> None:
+    layout = Layout("int6k", "output", (3, 512), 16)
+    weights = random_quantized(layout.shape, "int6k", 16, False)
+    row = pack_matrix(weights, layout)[2 * layout.row_bytes :][: layout.row_bytes]
+    assert (layout.padded, layout.header_bytes, layout.row_bytes) == (512, 64, 448)
+    assert weights.factors is not None
+    scales = weights.scales[2].view(np.uint8)
+    assert row[16:24].tolist() == scales[[16, 18, 17, 19, 20, 22, 21, 23]].tolist()
+    assert row[32:36].tobytes() == weights.factors[2].tobytes()
+    q = (weights.numbers[2] + 32).astype(np.uint8)
+    lines = row[64 + 192 :].reshape(3, 64)
+    for byte, element in [(0, 0), (4, 32), (9, 17), (12, 48), (63, 63)]:
+        last = q[256 + 192 + element]
+        for unit in range(3):
+            top = last >> 2 * unit & 3
+            assert lines[unit, byte] == q[256 + 64 * unit + element] | top << 6
 
 
 def test_bytes_of_an_input_panel() -> None:

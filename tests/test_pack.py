@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from packing import INT4, INT4_MINIMUM, INT8, FakeSource, contents, equal
+from packing import INT4, INT4_MINIMUM, INT4K, INT6K, INT8, FakeSource, contents, equal
 
 from converters import chunks, pack
 from converters.bundle_bytes import unpack_bundle
@@ -69,6 +69,14 @@ def values(content: Any) -> Any:
         ("int4", 64, INT4, ("int4", 64, True), INT8_64),
         ("int4", None, INT8, INT4_MINIMUM, INT8),
         ("int4", None, BF16, INT4_MINIMUM, INT8),
+        (None, None, INT4K, INT4K, INT4K),
+        (None, None, INT6K, INT6K, INT6K),
+        ("int4", None, INT4K, INT4_MINIMUM, INT4_MINIMUM),
+        ("int4", 64, INT4K, ("int4", 64, True), INT8_64),
+        ("int4", None, INT6K, INT4_MINIMUM, INT8),
+        ("int8", None, INT4K, INT8, INT8),
+        ("int8", None, INT6K, INT8, INT8),
+        ("bf16", None, INT4K, BF16, BF16),
     ],
 )
 def test_which_numbers_a_matrix_gets(
@@ -76,7 +84,7 @@ def test_which_numbers_a_matrix_gets(
 ) -> None:
     options = PackOptions(dtype, group)
     for name, expected in ((BLOCK, block), (EMBEDDING, embedding), ("lm_head.weight", embedding)):
-        layout = choose_layout(name, (4, 4), native, options)
+        layout = choose_layout(name, (4, 256), native, options)
         assert (layout.dtype, layout.group, layout.minimum) == expected
 
 

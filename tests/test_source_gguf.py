@@ -27,7 +27,8 @@ NATIVE = {
     Kind.Q8_0: ("int8", 32, False),
     Kind.Q4_0: ("int4", 32, False),
     Kind.Q4_1: ("int4", 32, True),
-    Kind.Q4_K: ("int4", 32, True),
+    Kind.Q4_K: ("int4k", 32, True),
+    Kind.Q6_K: ("int6k", 16, False),
 }
 MATRICES = [
     "token_embd.weight",
@@ -68,15 +69,13 @@ def test_weights_are_exact(write: Callable[..., str], architecture: str, kind: K
 
 
 @pytest.mark.parametrize("kind", [Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.Q3_K, Kind.Q5_0])
-def test_other_types_are_dequantised(write: Callable[..., str], kind: Kind) -> None:
+def test_other_types_are_exact_too(write: Callable[..., str], kind: Kind) -> None:
     weights = gguf_files.tensors()
     name = "blk.0.ffn_down.weight"  # not permuted, so that random bytes are comparable
     with open_source(write(weights=weights, kinds={name: kind})) as source:
         value = source.read(checkpoint_name(name))
         wanted = expected(weights[name], kind)
-        # Q4_K: scales and minima are rounded to float16, 11 bits; the two sides may cancel.
-        tolerance = 2**-10 * np.abs(wanted).max() if kind == Kind.Q4_K else 0
-        np.testing.assert_allclose(floats(value), wanted, rtol=0, atol=tolerance)
+        np.testing.assert_array_equal(floats(value), wanted)
         assert isinstance(value, Quantized) == (kind in NATIVE)
 
 

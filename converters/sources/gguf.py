@@ -1,7 +1,7 @@
 """A GGUF file as a source: tensors under their checkpoint names, numbers kept where that is exact.
 
-Q8_0, Q4_0 and Q4_1 come in without loss, Q4_K up to the rounding of its scales to float16, and
-every other type that the gguf package can dequantise as float32. llama.cpp permutes the rows of
+Q8_0, Q4_0, Q4_1, Q4_K and Q6_K come in without loss, and every other type that the gguf package
+can dequantise as float32. llama.cpp permutes the rows of
 q and k for architecture `llama` (its rotary embedding takes neighbours for pairs); this module
 puts them back. Metadata is read in gguf_header, its meaning in gguf_config and gguf_tokenizer.
 """
@@ -45,7 +45,8 @@ NATIVE = {
     GGMLQuantizationType.Q8_0: ("int8", 32, False),
     GGMLQuantizationType.Q4_0: ("int4", 32, False),
     GGMLQuantizationType.Q4_1: ("int4", 32, True),
-    GGMLQuantizationType.Q4_K: ("int4", 32, True),
+    GGMLQuantizationType.Q4_K: ("int4k", 32, True),
+    GGMLQuantizationType.Q6_K: ("int6k", 16, False),
 }
 
 
@@ -100,7 +101,8 @@ class GgufSource(Source):
         with np.errstate(over="ignore", invalid="ignore"):
             if info.kind in NATIVE:
                 quantized = _UNPACK[info.kind](rows)
-                self._refuse_not_finite(name, quantized.scales, quantized.minimums)
+                parts = quantized.scales, quantized.minimums, quantized.factors
+                self._refuse_not_finite(name, *parts)
                 return quantized
             values = np.ascontiguousarray(dequantize(rows, info.kind), dtype=np.float32)
         self._refuse_not_finite(name, values)
@@ -237,17 +239,25 @@ def _q4_k(rows: Array) -> Quantized:
     low, mid, high = (blocks[..., start : start + 4] for start in (4, 8, 12))
     scales = np.concatenate([low & 63, (high & 15) | (low >> 6 << 4)], axis=-1)
     minimums = np.concatenate([mid & 63, (high >> 4) | (mid >> 6 << 4)], axis=-1)
-    scale = _float16(blocks, 0)[..., None].astype(np.float32) * scales
-    minimum = _float16(blocks, 2)[..., None].astype(np.float32) * -minimums.astype(np.float32)
     # 32 bytes hold two groups: the first in the low nibbles, the second in the high ones.
     numbers = _nibbles(blocks[..., 16:].reshape(len(rows), -1, 32))
-    return Quantized(
-        "int4",
-        32,
-        numbers.reshape(len(rows), -1),
-        scale.astype(np.float16).reshape(len(rows), -1),
-        minimum.astype(np.float16).reshape(len(rows), -1),
+    numbers, scales, minimums = (
+        each.reshape(len(rows), -1) for each in (numbers, scales, minimums)
     )
+    factors = np.stack([_float16(blocks, 0), _float16(blocks, 2)], axis=-1)
+    return Quantized("int4k", 32, numbers, scales, minimums, factors)
+
+
+def _q6_k(rows: Array) -> Quantized:
+    """Blocks of 256: two halves of 64 bytes of low bits, of 32 of high bits, 16 scales, d."""
+    blocks = rows.reshape(len(rows), -1, 210)
+    low = _nibbles(blocks[..., :128].reshape(*blocks.shape[:2], 2, 64))
+    shifts = np.array([[0], [2], [4], [6]], dtype=np.uint8)
+    high = blocks[..., 128:192].reshape(*blocks.shape[:2], 2, 1, 32) >> shifts & 3
+    numbers = (low | high.reshape(low.shape) << 4).view(np.int8) - np.int8(32)
+    scales = np.ascontiguousarray(blocks[..., 192:208]).view(np.int8)
+    numbers, scales = (each.reshape(len(rows), -1) for each in (numbers, scales))
+    return Quantized("int6k", 16, numbers, scales, None, _float16(blocks, 208)[..., None])
 
 
 _UNPACK = {
@@ -255,4 +265,5 @@ _UNPACK = {
     GGMLQuantizationType.Q4_0: _q4_0,
     GGMLQuantizationType.Q4_1: _q4_1,
     GGMLQuantizationType.Q4_K: _q4_k,
+    GGMLQuantizationType.Q6_K: _q6_k,
 }

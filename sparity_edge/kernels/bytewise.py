@@ -135,8 +135,7 @@ def no_integers(_builder: Any) -> Any:
     return _constant(_INTEGERS, 0)
 
 
-@define(integer_vector, integer_vector, byte_vector, byte_vector)
-def dot_bytes(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
+def dot(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
     """sums[i] plus the four products of bytes 4 i to 4 i + 3."""
     if has_byte_dot():
         signature = ir.FunctionType(_INTEGERS, [_INTEGERS] * 3)
@@ -155,6 +154,12 @@ def dot_bytes(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
         odd = _pick(builder, products, products, list(range(1, width, 2)))
         products = builder.add(even, odd)
     return builder.add(sums, products)
+
+
+@define(integer_vector, integer_vector, byte_vector, byte_vector)
+def dot_bytes(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
+    """sums[i] plus the four products of bytes 4 i to 4 i + 3."""
+    return dot(builder, sums, unsigned, signed)
 
 
 @define(vector, integer_vector, integer_vector)
@@ -184,7 +189,7 @@ def splat_halves(builder: Any, first: Any, second: Any) -> Any:
     return _pick(builder, first_half, second_half, [lane + lane // 8 * 16 for lane in range(16)])
 
 
-def _digits(builder: Any, values: Any) -> tuple[Any, Any, Any]:
+def digits_of(builder: Any, values: Any) -> tuple[Any, Any, Any]:
     """Rounded numbers, and their high and low digits as bytes."""
     whole = call_llvm(builder, "rint", values)
     integers = builder.fptosi(whole, _INTEGERS)
@@ -203,7 +208,7 @@ def store_digits(builder: Any, address: Any, values: Any) -> Any:
     Returns:
         The rounded numbers.
     """
-    whole, *digits = _digits(builder, values)
+    whole, *digits = digits_of(builder, values)
     for offset, digit in zip((0, 64), digits):
         place = at(builder, builder.add(address, I64(offset)), digit.type)
         builder.store(digit, place, align=1)
@@ -213,7 +218,7 @@ def store_digits(builder: Any, address: Any, values: Any) -> Any:
 @define(vector, types.int64, vector)
 def store_digits_by_fours(builder: Any, address: Any, values: Any) -> Any:
     """As `store_digits`, but four bytes are written and four left out by turns."""
-    whole, *digits = _digits(builder, values)
+    whole, *digits = digits_of(builder, values)
     for offset, digit in zip((0, 64), digits):
         fours = builder.bitcast(digit, ir.VectorType(I32, 4))
         for index in range(4):

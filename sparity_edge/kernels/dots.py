@@ -18,7 +18,16 @@ from sparity_edge.kernels.bytewise import (
     splat_pair,
 )
 from sparity_edge.kernels.kernel import device
-from sparity_edge.kernels.matrix import BF16, DTYPE, HEADER_BYTES, INT4, INT8, MINIMUM, PADDED
+from sparity_edge.kernels.matrix import (
+    BF16,
+    DTYPE,
+    HEADER_BYTES,
+    INT4,
+    INT4K,
+    INT8,
+    MINIMUM,
+    PADDED,
+)
 from sparity_edge.kernels.simd import (
     fma,
     load,
@@ -29,6 +38,7 @@ from sparity_edge.kernels.simd import (
     splat,
     total,
 )
+from sparity_edge.kernels.superblocks import two_superblock_dots
 from sparity_edge.kernels.vmm import DIGITS, X, _digit_dot, _join_scales
 
 
@@ -41,6 +51,8 @@ def two_dots(
     Arguments are those of `vmm_output` with AHEAD 0.
     """
     dtype = load_i64(matrix + DTYPE)
+    if dtype >= INT4K:
+        return two_superblock_dots(matrix, row, other, arguments, first, second, scratch)
     if dtype == INT8:
         return _int8(matrix, row, other, arguments, first, second, scratch)
     if dtype == INT4:

@@ -10,7 +10,7 @@ an AMD EPYC (Zen 5) do 820 of at most 1070 GFLOP/s that way, and 470 of 535 in f
 from __future__ import annotations
 
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.matrix import MINIMUM, OUTPUTS
+from sparity_edge.kernels.matrix import DTYPE, INT4K, INT6K, MINIMUM, OUTPUTS
 from sparity_edge.kernels.panels import (
     expect_word_rows,
     float_panel_of_columns,
@@ -35,6 +35,7 @@ from sparity_edge.kernels.simd import (
     sub,
     total,
 )
+from sparity_edge.kernels.superblocks import word_panel_of_superblocks
 from sparity_edge.kernels.tiles import (
     PANEL,
     ROW,
@@ -51,6 +52,7 @@ from sparity_edge.kernels.tiles import (
     no_word_sums,
     step_side_by_side,
     step_words,
+    step_words_by_halves,
     step_words_with_minimum,
     store_sums,
     store_words,
@@ -197,7 +199,7 @@ def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
 
 
 @device
-def _multiply_words(panel: int, count: int, x: int, sums: int, minimum: bool) -> None:
+def _multiply_words(panel: int, count: int, x: int, sums: int, minimum: bool, halves: bool) -> None:
     """Add a block of `count` units to the sums of one tile."""
     for first in range(0, count, SHARED):
         tile = no_word_sums()
@@ -205,17 +207,22 @@ def _multiply_words(panel: int, count: int, x: int, sums: int, minimum: bool) ->
             w = panel + W_UNIT * unit
             for line in range(0, X_UNIT, 64):
                 prefetch(x + line + WORD_BLOCK * X_UNIT)
-            tile = step_words_with_minimum(tile, w, x) if minimum else step_words(tile, w, x)
+            if minimum:
+                tile = step_words_with_minimum(tile, w, x)
+            elif halves:
+                tile = step_words_by_halves(tile, w, x)
+            else:
+                tile = step_words(tile, w, x)
             x += X_UNIT
         add_scaled_sums(sums, tile, x - X_UNIT)
 
 
 @Kernel
 def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
-    """PANEL outputs of all tokens from int8 or int4; activations come from `pack_words`."""
+    """PANEL outputs of all tokens from integers; activations come from `pack_words`."""
     matrix, depth = load_i64(arguments + W), load_i64(arguments + DEPTH)
     tiles, first = (load_i64(arguments + COUNT) + TOKENS - 1) // TOKENS, chunk * PANEL
-    minimum = load_i64(matrix + MINIMUM) != 0
+    minimum, dtype = load_i64(matrix + MINIMUM) != 0, load_i64(matrix + DTYPE)
     panel = scratch + SMALL_SCRATCH
     sums = panel + PANEL_BYTES
     for i in range(0, SUMS * tiles, 64):
@@ -225,13 +232,17 @@ def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
         if load_i64(arguments + INPUT_MAJOR) != 0:
             word_panel_of_columns(matrix, first, start, stop, panel)
         else:
-            word_panel_of_rows(matrix, first, start, stop, panel)
+            if dtype >= INT4K:
+                word_panel_of_superblocks(matrix, first, start, stop, panel)
+            else:
+                word_panel_of_rows(matrix, first, start, stop, panel)
             if stop < depth:
                 expect_word_rows(matrix, first, stop, min(stop + WORD_BLOCK, depth))
             else:
                 expect_word_rows(matrix, first + PANEL, 0, min(WORD_BLOCK, depth))
         x = load_i64(arguments + TILES) + X_UNIT * start * tiles
         for tile in range(tiles):
-            _multiply_words(panel, stop - start, x, sums + SUMS * tile, minimum)
+            place = sums + SUMS * tile
+            _multiply_words(panel, stop - start, x, place, minimum, dtype == INT6K)
             x += WORD_BLOCK * X_UNIT
     _put(arguments, first, sums)

@@ -20,8 +20,8 @@ GROUP, GROUPS, MINIMUM, OUTPUTS, INPUTS, PADDED = (8 * word for word in range(6,
 PANEL_ROWS = 8 * 12
 # Of a matrix without panels; a multiple of the outputs that a product takes at once.
 ROWS_TOGETHER = 128
-F32, BF16, INT8, INT4 = range(4)
-_CODES = {"f32": F32, "bf16": BF16, "int8": INT8, "int4": INT4}
+F32, BF16, INT8, INT4, INT4K, INT6K = range(6)
+_CODES = {"f32": F32, "bf16": BF16, "int8": INT8, "int4": INT4, "int4k": INT4K, "int6k": INT6K}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from sparity_edge.kernels import attention as _attention
 from sparity_edge.kernels import attention_prefill as _prefill
 from sparity_edge.kernels import elementwise as _elementwise
 from sparity_edge.kernels import gemm as _gemm
+from sparity_edge.kernels import superblocks as _superblocks
 from sparity_edge.kernels import team as _team
 from sparity_edge.kernels import unpack as _unpack
 from sparity_edge.kernels import vmm as _vmm
@@ -32,7 +33,7 @@ from sparity_edge.kernels.program_thin import KERNELS as _THIN
 from sparity_edge.kernels.program_thin import ThinProgram
 from sparity_edge.kernels.thinned import Thinned
 from sparity_edge.kernels.tiles import PANEL, TOKENS, UNIT, X_UNIT, has_word_dot
-from sparity_edge.layout import Layout, PackedMatrix, aligned_empty, round_up
+from sparity_edge.layout import SUPERBLOCK, Layout, PackedMatrix, aligned_empty, round_up
 from sparity_edge.progress import Progress
 
 # Weights in one chunk of a decoding matrix: small enough to share evenly, large enough that taking
@@ -86,6 +87,7 @@ class ThreadedMachine:
 
 _COMMON = (
     _activations.split_activations,
+    _superblocks.split_superblocks,
     _unpack.embed,
     _elementwise.rmsnorm,
     _elementwise.rope,
@@ -323,6 +325,8 @@ class Program(ThinProgram):
 
     def _split(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
         """Digits, scales and sums of a row of activations, computed unless they are at hand."""
+        if layout.superblocks:
+            return self._split_superblocks(x, layout)
         key = (int(x.ctypes.data), layout.dtype, layout.padded)
         if key not in self._digits:
             groups = layout.padded // 32
@@ -337,6 +341,22 @@ class Program(ThinProgram):
             )  # fmt: skip
             self._first = True
             self._digits[key] = (digits, scales, sums)
+        return self._digits[key]
+
+    def _split_superblocks(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
+        """As `_split`: int4k and int6k share what is computed."""
+        key = (int(x.ctypes.data), "superblocks", layout.padded)
+        if key not in self._digits:
+            blocks = layout.padded // SUPERBLOCK
+            digits = aligned_empty(blocks * _superblocks.X_DIGITS)
+            floats = aligned_empty(blocks * _superblocks.X_FLOATS)
+            self._first = True  # it waits for x, and what follows waits for it
+            self._record(
+                _superblocks.split_superblocks, -(-blocks // _superblocks.CHUNK),
+                x, blocks, digits, floats,
+            )  # fmt: skip
+            self._first = True
+            self._digits[key] = (digits, floats, 0)
         return self._digits[key]
 
     def _need_scratch(self, nbytes: int) -> None:

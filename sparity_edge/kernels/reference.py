@@ -18,7 +18,7 @@ from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.reference_sparse import UpDown
 from sparity_edge.kernels.reference_thin import ThinReference
 from sparity_edge.kernels.thinned import Thinned
-from sparity_edge.layout import Layout, PackedMatrix, elements_in_wide_units
+from sparity_edge.layout import SUPERBLOCK, Layout, PackedMatrix, elements_in_wide_units
 from sparity_edge.progress import Progress
 
 
@@ -151,6 +151,8 @@ def unpack(packed: PackedMatrix) -> Floats:
     outputs, inputs = layout.shape
     if layout.orientation == "output":
         rows = packed.data.reshape(outputs, layout.row_bytes)
+        if layout.superblocks:
+            return _superblocks(rows, layout)
         numbers = _numbers(rows[:, layout.header_bytes :][:, : layout.number_bytes], layout)
         headers = rows[:, : layout.header_bytes]
         values = _scale(numbers, headers, layout, layout.groups) if layout.quantized else numbers
@@ -208,3 +210,33 @@ def _scale(numbers: Floats, headers: npt.NDArray[np.uint8], layout: Layout, grou
     elif layout.dtype == "int4":
         values -= 8 * scales
     return values.reshape(len(numbers), -1)
+
+
+def _superblocks(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
+    """The values of output-major rows of int4k or int6k."""
+    outputs, inputs = layout.shape
+    blocks = inputs // SUPERBLOCK
+    header = np.ascontiguousarray(rows[:, : layout.header_bytes])
+    scales = header[:, : 16 * blocks].reshape(outputs, blocks, 16)
+    kinds = 1 + layout.minimum
+    halves = header[:, 16 * blocks :][:, : 2 * kinds * blocks].copy().view(np.float16)
+    factors = halves.astype(np.float32).reshape(outputs, blocks, kinds, 1)
+    packed = rows[:, layout.header_bytes :][:, : layout.number_bytes]
+    packed = packed.reshape(outputs, blocks, -1, 64)
+    if layout.minimum:
+        units = np.stack([packed & 15, packed >> 4], axis=3).reshape(outputs, blocks, 4, 64)
+    else:
+        top = packed >> 6
+        last = top[:, :, 0] | top[:, :, 1] << 2 | top[:, :, 2] << 4
+        units = np.concatenate([packed & 63, last[:, :, None]], axis=2)
+    # Fours of the sixteens 0, 2, 1, 3 take turns in a unit: (unit, four, half, group, element).
+    turns = units.reshape(outputs, blocks, 4, 4, 2, 2, 4).transpose(0, 1, 2, 5, 4, 3, 6)
+    numbers = turns.reshape(outputs, blocks, -1, layout.group).astype(np.float32)
+    if layout.minimum:
+        least = factors[:, :, 1] * scales[..., 8:]
+        scaled = (factors[:, :, 0] * scales[..., :8])[..., None] * numbers - least[..., None]
+    else:
+        in_order = scales.view(np.int8).reshape(outputs, blocks, 4, 2, 2).swapaxes(3, 4)
+        scale = factors[:, :, 0] * in_order.reshape(outputs, blocks, 16)
+        scaled = scale[..., None] * (numbers - 32)
+    return scaled.reshape(outputs, inputs)

@@ -8,6 +8,7 @@ the rate of float32. So does `vdpbf16ps`, which keeps 8 bits of an activation. K
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -58,7 +59,7 @@ def _store(builder: Any, value: Any, address: Any) -> None:
     builder.store(value, at(builder, address, value.type), align=1)
 
 
-def _row(builder: Any, address: Any, stride: Any, index: int, last: Any) -> Any:
+def row_address(builder: Any, address: Any, stride: Any, index: int, last: Any) -> Any:
     """The address of row `index`, or of the last row where there are not so many."""
     wanted = I64(index)
     row = builder.select(builder.icmp_signed("<", wanted, last), wanted, last)
@@ -151,38 +152,57 @@ def _dot_words(builder: Any, sums: Any, left: Any, right: Any) -> Any:
     return builder.call(function, [sums, left, right])
 
 
-def _word_step(minimum: bool) -> Any:
+def _word_step(minimum: bool = False, halves: bool = False) -> Any:
     tile = Tile(2, TOKENS)
+    # Where the scales of the inputs stand that are summed at a time.
+    parts = (W_SCALES, W_MINIMA) if halves else (W_SCALES,)
+    pairs = UNIT // 2 // len(parts)
 
     @define(tile, tile, types.int64, types.int64)
     def step(builder: Any, sums: Any, w: Any, x: Any) -> Any:
         """Add a unit of scaled weights at w times a unit of integers at x."""
-        totals = [_constant(_WORDS, 0)] * (2 * TOKENS)
-        for k in range(UNIT // 2):
-            weights = [_load(builder, w, ROW * k + 64 * i, _WORDS) for i in range(2)]
-            for j in range(TOKENS):
-                pair = _splat(builder, _load(builder, x, 4 * (TOKENS * k + j), I32))
-                for i in range(2):
-                    index = i * TOKENS + j
-                    totals[index] = _dot_words(builder, totals[index], weights[i], pair)
-        for j in range(TOKENS):
-            x_sum = _splat(builder, _load(builder, x, X_SUMS + 4 * j, F32))
-            for i in range(2):
-                index = i * TOKENS + j
-                value = builder.sitofp(totals[index], _FLOATS)
-                scale = _load(builder, w, W_SCALES + 64 * i, _FLOATS)
-                old = builder.extract_value(sums, index)
-                new = call_llvm(builder, "fmuladd", value, scale, old)
-                if minimum:
-                    least = _load(builder, w, W_MINIMA + 64 * i, _FLOATS)
-                    new = call_llvm(builder, "fmuladd", least, x_sum, new)
-                sums = builder.insert_value(sums, new, index)
-        return sums
+        for part, scales in enumerate(parts):
+            totals = [_constant(_WORDS, 0)] * (2 * TOKENS)
+            for k in range(pairs * part, pairs * (part + 1)):
+                weights = [_load(builder, w, ROW * k + 64 * i, _WORDS) for i in range(2)]
+                for j in range(TOKENS):
+                    pair = _splat(builder, _load(builder, x, 4 * (TOKENS * k + j), I32))
+                    for i in range(2):
+                        index = i * TOKENS + j
+                        totals[index] = _dot_words(builder, totals[index], weights[i], pair)
+            sums = _add_unit(builder, sums, totals, _offset(builder, w, scales))
+        return _add_minima(builder, sums, w, x) if minimum else sums
 
     return step
 
 
-step_words, step_words_with_minimum = _word_step(False), _word_step(True)
+def _add_unit(builder: Any, sums: Any, totals: list[Any], scales: Any) -> Any:
+    for j in range(TOKENS):
+        for i in range(2):
+            index = i * TOKENS + j
+            value = builder.sitofp(totals[index], _FLOATS)
+            scale = _load(builder, scales, 64 * i, _FLOATS)
+            old = builder.extract_value(sums, index)
+            new = call_llvm(builder, "fmuladd", value, scale, old)
+            sums = builder.insert_value(sums, new, index)
+    return sums
+
+
+def _add_minima(builder: Any, sums: Any, w: Any, x: Any) -> Any:
+    for j in range(TOKENS):
+        x_sum = _splat(builder, _load(builder, x, X_SUMS + 4 * j, F32))
+        for i in range(2):
+            index = i * TOKENS + j
+            least = _load(builder, w, W_MINIMA + 64 * i, _FLOATS)
+            old = builder.extract_value(sums, index)
+            new = call_llvm(builder, "fmuladd", least, x_sum, old)
+            sums = builder.insert_value(sums, new, index)
+    return sums
+
+
+step_words, step_words_with_minimum = _word_step(), _word_step(minimum=True)
+# With scales for 16 inputs: those of the second half of a unit stand in place of minima.
+step_words_by_halves = _word_step(halves=True)
 
 
 @define(vector, vector, types.int64, types.int64)
@@ -210,9 +230,12 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
     return rows
 
 
-def _store_columns(builder: Any, rows: list[Any], out: Any, stride: Any) -> None:
-    for k, column in enumerate(_transposed(builder, rows)):
-        _store(builder, column, builder.add(out, builder.mul(stride, I64(k))))
+def store_columns(
+    builder: Any, rows: list[Any], out: Any, stride: Any, order: Sequence[int] = range(16)
+) -> None:
+    """Sixteen vectors of sixteen by columns, column k to place order[k]."""
+    for place, column in zip(order, _transposed(builder, rows)):
+        _store(builder, column, builder.add(out, builder.mul(stride, I64(place))))
 
 
 _ROWS = (types.int64,) * 3  # address of the first of sixteen rows, their distance, the last there
@@ -221,8 +244,10 @@ _ROWS = (types.int64,) * 3  # address of the first of sixteen rows, their distan
 @define(types.none, types.int64, types.int64, *_ROWS)
 def turn_floats(builder: Any, out: Any, out_stride: Any, a: Any, stride: Any, last: Any) -> Any:
     """Sixteen float32 of sixteen rows, by columns."""
-    rows = [load_unaligned(builder, _row(builder, a, stride, i, last), _WORDS) for i in range(16)]
-    _store_columns(builder, rows, out, out_stride)
+    rows = [
+        load_unaligned(builder, row_address(builder, a, stride, i, last), _WORDS) for i in range(16)
+    ]
+    store_columns(builder, rows, out, out_stride)
 
 
 def _pairs(builder: Any, numbers: Any) -> Any:
@@ -238,10 +263,10 @@ def turn_bytes(builder: Any, out: Any, a: Any, stride: Any, last: Any) -> Any:
     """Thirty-two signed bytes of sixteen rows: pairs of 16-bit integers, by columns."""
     rows = []
     for i in range(16):
-        place = _row(builder, a, stride, i, last)
+        place = row_address(builder, a, stride, i, last)
         numbers = load_unaligned(builder, place, ir.VectorType(I8, 32))
         rows.append(_pairs(builder, builder.sext(numbers, _SHORTS)))
-    _store_columns(builder, rows, out, I64(ROW))
+    store_columns(builder, rows, out, I64(ROW))
 
 
 def _turn_nibbles(fours: int) -> Any:
@@ -257,7 +282,7 @@ def _turn_nibbles(fours: int) -> Any:
         zeros = _splat(builder, builder.trunc(zero, I16), 32)
         rows = []
         for i in range(16):
-            unit = load_unaligned(builder, _row(builder, a, stride, i, last), kind)
+            unit = load_unaligned(builder, row_address(builder, a, stride, i, last), kind)
             chosen = builder.trunc(builder.lshr(unit, shift), ir.VectorType(I32, kind.count))
             numbers = builder.bitcast(chosen, ir.VectorType(I8, 4 * kind.count))
             if fours == 8:
@@ -266,7 +291,7 @@ def _turn_nibbles(fours: int) -> Any:
             numbers = builder.and_(numbers, _constant(numbers.type, 15))
             shorts = builder.sub(builder.zext(numbers, _SHORTS), zeros)
             rows.append(_pairs(builder, shorts))
-        _store_columns(builder, rows, out, I64(ROW))
+        store_columns(builder, rows, out, I64(ROW))
 
     return turn
 
@@ -279,7 +304,7 @@ def load_f16_column(builder: Any, a: Any, stride: Any, last: Any) -> Any:
     """One float16 of each of sixteen rows as float32; for CPUs with F16C."""
     halves = ir.Constant(ir.VectorType(I16, 16), ir.Undefined)
     for i in range(16):
-        value = load_unaligned(builder, _row(builder, a, stride, i, last), I16)
+        value = load_unaligned(builder, row_address(builder, a, stride, i, last), I16)
         halves = builder.insert_element(halves, value, I32(i))
     return builder.fpext(builder.bitcast(halves, ir.VectorType(ir.HalfType(), 16)), _FLOATS)
 

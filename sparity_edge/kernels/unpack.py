@@ -14,6 +14,7 @@ from sparity_edge.kernels.matrix import (
     GROUPS,
     HEADER_BYTES,
     INT4,
+    INT4K,
     INT8,
     MINIMUM,
     PADDED,
@@ -35,6 +36,7 @@ from sparity_edge.kernels.simd import (
     splat,
     store,
 )
+from sparity_edge.kernels.superblocks import unpack_superblocks
 
 
 @device
@@ -105,6 +107,8 @@ def unpack_row(matrix: int, index: int, out: int, scratch: int) -> None:
         _unpack_int8(matrix, row, out, scratch)
     elif dtype == INT4:
         _unpack_int4(matrix, row, out, scratch)
+    elif dtype >= INT4K:
+        unpack_superblocks(matrix, row, out, scratch)
     elif dtype == BF16:
         for i in range(0, load_i64(matrix + PADDED), 16):
             store(out + 4 * i, load_bf16(row + 2 * i))

@@ -34,6 +34,7 @@ from sparity_edge.kernels.matrix import (
     HEADER_BYTES,
     INPUTS,
     INT4,
+    INT4K,
     INT8,
     MINIMUM,
     OUTPUTS,
@@ -62,6 +63,7 @@ from sparity_edge.kernels.simd import (
     store_f32,
     total,
 )
+from sparity_edge.kernels.superblocks import two_superblock_dots
 
 MAX_COLUMNS = 512  # of the input-major kernel: its sums take 4 KB of scratch and stay in L1
 # Arguments of every kernel here.
@@ -207,7 +209,12 @@ def vmm_output(arguments: int, chunk: int, scratch: int) -> None:
     for output in range(first, last + 1, 2):
         row = load_i64(matrix + DATA) + output * row_bytes
         other = row + row_bytes if output < last else row
-        if dtype == INT8:
+        if dtype >= INT4K:
+            ahead = load_i64(arguments + AHEAD)
+            a, b = two_superblock_dots(
+                matrix, row, other, arguments, row + ahead, other + ahead, scratch
+            )
+        elif dtype == INT8:
             a, b = _dots_int8(matrix, row, other, arguments, scratch)
         elif dtype == INT4:
             a, b = _dots_int4(matrix, row, other, arguments, scratch)
