@@ -15,6 +15,7 @@ from sparity_edge.kernels.matrix import (
     BF16,
     BITS,
     DTYPE,
+    GROUP,
     INT4,
     INT8,
     MINIMUM,
@@ -26,7 +27,6 @@ from sparity_edge.kernels.simd import (
     largest,
     load,
     load_bf16,
-    load_f16,
     load_i64,
     load_splat,
     maximum,
@@ -40,19 +40,20 @@ from sparity_edge.kernels.simd import (
 from sparity_edge.kernels.words import (
     add_four_int4,
     add_four_int8,
-    no_sums8,
-    no_sums16,
+    natural8,
+    natural16,
+    put8,
+    put16,
+    put16_minima,
     rounded,
+    start8,
+    start16,
     store_fours,
-    store_sums8,
-    store_sums16,
 )
 
-# The next block should not be asked for too early: 8 channels a block make int8 1.1 times faster
-# than 32 (37 MB at density 0.5: 12.4 ms against 14.0), but int4, whose header weighs as much as 8
-# rows, slower (10.2 against 9.2).
-FEW = 3
-MANY = 5
+# Channels of a block, as a shift: as many as share scales for integers; without scales, as many as
+# are worth asking for at once.
+FLOATS, INTEGERS = 3, 5
 MOST = 127 * 256  # so that the high digit of an activation fits into a signed byte
 LEAST = 1e-30  # smaller activations count as zero: their inverse is not finite
 
@@ -75,7 +76,7 @@ def channel(active: int, position: int) -> int:
 @device
 def block_shift(matrix: int) -> int:
     """The logarithm of the channels in a block."""
-    return MANY if load_i64(matrix + DTYPE) == INT4 else FEW
+    return INTEGERS if load_i64(matrix + GROUP) != 0 else FLOATS
 
 
 @device
@@ -130,15 +131,19 @@ def set_cursor(cursor: int, segments: int, first: int, count: int) -> None:
 def ask(cursor: int, lines: int) -> None:
     """Ask for the next `lines` cache lines that the cursor has before it."""
     place, end = load_i64(cursor), load_i64(cursor + 8)
-    for _ in range(lines):
-        if place >= end:
-            segment = load_i64(cursor + 16)
-            if segment >= load_i64(cursor + 24):
-                break
-            place, end = load_i64(segment), load_i64(segment + 8)
-            store_i64(cursor + 16, segment + 16)
-        prefetch(place)
-        place += 64
+    while True:
+        until = min(end, place + 64 * lines)
+        lines -= (until - place + 63) >> 6
+        while place < until:
+            prefetch(place)
+            place += 64
+        if lines <= 0:
+            break
+        segment = load_i64(cursor + 16)
+        if segment >= load_i64(cursor + 24):
+            break
+        place, end = load_i64(segment), load_i64(segment + 8)
+        store_i64(cursor + 16, segment + 16)
     store_i64(cursor, place)
     store_i64(cursor + 8, end)
 
@@ -148,7 +153,7 @@ def ask(cursor: int, lines: int) -> None:
 
 @device
 def quantize_values(scratch: int) -> tuple[float, float]:
-    """The 32 activations at VALUES as integers to DIGITS; returns their scale and their sum."""
+    """The 32 activations at VALUES as integers to DIGITS; returns their scale and their total."""
     v, w = load(scratch + VALUES), load(scratch + VALUES + 64)
     sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
     most = largest(sizes)
@@ -157,62 +162,50 @@ def quantize_values(scratch: int) -> tuple[float, float]:
     inverse = splat(MOST / most) if most > LEAST else splat(0.0)
     first, second = rounded(mul(v, inverse)), rounded(mul(w, inverse))
     store_fours(scratch + DIGITS, first, second)
-    return scale, scale * total(add(first, second))
+    return scale, total(add(first, second))
 
 
 @device
-def _scale_up(
-    matrix: int, header: int, column: int, count: int, scale: float, offset: float, scratch: int
-) -> None:
-    """Add `count` columns of sums at SPARE; `offset` goes with minima, or else with scales."""
-    sums = load_i64(scratch + CURSOR + 32) + 4 * column
-    minima = 0
-    if load_i64(matrix + MINIMUM) != 0:
-        minima = header + 2 * load_i64(matrix + PADDED)
-    for c in range(0, count, 16):
-        scales, value = load_f16(header + 2 * (column + c), 16), load(sums + 4 * c)
-        part = mul(load(scratch + SPARE + 4 * c), splat(scale))
-        if minima != 0:
-            value = fma(load_f16(minima + 2 * (column + c), 16), splat(offset), value)
-        else:
-            part = add(part, splat(offset))
-        store(sums + 4 * c, fma(scales, part, value))
-
-
-@device
-def _add_integers(
+def _add_int8(
     matrix: int, segments: int, count: int, place: int, lines: int, scratch: int
 ) -> None:
-    scale, sum_x = quantize_values(scratch)
-    header, cursor = load_i64(segments), scratch + CURSOR
-    nibbles = load_i64(matrix + DTYPE) == INT4
-    tile = 128 if nibbles else 64
-    offset = sum_x
-    if load_i64(matrix + MINIMUM) == 0:  # what the integer 0 stands for
-        offset *= -8.0 if nibbles else -128.0
-    for column in range(0, load_i64(matrix + PADDED), tile):
-        row, digits = segments + 16, scratch + DIGITS
-        if nibbles:
-            wide = no_sums16()
-            for _ in range(0, count, 4):
-                wide = add_four_int4(
-                    wide, load_i64(row) + place, load_i64(row + 16) + place,
-                    load_i64(row + 32) + place, load_i64(row + 48) + place, digits,
-                )  # fmt: skip
-                row, digits = row + 64, digits + 8
-            store_sums16(scratch + SPARE, wide)
+    scale, whole = quantize_values(scratch)
+    header, sums = load_i64(segments), load_i64(scratch + CURSOR + 32)
+    for _ in range(load_i64(matrix + PADDED) // 64):
+        row, digits, part = segments + 16, scratch + DIGITS, start8(splat(whole))
+        for _ in range(0, count, 4):
+            part = add_four_int8(
+                part, load_i64(row) + place, load_i64(row + 16) + place,
+                load_i64(row + 32) + place, load_i64(row + 48) + place, digits,
+            )  # fmt: skip
+            row, digits = row + 64, digits + 8
+        ask(scratch + CURSOR, lines)
+        put8(part, header, sums, splat(scale))
+        place, header, sums = place + 64, header + 128, sums + 256
+
+
+@device
+def _add_int4(
+    matrix: int, segments: int, count: int, place: int, lines: int, scratch: int
+) -> None:
+    scale, whole = quantize_values(scratch)
+    header, sums = load_i64(segments), load_i64(scratch + CURSOR + 32)
+    minima = 2 * load_i64(matrix + PADDED) if load_i64(matrix + MINIMUM) != 0 else 0
+    first = 0.0 if minima != 0 else whole
+    for _ in range(load_i64(matrix + PADDED) // 128):
+        row, digits, part = segments + 16, scratch + DIGITS, start16(splat(first))
+        for _ in range(0, count, 4):
+            part = add_four_int4(
+                part, load_i64(row) + place, load_i64(row + 16) + place,
+                load_i64(row + 32) + place, load_i64(row + 48) + place, digits,
+            )  # fmt: skip
+            row, digits = row + 64, digits + 8
+        ask(scratch + CURSOR, lines)
+        if minima != 0:
+            put16_minima(part, header, header + minima, sums, splat(scale), splat(scale * whole))
         else:
-            sums = no_sums8()
-            for _ in range(0, count, 4):
-                sums = add_four_int8(
-                    sums, load_i64(row) + place, load_i64(row + 16) + place,
-                    load_i64(row + 32) + place, load_i64(row + 48) + place, digits,
-                )  # fmt: skip
-                row, digits = row + 64, digits + 8
-            store_sums8(scratch + SPARE, sums)
-        ask(cursor, lines)
-        _scale_up(matrix, header, column, tile, scale, offset, scratch)
-        place += 64
+            put16(part, header, sums, splat(scale))
+        place, header, sums = place + 64, header + 256, sums + 512
 
 
 @device
@@ -253,8 +246,11 @@ def add_block(
     `offset` is where in a segment the numbers start; `lines` are asked for with every tile.
     """
     fill_segments(segments, count)
-    if load_i64(matrix + DTYPE) in (INT8, INT4):
-        _add_integers(matrix, segments, count, offset, lines, scratch)
+    dtype = load_i64(matrix + DTYPE)
+    if dtype == INT8:
+        _add_int8(matrix, segments, count, offset, lines, scratch)
+    elif dtype == INT4:
+        _add_int4(matrix, segments, count, offset, lines, scratch)
     else:
         _add_floats(matrix, segments, count, offset, lines, scratch)
 
@@ -265,3 +261,16 @@ def clear_sums(matrix: int, sums: int, scratch: int) -> None:
     store_i64(scratch + CURSOR + 32, sums)
     for c in range(0, load_i64(matrix + PADDED), 16):
         store(sums + 4 * c, splat(0.0))
+
+
+@device
+def order_sums(matrix: int, scratch: int) -> None:
+    """Put the sums into the order of columns, once all blocks are added."""
+    sums, dtype = load_i64(scratch + CURSOR + 32), load_i64(matrix + DTYPE)
+    size = 4 * load_i64(matrix + PADDED)
+    if dtype == INT8:
+        for place in range(0, size, 256):
+            natural8(sums + place)
+    elif dtype == INT4:
+        for place in range(0, size, 512):
+            natural16(sums + place)

@@ -22,6 +22,7 @@ from sparity_edge.kernels.blocks import (
     boundary,
     channel,
     clear_sums,
+    order_sums,
     set_cursor,
     set_segment,
     tiles,
@@ -154,3 +155,4 @@ def ffn(arguments: int, chunk: int, scratch: int) -> None:
         add_block(down, here, end - start, offset, lines, scratch)
         here, there = there, here
         start, end = end, after
+    order_sums(down, scratch)

@@ -19,6 +19,7 @@ from sparity_edge.kernels.blocks import (
     boundary,
     channel,
     clear_sums,
+    order_sums,
     set_cursor,
     set_segment,
     tiles,
@@ -104,6 +105,7 @@ def spvmm(arguments: int, chunk: int, scratch: int) -> None:
         add_block(matrix, here, end - start, 0, lines, scratch)
         here, there = there, here
         start, end = end, after
+    order_sums(matrix, scratch)
 
 
 @Kernel

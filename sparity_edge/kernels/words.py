@@ -2,9 +2,11 @@
 
 Bytes of four rows are interleaved, so that a lane holds one column of all four, and one instruction
 (`vpdpbusd`, where the CPU has it) adds four products; activations are two signed bytes, high * 256
-+ low, as in `bytewise`. Sums stay in order of 128-bit quarters until they are stored. Integers: the
-same bits on every CPU. (16-bit weights and `vpdpwssd` need 28 vector instructions where this needs
-20, and 52 against 36 for int4.)
++ low, as in `bytewise`. Integers: the same bits on every CPU. (16-bit weights and `vpdpwssd` need 28
+vector instructions where this needs 20, and 52 against 34 for int4.)
+
+Sums come in order of 128-bit quarters and stay so until all groups are added (`natural8`,
+`natural16`): turning the scales of a group into that order is half the work of turning its sums.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import models, register_model
 
-from sparity_edge.kernels.cpu import has_byte_dot
+from sparity_edge.kernels.cpu import features, has_byte_dot
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
-from sparity_edge.kernels.simd import call_llvm, vector
+from sparity_edge.kernels.simd import _half_to_float, call_llvm, vector
 
 _INTEGERS = ir.VectorType(I32, 16)
 _FLOATS = ir.VectorType(F32, 16)
 _WORDS = ir.VectorType(I16, 32)
 _BYTES = ir.VectorType(I8, 64)
+_QUARTERS = ir.VectorType(I64, 8)  # of 16 float16: four numbers each
 
 
 class Sums(types.Type):
@@ -136,25 +139,103 @@ def _natural(builder: Any, sums: list[Any]) -> list[Any]:
     return result
 
 
-def _store_all(builder: Any, address: Any, vectors: list[Any]) -> None:
-    for index, each in enumerate(vectors):
+# --- scales -----------------------------------------------------------------------------------
+
+
+def _halves_of(builder: Any, pairs: list[Any]) -> list[Any]:
+    """Sixteen float32 from each half of vectors of float16."""
+    result = []
+    for pair in pairs:
+        words = builder.bitcast(pair, _WORDS)
+        for start in (0, 16):
+            bits = _pick(builder, words, words, list(range(start, start + 16)))
+            if "f16c" in features():
+                halves = builder.bitcast(bits, ir.VectorType(ir.HalfType(), 16))
+                result.append(builder.fpext(halves, _FLOATS))
+            else:
+                wide = builder.zext(bits, _INTEGERS)
+                result.append(_half_to_float(builder, wide))
+    return result
+
+
+def _scales8(builder: Any, address: Any) -> list[Any]:
+    """64 float16 as four vectors in the order of `_columns_of_four`."""
+    a, b = (
+        load_unaligned(builder, builder.add(address, I64(64 * i)), _QUARTERS) for i in range(2)
+    )
+    orders = ([0, 4, 8, 12, 1, 5, 9, 13], [2, 6, 10, 14, 3, 7, 11, 15])
+    return _halves_of(builder, [_pick(builder, a, b, order) for order in orders])
+
+
+def _scales16(builder: Any, address: Any) -> list[Any]:
+    """128 float16 as eight vectors: those of low nibbles, then those of high ones."""
+    a, b, c, d = (
+        load_unaligned(builder, builder.add(address, I64(64 * i)), _QUARTERS) for i in range(4)
+    )
+    pairs = []
+    for start in (0, 4):
+        order = [lane for i in range(start, start + 4) for lane in (i, i + 8)]
+        left, right = _pick(builder, a, b, order), _pick(builder, c, d, order)
+        for lanes in ([0, 1, 8, 9, 2, 3, 10, 11], [4, 5, 12, 13, 6, 7, 14, 15]):
+            pairs.append(_pick(builder, left, right, lanes))
+    return _halves_of(builder, pairs)
+
+
+def _add_to(builder: Any, address: Any, products: list[tuple[Any, list[Any]]]) -> None:
+    """Add factor * vector to the vectors at an address, for each of the products."""
+    for index in range(len(products[0][1])):
         place = at(builder, builder.add(address, I64(64 * index)), _FLOATS)
-        builder.store(builder.sitofp(each, _FLOATS), place, align=1)
+        value = builder.load(place, align=1)
+        for factor, vectors in products:
+            each = factor[index] if isinstance(factor, list) else factor
+            value = call_llvm(builder, "fmuladd", vectors[index], each, value)
+        builder.store(value, place, align=1)
 
 
-def _zero(kind: Sums) -> Any:
-    @define(kind)
-    def zero(_builder: Any) -> Any:
-        """All sums zero."""
-        block = ir.LiteralStructType([_INTEGERS] * kind.vectors)
-        return ir.Constant(block, [_constant(_INTEGERS, 0)] * kind.vectors)
+def _scaled(builder: Any, sums: list[Any], scale: Any) -> list[Any]:
+    return [builder.fmul(builder.sitofp(each, _FLOATS), scale) for each in sums]
 
-    return zero
+
+def _low_and_high(builder: Any, sums: Any, scale: Any) -> list[Any]:
+    """Sums of low nibbles, then of high ones, times the scale."""
+    joined = _joined(builder, sums, 8)
+    both, high = joined[:4], joined[4:]
+    low = [builder.sub(a, b) for a, b in zip(both, high)]
+    sixteenth = builder.fmul(scale, ir.Constant(_FLOATS, [1 / 16] * 16))
+    return _scaled(builder, low, scale) + _scaled(builder, high, sixteenth)
 
 
 sums8, sums16 = Sums(8), Sums(16)
-no_sums8, no_sums16 = _zero(sums8), _zero(sums16)
 _FOUR_ROWS = (types.int64,) * 4
+
+
+def _started(builder: Any, vectors: int, starts: dict[int, Any]) -> Any:
+    """Sums that are zero, but for some vectors."""
+    block = ir.LiteralStructType([_INTEGERS] * vectors)
+    sums: Any = ir.Constant(block, [_constant(_INTEGERS, 0)] * vectors)
+    for index, value in starts.items():
+        sums = builder.insert_value(sums, value, index)
+    return sums
+
+
+@define(sums8, vector)
+def start8(builder: Any, total: Any) -> Any:
+    """Sums of int8 numbers before the first row; `total` is that of the whole activations.
+
+    Numbers are multiplied plus 128, so -128 times the total comes first.
+    """
+    first = builder.mul(builder.fptosi(total, _INTEGERS), _constant(_INTEGERS, -128))
+    return _started(builder, 8, dict.fromkeys(range(4, 8), first))
+
+
+@define(sums16, vector)
+def start16(builder: Any, total: Any) -> Any:
+    """The same for int4; `total` is 0 where there are minima, or else numbers stand for q - 8."""
+    whole = builder.fptosi(total, _INTEGERS)
+    high = builder.mul(whole, _constant(_INTEGERS, -8 * 16))
+    both = builder.mul(whole, _constant(_INTEGERS, -8 * 17))
+    starts = dict.fromkeys(range(8, 12), both) | dict.fromkeys(range(12, 16), high)
+    return _started(builder, 16, starts)
 
 
 @define(sums8, sums8, *_FOUR_ROWS, types.int64)
@@ -167,27 +248,63 @@ def add_four_int8(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digit
 
 @define(sums16, sums16, *_FOUR_ROWS, types.int64)
 def add_four_int4(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
-    """Add 128 columns of four rows (64 bytes each) times the four activations at `digits`."""
-    nibble = _constant(_INTEGERS, 0x0F0F0F0F)
+    """Add 128 columns of four rows (64 bytes each) times the four activations at `digits`.
+
+    Sums are of whole bytes and of their high nibbles where they stand (times 16): what is left of
+    the difference are the low ones, without a mask and two shifts for each vector.
+    """
     packed = _columns_of_four(builder, (a, b, c, d))
-    low = [builder.and_(each, nibble) for each in packed]
-    four = _constant(_INTEGERS, 4)
-    high = [builder.and_(builder.lshr(each, four), nibble) for each in packed]
-    return _add_products(builder, sums, low + high, digits)
+    high = [builder.and_(each, _constant(_INTEGERS, -0x0F0F0F10)) for each in packed]
+    return _add_products(builder, sums, packed + high, digits)
 
 
-@define(types.none, types.int64, sums8)
-def store_sums8(builder: Any, address: Any, sums: Any) -> Any:
-    """Write 64 sums as float32, columns in order."""
-    _store_all(builder, address, _natural(builder, _joined(builder, sums, 4)))
+@define(types.none, sums8, types.int64, types.int64, vector)
+def put8(builder: Any, sums: Any, scales: Any, place: Any, scale: Any) -> Any:
+    """Add 64 sums times `scale` times their own scales to what is at a place."""
+    values = _scaled(builder, _joined(builder, sums, 4), scale)
+    _add_to(builder, place, [(values, _scales8(builder, scales))])
 
 
-@define(types.none, types.int64, sums16)
-def store_sums16(builder: Any, address: Any, sums: Any) -> Any:
-    """Write 128 sums as float32, columns in order: 32 columns share 16 bytes, low nibbles first."""
-    vectors = _joined(builder, sums, 8)
-    low, high = _natural(builder, vectors[:4]), _natural(builder, vectors[4:])
-    _store_all(builder, address, [each for pair in zip(low, high) for each in pair])
+@define(types.none, sums16, types.int64, types.int64, vector)
+def put16(builder: Any, sums: Any, scales: Any, place: Any, scale: Any) -> Any:
+    """The same for 128 sums of int4 numbers."""
+    values = _low_and_high(builder, sums, scale)
+    _add_to(builder, place, [(values, _scales16(builder, scales))])
+
+
+@define(types.none, sums16, types.int64, types.int64, types.int64, vector, vector)
+def put16_minima(
+    builder: Any, sums: Any, scales: Any, minima: Any, place: Any, scale: Any, total: Any
+) -> Any:
+    """The same, and the minima times the total of the activations."""
+    values = _low_and_high(builder, sums, scale)
+    products = [(values, _scales16(builder, scales)), (total, _scales16(builder, minima))]
+    _add_to(builder, place, products)
+
+
+def _in_order(builder: Any, address: Any, count: int) -> None:
+    places = [
+        at(builder, builder.add(address, I64(64 * index)), _FLOATS) for index in range(count)
+    ]
+    vectors = [builder.load(place, align=1) for place in places]
+    ordered = _natural(builder, vectors[:4])
+    if count == 8:  # 32 columns share 16 bytes, low nibbles first
+        high = _natural(builder, vectors[4:])
+        ordered = [each for pair in zip(ordered, high) for each in pair]
+    for place, each in zip(places, ordered):
+        builder.store(each, place, align=1)
+
+
+@define(types.none, types.int64)
+def natural8(builder: Any, address: Any) -> Any:
+    """Put 64 float32 into the order of columns."""
+    _in_order(builder, address, 4)
+
+
+@define(types.none, types.int64)
+def natural16(builder: Any, address: Any) -> Any:
+    """Put 128 float32 into the order of columns."""
+    _in_order(builder, address, 8)
 
 
 @define(vector, vector)
