@@ -14,7 +14,6 @@ from sparity_edge.kernels import select as _select
 from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels import vmmsp as _vmmsp
 from sparity_edge.kernels.active import ActiveList
-from sparity_edge.kernels.blocks import SCRATCH_BYTES
 from sparity_edge.kernels.buffers import Floats
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Integers
@@ -104,9 +103,14 @@ class SparseProgram:
     ) -> None:
         """x W^T over active inputs (+ bias) (+ outs), W stacked of as many matrices as `outs`."""
         layout = matrix.layout
-        parts = _parts(layout, MOST_PARTS)
+        panels = -(-layout.padded // _spvmm.MOST_COLUMNS)
+        parts = max(1, _parts(layout, MOST_PARTS) // panels)
+        *places, end = _spvmm.table(layout.shape[1])
+        self._need_scratch(end)
         sums, stride = self._part_sums(parts, layout)
-        self._record(_spvmm.spvmm, parts, matrix, x, active, parts, sums, stride)
+        self._record(
+            _spvmm.spvmm, parts * panels, matrix, x, active, parts, panels, sums, stride, *places
+        )
         self._add_parts(sums, stride, parts, outs, biases, accumulate)
 
     def ffn(
@@ -121,6 +125,7 @@ class SparseProgram:
     ) -> None:
         """Sum over active i of (gate_i - centre_i) (up_i . x) down_i (+ out)."""
         parts = _parts(bundle.layout.up, MOST_PARTS)
+        self._need_scratch(_ffn.INTEGERS + 4 * bundle.layout.down.padded)
         sums, stride = self._part_sums(parts, bundle.layout.down)
         self._record(
             _ffn.ffn, parts, *self._products(x, bundle.up, None, None),
@@ -139,7 +144,6 @@ class SparseProgram:
         return matrix, x, bias, out, 0, 0, 0, *digits
 
     def _part_sums(self, parts: int, layout: Layout) -> tuple[Any, int]:
-        self._need_scratch(SCRATCH_BYTES)
         stride = 4 * layout.padded + 64  # a power of two would fall on the same lines of L1
         return aligned_empty(parts * stride + 64), stride
 

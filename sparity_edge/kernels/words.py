@@ -15,7 +15,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import models, register_model
 
 from sparity_edge.kernels.cpu import features, has_byte_dot
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
@@ -26,20 +25,6 @@ _FLOATS = ir.VectorType(F32, 16)
 _WORDS = ir.VectorType(I16, 32)
 _BYTES = ir.VectorType(I8, 64)
 _QUARTERS = ir.VectorType(I64, 8)  # of 16 float16: four numbers each
-
-
-class Sums(types.Type):
-    """Several vectors of sixteen int32."""
-
-    def __init__(self, vectors: int) -> None:
-        self.vectors = vectors
-        super().__init__(name=f"sums{vectors}")
-
-
-@register_model(Sums)
-class _SumsModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, ir.LiteralStructType([_INTEGERS] * fe_type.vectors))
 
 
 def _pick(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
@@ -109,23 +94,15 @@ def _digits_at(builder: Any, address: Any) -> Any:
     return _pick(builder, alone, alone, [0] * 16)
 
 
-def _add_products(builder: Any, sums: Any, columns: list[Any], digits: Any) -> Any:
-    """Add columns times the high digits to the first half of the sums, low digits to the second."""
-    for half, place in enumerate((digits, builder.add(digits, I64(4)))):
-        factors = _digits_at(builder, place)
-        for index, lanes in enumerate(columns, half * len(columns)):
-            total = _dot(builder, builder.extract_value(sums, index), lanes, factors)
-            sums = builder.insert_value(sums, total, index)
-    return sums
-
-
-def _joined(builder: Any, sums: Any, count: int) -> list[Any]:
-    """high * 256 + low of each of `count` vectors."""
-    high, low = (
-        [builder.extract_value(sums, start + index) for index in range(count)]
-        for start in (0, count)
-    )
-    return [builder.add(builder.shl(a, _constant(_INTEGERS, 8)), b) for a, b in zip(high, low)]
+def _add_products(builder: Any, sums: Any, columns: list[Any], digits: Any) -> None:
+    """Add columns times high * 256 + low to the vectors at `sums`."""
+    high, low = _digits_at(builder, digits), _digits_at(builder, builder.add(digits, I64(4)))
+    for index, lanes in enumerate(columns):
+        place = at(builder, builder.add(sums, I64(64 * index)), _INTEGERS)
+        total = _dot(builder, builder.load(place, align=1), lanes, low)
+        more = _dot(builder, _constant(_INTEGERS, 0), lanes, high)
+        more = builder.shl(more, _constant(_INTEGERS, 8))
+        builder.store(builder.add(total, more), place, align=1)
 
 
 def _natural(builder: Any, sums: list[Any]) -> list[Any]:
@@ -192,61 +169,52 @@ def _add_to(builder: Any, address: Any, products: list[tuple[Any, list[Any]]]) -
         builder.store(value, place, align=1)
 
 
-def _scaled(builder: Any, sums: list[Any], scale: Any) -> list[Any]:
+def _take(builder: Any, place: Any, count: int) -> list[Any]:
+    """Integers from a place, where zeros are left behind."""
+    vectors = []
+    for index in range(count):
+        address = at(builder, builder.add(place, I64(64 * index)), _INTEGERS)
+        vectors.append(builder.load(address, align=1))
+        builder.store(_constant(_INTEGERS, 0), address, align=1)
+    return vectors
+
+
+def _scaled(builder: Any, sums: list[Any], scale: Any, offset: Any) -> list[Any]:
+    """(sums + offset) * scale; the offset is an integer, so that what cancels leaves nothing."""
+    if offset is not None:
+        sums = [builder.add(each, offset) for each in sums]
     return [builder.fmul(builder.sitofp(each, _FLOATS), scale) for each in sums]
 
 
-def _low_and_high(builder: Any, sums: Any, scale: Any) -> list[Any]:
-    """Sums of low nibbles, then of high ones, times the scale."""
-    joined = _joined(builder, sums, 8)
-    both, high = joined[:4], joined[4:]
+def _times(builder: Any, whole: Any, factor: int) -> Any:
+    return builder.mul(builder.fptosi(whole, _INTEGERS), _constant(_INTEGERS, factor))
+
+
+def _low_and_high(builder: Any, place: Any, scale: Any, whole: Any) -> list[Any]:
+    """Sums of low nibbles, then of high ones, less 8 * whole, times the scale."""
+    sums = _take(builder, place, 8)
+    both, high = sums[:4], sums[4:]
     low = [builder.sub(a, b) for a, b in zip(both, high)]
     sixteenth = builder.fmul(scale, ir.Constant(_FLOATS, [1 / 16] * 16))
-    return _scaled(builder, low, scale) + _scaled(builder, high, sixteenth)
+    offsets = [None, None] if whole is None else [_times(builder, whole, -8 * n) for n in (1, 16)]
+    return [
+        *_scaled(builder, low, scale, offsets[0]),
+        *_scaled(builder, high, sixteenth, offsets[1]),
+    ]
 
 
-sums8, sums16 = Sums(8), Sums(16)
 _FOUR_ROWS = (types.int64,) * 4
 
 
-def _started(builder: Any, vectors: int, starts: dict[int, Any]) -> Any:
-    """Sums that are zero, but for some vectors."""
-    block = ir.LiteralStructType([_INTEGERS] * vectors)
-    sums: Any = ir.Constant(block, [_constant(_INTEGERS, 0)] * vectors)
-    for index, value in starts.items():
-        sums = builder.insert_value(sums, value, index)
-    return sums
-
-
-@define(sums8, vector)
-def start8(builder: Any, total: Any) -> Any:
-    """Sums of int8 numbers before the first row; `total` is that of the whole activations.
-
-    Numbers are multiplied plus 128, so -128 times the total comes first.
-    """
-    first = builder.mul(builder.fptosi(total, _INTEGERS), _constant(_INTEGERS, -128))
-    return _started(builder, 8, dict.fromkeys(range(4, 8), first))
-
-
-@define(sums16, vector)
-def start16(builder: Any, total: Any) -> Any:
-    """The same for int4; `total` is 0 where there are minima, or else numbers stand for q - 8."""
-    whole = builder.fptosi(total, _INTEGERS)
-    high = builder.mul(whole, _constant(_INTEGERS, -8 * 16))
-    both = builder.mul(whole, _constant(_INTEGERS, -8 * 17))
-    starts = dict.fromkeys(range(8, 12), both) | dict.fromkeys(range(12, 16), high)
-    return _started(builder, 16, starts)
-
-
-@define(sums8, sums8, *_FOUR_ROWS, types.int64)
+@define(types.none, types.int64, *_FOUR_ROWS, types.int64)
 def add_four_int8(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
     """Add 64 columns of four rows, each plus 128, times the four activations at `digits`."""
     flip = _constant(_INTEGERS, -0x7F7F7F80)
     columns = [builder.xor(each, flip) for each in _columns_of_four(builder, (a, b, c, d))]
-    return _add_products(builder, sums, columns, digits)
+    _add_products(builder, sums, columns, digits)
 
 
-@define(sums16, sums16, *_FOUR_ROWS, types.int64)
+@define(types.none, types.int64, *_FOUR_ROWS, types.int64)
 def add_four_int4(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
     """Add 128 columns of four rows (64 bytes each) times the four activations at `digits`.
 
@@ -255,29 +223,33 @@ def add_four_int4(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digit
     """
     packed = _columns_of_four(builder, (a, b, c, d))
     high = [builder.and_(each, _constant(_INTEGERS, -0x0F0F0F10)) for each in packed]
-    return _add_products(builder, sums, packed + high, digits)
+    _add_products(builder, sums, packed + high, digits)
 
 
-@define(types.none, sums8, types.int64, types.int64, vector)
-def put8(builder: Any, sums: Any, scales: Any, place: Any, scale: Any) -> Any:
-    """Add 64 sums times `scale` times their own scales to what is at a place."""
-    values = _scaled(builder, _joined(builder, sums, 4), scale)
+@define(types.none, types.int64, types.int64, types.int64, vector, vector)
+def put8(builder: Any, sums: Any, scales: Any, place: Any, scale: Any, whole: Any) -> Any:
+    """Add 64 integers, less 128 * whole, times `scale` times their own scales to what is at place.
+
+    The integers are zero then.
+    """
+    sums = _take(builder, sums, 4)
+    values = _scaled(builder, sums, scale, _times(builder, whole, -128))
     _add_to(builder, place, [(values, _scales8(builder, scales))])
 
 
-@define(types.none, sums16, types.int64, types.int64, vector)
-def put16(builder: Any, sums: Any, scales: Any, place: Any, scale: Any) -> Any:
-    """The same for 128 sums of int4 numbers."""
-    values = _low_and_high(builder, sums, scale)
+@define(types.none, types.int64, types.int64, types.int64, vector, vector)
+def put16(builder: Any, sums: Any, scales: Any, place: Any, scale: Any, whole: Any) -> Any:
+    """The same for 128 sums of int4 numbers that stand for q - 8."""
+    values = _low_and_high(builder, sums, scale, whole)
     _add_to(builder, place, [(values, _scales16(builder, scales))])
 
 
-@define(types.none, sums16, types.int64, types.int64, types.int64, vector, vector)
+@define(types.none, types.int64, types.int64, types.int64, types.int64, vector, vector)
 def put16_minima(
     builder: Any, sums: Any, scales: Any, minima: Any, place: Any, scale: Any, total: Any
 ) -> Any:
-    """The same, and the minima times the total of the activations."""
-    values = _low_and_high(builder, sums, scale)
+    """The same where minima, times the total of the activations, take the place of the 8."""
+    values = _low_and_high(builder, sums, scale, None)
     products = [(values, _scales16(builder, scales)), (total, _scales16(builder, minima))]
     _add_to(builder, place, products)
 
