@@ -119,7 +119,7 @@ def _values(arguments: int, position: int, end: int, rows: int, scratch: int) ->
 
 @device
 def _up_rows(rows: int, count: int, offset: int, asks: int) -> None:
-    """Up rows as `add_rows` asks for what stands `offset` bytes on: those of `rows`, then the last."""
+    """Where `add_rows`, which asks `offset` bytes on, finds up rows; the last one fills up."""
     for index in range(CHANNELS):
         row = load_i64(rows + 8 * min(index, count - 1))
         store_i64(asks + 8 * index, row - offset)

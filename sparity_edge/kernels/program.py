@@ -18,6 +18,7 @@ from sparity_edge.kernels import attention as _attention
 from sparity_edge.kernels import attention_prefill as _prefill
 from sparity_edge.kernels import elementwise as _elementwise
 from sparity_edge.kernels import gemm as _gemm
+from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels import team as _team
 from sparity_edge.kernels import unpack as _unpack
 from sparity_edge.kernels import vmm as _vmm
@@ -25,7 +26,7 @@ from sparity_edge.kernels.buffers import ROW_MULTIPLE, Floats, Numbers
 from sparity_edge.kernels.kernel import Kernel, compile_kernels
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Integers, Operations
-from sparity_edge.kernels.program_sparse import SparseMachine, SparseProgram
+from sparity_edge.kernels.program_sparse import SparseMachine, SparseProgram, every_channel
 from sparity_edge.kernels.tiles import PANEL, TOKENS, UNIT, X_UNIT, has_word_dot
 from sparity_edge.layout import Layout, PackedMatrix, aligned_empty, round_up
 from sparity_edge.progress import Progress
@@ -62,8 +63,8 @@ class ThreadedMachine(SparseMachine):
 
     def compile(self, progress: Progress) -> None:
         """Compile the kernels that the matrices seen so far need."""
-        vmm = {"output": _vmm.vmm_output, "input": _vmm.vmm_input}
-        wanted = [*_COMMON, *(vmm[each] for each in sorted(self._orientations))]
+        vmm = {"output": (_vmm.vmm_output,), "input": (_spvmm.spvmm, _spvmm.add_parts)}
+        wanted = [*_COMMON, *(each for name in sorted(self._orientations) for each in vmm[name])]
         self._team.compile()
         compile_kernels(wanted, progress)
 
@@ -231,24 +232,18 @@ class Program(SparseProgram):
         self, x: Floats, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
     ) -> None:
         layout = matrix.layout
-        outputs = layout.shape[0]
-        digits: tuple[Any, ...] = ()
-        if layout.orientation == "output":
-            step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
-            step = max(2, step - step % 2)  # the kernel takes rows in pairs
-            kernel, chunks = _vmm.vmm_output, -(-outputs // step)
-            if layout.quantized:
-                digits = self._split(x, layout)
-        else:
-            step = 128 if layout.padded <= 2048 else _vmm.MAX_COLUMNS // 2
-            kernel, chunks = _vmm.vmm_input, -(-layout.padded // step)
-        streams = (matrix.data_address, step * layout.row_bytes)
         if layout.orientation == "input":
-            streams = (0, 0)  # a chunk is a block of columns
+            self.spvmm(x, matrix, every_channel(layout.shape[1]), [out], [bias], accumulate)
+            return
+        outputs = layout.shape[0]
+        step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
+        step = max(2, step - step % 2)  # the kernel takes rows in pairs
+        digits = self._split(x, layout) if layout.quantized else ()
+        streams = (matrix.data_address, step * layout.row_bytes)
         ahead = round_up(AHEAD_BYTES, 2 * layout.row_bytes)
         self._record(
-            kernel,
-            chunks,
+            _vmm.vmm_output,
+            -(-outputs // step),
             matrix,
             x,
             bias,

@@ -5,6 +5,7 @@ All are for one token: many tokens have many lists, and prefill stays dense.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from sparity_edge.kernels import ffn as _ffn
 from sparity_edge.kernels import select as _select
 from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels import vmmsp as _vmmsp
-from sparity_edge.kernels.active import ActiveList
+from sparity_edge.kernels.active import ActiveList, full_list
 from sparity_edge.kernels.buffers import Floats
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Integers
@@ -32,6 +33,12 @@ KERNELS = (
 # their sums is nothing; not less than these weights for each.
 MOST_PARTS = 16
 PART_WEIGHTS = 1 << 16
+
+
+@functools.cache
+def every_channel(size: int) -> ActiveList:
+    """The list of all channels below `size`, always the same one: for dense products."""
+    return full_list(size)
 
 
 class SparseMachine:
@@ -108,9 +115,13 @@ class SparseProgram:
         *places, end = _spvmm.table(layout.shape[1])
         self._need_scratch(end)
         sums, stride = self._part_sums(parts, layout)
+        streams = (0, 0)
+        if active is every_channel(layout.shape[1]) and panels == 1:
+            streams = (matrix.data_address, layout.nbytes // parts)
         self._record(
-            _spvmm.spvmm, parts * panels, matrix, x, active, parts, panels, sums, stride, *places
-        )
+            _spvmm.spvmm, parts * panels, matrix, x, active, parts, panels, sums, stride, *places,
+            streams=streams,
+        )  # fmt: skip
         self._add_parts(sums, stride, parts, outs, biases, accumulate)
 
     def ffn(

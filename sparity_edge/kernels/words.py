@@ -2,8 +2,8 @@
 
 Bytes of four rows are interleaved, so that a lane holds one column of all four, and one instruction
 (`vpdpbusd`, where the CPU has it) adds four products; activations are two signed bytes, high * 256
-+ low, as in `bytewise`. Integers: the same bits on every CPU. (16-bit weights and `vpdpwssd` need 28
-vector instructions where this needs 20, and 52 against 34 for int4.)
++ low, as in `bytewise`. Integers: the same bits on every CPU. (16-bit weights and `vpdpwssd` need
+28 vector instructions where this needs 20, and 52 against 34 for int4.)
 
 Sums come in order of 128-bit quarters and stay so until all groups are added (`natural8`,
 `natural16`): turning the scales of a group into that order is half the work of turning its sums.
@@ -137,9 +137,7 @@ def _halves_of(builder: Any, pairs: list[Any]) -> list[Any]:
 
 def _scales8(builder: Any, address: Any) -> list[Any]:
     """64 float16 as four vectors in the order of `_columns_of_four`."""
-    a, b = (
-        load_unaligned(builder, builder.add(address, I64(64 * i)), _QUARTERS) for i in range(2)
-    )
+    a, b = (load_unaligned(builder, builder.add(address, I64(64 * i)), _QUARTERS) for i in range(2))
     orders = ([0, 4, 8, 12, 1, 5, 9, 13], [2, 6, 10, 14, 3, 7, 11, 15])
     return _halves_of(builder, [_pick(builder, a, b, order) for order in orders])
 
@@ -255,9 +253,7 @@ def put16_minima(
 
 
 def _in_order(builder: Any, address: Any, count: int) -> None:
-    places = [
-        at(builder, builder.add(address, I64(64 * index)), _FLOATS) for index in range(count)
-    ]
+    places = [at(builder, builder.add(address, I64(64 * index)), _FLOATS) for index in range(count)]
     vectors = [builder.load(place, align=1) for place in places]
     ordered = _natural(builder, vectors[:4])
     if count == 8:  # 32 columns share 16 bytes, low nibbles first
