@@ -16,6 +16,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from sparity_edge.kernels.bytewise import byte_vector
 from sparity_edge.kernels.cpu import features, has_byte_dot
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
 from sparity_edge.kernels.simd import _half_to_float, call_llvm, vector
@@ -273,6 +274,33 @@ def natural8(builder: Any, address: Any) -> Any:
 def natural16(builder: Any, address: Any) -> Any:
     """Put 128 float32 into the order of columns."""
     _in_order(builder, address, 8)
+
+
+@define(vector, byte_vector, types.int64)
+def dot_digits(builder: Any, weights: Any, digits: Any) -> Any:
+    """Products of 64 unsigned bytes, added by fours, with 64 activations: high digits, then low."""
+    lanes = builder.bitcast(weights, _INTEGERS)
+    high, low = (
+        load_unaligned(builder, builder.add(digits, I64(offset)), _INTEGERS) for offset in (0, 64)
+    )
+    total = _dot(builder, _constant(_INTEGERS, 0), lanes, high)
+    total = _dot(builder, builder.shl(total, _constant(_INTEGERS, 8)), lanes, low)
+    return builder.sitofp(total, _FLOATS)
+
+
+@define(byte_vector, byte_vector)
+def high_nibbles_in_place(builder: Any, packed: Any) -> Any:
+    """The high four bits of every byte, times 16."""
+    return builder.and_(packed, ir.Constant(_BYTES, [-16] * 64))
+
+
+_UNITS = [1.0] * 2 + [1 / 16] * 2
+
+
+@define(vector, vector)
+def for_nibbles(builder: Any, scales: Any) -> Any:
+    """Scales of sixteen groups: by turns two for low nibbles, two for high ones times 16."""
+    return builder.fmul(scales, ir.Constant(_FLOATS, _UNITS * 4))
 
 
 @define(vector, vector)
