@@ -1,11 +1,10 @@
 """Blocks: the active rows among 32 neighbouring channels of an input-major matrix, added up.
 
 The channels of a block share one header of scales, so their rows are summed as integers and scaled
-once. Four rows at a time are gone through from end to end, while the next four are asked for at the
-same pace; the sums of the columns stay in L1 meanwhile. (One tile of columns through all rows, with
-its sums in registers, takes fewer instructions but jumps with every line, and asking for rows by
-hand long before does not help: the CPU drops what it has no room for. 0.61 of the reads of random
-rows of 4 KB, where this reaches 0.9.)
+once. Four rows at a time are gone through from end to end, asking ahead at the same pace; the sums
+of the columns stay in L1 meanwhile. (One tile of columns through all rows, with its sums in
+registers, takes fewer instructions but jumps with every line, and asking for rows long before does
+not help: the CPU drops what it has no room for. 0.6 of what reading the same rows gives.)
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from sparity_edge.kernels.simd import (
     maximum,
     mul,
     prefetch,
+    prefetch_near,
     splat,
     store,
     sub,
@@ -46,6 +46,10 @@ SHIFT = 5  # the logarithm of the channels in a block
 CHANNELS = 1 << SHIFT
 MOST = 127 * 256  # so that the high digit of an activation fits into a signed byte
 LEAST = 1e-30  # smaller activations count as zero: their inverse is not finite
+# How far ahead rows are asked for, in bytes of each, into L1: 1 KB gives 0.88 of streaming reads on
+# rows of 4 KB at density 0.5, the next four rows 0.77, and either into L2 0.75.
+NEAR = 1024
+MOST_AHEAD = 16  # rows
 # Scratch. The first part is that of the dot products (vmm).
 VALUES, FIRST_FREE = 1024, 1152
 
@@ -127,62 +131,74 @@ def digit_bytes(matrix: int) -> int:
 
 
 @device
-def _add_four(
-    dtype: int, rows: int, wanted: int, place: int, nbytes: int, digits: int, sums: int
-) -> None:
-    """sums += four rows times four activations; asks for four other rows meanwhile."""
-    a, b = load_i64(rows) + place, load_i64(rows + 8) + place
-    c, d = load_i64(rows + 16) + place, load_i64(rows + 24) + place
-    e, f = load_i64(wanted) + place, load_i64(wanted + 8) + place
-    g, h = load_i64(wanted + 16) + place, load_i64(wanted + 24) + place
+def _ask_four(a: int, b: int, c: int, d: int) -> None:
+    prefetch_near(a)
+    prefetch_near(b)
+    prefetch_near(c)
+    prefetch_near(d)
+
+
+@device
+def _run(
+    dtype: int, rows: tuple[int, int, int, int], asks: tuple[int, int, int, int],
+    start: int, end: int, digits: int, sums: int,
+) -> None:  # fmt: skip
+    """Bytes start..end-1 of four rows, while those of `asks` are asked for."""
+    a, b, c, d = rows
+    e, f, g, h = asks
     if dtype == INT8:
-        for i in range(0, nbytes, 64):
-            prefetch(e + i)
-            prefetch(f + i)
-            prefetch(g + i)
-            prefetch(h + i)
+        for i in range(start, end, 64):
+            _ask_four(e + i, f + i, g + i, h + i)
             add_four_int8(sums + 4 * i, a + i, b + i, c + i, d + i, digits)
         return
     if dtype == INT4:
-        for i in range(0, nbytes, 64):
-            prefetch(e + i)
-            prefetch(f + i)
-            prefetch(g + i)
-            prefetch(h + i)
+        for i in range(start, end, 64):
+            _ask_four(e + i, f + i, g + i, h + i)
             add_four_int4(sums + 8 * i, a + i, b + i, c + i, d + i, digits)
         return
     p, q, r, s = (
         load_splat(digits), load_splat(digits + 4), load_splat(digits + 8), load_splat(digits + 12)
     )  # fmt: skip
-    for i in range(0, nbytes, 64):
-        prefetch(e + i)
-        prefetch(f + i)
-        prefetch(g + i)
-        prefetch(h + i)
+    for i in range(start, end, 64):
+        _ask_four(e + i, f + i, g + i, h + i)
         if dtype == BF16:
-            for j in range(0, 64, 32):
-                t = sums + 2 * (i + j)
-                v = fma(p, load_bf16(a + i + j), load(t))
-                w = mul(r, load_bf16(c + i + j))
-                v, w = fma(q, load_bf16(b + i + j), v), fma(s, load_bf16(d + i + j), w)
-                store(t, add(v, w))
+            for j in range(i, i + 64, 32):
+                v = fma(p, load_bf16(a + j), load(sums + 2 * j))
+                w = mul(r, load_bf16(c + j))
+                v, w = fma(q, load_bf16(b + j), v), fma(s, load_bf16(d + j), w)
+                store(sums + 2 * j, add(v, w))
         else:
             v, w = fma(p, load(a + i), load(sums + i)), mul(r, load(c + i))
             store(sums + i, add(fma(q, load(b + i), v), fma(s, load(d + i), w)))
 
 
 @device
+def fours_ahead(nbytes: int) -> int:
+    """How many fours of rows, of which `nbytes` count, are asked for before their turn."""
+    return max(1, min(MOST_AHEAD // 4, NEAR // nbytes))
+
+
+@device
 def add_rows(
-    matrix: int, rows: int, wanted: int, count: int, place: int, nbytes: int, digits: int, sums: int
+    matrix: int, rows: int, count: int, place: int, nbytes: int, digits: int, sums: int
 ) -> None:
     """sums += x[i] * numbers of row i, for `count` rows of a block (a multiple of four).
 
-    `rows` and `wanted` list addresses, the latter of rows that are asked for meanwhile; `nbytes`
-    of each row count, from `place` on. Sums are int32, or float32 for floats.
+    `rows` lists addresses, behind the last those of rows that come next; `nbytes` of each row
+    count, from `place` on. Sums are int32, or float32 for floats.
     """
     dtype, step = load_i64(matrix + DTYPE), digit_bytes(matrix)
+    wanted, near = rows + 32 * fours_ahead(nbytes), min(NEAR, nbytes)
     for _ in range(0, count, 4):
-        _add_four(dtype, rows, wanted, place, nbytes, digits, sums)
+        a, b = load_i64(rows) + place, load_i64(rows + 8) + place
+        c, d = load_i64(rows + 16) + place, load_i64(rows + 24) + place
+        four, asks = (a, b, c, d), (a + near, b + near, c + near, d + near)
+        start, end = 0, nbytes - near
+        for _ in range(2):
+            _run(dtype, four, asks, start, end, digits, sums)
+            a, b = load_i64(wanted) + place - end, load_i64(wanted + 8) + place - end
+            c, d = load_i64(wanted + 16) + place - end, load_i64(wanted + 24) + place - end
+            asks, start, end = (a, b, c, d), end, nbytes
         rows, wanted, digits = rows + 32, wanted + 32, digits + step
 
 

@@ -36,7 +36,7 @@ from sparity_edge.kernels.simd import (
     load_i64,
     load_splat,
     mul,
-    prefetch,
+    prefetch_near,
     splat,
     store,
     total,
@@ -69,15 +69,15 @@ def _floats(
     size = load_i64(matrix + PADDED)
     if load_i64(matrix + DTYPE) == BF16:
         for i in range(0, size, 32):
-            prefetch(first + 2 * i)
-            prefetch(second + 2 * i)
+            prefetch_near(first + 2 * i)
+            prefetch_near(second + 2 * i)
             v, w = load(x + 4 * i), load(x + 4 * i + 64)
             a, c = fma(load_bf16(row + 2 * i), v, a), fma(load_bf16(row + 2 * i + 32), w, c)
             b, d = fma(load_bf16(other + 2 * i), v, b), fma(load_bf16(other + 2 * i + 32), w, d)
     else:
         for i in range(0, size, 16):
-            prefetch(first + 4 * i)
-            prefetch(second + 4 * i)
+            prefetch_near(first + 4 * i)
+            prefetch_near(second + 4 * i)
             v = load(x + 4 * i)
             a, b = fma(load(row + 4 * i), v, a), fma(load(other + 4 * i), v, b)
     return total(a) + total(c), total(b) + total(d)
@@ -87,8 +87,8 @@ def _floats(
 def _ask_header(matrix: int, first: int, second: int) -> None:
     """The rest of two rows whose numbers' length has been asked for."""
     for line in range(0, load_i64(matrix + HEADER_BYTES) + 64, 64):
-        prefetch(first + line)
-        prefetch(second + line)
+        prefetch_near(first + line)
+        prefetch_near(second + line)
 
 
 @device
@@ -123,8 +123,8 @@ def _int8(
         count = min(16, groups - block)
         for index in range(0, count - 1, 2):
             scale = scratch + 4 * index
-            prefetch(first)
-            prefetch(second)
+            prefetch_near(first)
+            prefetch_near(second)
             a = fma(splat_halves(scale, scale + 4), dot_digits(load_offset_bytes(p), x), a)
             b = fma(splat_halves(scale + 64, scale + 68), dot_digits(load_offset_bytes(q), x), b)
             p, q, x = p + 64, q + 64, x + 128
@@ -152,8 +152,8 @@ def _int4(
         count = min(16, groups - block)
         for index in range(0, count - 2, 4):
             scale = scratch + 4 * index
-            prefetch(first)
-            prefetch(second)
+            prefetch_near(first)
+            prefetch_near(second)
             r, s = load_bytes(p), load_bytes(q)
             a = fma(splat_pair(scale), dot_digits(low_nibbles(r), x), a)
             b = fma(splat_pair(scale + 64), dot_digits(low_nibbles(s), x), b)

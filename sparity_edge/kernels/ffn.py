@@ -13,6 +13,7 @@ from sparity_edge.bundle import PackedBundle
 from sparity_edge.kernels.blocks import (
     CHANNELS,
     FIRST_FREE,
+    MOST_AHEAD,
     VALUES,
     add_rows,
     boundary,
@@ -38,11 +39,11 @@ DATA, UP, DOWN, GROUP, HEADER_BYTES, ROW_BYTES, PANEL_BYTES, DOWN_OFFSET = (
 )
 # Arguments: those of `vmm_output` with AHEAD 0 and the up matrix as W, then these.
 BUNDLE, GATE, CENTRE, LIST, PARTS, PART_SUMS, PART_BYTES = (8 * word for word in range(10, 17))
-# Scratch: digits, the rows of two blocks, rows to ask for, and sums of integers.
+# Scratch: digits, the rows of two blocks, and sums of integers.
 DIGITS_PLACE = FIRST_FREE
 ROWS = DIGITS_PLACE + 4 * CHANNELS
-ASKS = ROWS + 2 * 8 * CHANNELS
-INTEGERS = ASKS + 8 * CHANNELS
+ROWS_BYTES = 8 * (CHANNELS + MOST_AHEAD)
+INTEGERS = ROWS + 2 * ROWS_BYTES
 
 
 class Bundle:
@@ -102,15 +103,18 @@ def _middle(arguments: int, neuron: int, up: float) -> float:
 
 @device
 def _values(arguments: int, position: int, end: int, rows: int, scratch: int) -> None:
-    """The middle values of a block to VALUES; its down columns are asked for meanwhile."""
+    """The middle values of a block to VALUES; up rows are asked for a pair ahead."""
     bundle, active = load_i64(arguments + BUNDLE), load_i64(arguments + LIST)
     up, offset = load_i64(bundle + UP), load_i64(bundle + DOWN_OFFSET)
-    place = scratch + VALUES
+    place, start = scratch + VALUES, rows
     store(place, splat(0.0))
     store(place + 64, splat(0.0))
     for first in range(position, end, 2):
         row, other = load_i64(rows), load_i64(rows + 8)
-        a, b = two_dots(up, row, other, arguments, row + offset, other + offset, scratch)
+        last = first + 2 >= end  # then down columns are next
+        wanted = load_i64(start) + offset if last else load_i64(rows + 16)
+        second = load_i64(start + 8) + offset if last else load_i64(rows + 24)
+        a, b = two_dots(up, row, other, arguments, wanted, second, scratch)
         store_f32(place, _middle(arguments, channel(active, first), a))
         if first + 1 < end:
             store_f32(place + 4, _middle(arguments, channel(active, first + 1), b))
@@ -118,11 +122,11 @@ def _values(arguments: int, position: int, end: int, rows: int, scratch: int) ->
 
 
 @device
-def _up_rows(rows: int, count: int, offset: int, asks: int) -> None:
-    """Where `add_rows`, which asks `offset` bytes on, finds up rows; the last one fills up."""
-    for index in range(CHANNELS):
-        row = load_i64(rows + 8 * min(index, count - 1))
-        store_i64(asks + 8 * index, row - offset)
+def _go_on(rows: int, others: int, count: int, offset: int) -> None:
+    """Behind the rows of a block, the up rows of the next, as `add_rows` asks `offset` bytes on."""
+    for index in range(MOST_AHEAD):
+        row = load_i64(others + 8 * min(index, count - 1))
+        store_i64(rows + 8 * index, row - offset)
 
 
 @Kernel
@@ -136,7 +140,7 @@ def ffn(arguments: int, chunk: int, scratch: int) -> None:
     start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
     if start >= stop:
         return
-    here, there = scratch + ROWS, scratch + ROWS + 8 * CHANNELS
+    here, there = scratch + ROWS, scratch + ROWS + ROWS_BYTES
     end = _collect(bundle, active, start, stop, here)
     offset, nbytes = load_i64(bundle + DOWN_OFFSET), bytes_of(down, columns)
     exact = digit_bytes(down) == 8
@@ -150,15 +154,14 @@ def ffn(arguments: int, chunk: int, scratch: int) -> None:
             after = _collect(bundle, active, end, stop, there)
             other = _header(bundle, active, end)
         count = (end - start + 3) // 4 * 4
-        asks = scratch + ASKS
-        _up_rows(here if after == end else there, max(1, after - end), offset, asks)
+        _go_on(here + 8 * count, here if after == end else there, max(1, after - end), offset)
         if exact:
             scale, whole = quantize_values(scratch + VALUES, scratch + DIGITS_PLACE)
             digits = scratch + DIGITS_PLACE
-            add_rows(down, here, asks, count, offset, nbytes, digits, integers)
+            add_rows(down, here, count, offset, nbytes, digits, integers)
             scale_up(down, header, other, columns, scale, whole, integers, sums)
         else:
-            add_rows(down, here, asks, count, offset, nbytes, scratch + VALUES, sums)
+            add_rows(down, here, count, offset, nbytes, scratch + VALUES, sums)
         here, there = there, here
         start, end, header = end, after, other
     order_sums(down, sums, columns)

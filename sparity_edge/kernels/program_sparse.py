@@ -6,6 +6,7 @@ All are for one token: many tokens have many lists, and prefill stays dense.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,7 +82,7 @@ class SparseProgram:
     ) -> None:
         """The n channels of largest |x| * weight in each m neighbours."""
         size = x.shape[1]
-        self._need_scratch(4 * round_up(m, 16) + 64)
+        self._need_scratch(4 * round_up(m, 16) + 128)
         chunks = -(-size // (m * _select.GROUPS_IN_CHUNK))
         self._record(_select.select_n_of_m, chunks, x, None, size, out, weights, n, m)
 
@@ -180,6 +181,10 @@ class SparseProgram:
 
 
 def _parts(layout: Layout, most: int) -> int:
-    """Into how many parts a list is cut: depends on the shape alone, so that results do too."""
+    """Into how many parts a list is cut: depends on the shape alone, so that results do too.
+
+    A power of two, which two or four threads share evenly.
+    """
     outputs, inputs = layout.shape
-    return max(2, min(most, outputs * inputs // PART_WEIGHTS))
+    parts = max(2, min(most, outputs * inputs // PART_WEIGHTS))
+    return 1 << round(math.log2(parts))

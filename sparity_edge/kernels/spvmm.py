@@ -10,6 +10,7 @@ from __future__ import annotations
 from sparity_edge.kernels.blocks import (
     CHANNELS,
     FIRST_FREE,
+    MOST_AHEAD,
     add_rows,
     boundary,
     bytes_of,
@@ -46,20 +47,18 @@ from sparity_edge.kernels.simd import (
 W, X, LIST, PARTS, PANELS, PART_SUMS, PART_BYTES, TABLE = (8 * word for word in range(8))
 # Arguments of `add_parts`.
 SUMS, STRIDE, COUNT, SIZE, BIAS, ACCUMULATE, OUT = (8 * word for word in range(7))
-COLUMNS = 256  # in a chunk of `add_parts`
+COLUMNS = 128  # in a chunk of `add_parts`
 MOST_COLUMNS = 4096  # of a panel: 16 KB of sums in L1
 # Scratch: sums of integers, then the table of a part's rows, digits and blocks.
 INTEGERS = FIRST_FREE
 ROWS = INTEGERS + 4 * MOST_COLUMNS
-AHEAD_ROWS = 16  # entries behind the last row, which may be asked for
 BLOCK_BYTES = 32  # of a block's entry: header, rows, scale and total of the activations
-AHEAD_BYTES = 8192  # how far ahead rows are asked for, in fours
 
 
 def table(inputs: int) -> tuple[int, int, int]:
     """Where digits stand in scratch, how far on blocks do, and where all of it ends."""
     blocks = -(-inputs // CHANNELS)
-    digits = ROWS + 8 * (CHANNELS * blocks + AHEAD_ROWS)
+    digits = ROWS + 8 * (CHANNELS * blocks + MOST_AHEAD)
     digit_bytes = 4 * CHANNELS * blocks + 256
     return digits, digit_bytes, digits + digit_bytes + BLOCK_BYTES * blocks
 
@@ -98,7 +97,7 @@ def _prepare(arguments: int, start: int, stop: int, rows: int, digits: int, bloc
             store_f32(blocks + 20, whole)
         rows, digits, blocks = rows + 8 * count, digits + step * count // 4, blocks + BLOCK_BYTES
         start = end
-    repeat(rows, AHEAD_ROWS)
+    repeat(rows, MOST_AHEAD)
     return (blocks - first_block) // BLOCK_BYTES
 
 
@@ -119,14 +118,13 @@ def spvmm(arguments: int, chunk: int, scratch: int) -> None:
     block = digits + load_i64(arguments + TABLE + 8)
     blocks = _prepare(arguments, start, stop, rows, digits, block)
     place, nbytes = bytes_of(matrix, first), bytes_of(matrix, columns)
-    ahead = 32 * max(1, min(AHEAD_ROWS // 4, AHEAD_BYTES // (4 * nbytes)))
     step, integers, exact = digit_bytes(matrix), scratch + INTEGERS, digit_bytes(matrix) == 8
     if exact:
         clear(integers, columns)
     for index in range(blocks):
         count = load_i64(block + 8)
         to = integers if exact else sums
-        add_rows(matrix, rows, rows + ahead, count, place, nbytes, digits, to)
+        add_rows(matrix, rows, count, place, nbytes, digits, to)
         rows, digits = rows + 8 * count, digits + step * count // 4
         if exact:
             header = load_i64(block) + 2 * first
@@ -140,19 +138,26 @@ def spvmm(arguments: int, chunk: int, scratch: int) -> None:
 @Kernel
 def add_parts(arguments: int, chunk: int, scratch: int) -> None:
     """COLUMNS sums over the COUNT parts, plus BIAS if there is one, plus OUT if ACCUMULATE."""
-    first = chunk * COLUMNS
-    sums, bias = load_i64(arguments + SUMS), load_i64(arguments + BIAS)
-    size = load_i64(arguments + SIZE)
+    first, size = chunk * COLUMNS, load_i64(arguments + SIZE)
+    sums, out = load_i64(arguments + SUMS), load_i64(arguments + OUT)
+    bias, accumulate = load_i64(arguments + BIAS), load_i64(arguments + ACCUMULATE) != 0
     for c in range(first, min(first + COLUMNS, size), 16):
         value, part = splat(0.0), sums + 4 * c
         for _ in range(load_i64(arguments + COUNT)):
             value = add(value, load(part))
             part += load_i64(arguments + STRIDE)
+        if c + 16 <= size:
+            if bias != 0:
+                value = add(value, load(bias + 4 * c))
+            if accumulate:
+                value = add(value, load(out + 4 * c))
+            store(out + 4 * c, value)
+            continue
         store(scratch, value)
-        for i in range(c, min(c + 16, size)):
-            result, out = load_f32(scratch + 4 * (i - c)), load_i64(arguments + OUT) + 4 * i
+        for i in range(c, size):  # nothing may be written behind the last
+            result = load_f32(scratch + 4 * (i - c))
             if bias != 0:
                 result += load_f32(bias + 4 * i)
-            if load_i64(arguments + ACCUMULATE) != 0:
-                result += load_f32(out)
-            store_f32(out, result)
+            if accumulate:
+                result += load_f32(out + 4 * i)
+            store_f32(out + 4 * i, result)
