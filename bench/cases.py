@@ -73,8 +73,9 @@ def normal(size: int) -> Floats:
 class Bench:
     """The pool, and the machine that multiplies with what is in it."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, read_bytes: int = READ_BYTES) -> None:
         self.machine = ThreadedMachine(threads)
+        self.read_bytes = read_bytes
         self.memory = Memory(threads)
         # Bytes 1 to 59: as float16 scales, bfloat16 and float32 they are all small normal numbers.
         random = np.random.default_rng(0)
@@ -187,7 +188,7 @@ class Bench:
         return Case(lambda: run(False), layers, nbytes, row_bytes)
 
     def _count(self, nbytes: int, density: float) -> int:
-        return max(1, round(READ_BYTES / (nbytes * density)))
+        return max(1, round(self.read_bytes / (nbytes * density)))
 
     def _carve(self, nbytes: int) -> Any:
         """The next bytes of the pool, from the beginning again where it ends."""

@@ -69,7 +69,7 @@ def measure_dense(bench: Any, options: Any) -> list[dict[str, Any]]:
             results.append(
                 {
                     "kind": "dense",
-                    "kernel": f"vmm_{key[1]}",
+                    "kernel": "vmm_output" if key[1] == "output" else "spvmm",
                     "layer": name,
                     "shape": list(sides),
                     "measured_shape": list(layouts[key].shape),

@@ -292,11 +292,11 @@ def test_parts_cover_the_list_and_cut_no_block(
     assert ends[-1] == len(wanted)
     assert ends == sorted(ends)
     for end in ends[1:-1]:
-        assert end in (0, len(wanted)) or wanted[end] // 8 != wanted[end - 1] // 8
+        assert end in (0, len(wanted)) or wanted[end] // 32 != wanted[end - 1] // 32
 
 
 def _boundary(address: int, part: int, parts: int) -> int:
-    return boundary(address, part, parts, 3)
+    return boundary(address, part, parts)
 
 
 def test_threads_do_not_change_a_bit() -> None:

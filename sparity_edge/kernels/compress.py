@@ -123,6 +123,42 @@ def append_at_least(
     return _append(builder, address, _indices(builder, first), mask)
 
 
+@define(types.int64, types.int64, types.int64, integer_vector, types.int64, types.int64)
+def append_largest(
+    builder: Any, address: Any, first: Any, value: Any, kept: Any, count: Any
+) -> Any:
+    """Store first + lane for the `kept` largest of the first `count` lanes, of equals the first.
+
+    Every lane is compared with every other: its rank is how many go before it.
+
+    Returns:
+        How many were stored.
+    """
+    inside = _below(builder, count)
+    value = builder.select(inside, value, ir.Constant(_INTEGERS, [0] * 16))
+    rank: Any = ir.Constant(_INTEGERS, [0] * 16)
+    for lane in range(16):
+        other = builder.shuffle_vector(value, value, ir.Constant(_INTEGERS, [lane] * 16))
+        # Behind it, equals count as smaller: bits of magnitudes, so one more does not overflow.
+        least = builder.add(other, ir.Constant(_INTEGERS, [int(i > lane) for i in range(16)]))
+        before = builder.icmp_unsigned(">", least, value)
+        rank = builder.sub(rank, builder.sext(before, _INTEGERS))
+    wanted = builder.icmp_signed("<", rank, _all(builder, builder.trunc(kept, I32)))
+    return _append(builder, address, _indices(builder, first), builder.and_(wanted, inside))
+
+
+@define(types.int64, vector)
+def largest_magnitude(builder: Any, value: Any) -> Any:
+    """The bits of the largest |lane|, NaN the largest."""
+    result = _magnitude(builder, value)
+    for width in (8, 4, 2, 1):
+        order = ir.Constant(_INTEGERS, [(i + width) % 16 for i in range(16)])
+        other = builder.shuffle_vector(result, result, order)
+        larger = builder.icmp_signed(">", other, result)
+        result = builder.select(larger, other, result)
+    return builder.sext(builder.extract_element(result, I32(0)), I64)
+
+
 @define(types.int64, types.int64)
 def load_i32(builder: Any, address: Any) -> Any:
     """The int32 at an address."""

@@ -11,26 +11,26 @@ import numpy as np
 
 from sparity_edge.bundle import PackedBundle
 from sparity_edge.kernels.blocks import (
-    CURSOR,
-    SEGMENTS,
-    SEGMENTS_BYTES,
+    CHANNELS,
+    FIRST_FREE,
+    MOST_AHEAD,
     VALUES,
-    add_block,
-    ask,
-    block_end,
-    block_shift,
+    add_rows,
     boundary,
+    bytes_of,
     channel,
-    clear_sums,
-    set_cursor,
-    set_segment,
-    tiles,
+    clear,
+    collect,
+    digit_bytes,
+    order_sums,
+    quantize_values,
+    scale_up,
 )
+from sparity_edge.kernels.compress import store_i64
 from sparity_edge.kernels.dots import two_dots
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.matrix import down_of, up_of
+from sparity_edge.kernels.matrix import PADDED, down_of, up_of
 from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32
-from sparity_edge.kernels.spvmm import WHOLE_BLOCK
 
 # The words of a bundle.
 DATA, UP, DOWN, GROUP, HEADER_BYTES, ROW_BYTES, PANEL_BYTES, DOWN_OFFSET = (
@@ -38,6 +38,11 @@ DATA, UP, DOWN, GROUP, HEADER_BYTES, ROW_BYTES, PANEL_BYTES, DOWN_OFFSET = (
 )
 # Arguments: those of `vmm_output` with AHEAD 0 and the up matrix as W, then these.
 BUNDLE, GATE, CENTRE, LIST, PARTS, PART_SUMS, PART_BYTES = (8 * word for word in range(10, 17))
+# Scratch: digits, the rows of two blocks, and sums of integers.
+DIGITS_PLACE = FIRST_FREE
+ROWS = DIGITS_PLACE + 4 * CHANNELS
+ROWS_BYTES = 8 * (CHANNELS + MOST_AHEAD)
+INTEGERS = ROWS + 2 * ROWS_BYTES
 
 
 class Bundle:
@@ -72,16 +77,20 @@ class Bundle:
 
 
 @device
-def _segments(bundle: int, active: int, position: int, end: int, segments: int) -> None:
-    """Header and rows of the block position..end-1."""
+def _header(bundle: int, active: int, position: int) -> int:
+    """The header of the block that begins at a position of the list."""
+    panel = channel(active, position) // load_i64(bundle + GROUP)
+    return load_i64(bundle + DATA) + panel * load_i64(bundle + PANEL_BYTES)
+
+
+@device
+def _collect(bundle: int, active: int, position: int, stop: int, rows: int) -> int:
+    """The rows of the block that begins at a position of the list; returns its end."""
     group, row_bytes = load_i64(bundle + GROUP), load_i64(bundle + ROW_BYTES)
     panel = channel(active, position) // group
-    header = load_i64(bundle + DATA) + panel * load_i64(bundle + PANEL_BYTES)
-    set_segment(segments, 0, header, load_i64(bundle + HEADER_BYTES))
-    rows = header + load_i64(bundle + HEADER_BYTES) - panel * group * row_bytes
-    for index in range(position, end):
-        row = rows + channel(active, index) * row_bytes
-        set_segment(segments, 1 + index - position, row, row_bytes)
+    base = load_i64(bundle + DATA) + panel * load_i64(bundle + PANEL_BYTES)
+    base += load_i64(bundle + HEADER_BYTES) - panel * group * row_bytes
+    return collect(active, position, stop, base, row_bytes, rows)
 
 
 @device
@@ -95,64 +104,66 @@ def _middle(arguments: int, neuron: int, up: float) -> float:
 
 
 @device
-def _values(
-    arguments: int, position: int, end: int, here: int, there: int, count: int, scratch: int
-) -> int:
-    """The middle values of a block; each pair asks for a row of the next one, from the last on.
-
-    Returns:
-        How many of the `count` rows of the next block have not been asked for.
-    """
+def _values(arguments: int, position: int, end: int, rows: int, scratch: int) -> None:
+    """The middle values of a block to VALUES; up rows are asked for a pair ahead."""
     bundle, active = load_i64(arguments + BUNDLE), load_i64(arguments + LIST)
     up, offset = load_i64(bundle + UP), load_i64(bundle + DOWN_OFFSET)
-    place = scratch + VALUES
+    place, start = scratch + VALUES, rows
     store(place, splat(0.0))
     store(place + 64, splat(0.0))
     for first in range(position, end, 2):
-        index = first - position
-        pair = first + 1 < end
-        row = load_i64(here + 16 * (index + 1))
-        other = load_i64(here + 16 * (index + 2)) if pair else row
-        wanted = load_i64(there + 16 * count) if count > 0 else row
-        count = max(0, count - 1)
-        a, b = two_dots(up, row, other, arguments, wanted, wanted + offset, scratch)
-        store_f32(place + 4 * index, _middle(arguments, channel(active, first), a))
-        if pair:
-            neuron = channel(active, first + 1)
-            store_f32(place + 4 * index + 4, _middle(arguments, neuron, b))
-    return count
+        row, other = load_i64(rows), load_i64(rows + 8)
+        last = first + 2 >= end  # then down columns are next
+        wanted = load_i64(start) + offset if last else load_i64(rows + 16)
+        second = load_i64(start + 8) + offset if last else load_i64(rows + 24)
+        a, b = two_dots(up, row, other, arguments, wanted, second, scratch)
+        store_f32(place, _middle(arguments, channel(active, first), a))
+        if first + 1 < end:
+            store_f32(place + 4, _middle(arguments, channel(active, first + 1), b))
+        rows, place = rows + 16, place + 8
+
+
+@device
+def _go_on(rows: int, others: int, count: int, offset: int) -> None:
+    """Behind the rows of a block, the up rows of the next, as `add_rows` asks `offset` bytes on."""
+    for index in range(MOST_AHEAD):
+        row = load_i64(others + 8 * min(index, count - 1))
+        store_i64(rows + 8 * index, row - offset)
 
 
 @Kernel
 def ffn(arguments: int, chunk: int, scratch: int) -> None:
     """Part `chunk` of PARTS of the sum over the active neurons, to its own PART_SUMS."""
     bundle, active = load_i64(arguments + BUNDLE), load_i64(arguments + LIST)
-    down, cursor = load_i64(bundle + DOWN), scratch + CURSOR
-    parts = load_i64(arguments + PARTS)
-    clear_sums(
-        down, load_i64(arguments + PART_SUMS) + chunk * load_i64(arguments + PART_BYTES), scratch
-    )
-    shift = block_shift(down)
-    start = boundary(active, chunk, parts, shift)
-    stop = boundary(active, chunk + 1, parts, shift)
+    down, parts = load_i64(bundle + DOWN), load_i64(arguments + PARTS)
+    sums = load_i64(arguments + PART_SUMS) + chunk * load_i64(arguments + PART_BYTES)
+    columns, integers = load_i64(down + PADDED), scratch + INTEGERS
+    clear(sums, columns)
+    start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
     if start >= stop:
         return
-    here, there = scratch + SEGMENTS, scratch + SEGMENTS + SEGMENTS_BYTES
-    end = block_end(active, start, stop, shift)
-    _segments(bundle, active, start, end, here)
-    set_cursor(cursor, here, 0, end - start)
-    ask(cursor, WHOLE_BLOCK)
-    steps, offset = tiles(down), load_i64(bundle + DOWN_OFFSET)
+    here, there = scratch + ROWS, scratch + ROWS + ROWS_BYTES
+    end = _collect(bundle, active, start, stop, here)
+    offset, nbytes = load_i64(bundle + DOWN_OFFSET), bytes_of(down, columns)
+    exact = digit_bytes(down) == 8
+    if exact:
+        clear(integers, columns)
+    header = _header(bundle, active, start)
     while start < stop:
-        after, lines = end, 0
+        _values(arguments, start, end, here, scratch)
+        after, other = end, header
         if end < stop:
-            after = block_end(active, end, stop, shift)
-            _segments(bundle, active, end, after, there)
-        left = _values(arguments, start, end, here, there, after - end, scratch)
-        set_cursor(cursor, there, 0, left if after > end else -1)
-        if after > end:
-            wanted = left * load_i64(bundle + ROW_BYTES) + load_i64(bundle + HEADER_BYTES)
-            lines = wanted // 64 // steps + 1
-        add_block(down, here, end - start, offset, lines, scratch)
+            after = _collect(bundle, active, end, stop, there)
+            other = _header(bundle, active, end)
+        count = (end - start + 3) // 4 * 4
+        _go_on(here + 8 * count, here if after == end else there, max(1, after - end), offset)
+        if exact:
+            scale, whole = quantize_values(scratch + VALUES, scratch + DIGITS_PLACE)
+            digits = scratch + DIGITS_PLACE
+            add_rows(down, here, count, offset, nbytes, digits, integers)
+            scale_up(down, header, other, columns, scale, whole, integers, sums)
+        else:
+            add_rows(down, here, count, offset, nbytes, scratch + VALUES, sums)
         here, there = there, here
-        start, end = end, after
+        start, end, header = end, after, other
+    order_sums(down, sums, columns)

@@ -30,6 +30,7 @@ from sparity_edge.kernels.kernel import Kernel, compile_kernels
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program_sparse import KERNELS as _SPARSE
+from sparity_edge.kernels.program_sparse import every_channel
 from sparity_edge.kernels.program_thin import KERNELS as _THIN
 from sparity_edge.kernels.program_thin import ThinProgram
 from sparity_edge.kernels.thinned import Thinned
@@ -74,8 +75,7 @@ class ThreadedMachine:
 
     def compile(self, progress: Progress) -> None:
         """Compile the kernels that the matrices seen so far need."""
-        vmm = {"output": _vmm.vmm_output, "input": _vmm.vmm_input}
-        wanted = [*_COMMON, *(vmm[each] for each in sorted(self._orientations))]
+        wanted = [*_COMMON, *((_vmm.vmm_output,) if "output" in self._orientations else ())]
         if "input" in self._orientations:  # what is stored by input channels can be skipped
             wanted += [*_SPARSE, *_THIN]
         self._team.compile()
@@ -256,24 +256,18 @@ class Program(ThinProgram):
         self, x: Floats, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
     ) -> None:
         layout = matrix.layout
-        outputs = layout.shape[0]
-        digits: tuple[Any, ...] = ()
-        if layout.orientation == "output":
-            step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
-            step = max(2, step - step % 2)  # the kernel takes rows in pairs
-            kernel, chunks = _vmm.vmm_output, -(-outputs // step)
-            if layout.quantized:
-                digits = self._split(x, layout)
-        else:
-            step = 128 if layout.padded <= 2048 else _vmm.MAX_COLUMNS // 2
-            kernel, chunks = _vmm.vmm_input, -(-layout.padded // step)
-        streams = (matrix.data_address, step * layout.row_bytes)
         if layout.orientation == "input":
-            streams = (0, 0)  # a chunk is a block of columns
+            self.spvmm(x, matrix, every_channel(layout.shape[1]), [out], [bias], accumulate)
+            return
+        outputs = layout.shape[0]
+        step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
+        step = max(2, step - step % 2)  # the kernel takes rows in pairs
+        digits = self._split(x, layout) if layout.quantized else ()
+        streams = (matrix.data_address, step * layout.row_bytes)
         ahead = round_up(AHEAD_BYTES, 2 * layout.row_bytes)
         self._record(
-            kernel,
-            chunks,
+            _vmm.vmm_output,
+            -(-outputs // step),
             matrix,
             x,
             bias,

@@ -5,6 +5,8 @@ All are for one token: many tokens have many lists, and prefill stays dense.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +14,7 @@ from sparity_edge.kernels import ffn as _ffn
 from sparity_edge.kernels import select as _select
 from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels import vmmsp as _vmmsp
-from sparity_edge.kernels.active import ActiveList
-from sparity_edge.kernels.blocks import SCRATCH_BYTES
+from sparity_edge.kernels.active import ActiveList, full_list
 from sparity_edge.kernels.buffers import Floats, Integers
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.layout import Layout, aligned_empty, round_up
@@ -31,6 +32,12 @@ KERNELS = (
 # their sums is nothing; not less than these weights for each.
 MOST_PARTS = 16
 PART_WEIGHTS = 1 << 16
+
+
+@functools.cache
+def every_channel(size: int) -> ActiveList:
+    """The list of all channels below `size`, always the same one: for dense products."""
+    return full_list(size)
 
 
 class SparseProgram:
@@ -67,7 +74,7 @@ class SparseProgram:
     ) -> None:
         """The n channels of largest |x| * weight in each m neighbours."""
         size = x.shape[1]
-        self._need_scratch(4 * round_up(m, 16) + 64)
+        self._need_scratch(4 * round_up(m, 16) + 128)
         chunks = -(-size // (m * _select.GROUPS_IN_CHUNK))
         self._record(_select.select_n_of_m, chunks, x, None, size, out, weights, n, m)
 
@@ -96,9 +103,18 @@ class SparseProgram:
     ) -> None:
         """x W^T over active inputs (+ bias) (+ outs), W stacked of as many matrices as `outs`."""
         layout = matrix.layout
-        parts = _parts(layout, MOST_PARTS)
+        panels = -(-layout.padded // _spvmm.MOST_COLUMNS)
+        parts = max(1, _parts(layout, MOST_PARTS) // panels)
+        *places, end = _spvmm.table(layout.shape[1])
+        self._need_scratch(end)
         sums, stride = self._part_sums(parts, layout)
-        self._record(_spvmm.spvmm, parts, matrix, x, active, parts, sums, stride)
+        streams = (0, 0)
+        if active is every_channel(layout.shape[1]) and panels == 1:
+            streams = (matrix.data_address, layout.nbytes // parts)
+        self._record(
+            _spvmm.spvmm, parts * panels, matrix, x, active, parts, panels, sums, stride, *places,
+            streams=streams,
+        )  # fmt: skip
         self._add_parts(sums, stride, parts, outs, biases, accumulate)
 
     def ffn(
@@ -113,6 +129,7 @@ class SparseProgram:
     ) -> None:
         """Sum over active i of (gate_i - centre_i) (up_i . x) down_i (+ out)."""
         parts = _parts(bundle.layout.up, MOST_PARTS)
+        self._need_scratch(_ffn.INTEGERS + 4 * bundle.layout.down.padded)
         sums, stride = self._part_sums(parts, bundle.layout.down)
         self._record(
             _ffn.ffn, parts, *self._products(x, bundle.up_rows, None, None),
@@ -131,7 +148,6 @@ class SparseProgram:
         return matrix, x, bias, out, 0, 0, 0, *digits
 
     def _part_sums(self, parts: int, layout: Layout) -> tuple[Any, int]:
-        self._need_scratch(SCRATCH_BYTES)
         stride = 4 * layout.padded + 64  # a power of two would fall on the same lines of L1
         return aligned_empty(parts * stride + 64), stride
 
@@ -177,6 +193,10 @@ class SparseProgram:
 
 
 def _parts(layout: Layout, most: int) -> int:
-    """Into how many parts a list is cut: depends on the shape alone, so that results do too."""
+    """Into how many parts a list is cut: depends on the shape alone, so that results do too.
+
+    A power of two, which two or four threads share evenly.
+    """
     outputs, inputs = layout.shape
-    return max(2, min(most, outputs * inputs // PART_WEIGHTS))
+    parts = max(2, min(most, outputs * inputs // PART_WEIGHTS))
+    return 1 << round(math.log2(parts))

@@ -9,11 +9,11 @@ import numpy as np
 
 from sparity_edge.kernels import gates as _gates
 from sparity_edge.kernels import thin as _thin
-from sparity_edge.kernels.active import empty_list, full_list
+from sparity_edge.kernels.active import empty_list
 from sparity_edge.kernels.buffers import Floats, Integers, rows
 from sparity_edge.kernels.ffn import Bundle
 from sparity_edge.kernels.operations import Matrix
-from sparity_edge.kernels.program_sparse import SparseProgram
+from sparity_edge.kernels.program_sparse import SparseProgram, every_channel
 from sparity_edge.kernels.thinned import Choice, Thinned
 
 KERNELS = (
@@ -78,7 +78,7 @@ class ThinProgram(SparseProgram):
                 assert gate.active is not None
                 self.ffn(x, gate.x, bundle, gate.active, out, gate.centre, accumulate=True)
             else:
-                self.ffn(x, gate, bundle, full_list(gate.shape[1]), out, accumulate=True)
+                self.ffn(x, gate, bundle, every_channel(gate.shape[1]), out, accumulate=True)
             return
         values = gate if isinstance(gate, np.ndarray) else gate.values
         assert values is not None

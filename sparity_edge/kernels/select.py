@@ -15,7 +15,9 @@ from sparity_edge.kernels.compress import (
     append_above,
     append_at_least,
     append_between,
+    append_largest,
     count_at_least,
+    largest_magnitude,
     load_i32,
     load_integers,
     store_i32,
@@ -32,6 +34,7 @@ KEPT, OF = THRESHOLDS + 8, THRESHOLDS + 16
 GROUPS_IN_CHUNK = 64
 MOST_OF = 64
 LARGEST_BITS = 0x7FFFFFFF
+RANGE = 12 << 23  # of bits: a factor of 4096
 
 
 @device
@@ -82,13 +85,18 @@ def _keep_between(values: int, count: int, least: int, most: int) -> int:
 
 
 @device
-def kth_largest(values: int, count: int, k: int) -> int:
+def kth_largest(values: int, count: int, k: int, most: int) -> int:
     """The k-th largest of non-negative int32 `values`, 1 <= k <= count; destroys them.
 
-    Halves the range of values, not the set, but drops what has fallen out of the range: after the
-    few halvings that find the exponent, little is left.
+    `most` is the largest of them. Halves the range of values, not the set, but drops what has
+    fallen out of the range. Nearly always the answer lies within a factor of 4096 of the largest,
+    which saves the halvings that would find its exponent while nothing falls out.
     """
-    least, most = 0, LARGEST_BITS
+    least = max(0, most - RANGE)
+    above = _count_at_least(values, count, least)
+    if above < k:
+        least, most, k = 0, least - 1, k - above
+    count = _keep_between(values, count, least, most)
     while least < most:
         middle = least + (most - least + 1) // 2
         above = _count_at_least(values, count, middle)
@@ -113,11 +121,16 @@ def select_top(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
     if k == 0:
         return
     scores, copy = scratch, scratch + 4 * ((size + 15) // 16 * 16)
+    most = 0
     for i in range(0, size, 16):
         value = _score(arguments, i)
         store_magnitude(scores + 4 * i, value)
         store_magnitude(copy + 4 * i, value)
-    least = kth_largest(copy, size, k)
+        if i + 16 <= size:
+            most = max(most, largest_magnitude(value))
+    for i in range(size // 16 * 16, size):
+        most = max(most, load_i32(scores + 4 * i))
+    least = kth_largest(copy, size, k, most)
     place = active + FIRST
     surplus = _count_at_least(scores, size, least) - k
     if surplus == 0:
@@ -146,9 +159,20 @@ def select_n_of_m(arguments: int, chunk: int, scratch: int) -> None:
     groups = (size + of - 1) // of
     if chunk == 0:
         store_i64(active, whole * kept + min(kept, size - whole * of))
-    for group in range(chunk * GROUPS_IN_CHUNK, min(groups, (chunk + 1) * GROUPS_IN_CHUNK)):
+    stop = min(groups, (chunk + 1) * GROUPS_IN_CHUNK)
+    end = active + FIRST + 4 * stop * kept
+    for group in range(chunk * GROUPS_IN_CHUNK, stop):
         first, place = group * of, active + FIRST + 4 * group * kept
         count = min(of, size - first)
+        if of <= 16:
+            store_magnitude(scratch, _score(arguments, first))
+            # Whole vectors are written: not over the end, where another chunk begins.
+            target = place if place + 64 <= end else scratch + 64
+            found = append_largest(target, first, load_integers(scratch), kept, count)
+            if target != place:
+                for i in range(found):
+                    store_i32(place + 4 * i, load_i32(target + 4 * i))
+            continue
         for i in range(0, count, 16):
             store_magnitude(scratch + 4 * i, _score(arguments, first + i))
         for i in range(count):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sparity_edge.kernels.compress import load_i32, store_i64, store_magnitude
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.select import kth_largest
+from sparity_edge.kernels.select import LARGEST_BITS, kth_largest
 from sparity_edge.kernels.simd import load, load_f32, load_i64, mul, store, store_f32, sub
 
 X, X_STRIDE, CENTRE, SIZE, OUT, OUT_STRIDE, COUNTS, THRESHOLDS = (8 * word for word in range(8))
@@ -59,7 +59,7 @@ def thin_top(arguments: int, chunk: int, scratch: int) -> None:
         store_magnitude(scores + i, value)
         store_magnitude(copy + i, value)
     kept = min(size, max(1, load_i64(load_i64(arguments + KEPT))))
-    least, equals = kth_largest(copy, size, kept), kept
+    least, equals = kth_largest(copy, size, kept, LARGEST_BITS), kept
     for i in range(0, 4 * size, 4):
         equals -= load_i32(scores + i) > least
     for i in range(0, 4 * size, 4):

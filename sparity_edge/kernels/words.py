@@ -2,9 +2,11 @@
 
 Bytes of four rows are interleaved, so that a lane holds one column of all four, and one instruction
 (`vpdpbusd`, where the CPU has it) adds four products; activations are two signed bytes, high * 256
-+ low, as in `bytewise`. Sums stay in order of 128-bit quarters until they are stored. Integers: the
-same bits on every CPU. (16-bit weights and `vpdpwssd` need 28 vector instructions where this needs
-20, and 52 against 36 for int4.)
++ low, as in `bytewise`. Integers: the same bits on every CPU. (16-bit weights and `vpdpwssd` need
+28 vector instructions where this needs 20, and 52 against 34 for int4.)
+
+Sums come in order of 128-bit quarters and stay so until all groups are added (`natural8`,
+`natural16`): turning the scales of a group into that order is half the work of turning its sums.
 """
 
 from __future__ import annotations
@@ -13,30 +15,16 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import models, register_model
 
-from sparity_edge.kernels.cpu import has_byte_dot
+from sparity_edge.kernels.cpu import features, has_byte_dot
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
-from sparity_edge.kernels.simd import call_llvm, vector
+from sparity_edge.kernels.simd import _half_to_float, call_llvm, vector
 
 _INTEGERS = ir.VectorType(I32, 16)
 _FLOATS = ir.VectorType(F32, 16)
 _WORDS = ir.VectorType(I16, 32)
 _BYTES = ir.VectorType(I8, 64)
-
-
-class Sums(types.Type):
-    """Several vectors of sixteen int32."""
-
-    def __init__(self, vectors: int) -> None:
-        self.vectors = vectors
-        super().__init__(name=f"sums{vectors}")
-
-
-@register_model(Sums)
-class _SumsModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, ir.LiteralStructType([_INTEGERS] * fe_type.vectors))
+_QUARTERS = ir.VectorType(I64, 8)  # of 16 float16: four numbers each
 
 
 def _pick(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
@@ -106,23 +94,15 @@ def _digits_at(builder: Any, address: Any) -> Any:
     return _pick(builder, alone, alone, [0] * 16)
 
 
-def _add_products(builder: Any, sums: Any, columns: list[Any], digits: Any) -> Any:
-    """Add columns times the high digits to the first half of the sums, low digits to the second."""
-    for half, place in enumerate((digits, builder.add(digits, I64(4)))):
-        factors = _digits_at(builder, place)
-        for index, lanes in enumerate(columns, half * len(columns)):
-            total = _dot(builder, builder.extract_value(sums, index), lanes, factors)
-            sums = builder.insert_value(sums, total, index)
-    return sums
-
-
-def _joined(builder: Any, sums: Any, count: int) -> list[Any]:
-    """high * 256 + low of each of `count` vectors."""
-    high, low = (
-        [builder.extract_value(sums, start + index) for index in range(count)]
-        for start in (0, count)
-    )
-    return [builder.add(builder.shl(a, _constant(_INTEGERS, 8)), b) for a, b in zip(high, low)]
+def _add_products(builder: Any, sums: Any, columns: list[Any], digits: Any) -> None:
+    """Add columns times high * 256 + low to the vectors at `sums`."""
+    high, low = _digits_at(builder, digits), _digits_at(builder, builder.add(digits, I64(4)))
+    for index, lanes in enumerate(columns):
+        place = at(builder, builder.add(sums, I64(64 * index)), _INTEGERS)
+        total = _dot(builder, builder.load(place, align=1), lanes, low)
+        more = _dot(builder, _constant(_INTEGERS, 0), lanes, high)
+        more = builder.shl(more, _constant(_INTEGERS, 8))
+        builder.store(builder.add(total, more), place, align=1)
 
 
 def _natural(builder: Any, sums: list[Any]) -> list[Any]:
@@ -136,58 +116,163 @@ def _natural(builder: Any, sums: list[Any]) -> list[Any]:
     return result
 
 
-def _store_all(builder: Any, address: Any, vectors: list[Any]) -> None:
-    for index, each in enumerate(vectors):
+# --- scales -----------------------------------------------------------------------------------
+
+
+def _halves_of(builder: Any, pairs: list[Any]) -> list[Any]:
+    """Sixteen float32 from each half of vectors of float16."""
+    result = []
+    for pair in pairs:
+        words = builder.bitcast(pair, _WORDS)
+        for start in (0, 16):
+            bits = _pick(builder, words, words, list(range(start, start + 16)))
+            if "f16c" in features():
+                halves = builder.bitcast(bits, ir.VectorType(ir.HalfType(), 16))
+                result.append(builder.fpext(halves, _FLOATS))
+            else:
+                wide = builder.zext(bits, _INTEGERS)
+                result.append(_half_to_float(builder, wide))
+    return result
+
+
+def _scales8(builder: Any, address: Any) -> list[Any]:
+    """64 float16 as four vectors in the order of `_columns_of_four`."""
+    a, b = (load_unaligned(builder, builder.add(address, I64(64 * i)), _QUARTERS) for i in range(2))
+    orders = ([0, 4, 8, 12, 1, 5, 9, 13], [2, 6, 10, 14, 3, 7, 11, 15])
+    return _halves_of(builder, [_pick(builder, a, b, order) for order in orders])
+
+
+def _scales16(builder: Any, address: Any) -> list[Any]:
+    """128 float16 as eight vectors: those of low nibbles, then those of high ones."""
+    a, b, c, d = (
+        load_unaligned(builder, builder.add(address, I64(64 * i)), _QUARTERS) for i in range(4)
+    )
+    pairs = []
+    for start in (0, 4):
+        order = [lane for i in range(start, start + 4) for lane in (i, i + 8)]
+        left, right = _pick(builder, a, b, order), _pick(builder, c, d, order)
+        for lanes in ([0, 1, 8, 9, 2, 3, 10, 11], [4, 5, 12, 13, 6, 7, 14, 15]):
+            pairs.append(_pick(builder, left, right, lanes))
+    return _halves_of(builder, pairs)
+
+
+def _add_to(builder: Any, address: Any, products: list[tuple[Any, list[Any]]]) -> None:
+    """Add factor * vector to the vectors at an address, for each of the products."""
+    for index in range(len(products[0][1])):
         place = at(builder, builder.add(address, I64(64 * index)), _FLOATS)
-        builder.store(builder.sitofp(each, _FLOATS), place, align=1)
+        value = builder.load(place, align=1)
+        for factor, vectors in products:
+            each = factor[index] if isinstance(factor, list) else factor
+            value = call_llvm(builder, "fmuladd", vectors[index], each, value)
+        builder.store(value, place, align=1)
 
 
-def _zero(kind: Sums) -> Any:
-    @define(kind)
-    def zero(_builder: Any) -> Any:
-        """All sums zero."""
-        block = ir.LiteralStructType([_INTEGERS] * kind.vectors)
-        return ir.Constant(block, [_constant(_INTEGERS, 0)] * kind.vectors)
+def _take(builder: Any, place: Any, count: int) -> list[Any]:
+    """Integers from a place, where zeros are left behind."""
+    vectors = []
+    for index in range(count):
+        address = at(builder, builder.add(place, I64(64 * index)), _INTEGERS)
+        vectors.append(builder.load(address, align=1))
+        builder.store(_constant(_INTEGERS, 0), address, align=1)
+    return vectors
 
-    return zero
+
+def _scaled(builder: Any, sums: list[Any], scale: Any, offset: Any) -> list[Any]:
+    """(sums + offset) * scale; the offset is an integer, so that what cancels leaves nothing."""
+    if offset is not None:
+        sums = [builder.add(each, offset) for each in sums]
+    return [builder.fmul(builder.sitofp(each, _FLOATS), scale) for each in sums]
 
 
-sums8, sums16 = Sums(8), Sums(16)
-no_sums8, no_sums16 = _zero(sums8), _zero(sums16)
+def _times(builder: Any, whole: Any, factor: int) -> Any:
+    return builder.mul(builder.fptosi(whole, _INTEGERS), _constant(_INTEGERS, factor))
+
+
+def _low_and_high(builder: Any, place: Any, scale: Any, whole: Any) -> list[Any]:
+    """Sums of low nibbles, then of high ones, less 8 * whole, times the scale."""
+    sums = _take(builder, place, 8)
+    both, high = sums[:4], sums[4:]
+    low = [builder.sub(a, b) for a, b in zip(both, high)]
+    sixteenth = builder.fmul(scale, ir.Constant(_FLOATS, [1 / 16] * 16))
+    offsets = [None, None] if whole is None else [_times(builder, whole, -8 * n) for n in (1, 16)]
+    return [
+        *_scaled(builder, low, scale, offsets[0]),
+        *_scaled(builder, high, sixteenth, offsets[1]),
+    ]
+
+
 _FOUR_ROWS = (types.int64,) * 4
 
 
-@define(sums8, sums8, *_FOUR_ROWS, types.int64)
+@define(types.none, types.int64, *_FOUR_ROWS, types.int64)
 def add_four_int8(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
     """Add 64 columns of four rows, each plus 128, times the four activations at `digits`."""
     flip = _constant(_INTEGERS, -0x7F7F7F80)
     columns = [builder.xor(each, flip) for each in _columns_of_four(builder, (a, b, c, d))]
-    return _add_products(builder, sums, columns, digits)
+    _add_products(builder, sums, columns, digits)
 
 
-@define(sums16, sums16, *_FOUR_ROWS, types.int64)
+@define(types.none, types.int64, *_FOUR_ROWS, types.int64)
 def add_four_int4(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
-    """Add 128 columns of four rows (64 bytes each) times the four activations at `digits`."""
-    nibble = _constant(_INTEGERS, 0x0F0F0F0F)
+    """Add 128 columns of four rows (64 bytes each) times the four activations at `digits`.
+
+    Sums are of whole bytes and of their high nibbles where they stand (times 16): what is left of
+    the difference are the low ones, without a mask and two shifts for each vector.
+    """
     packed = _columns_of_four(builder, (a, b, c, d))
-    low = [builder.and_(each, nibble) for each in packed]
-    four = _constant(_INTEGERS, 4)
-    high = [builder.and_(builder.lshr(each, four), nibble) for each in packed]
-    return _add_products(builder, sums, low + high, digits)
+    high = [builder.and_(each, _constant(_INTEGERS, -0x0F0F0F10)) for each in packed]
+    _add_products(builder, sums, packed + high, digits)
 
 
-@define(types.none, types.int64, sums8)
-def store_sums8(builder: Any, address: Any, sums: Any) -> Any:
-    """Write 64 sums as float32, columns in order."""
-    _store_all(builder, address, _natural(builder, _joined(builder, sums, 4)))
+@define(types.none, types.int64, types.int64, types.int64, vector, vector)
+def put8(builder: Any, sums: Any, scales: Any, place: Any, scale: Any, whole: Any) -> Any:
+    """Add 64 integers, less 128 * whole, times `scale` times their own scales to what is at place.
+
+    The integers are zero then.
+    """
+    sums = _take(builder, sums, 4)
+    values = _scaled(builder, sums, scale, _times(builder, whole, -128))
+    _add_to(builder, place, [(values, _scales8(builder, scales))])
 
 
-@define(types.none, types.int64, sums16)
-def store_sums16(builder: Any, address: Any, sums: Any) -> Any:
-    """Write 128 sums as float32, columns in order: 32 columns share 16 bytes, low nibbles first."""
-    vectors = _joined(builder, sums, 8)
-    low, high = _natural(builder, vectors[:4]), _natural(builder, vectors[4:])
-    _store_all(builder, address, [each for pair in zip(low, high) for each in pair])
+@define(types.none, types.int64, types.int64, types.int64, vector, vector)
+def put16(builder: Any, sums: Any, scales: Any, place: Any, scale: Any, whole: Any) -> Any:
+    """The same for 128 sums of int4 numbers that stand for q - 8."""
+    values = _low_and_high(builder, sums, scale, whole)
+    _add_to(builder, place, [(values, _scales16(builder, scales))])
+
+
+@define(types.none, types.int64, types.int64, types.int64, types.int64, vector, vector)
+def put16_minima(
+    builder: Any, sums: Any, scales: Any, minima: Any, place: Any, scale: Any, total: Any
+) -> Any:
+    """The same where minima, times the total of the activations, take the place of the 8."""
+    values = _low_and_high(builder, sums, scale, None)
+    products = [(values, _scales16(builder, scales)), (total, _scales16(builder, minima))]
+    _add_to(builder, place, products)
+
+
+def _in_order(builder: Any, address: Any, count: int) -> None:
+    places = [at(builder, builder.add(address, I64(64 * index)), _FLOATS) for index in range(count)]
+    vectors = [builder.load(place, align=1) for place in places]
+    ordered = _natural(builder, vectors[:4])
+    if count == 8:  # 32 columns share 16 bytes, low nibbles first
+        high = _natural(builder, vectors[4:])
+        ordered = [each for pair in zip(ordered, high) for each in pair]
+    for place, each in zip(places, ordered):
+        builder.store(each, place, align=1)
+
+
+@define(types.none, types.int64)
+def natural8(builder: Any, address: Any) -> Any:
+    """Put 64 float32 into the order of columns."""
+    _in_order(builder, address, 4)
+
+
+@define(types.none, types.int64)
+def natural16(builder: Any, address: Any) -> Any:
+    """Put 128 float32 into the order of columns."""
+    _in_order(builder, address, 8)
 
 
 @define(vector, vector)
