@@ -93,7 +93,7 @@ def test_a_packed_model_is_exact(model: Path, tmp_path: Path) -> None:
         refuse_disagreement(folder, PackOptions("int4"))
 
 
-@pytest.mark.parametrize("options", [{"layout": "chess"}, {"layout": "input"}, {"dtype": "int4"}])
+@pytest.mark.parametrize("options", [{"layout": "neurons"}, {"layout": "input"}, {"dtype": "int4"}])
 def test_superblocks_become_plain_integers(
     model: Path, tmp_path: Path, options: dict[str, str]
 ) -> None:
@@ -141,7 +141,7 @@ def test_scales_too_large_for_float16_are_refused_where_they_are_wanted(tmp_path
         file.write(np.float16(6e4).tobytes())
     converted(open_source(str(path)), tmp_path / "kept")
     with pytest.raises(SourceError, match="not finite"):
-        converted(open_source(str(path)), tmp_path / "turned", layout="chess")
+        converted(open_source(str(path)), tmp_path / "turned", layout="neurons")
 
 
 # --- kernels --------------------------------------------------------------------------------
