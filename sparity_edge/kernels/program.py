@@ -42,7 +42,7 @@ from sparity_edge.progress import Progress
 # a chunk (0.1 us) is nothing.
 CHUNK_BYTES = 1 << 15
 LEAST_CHUNKS = 8
-AHEAD_BYTES = 8192  # how far ahead of its use a weight is asked for
+AHEAD_BYTES = 12288  # how far ahead of its use a weight is asked for
 
 
 class ThreadedMachine:
