@@ -7,12 +7,16 @@ ones, in the order in which the weights of the format come out of memory.
 
 from __future__ import annotations
 
+from sparity_edge.kernels import elementwise as _before
+from sparity_edge.kernels.attention import HEAD_DIM, combine_head
 from sparity_edge.kernels.bytewise import store_digits, store_digits_by_fours
-from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.elementwise import gate_numbers, normalise
+from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd import (
     add,
     largest,
     load,
+    load_f32,
     load_i64,
     maximum,
     mul,
@@ -23,17 +27,19 @@ from sparity_edge.kernels.simd import (
 )
 
 MOST = 127 * 256  # so that the high digit fits into a signed byte
-BLOCK = 2048  # numbers in one chunk
+BLOCK = 512  # numbers in one chunk
 
 X, SIZE, NIBBLES, DIGITS, SCALES, SUMS = (8 * word for word in range(6))
+# What is computed before: its arguments, at most so many words, stand behind those above.
+BEFORE, MOST_BEFORE = 8 * 6, 20
 
 
-@Kernel
-def split_activations(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """BLOCK numbers of X; SIZE is a multiple of 32. Zeros follow X, and DIGITS to a whole unit."""
+@device
+def _split(arguments: int, start: int, stop: int) -> None:
+    """Numbers start..stop-1 of X, whole groups of 32 of them."""
     x, digits = load_i64(arguments + X), load_i64(arguments + DIGITS)
     nibbles = load_i64(arguments + NIBBLES) != 0
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, load_i64(arguments + SIZE)), 32):
+    for i in range(start, min(stop, load_i64(arguments + SIZE)), 32):
         v, w = load(x + 4 * i), load(x + 4 * i + 64)
         sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
         most = largest(sizes)
@@ -51,3 +57,41 @@ def split_activations(arguments: int, chunk: int, scratch: int) -> None:  # noqa
         store_f32(load_i64(arguments + SCALES) + i // 8, scale)
         # A whole number: the offset that it is multiplied with has to cancel to the last bit.
         store_f32(load_i64(arguments + SUMS) + i // 8, total(add(first, second)))
+
+
+@Kernel
+def split_activations(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """BLOCK numbers of X; SIZE is a multiple of 32. Zeros follow X, and DIGITS to a whole unit."""
+    _split(arguments, chunk * BLOCK, (chunk + 1) * BLOCK)
+
+
+# Kernels that split what they have just computed: threads meet once less.
+
+
+@Kernel
+def rmsnorm_split(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """`rmsnorm` of one row, BLOCK numbers of it; every chunk takes the mean for itself."""
+    start, before = chunk * BLOCK, arguments + BEFORE
+    x, weight = load_i64(before + _before.X), load_i64(before + _before.WEIGHT)
+    size, epsilon = load_i64(before + _before.SIZE), load_f32(before + _before.EPSILON)
+    normalise(x, weight, load_i64(before + _before.OUT), size, epsilon, start, start + BLOCK)
+    _split(arguments, start, start + BLOCK)
+
+
+@Kernel
+def silu_mul_split(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """`silu_mul` of one row, BLOCK numbers of it."""
+    start, before = chunk * BLOCK, arguments + BEFORE
+    gate, up = load_i64(before + _before.GATE), load_i64(before + _before.UP)
+    stop = min(start + BLOCK, load_i64(before + _before.WIDTH))
+    gate_numbers(gate, up, load_i64(before + _before.PRODUCT), start, stop)
+    _split(arguments, start, start + BLOCK)
+
+
+@Kernel
+def attention_combine_split(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """`attention_combine` of head `chunk`, whose size is a multiple of 32."""
+    before = arguments + BEFORE
+    combine_head(before, chunk)
+    head_dim = load_i64(before + HEAD_DIM)
+    _split(arguments, chunk * head_dim, (chunk + 1) * head_dim)

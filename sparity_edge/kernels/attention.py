@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from sparity_edge.kernels.elementwise import rotate, store_heads
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd import (
     add,
@@ -38,6 +39,7 @@ from sparity_edge.kernels.simd import (
 )
 
 BLOCK = 256  # positions
+SCORES_BYTES = 4 * BLOCK + 64  # written 64 bytes at a time, of which 16 are valid
 AHEAD = 4096  # bytes from a key or value to the one that is asked for
 
 # POSITION is the address of the query's position, WINDOW the positions it sees (0: all). The cache
@@ -58,6 +60,9 @@ AHEAD = 4096  # bytes from a key or value to the one that is asked for
     OUT_STRIDE,
 ) = (8 * word for word in range(12))
 BLOCKS, PARTS, PART_BYTES, SCALE, NARROW = (8 * word for word in range(12, 17))
+# Where TABLE is not 0, queries and the token's own keys are not rotated yet, and its NEW_KEYS and
+# NEW_VALUES not in the cache: whoever has them in its block puts them there.
+TABLE, NEW_KEYS, NEW_VALUES = (8 * word for word in range(17, 20))
 # A partial result: weighted values (head_dim, filled up to 16), then two numbers.
 _LARGEST, _WEIGHT, _TAIL = 0, 4, 64
 
@@ -209,6 +214,19 @@ def _first_position(arguments: int, position: int) -> int:
     return max(0, position + 1 - window) if window > 0 else 0
 
 
+@device
+def _append(arguments: int, kv_head: int, position: int, table: int, scratch: int) -> None:
+    """Rotated keys and plain values of one head into the cache."""
+    head_dim, narrow = load_i64(arguments + HEAD_DIM), load_i64(arguments + NARROW)
+    new = 4 * head_dim * kv_head
+    place = kv_head * load_i64(arguments + HEAD_STRIDE)
+    place += (2 if narrow != 0 else 4) * head_dim * position
+    rotate(load_i64(arguments + NEW_KEYS) + new, table, scratch, head_dim)
+    store_heads(scratch, head_dim, narrow, load_i64(arguments + KEYS) + place)
+    values = load_i64(arguments + NEW_VALUES) + new
+    store_heads(values, head_dim, narrow, load_i64(arguments + VALUES) + place)
+
+
 @Kernel
 def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
     """One block of one key-value head for all its queries, to PARTS.
@@ -223,19 +241,33 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
         return
     last = min(first + BLOCK, position + 1)
     share, part_bytes = load_i64(arguments + SHARE), load_i64(arguments + PART_BYTES)
+    table, rotated = load_i64(arguments + TABLE), scratch + SCORES_BYTES
+    if table != 0:
+        table += 4 * head_dim * position
+        if last > position:
+            _append(arguments, kv_head, position, table, rotated)
     for head in range(kv_head * share, (kv_head + 1) * share):
         query = load_i64(arguments + Q) + 4 * head_dim * head
+        if table != 0:
+            rotate(query, table, rotated, head_dim)
+            query = rotated
         part = load_i64(arguments + PARTS) + (head * blocks + block) * part_bytes
         _attend(arguments, query, head, first, last, part, scratch)
 
 
-@Kernel
-def attention_combine(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """Merge the blocks of head `chunk` that `attention_decode` left in PARTS."""
+@device
+def combine_head(arguments: int, head: int) -> None:
+    """Merge the blocks of one head that `attention_decode` left in PARTS."""
     blocks, part_bytes = load_i64(arguments + BLOCKS), load_i64(arguments + PART_BYTES)
     position = load_i64(load_i64(arguments + POSITION))
     first = _first_position(arguments, position)
-    sums = load_i64(arguments + PARTS) + chunk * blocks * part_bytes
+    sums = load_i64(arguments + PARTS) + head * blocks * part_bytes
     for block in range(1, (position - first) // BLOCK + 1):
         _merge(sums, sums + block * part_bytes, load_i64(arguments + HEAD_DIM))
-    _finish(arguments, sums, 0, chunk)
+    _finish(arguments, sums, 0, head)
+
+
+@Kernel
+def attention_combine(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """`combine_head` of head `chunk`."""
+    combine_head(arguments, chunk)

@@ -28,24 +28,40 @@ BLOCK = 2048  # numbers of the gate in one chunk
 X, X_STRIDE, WEIGHT, OUT, OUT_STRIDE, SIZE, EPSILON = (8 * word for word in range(7))
 
 
+@device
+def normalise(
+    x: int, weight: int, out: int, size: int, epsilon: float, start: int, stop: int
+) -> None:
+    """Numbers start..stop-1 (start a multiple of 16) of x / sqrt(mean(x**2) + epsilon) * weight."""
+    squares = splat(0.0)
+    for i in range(0, 4 * size, 64):
+        squares = fma(load(x + i), load(x + i), squares)
+    scale = splat(1.0 / math.sqrt(total(squares) / size + epsilon))
+    for i in range(4 * start, 4 * min(stop, size), 64):
+        store(out + i, mul(mul(load(x + i), scale), load(weight + i)))
+
+
 @Kernel
 def rmsnorm(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """Row `chunk`: x / sqrt(mean(x**2) + epsilon) * weight; rows and weight end in zeros."""
     x = load_i64(arguments + X) + chunk * load_i64(arguments + X_STRIDE)
     out = load_i64(arguments + OUT) + chunk * load_i64(arguments + OUT_STRIDE)
     weight, size = load_i64(arguments + WEIGHT), load_i64(arguments + SIZE)
-    squares = splat(0.0)
-    for i in range(0, 4 * size, 64):
-        squares = fma(load(x + i), load(x + i), squares)
-    mean = total(squares) / size + load_f32(arguments + EPSILON)
-    scale = splat(1.0 / math.sqrt(mean))
-    for i in range(0, 4 * size, 64):
-        store(out + i, mul(mul(load(x + i), scale), load(weight + i)))
+    normalise(x, weight, out, size, load_f32(arguments + EPSILON), 0, size)
 
 
 GATE, GATE_STRIDE, UP, UP_STRIDE, PRODUCT, PRODUCT_STRIDE, WIDTH, BLOCKS = (
     8 * word for word in range(8)
 )
+
+
+@device
+def gate_numbers(gate: int, up: int, out: int, start: int, stop: int) -> None:
+    """Numbers start..stop-1 (start a multiple of 16) of gate / (1 + exp(-gate)) * up."""
+    for i in range(4 * start, 4 * stop, 64):
+        g = load(gate + i)
+        swish = div(g, add(splat(1.0), exp(sub(splat(0.0), g))))
+        store(out + i, mul(swish, load(up + i)))
 
 
 @Kernel
@@ -56,10 +72,7 @@ def silu_mul(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     gate = load_i64(arguments + GATE) + row * load_i64(arguments + GATE_STRIDE)
     up = load_i64(arguments + UP) + row * load_i64(arguments + UP_STRIDE)
     out = load_i64(arguments + PRODUCT) + row * load_i64(arguments + PRODUCT_STRIDE)
-    for i in range(4 * start, 4 * min(start + BLOCK, load_i64(arguments + WIDTH)), 64):
-        g = load(gate + i)
-        swish = div(g, add(splat(1.0), exp(sub(splat(0.0), g))))
-        store(out + i, mul(swish, load(up + i)))
+    gate_numbers(gate, up, out, start, min(start + BLOCK, load_i64(arguments + WIDTH)))
 
 
 # Arguments of `rope` and `append`; POSITION is the address of the first token's position.
@@ -70,10 +83,16 @@ VALUES, VALUES_STRIDE, VALUES_OUT, NARROW = (8 * word for word in range(9, 13))
 
 
 @device
-def _rotate(x: int, table: int, out: int, head_dim: int) -> None:
+def rotate(x: int, table: int, out: int, head_dim: int) -> None:
     """Rotate the pairs (i, i + head_dim / 2); the table row holds cosines, then sines."""
     half = head_dim // 2
-    for i in range(half):
+    vectors = half - half % 16
+    for i in range(0, 4 * vectors, 64):
+        j = i + 4 * half
+        v, w, cosines, sines = load(x + i), load(x + j), load(table + i), load(table + j)
+        store(out + i, sub(mul(v, cosines), mul(w, sines)))
+        store(out + j, add(mul(w, cosines), mul(v, sines)))
+    for i in range(vectors, half):
         a, b = load_f32(x + 4 * i), load_f32(x + 4 * (i + half))
         cosine, sine = load_f32(table + 4 * i), load_f32(table + 4 * (i + half))
         store_f32(out + 4 * i, a * cosine - b * sine)
@@ -89,11 +108,11 @@ def rope(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     x = load_i64(arguments + HEADS_IN) + chunk * load_i64(arguments + IN_STRIDE)
     out = load_i64(arguments + HEADS_OUT) + chunk * load_i64(arguments + TOKEN_STRIDE)
     for head in range(load_i64(arguments + HEADS)):
-        _rotate(x + 4 * head_dim * head, table, out + 4 * head_dim * head, head_dim)
+        rotate(x + 4 * head_dim * head, table, out + 4 * head_dim * head, head_dim)
 
 
 @device
-def _store_heads(x: int, count: int, narrow: int, out: int) -> None:
+def store_heads(x: int, count: int, narrow: int, out: int) -> None:
     """Numbers of a head into the cache."""
     whole = count - count % 16
     for i in range(0, whole, 16):
@@ -120,6 +139,6 @@ def append(arguments: int, chunk: int, scratch: int) -> None:
     for head in range(load_i64(arguments + HEADS)):
         there = place + head * load_i64(arguments + HEAD_STRIDE)
         here = 4 * head_dim * head
-        _rotate(keys + here, table, scratch, head_dim)
-        _store_heads(scratch, head_dim, narrow, load_i64(arguments + HEADS_OUT) + there)
-        _store_heads(values + here, head_dim, narrow, load_i64(arguments + VALUES_OUT) + there)
+        rotate(keys + here, table, scratch, head_dim)
+        store_heads(scratch, head_dim, narrow, load_i64(arguments + HEADS_OUT) + there)
+        store_heads(values + here, head_dim, narrow, load_i64(arguments + VALUES_OUT) + there)

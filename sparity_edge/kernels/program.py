@@ -23,6 +23,7 @@ from sparity_edge.kernels import team as _team
 from sparity_edge.kernels import unpack as _unpack
 from sparity_edge.kernels import vmm as _vmm
 from sparity_edge.kernels.buffers import ROW_MULTIPLE, Floats, Numbers
+from sparity_edge.kernels.fusions import take_before_split, take_rotation
 from sparity_edge.kernels.kernel import Kernel, compile_kernels
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Integers, Operations
@@ -75,6 +76,9 @@ class ThreadedMachine(SparseMachine):
 
 _COMMON = (
     _activations.split_activations,
+    _activations.rmsnorm_split,
+    _activations.silu_mul_split,
+    _activations.attention_combine_split,
     _unpack.embed,
     _elementwise.rmsnorm,
     _elementwise.rope,
@@ -214,9 +218,9 @@ class Program(SparseProgram):
             q, q.strides[0], cached_keys, cached_values, cached_keys.strides[0], position,
             window or 0, heads, heads // kv_heads, head_dim, out, out.strides[0],
             blocks, parts, part_bytes, head_dim**-0.5, cached_keys.itemsize == 2,
+            *take_rotation(self._records, self._word(q), self._word(cached_keys)),
         )  # fmt: skip
-        # Scores are written 64 bytes at a time, of which 16 are valid.
-        self._need_scratch(2 * part_bytes + 4 * _attention.BLOCK + 64)
+        self._need_scratch(_attention.SCORES_BYTES + 4 * round_up(head_dim, 16))
         self._record(_attention.attention_decode, kv_heads * blocks, *arguments)
         self._record(_attention.attention_combine, heads, *arguments, writes=out)
 
@@ -306,11 +310,11 @@ class Program(SparseProgram):
             digits = aligned_empty(128 * -(-groups // 2))
             scales, sums = np.zeros((2, round_up(groups, 16)), dtype=np.float32)
             digits[:] = 0
-            chunks = -(-layout.padded // _activations.BLOCK)
+            kernel, chunks, before = take_before_split(self._records, self._word(x), layout.padded)
             self._first = True  # it waits for x, and what follows waits for it
             self._record(
-                _activations.split_activations, chunks, x, layout.padded, layout.dtype == "int4",
-                digits, scales, sums,
+                kernel, chunks, x, layout.padded, layout.dtype == "int4", digits, scales, sums,
+                *before,
             )  # fmt: skip
             self._first = True
             self._digits[key] = (digits, scales, sums)

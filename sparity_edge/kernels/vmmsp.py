@@ -7,11 +7,10 @@ entries that come next are asked for meanwhile, since a jump stops what the CPU 
 from __future__ import annotations
 
 from sparity_edge.kernels.blocks import channel
-from sparity_edge.kernels.dots import two_dots
+from sparity_edge.kernels.dots import BIAS, OUT, W, two_dots
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import DATA, ROW_BYTES
 from sparity_edge.kernels.simd import load_f32, load_i64, prefetch, store_f32
-from sparity_edge.kernels.vmm import BIAS, OUT, W
 
 # Arguments: those of `vmm_output` with AHEAD 0, then these.
 LIST, PARTS = (8 * word for word in range(10, 12))
