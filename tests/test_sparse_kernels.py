@@ -20,6 +20,7 @@ from sparity_edge.kernels.buffers import Floats, padded, rows
 from sparity_edge.kernels.program import ThreadedMachine
 from sparity_edge.kernels.program_sparse import KERNELS
 from sparity_edge.kernels.reference import ReferenceMachine
+from sparity_edge.kernels.spvmm import MOST_COLUMNS
 from sparity_edge.layout import GROUPS, Layout, PackedMatrix
 from sparity_edge.progress import silent
 
@@ -138,6 +139,18 @@ def test_spvmm_of_many_parts(machine: ThreadedMachine, dtype: str) -> None:
         machine.prepare(lambda ops, h=handle, o=out, a=active: ops.spvmm(x, h, a, [o]))(False)
         exact = weights[:, wanted] @ x[0, wanted]
         assert np.all(np.abs(out[0] - exact) <= bound(x, weights[:, wanted]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_spvmm_of_many_panels(machine: ThreadedMachine, dtype: str) -> None:
+    form = (dtype, 64 if dtype.startswith("int") else 0, False)
+    outputs = 2 * MOST_COLUMNS + 100
+    packed, x = matrix_of(form, "input", (outputs, 70), 1), normal(1, 70)
+    out, active, handle = rows(1, outputs), some(70, 0.6, 1), machine.matrix(packed)
+    machine.prepare(lambda ops: ops.spvmm(x, handle, active, [out]))(False)
+    weights, wanted = REFERENCE.matrix(packed), channels(active)
+    exact = weights[:, wanted] @ x[0, wanted]
+    assert np.all(np.abs(out[0] - exact) <= bound(x, weights[:, wanted]))
 
 
 @given(st.integers(1, 100), st.integers(1, 100), seeds)

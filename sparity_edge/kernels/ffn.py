@@ -86,10 +86,10 @@ def _header(bundle: int, active: int, position: int) -> int:
 @device
 def _collect(bundle: int, active: int, position: int, stop: int, rows: int) -> int:
     """The rows of the block that begins at a position of the list; returns its end."""
-    group, row_bytes = load_i64(bundle + GROUP), load_i64(bundle + ROW_BYTES)
-    panel = channel(active, position) // group
-    base = load_i64(bundle + DATA) + panel * load_i64(bundle + PANEL_BYTES)
-    base += load_i64(bundle + HEADER_BYTES) - panel * group * row_bytes
+    row_bytes = load_i64(bundle + ROW_BYTES)
+    panel = channel(active, position) // load_i64(bundle + GROUP)
+    base = _header(bundle, active, position) + load_i64(bundle + HEADER_BYTES)
+    base -= panel * load_i64(bundle + GROUP) * row_bytes
     return collect(active, position, stop, base, row_bytes, rows)
 
 

@@ -114,6 +114,7 @@ class Program(ThinProgram):
     """
 
     def __init__(self, threads: int) -> None:
+        super().__init__()
         self._threads = threads
         self._records: list[list[int]] = []
         self._kept: list[Any] = []  # whatever the recorded addresses point into

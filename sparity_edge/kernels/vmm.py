@@ -1,8 +1,8 @@
 """Vector times matrix, dense: y = W x for one token, W output-major (`spvmm` does the other).
 
 Decoding is bound by the bytes of W, so numbers are widened in registers: nothing is lost that the
-format did not lose. Rows go by two (one alone waits for its own additions). Activations have to be
-followed by zeros up to a multiple of 64 numbers.
+format did not lose. The products are those of `dots`. Activations have to be followed by zeros up
+to a multiple of 64 numbers.
 """
 
 from __future__ import annotations

