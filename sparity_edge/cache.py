@@ -7,15 +7,12 @@ knows nothing of where keys and values come from; `cache_file` writes it to disk
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from sparity_edge.config import ModelConfig
 from sparity_edge.errors import ContextError
 from sparity_edge.kernels.buffers import Numbers
-from sparity_edge.layout import aligned_empty
+from sparity_edge.kernels.cached import empty_rows
 
 FIRST_CAPACITY = 512  # positions
 
@@ -26,7 +23,7 @@ class Cache:
     Args:
         config: gives layers, heads and head_dim.
         max_context: the most positions it will ever hold.
-        dtype: "f32", or "bf16" for half the memory.
+        dtype: "f32", "bf16" for half the memory, or "int8" for little more than a quarter.
     """
 
     def __init__(self, config: ModelConfig, max_context: int, dtype: str = "f32") -> None:
@@ -56,7 +53,7 @@ class Cache:
         return int(self.nbytes // self.capacity)
 
     def layer(self, index: int) -> tuple[Numbers, Numbers]:
-        """Keys and values of one layer, each (kv_heads, capacity, head_dim)."""
+        """Keys and values of one layer, each (kv_heads, capacity) rows (see `kernels.cached`)."""
         return self.keys[index], self.values[index]
 
     def reuse(self, ids: Sequence[int]) -> int:
@@ -98,13 +95,7 @@ class Cache:
 
     def _allocate(self, capacity: int) -> None:
         layers, heads, head_dim = self._shape
-        # (layers, kv_heads, capacity, head_dim); memory that is never touched costs nothing.
-        shape = (layers, heads, capacity, head_dim)
-        number = np.dtype(np.float32)
-        if self.dtype == "bf16":
-            import ml_dtypes
-
-            number = np.dtype(ml_dtypes.bfloat16)
-        nbytes = number.itemsize * math.prod(shape)
-        self.keys: Numbers = aligned_empty(nbytes).view(number).reshape(shape)
-        self.values: Numbers = aligned_empty(nbytes).view(number).reshape(shape)
+        # Memory that is never touched costs nothing.
+        shape = (layers, heads, capacity)
+        self.keys: Numbers = empty_rows(self.dtype, shape, head_dim)
+        self.values: Numbers = empty_rows(self.dtype, shape, head_dim)

@@ -73,7 +73,8 @@ class Generator:
             threads: how many cores to use; None: all physical cores this process may use.
             sparsity: share of weights to skip; 0 and None read all of them.
             max_context: positions of the cache; None: the model's own, at most 32768.
-            cache_dtype: "f32" or "bf16" for keys and values; None: bf16 unless all weights are f32.
+            cache_dtype: "f32", "bf16" or "int8" for keys and values; None: bf16, or f32 where all
+                weights are.
             offline: use only what is on this machine.
             progress: told of downloads, packing and compiling.
             notify: given one sentence before something is made that stays on disk.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_CONTEXT = 32768  # positions, where the model has more: bounds what a chat may take
 MAX_THREADS = 1024
-CACHE_DTYPES = ("f32", "bf16")
+CACHE_DTYPES = ("f32", "bf16", "int8")
 
 
 def checked_threads(threads: int | None) -> int:

@@ -78,7 +78,7 @@ class Model:
         packed: the weights, as `open_packed` gives them.
         machine: what carries out the operations.
         max_context: the most positions of the cache.
-        cache_dtype: "f32" or "bf16".
+        cache_dtype: "f32", "bf16" or "int8".
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from sparity_edge.kernels import team as _team
 from sparity_edge.kernels import unpack as _unpack
 from sparity_edge.kernels import vmm as _vmm
 from sparity_edge.kernels.buffers import ROW_MULTIPLE, Floats, Numbers
+from sparity_edge.kernels.cached import GROUP, head_dim_of, number_bytes
 from sparity_edge.kernels.kernel import Kernel, compile_kernels
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Integers, Operations
@@ -171,14 +172,14 @@ class Program(SparseProgram):
         cached_keys: Numbers,
         cached_values: Numbers,
     ) -> None:
-        """Write rotated keys and values into the cache (heads, capacity, head_dim)."""
-        heads, _, head_dim = cached_keys.shape
-        self._need_scratch(4 * head_dim)
-        head_stride, token_stride, _ = cached_keys.strides
+        """Write rotated keys and values into the rows of the cache (heads, capacity)."""
+        heads, head_dim = len(cached_keys), head_dim_of(cached_keys)
+        self._need_scratch(4 * round_up(head_dim, GROUP))
+        head_stride, token_stride = cached_keys.strides[:2]
         self._record(
             _elementwise.append, len(keys), keys, keys.strides[0], table, position, heads, head_dim,
             cached_keys, token_stride, head_stride, values, values.strides[0], cached_values,
-            cached_keys.itemsize == 2,
+            number_bytes(cached_keys),
         )  # fmt: skip
 
     def attention(
@@ -192,7 +193,8 @@ class Program(SparseProgram):
     ) -> None:
         """Softmax(q K^T / sqrt(head_dim)) V over the positions each row of q may see."""
         tokens, size = q.shape
-        kv_heads, capacity, head_dim = cached_keys.shape
+        kv_heads, capacity = cached_keys.shape[:2]
+        head_dim, number = head_dim_of(cached_keys), number_bytes(cached_keys)
         heads = size // head_dim
         if tokens > 1:
             share, wide = heads // kv_heads, round_up(head_dim, 32)
@@ -202,7 +204,7 @@ class Program(SparseProgram):
                 _prefill.attention_prefill, kv_heads * -(-tokens // step),
                 q, q.strides[0], cached_keys, cached_values, cached_keys.strides[0], position,
                 window or 0, kv_heads, share, head_dim, out, out.strides[0],
-                tokens, step, wide, head_dim**-0.5, cached_keys.itemsize == 2, writes=out,
+                tokens, step, wide, head_dim**-0.5, number, writes=out,
             )  # fmt: skip
             return
         blocks = -(-min(capacity, window or capacity) // _attention.BLOCK)
@@ -211,10 +213,9 @@ class Program(SparseProgram):
         arguments = (
             q, q.strides[0], cached_keys, cached_values, cached_keys.strides[0], position,
             window or 0, heads, heads // kv_heads, head_dim, out, out.strides[0],
-            blocks, parts, part_bytes, head_dim**-0.5, cached_keys.itemsize == 2,
+            blocks, parts, part_bytes, head_dim**-0.5, number,
         )  # fmt: skip
-        # Scores are written 64 bytes at a time, of which 16 are valid.
-        self._need_scratch(2 * part_bytes + 4 * _attention.BLOCK + 64)
+        self._need_scratch(_attention.scratch_bytes(heads // kv_heads, head_dim))
         self._record(_attention.attention_decode, kv_heads * blocks, *arguments)
         self._record(_attention.attention_combine, heads, *arguments, writes=out)
 

@@ -123,6 +123,36 @@ def load_i8(builder: Any, address: Any) -> Any:
     return builder.sitofp(builder.sext(numbers, _lanes(I32)), _VECTOR)
 
 
+@define(types.float32, types.int64)
+def load_i8_alone(builder: Any, address: Any) -> Any:
+    """The signed byte at an address as float32."""
+    return builder.sitofp(builder.sext(load_unaligned(builder, address, I8), I32), F32)
+
+
+def _to_byte(builder: Any, value: Any) -> Any:
+    """Round to nearest even, into -127..127; what is no number becomes -127, never undefined."""
+    vectors = isinstance(value.type, ir.VectorType)
+    low, high = (_constant(F32, x) if vectors else F32(x) for x in (-127.0, 127.0))
+    value = call_llvm(builder, "rint", value)
+    value = builder.select(builder.fcmp_ordered("<", low, value), value, low)
+    value = builder.select(builder.fcmp_ordered("<", value, high), value, high)
+    wide, byte = (_lanes(I32), _lanes(I8)) if vectors else (I32, I8)
+    return builder.trunc(builder.fptosi(value, wide), byte)
+
+
+@define(types.none, types.int64, vector)
+def store_i8(builder: Any, address: Any, value: Any) -> Any:
+    """Write sixteen float32 as signed bytes (see `_to_byte`)."""
+    numbers = _to_byte(builder, value)
+    builder.store(numbers, at(builder, address, numbers.type), align=1)
+
+
+@define(types.none, types.int64, types.float32)
+def store_i8_alone(builder: Any, address: Any, value: Any) -> Any:
+    """Write a float32 as a signed byte (see `_to_byte`)."""
+    builder.store(_to_byte(builder, value), at(builder, address, I8), align=1)
+
+
 @define(vector, types.int64)
 def load_low(builder: Any, address: Any) -> Any:
     """The low nibbles of sixteen bytes as float32."""
@@ -382,19 +412,6 @@ def _tile_functions(rows: int, columns: int) -> tuple[Any, Any, Any]:
         builder.store(vectors[0], at(builder, out, _VECTOR), align=1)
 
     return tile_zero, tile_step, tile_totals
-
-
-@define(Tile(4, 1), Tile(4, 1), types.int64, types.int64, types.int64)
-def tile4x1_step_bf16(builder: Any, sums: Any, a: Any, stride: Any, b: Any) -> Any:
-    """sums[i] += a[i * stride] * b: four rows of sixteen bfloat16 times one of float32."""
-    right = load_unaligned(builder, b, _VECTOR)
-    for index in range(4):
-        row = builder.add(a, builder.mul(stride, I64(index)))
-        bits = builder.zext(load_unaligned(builder, row, _lanes(I16)), _lanes(I32))
-        left = builder.bitcast(builder.shl(bits, _constant(I32, 16)), _VECTOR)
-        new = call_llvm(builder, "fmuladd", left, right, builder.extract_value(sums, index))
-        sums = builder.insert_value(sums, new, index)
-    return sums
 
 
 tile4x1_zero, tile4x1_step, tile4x1_totals = _tile_functions(4, 1)
