@@ -68,7 +68,9 @@ def stages(model: str, prompt: int, threads: int) -> list[tuple[str, Counter[str
     used = cache.bytes_per_token * len(cache)
     note("again")
     surplus = peak() - weights - used
-    print(f"weights {weights / MB:.1f} MB, cache {used / MB:.1f} MB, peak beyond {surplus / MB:.1f}")
+    print(
+        f"weights {weights / MB:.1f} MB, cache {used / MB:.1f} MB, peak beyond {surplus / MB:.1f}"
+    )
     return rows
 
 

@@ -1,8 +1,9 @@
 """Cache: the keys and values of the tokens read so far, and which tokens they were.
 
 Every turn passes all of its token ids; the cache keeps the longest prefix it already holds, so that
-clearing, editing and regenerating need no protocol of their own. Room grows by doubling. The cache
-knows nothing of where keys and values come from; `cache_file` writes it to disk.
+clearing, editing and regenerating need no protocol of their own. Room grows by a quarter, layer by
+layer: old and new room never stand side by side. The cache knows nothing of where keys and values
+come from; `cache_file` writes it to disk.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from collections.abc import Sequence
 from sparity_edge.config import ModelConfig
 from sparity_edge.errors import ContextError
 from sparity_edge.kernels.buffers import Numbers
-from sparity_edge.kernels.cached import empty_rows
+from sparity_edge.kernels.cached import empty_rows, head_dim_of
+from sparity_edge.layout import round_up
 
 FIRST_CAPACITY = 512  # positions
+# Room is in memory whether it is used or not (huge pages), so it is made in small steps; each costs
+# a copy and another recording of the decoding program, some milliseconds.
+STEP = 256
 
 
 class Cache:
@@ -30,8 +35,11 @@ class Cache:
         self.max_context = max_context
         self.dtype = dtype
         self.ids: list[int] = []
-        self._shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
-        self._allocate(min(FIRST_CAPACITY, max_context))
+        shape = (config.num_key_value_heads, min(FIRST_CAPACITY, max_context))
+        layers = range(config.num_hidden_layers)
+        # Of each layer (kv_heads, capacity) rows, see `kernels.cached`.
+        self.keys: list[Numbers] = [empty_rows(dtype, shape, config.head_dim) for _ in layers]
+        self.values: list[Numbers] = [empty_rows(dtype, shape, config.head_dim) for _ in layers]
 
     def __len__(self) -> int:
         """Positions in use."""
@@ -40,12 +48,12 @@ class Cache:
     @property
     def capacity(self) -> int:
         """Positions there is room for; when it changes, so do the arrays of `layer`."""
-        return int(self.keys.shape[2])
+        return int(self.keys[0].shape[1])
 
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values, room included."""
-        return int(self.keys.nbytes + self.values.nbytes)
+        return sum(each.nbytes for each in (*self.keys, *self.values))
 
     @property
     def bytes_per_token(self) -> int:
@@ -85,17 +93,12 @@ class Cache:
             )
         if length <= self.capacity:
             return
-        capacity = self.capacity
-        while capacity < length:
-            capacity *= 2
-        used, keys, values = len(self.ids), self.keys, self.values
-        self._allocate(min(capacity, self.max_context))
-        self.keys[:, :, :used] = keys[:, :, :used]
-        self.values[:, :, :used] = values[:, :, :used]
+        wanted = round_up(max(length, self.capacity * 5 // 4), STEP)
+        for rows in (self.keys, self.values):
+            for layer in range(len(rows)):
+                rows[layer] = self._grown(rows[layer], min(wanted, self.max_context))
 
-    def _allocate(self, capacity: int) -> None:
-        layers, heads, head_dim = self._shape
-        # Memory that is never touched costs nothing.
-        shape = (layers, heads, capacity)
-        self.keys: Numbers = empty_rows(self.dtype, shape, head_dim)
-        self.values: Numbers = empty_rows(self.dtype, shape, head_dim)
+    def _grown(self, rows: Numbers, capacity: int) -> Numbers:
+        grown = empty_rows(self.dtype, (len(rows), capacity), head_dim_of(rows))
+        grown[:, : len(self.ids)] = rows[:, : len(self.ids)]
+        return grown

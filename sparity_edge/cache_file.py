@@ -33,8 +33,8 @@ def save(cache: Cache, path: str | Path, model: Path) -> None:
     content = to_bytes(
         {
             "ids": np.array(cache.ids, dtype=np.int64),
-            "keys": _row_bytes(cache.keys[:, :, :used]),
-            "values": _row_bytes(cache.values[:, :, :used]),
+            "keys": _row_bytes(cache.keys, used),
+            "values": _row_bytes(cache.values, used),
         },
         metadata={
             "sparity_edge_cache": _VERSION,
@@ -78,7 +78,8 @@ def load(cache: Cache, path: str | Path, model: Path) -> None:
             "save it again, or load the model with the cache_dtype it was saved with."
         )
     ids, keys, values = tensors["ids"], tensors["keys"], tensors["values"]
-    shape = (*cache.keys.shape[:2], ids.size, row_bytes(cache.keys))
+    first = cache.keys[0]
+    shape = (len(cache.keys), len(first), ids.size, row_bytes(first))
     healthy = all(each.shape == shape and each.dtype == np.uint8 for each in (keys, values))
     if ids.ndim != 1 or ids.dtype != np.int64 or not healthy:
         raise FormatError(f"{path} is no cache of this model; save it again.")
@@ -89,21 +90,18 @@ def load(cache: Cache, path: str | Path, model: Path) -> None:
         )
     cache.trim(0)
     cache.reserve(ids.size)
-    cache.keys[:, :, : ids.size] = _rows(keys, cache.keys)
-    cache.values[:, :, : ids.size] = _rows(values, cache.values)
+    for layer in range(len(cache.keys)):
+        for rows, content in zip(cache.layer(layer), (keys[layer], values[layer]), strict=True):
+            solid = np.ascontiguousarray(content)
+            rows[:, : ids.size] = solid.view(rows.dtype).reshape(*shape[1:3], *rows.shape[2:])
     cache.ids.extend(ids.tolist())
 
 
-def _row_bytes(rows: Numbers) -> Numbers:
+def _row_bytes(layers: list[Numbers], used: int) -> Numbers:
     """(layers, heads, positions, bytes of a row), whatever the numbers are."""
-    solid = np.ascontiguousarray(rows)
-    return solid.view(np.uint8).reshape(*rows.shape[:3], row_bytes(rows))
-
-
-def _rows(content: Numbers, like: Numbers) -> Numbers:
-    """The rows that such bytes stand for."""
-    solid = np.ascontiguousarray(content)
-    return solid.view(like.dtype).reshape(*content.shape[:3], *like.shape[3:])
+    rows = [np.ascontiguousarray(each[:, :used]) for each in layers]
+    shape = (len(layers), len(rows[0]), used, row_bytes(rows[0]))
+    return np.stack([each.view(np.uint8) for each in rows]).reshape(shape)
 
 
 def _fingerprint(model: Path) -> str:

@@ -46,6 +46,13 @@ def aligned_empty(nbytes: int) -> npt.NDArray[np.uint8]:
     return arena[start : start + nbytes]
 
 
+def aligned_zeros(nbytes: int) -> npt.NDArray[np.uint8]:
+    """A zeroed one; of a large array, pages that are never touched take no memory."""
+    arena = np.zeros(nbytes + ALIGNMENT, dtype=np.uint8)
+    start = -arena.ctypes.data % ALIGNMENT
+    return arena[start : start + nbytes]
+
+
 @dataclass(frozen=True)
 class Layout:
     """How one matrix is stored.

@@ -149,6 +149,7 @@ class Model:
             ContextError: they do not fit.
         """
         logits = np.empty(0, dtype=np.float32)
+        self.cache.reserve(len(self.cache) + len(ids))  # once, not chunk by chunk
         for start in range(0, len(ids), CHUNK):
             logits = self._run(ids[start : start + CHUNK], 1)[-1]
         return logits

@@ -28,7 +28,7 @@ from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Integers, Operations
 from sparity_edge.kernels.program_sparse import SparseMachine, SparseProgram
 from sparity_edge.kernels.tiles import PANEL, TOKENS, UNIT, X_UNIT, has_word_dot
-from sparity_edge.layout import Layout, PackedMatrix, aligned_empty, round_up
+from sparity_edge.layout import Layout, PackedMatrix, aligned_empty, aligned_zeros, round_up
 from sparity_edge.progress import Progress
 
 # Weights in one chunk of a decoding matrix: small enough to share evenly, large enough that taking
@@ -104,6 +104,7 @@ class Program(SparseProgram):
         self._scratch_bytes = 8192
         self._digits: dict[tuple[int, str, int], tuple[Any, ...]] = {}
         self._packed: dict[tuple[bool, int, int], Any] = {}
+        self._parts: Any = None
         self._header: Integers | None = None
         self._counters = np.zeros(0, dtype=np.int64)
 
@@ -209,7 +210,7 @@ class Program(SparseProgram):
             return
         blocks = -(-min(capacity, window or capacity) // _attention.BLOCK)
         part_bytes = 4 * round_up(head_dim, 16) + 64
-        parts = aligned_empty(heads * blocks * part_bytes)
+        parts = self._parts_of(heads * blocks * part_bytes)
         arguments = (
             q, q.strides[0], cached_keys, cached_values, cached_keys.strides[0], position,
             window or 0, heads, heads // kv_heads, head_dim, out, out.strides[0],
@@ -218,6 +219,13 @@ class Program(SparseProgram):
         self._need_scratch(_attention.scratch_bytes(heads // kv_heads, head_dim))
         self._record(_attention.attention_decode, kv_heads * blocks, *arguments)
         self._record(_attention.attention_combine, heads, *arguments, writes=out)
+
+    def _parts_of(self, nbytes: int) -> Any:
+        """Memory for partial results: one for all layers, whose attention is never side by side."""
+        assert not self._together
+        if self._parts is None or self._parts.nbytes < nbytes:
+            self._parts = aligned_empty(nbytes)
+        return self._parts
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
         """silu(gate) * up."""
@@ -365,8 +373,7 @@ class Program(SparseProgram):
             ahead = index if records[index, _team.WEIGHTS] else ahead
             records[index, _team.NEXT] = ahead
         counters = aligned_empty(_team.LINE * (1 + self._threads) * len(records)).view(np.int64)
-        scratch = aligned_empty(self._threads * self._scratch_bytes)
-        scratch[:] = 0
+        scratch = aligned_zeros(self._threads * self._scratch_bytes)
         header = np.zeros(_team.HEADER_WORDS, dtype=np.int64)
         header[_team.RECORDS] = records.ctypes.data
         header[_team.OPERATIONS] = len(records)
