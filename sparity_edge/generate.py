@@ -19,6 +19,7 @@ from sparity_edge.loading import (
     checked_context,
     checked_threads,
     default_cache_dtype,
+    give_memory_back,
     refuse_sparsity,
 )
 from sparity_edge.parameters import SamplingParams
@@ -117,7 +118,9 @@ class Generator:
             "weight_bytes": packed.nbytes,
             "load_seconds": loaded - started,
         }
-        return cls(path, model, Tokenizer.from_folder(path), info)
+        tokenizer = Tokenizer.from_folder(path)
+        give_memory_back()
+        return cls(path, model, tokenizer, info)
 
     @property
     def config(self) -> ModelConfig:

@@ -81,6 +81,19 @@ def scratch_bytes(share: int, tokens: int, wide: int) -> int:
 
 
 @device
+def _check(rows: int, count: int, head_dim: int, stride: int) -> float:
+    """0, or NaN if one of the numbers is none or infinite."""
+    whole, odd, check = head_dim // 16 * 16, 0.0, splat(0.0)
+    for _ in range(count):
+        for i in range(0, 4 * whole, 64):
+            check = fma(load(rows + i), splat(0.0), check)
+        for i in range(4 * whole, 4 * head_dim, 4):
+            odd += 0.0 * load_f32(rows + i)
+        rows += stride
+    return total(check) + odd
+
+
+@device
 def _load_queries(arguments: int, first: int, last: int, head: int, out: int) -> None:
     """Scaled queries of tokens first..last-1 as tiles (head_dim, 6)."""
     head_dim, share = load_i64(arguments + HEAD_DIM), load_i64(arguments + SHARE)
@@ -178,7 +191,8 @@ def _attend(
             rows_there = min(16, count - i) - 1
             place = values + 4 * (wide * i + d)
             turn_floats(keys + _SCORES * d + 4 * i, _SCORES, place, 4 * wide, rows_there)
-    broken = load_rows(v, count, head_dim, number, values, 4 * wide)
+    load_rows(v, count, head_dim, number, values, 4 * wide)
+    broken = _check(values, count, head_dim, 4 * wide)
     token, index = 0, 0  # of the next row: rows go token by token, head by head
     for tile in range(0, rows, TOKENS):
         ahead, behind = token, index + min(TOKENS, rows - tile) - 1

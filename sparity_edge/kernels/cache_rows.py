@@ -42,43 +42,31 @@ def row_bytes(head_dim: int, number: int) -> int:
 
 
 @device
-def load_rows(rows: int, count: int, head_dim: int, number: int, out: int, stride: int) -> float:
-    """Copy rows as float32; 0, or NaN if one of their numbers is none or infinite."""
-    whole, odd, check = head_dim // 16 * 16, 0.0, splat(0.0)
-    size = row_bytes(head_dim, number)
+def load_rows(rows: int, count: int, head_dim: int, number: int, out: int, stride: int) -> None:
+    """Copy rows as float32 to `out`, `stride` bytes apart; asks for rows ahead on the way."""
+    whole, size = head_dim // 16 * 16, row_bytes(head_dim, number)
     for _ in range(count):
         for line in range(0, size, 64):
             prefetch(rows + line + AHEAD)
         if number == 1:
             scales = rows + head_dim
             for i in range(0, whole, 16):
-                value = mul(load_i8(rows + i), load_splat(scales + i // GROUP * 4))
-                store(out + 4 * i, value)
-                check = fma(value, splat(0.0), check)
+                scale = load_splat(scales + i // GROUP * 4)
+                store(out + 4 * i, mul(load_i8(rows + i), scale))
             for i in range(whole, head_dim):
-                alone = load_i8_alone(rows + i) * load_f32(scales + i // GROUP * 4)
-                store_f32(out + 4 * i, alone)
-                odd += 0.0 * alone
+                scale_alone = load_f32(scales + i // GROUP * 4)
+                store_f32(out + 4 * i, load_i8_alone(rows + i) * scale_alone)
         elif number == 2:
             for i in range(0, whole, 16):
-                value = load_bf16(rows + 2 * i)
-                store(out + 4 * i, value)
-                check = fma(value, splat(0.0), check)
+                store(out + 4 * i, load_bf16(rows + 2 * i))
             for i in range(whole, head_dim):
-                alone = load_bf16_alone(rows + 2 * i)
-                store_f32(out + 4 * i, alone)
-                odd += 0.0 * alone
+                store_f32(out + 4 * i, load_bf16_alone(rows + 2 * i))
         else:
             for i in range(0, whole, 16):
-                value = load(rows + 4 * i)
-                store(out + 4 * i, value)
-                check = fma(value, splat(0.0), check)
+                store(out + 4 * i, load(rows + 4 * i))
             for i in range(whole, head_dim):
-                alone = load_f32(rows + 4 * i)
-                store_f32(out + 4 * i, alone)
-                odd += 0.0 * alone
+                store_f32(out + 4 * i, load_f32(rows + 4 * i))
         rows, out = rows + size, out + stride
-    return total(check) + odd
 
 
 @device

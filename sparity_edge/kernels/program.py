@@ -296,7 +296,7 @@ class Program(SparseProgram):
                 tile_bytes = round_up(size // UNIT, _gemm.WORD_BLOCK) * X_UNIT
             memory = (words, size, len(x))
             if memory not in self._packed:
-                self._packed[memory] = aligned_empty(tiles * tile_bytes)
+                self._packed[memory] = aligned_zeros(tiles * tile_bytes)
             packed = self._packed[memory]
             # The memory serves all activations of this shape: what it held before is gone.
             self._digits = {
