@@ -10,10 +10,10 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
-from converters.pack import PackOptions, choose_layout
+from converters.pack import BUNDLED, PackOptions, choose_layout, matrices
+from sparity_edge.bundle import bundle_of
 from sparity_edge.errors import OptionError
 from sparity_edge.format import PackedFolder, open_folder
-from sparity_edge.layout import Layout
 
 
 def refuse_disagreement(path: Path, options: PackOptions) -> None:
@@ -28,13 +28,13 @@ def refuse_disagreement(path: Path, options: PackOptions) -> None:
     if options.dtype is None and options.group is None and options.layout == "dense":
         return
     folder = open_folder(path)
-    for name, stored in folder.tensors.items():
-        spec = stored.spec
-        if not isinstance(spec, Layout):
-            continue
+    specs = {name: stored.spec for name, stored in folder.tensors.items()}
+    for name, spec in matrices(specs):
         native = (spec.dtype, spec.group, spec.minimum)
         wanted = choose_layout(name, spec.shape, native, options)
-        if options.layout != "dense" and wanted.orientation != spec.orientation:
+        together = options.layout in BUNDLED and bundle_of(name) is not None
+        placed = (wanted.orientation, together) == (spec.orientation, name not in specs)
+        if options.layout != "dense" and not placed:
             raise OptionError(
                 f"{path} is not stored in layout {options.layout}; "
                 f"{_remedy(str(path), options)} stores it so."

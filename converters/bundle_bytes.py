@@ -1,16 +1,23 @@
-"""Weights of up and down to a bundle and back; no value changes on the way."""
+"""Weights of up and down to a bundle and back, some rows at a time; no value changes on the way."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from converters.layout_bytes import Array, pack_matrix, unpack_matrix
+import numpy as np
+import numpy.typing as npt
+
+from converters.layout_bytes import Array, block_layout, pack_matrix, unpack_matrix
 from converters.quantize import Quantized
-from sparity_edge.bundle import BundleLayout, PackedBundle, join, split
-from sparity_edge.layout import PackedMatrix
+from sparity_edge.bundle import BundleLayout, PackedBundle, parts_of
+from sparity_edge.layout import DTYPE_BITS, Layout, aligned_empty
+
+Bytes = npt.NDArray[np.uint8]
+# Rows of down are columns of the bundle; blocks of so many begin at a whole byte, unit and line.
+DOWN_STEP = 128
 
 
-def pack_bundle(up: Quantized | Array, down: Quantized | Array, layout: BundleLayout) -> Any:
+def pack_bundle(up: Quantized | Array, down: Quantized | Array, layout: BundleLayout) -> Bytes:
     """The bytes of a bundle.
 
     Args:
@@ -21,14 +28,69 @@ def pack_bundle(up: Quantized | Array, down: Quantized | Array, layout: BundleLa
     Returns:
         uint8 (layout.nbytes,), 64-byte aligned, padding zero.
     """
-    matrices = [
-        PackedMatrix(each, pack_matrix(weights, each))
-        for weights, each in ((up, layout.up), (down, layout.down))
-    ]
-    return join(*matrices).data
+    data = aligned_empty(layout.nbytes)
+    data.fill(0)
+    write_up(data, up, layout)
+    write_down(data, down, layout)
+    return data
 
 
 def unpack_bundle(bundle: PackedBundle) -> tuple[Any, Any]:
     """Up and down as `unpack_matrix` gives them."""
-    up, down = split(bundle)
-    return unpack_matrix(up.data, up.layout), unpack_matrix(down.data, down.layout)
+    layout = bundle.layout
+    up = read_up(bundle.data, layout, 0, layout.up.shape[0])
+    return up, read_down(bundle.data, layout, 0, layout.down.shape[0])
+
+
+def write_up(data: Bytes, weights: Quantized | Array, layout: BundleLayout, start: int = 0) -> None:
+    """Put rows of up at their places, from row `start` on; see `layout_bytes.write_rows`."""
+    rows = pack_matrix(weights, block_layout(layout.up, _count(weights)))
+    parts_of(data, layout).put_up(start, rows)
+
+
+def read_up(data: Bytes, layout: BundleLayout, start: int, stop: int) -> Any:
+    """Rows start:stop of up as `unpack_matrix` gives them."""
+    rows = parts_of(data, layout).get_up(start, stop)
+    return unpack_matrix(rows, block_layout(layout.up, stop - start))
+
+
+def write_down(
+    data: Bytes, weights: Quantized | Array, layout: BundleLayout, start: int = 0
+) -> None:
+    """Put rows of down at their places; `start` is a multiple of `DOWN_STEP`."""
+    assert start % DOWN_STEP == 0
+    block = block_layout(layout.down, _count(weights))
+    scales, numbers = _cut(data, layout, start, block)
+    packed = pack_matrix(weights, block).reshape(-1, block.panel_bytes)
+    if block.quantized:
+        scales[:] = packed[:, : block.header_bytes].reshape(scales.shape)
+    numbers[:] = packed[:, block.header_bytes :].reshape(numbers.shape)
+
+
+def read_down(data: Bytes, layout: BundleLayout, start: int, stop: int) -> Any:
+    """Rows start:stop of down as `unpack_matrix` gives them."""
+    first = start // DOWN_STEP * DOWN_STEP
+    block = block_layout(layout.down, stop - first)
+    scales, numbers = _cut(data, layout, first, block)
+    packed = np.empty((block.nbytes // block.panel_bytes, block.panel_bytes), dtype=np.uint8)
+    if block.quantized:
+        packed[:, : block.header_bytes] = scales.reshape(len(packed), -1)
+    packed[:, block.header_bytes :] = numbers.reshape(len(packed), -1)
+    return unpack_matrix(packed.reshape(-1), block, start - first)
+
+
+def _count(weights: Quantized | Array) -> int:
+    return len(weights.numbers if isinstance(weights, Quantized) else weights)
+
+
+def _cut(data: Bytes, layout: BundleLayout, start: int, block: Layout) -> tuple[Bytes, Bytes]:
+    """Where the scales (panels, kinds, bytes) and numbers (panels, group, bytes) of a block stand.
+
+    Its padding is that of the whole, or ends before it does.
+    """
+    parts = parts_of(data, layout)
+    kinds = 1 + block.minimum
+    scales = parts.header[:, : kinds * layout.down.padded * 2]
+    scales = scales.reshape(layout.panels, kinds, -1)[:, :, 2 * start :][:, :, : 2 * block.padded]
+    first = start * DTYPE_BITS[block.dtype] // 8
+    return scales, parts.down[:, :, first : first + block.number_bytes]

@@ -1,30 +1,26 @@
 """convert: a source becomes a packed folder.
 
-Decides for each matrix its number format and orientation, then streams: blocks of rows are read,
-quantised and packed by a few threads, and written in order. Only a matrix that becomes input-major
-is held whole. Knows nothing of file formats: sources read, the writer writes.
+Decides for each matrix its number format, its orientation and whether up and down are bundled, and
+streams it through `chunks` to the writer. Plans of a packed folder go along. Knows nothing of file
+formats: sources read, the writer writes.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from converters.layout_bytes import block_layout, write_rows
-from converters.quantize import Quantized, quantize
-from sparity_edge.config import ModelConfig
-from sparity_edge.errors import OptionError, SourceError
-from sparity_edge.layout import DTYPE_BITS, GROUPS, UNIT, Layout, aligned_empty, round_up
+from converters.chunks import chunks_of, packed_in_order
+from sparity_edge.bundle import BundleLayout, bundle_of, halves_of
+from sparity_edge.config import BLOCK_LINEARS, ModelConfig
+from sparity_edge.errors import OptionError
+from sparity_edge.format import LAYOUTS
+from sparity_edge.layout import DTYPE_BITS, GROUPS, Layout
 from sparity_edge.progress import Progress, silent
 from sparity_edge.shards import TensorSpec, spec_nbytes
 from sparity_edge.writer import PackedWriter
@@ -32,19 +28,15 @@ from sparity_edge.writer import PackedWriter
 if TYPE_CHECKING:
     from converters.sources import Source
 
-Array = npt.NDArray[Any]
-Bytes = npt.NDArray[np.uint8]
-T = TypeVar("T")
-R = TypeVar("R")
-_Read = Callable[[str, int, int], "Quantized | Array"]
-
-LAYOUTS = ("dense", "chess", "input")
 DEFAULT_GROUP = 32
-# Elements of a block: its float32 temporaries (4 MB each) stay near the cache, and a large
-# embedding needs no more memory than a small one.
-BLOCK_ELEMENTS = 1 << 20
 MAX_WORKERS = 4  # more only wait for the one thread that writes
-_CHESS_INPUT = ("q_proj.weight", "o_proj.weight", "down_proj.weight")
+BUNDLED = ("neurons", "mixed")  # layouts in which up and down are stored together
+_INPUT_MAJOR = {
+    "dense": (),
+    "neurons": ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj"),
+    "mixed": tuple(name for name in BLOCK_LINEARS if name != "mlp.up_proj"),
+    "input": BLOCK_LINEARS,
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ class PackOptions:
 
     dtype: str | None = None  # None: the source's own integers, everything else int8
     group: int | None = None  # input channels that share a scale; None: the source's own, or 32
-    layout: str = "dense"  # "dense", "chess" or "input": which matrices become input-major
+    layout: str = "dense"  # which matrices become input-major, and whether up and down are bundled
 
     def __post_init__(self) -> None:
         _one_of("dtype", self.dtype, (None, *DTYPE_BITS))
@@ -83,9 +75,8 @@ def choose_layout(
     """
     block = name.startswith("model.layers.")
     dtype, group, minimum = _choose_numbers(block, native, options)
-    turned = block and (
-        options.layout == "input" or (options.layout == "chess" and name.endswith(_CHESS_INPUT))
-    )
+    linear = name.removesuffix(".weight").split(".", 3)[-1]
+    turned = block and linear in _INPUT_MAJOR[options.layout]
     return Layout(dtype, "input" if turned else "output", shape, group, minimum)
 
 
@@ -102,7 +93,7 @@ def convert(
     Args:
         source: an open source; it stays open.
         out: the folder to be made. It appears at the end, complete.
-        options: number format and orientation.
+        options: number format and layout.
         force: replace an existing packed folder (or empty folder) at `out`.
         progress: told of packed bytes.
 
@@ -110,6 +101,7 @@ def convert(
         The path of the folder.
 
     Raises:
+        OptionError: the layout bundles up and down, and the model has biases there.
         FormatError: `out` exists or cannot be written.
         SourceError: the source is damaged, or a weight does not fit the number format.
     """
@@ -123,23 +115,15 @@ def convert(
     with writer, ThreadPoolExecutor(workers) as pool:
         for file_name, content in _small_files(source).items():
             writer.add_file(file_name, content)
-        read = _one_reader(source)
-        chunks = (chunk for name, spec in writer.tensors.items() for chunk in _chunks(name, spec))
-        for chunk, data in _in_order(pool, workers, lambda job: _pack_chunk(read, job), chunks):
-            writer.write(chunk.name, data)
-            done += data.nbytes
+        for path, sha256 in _plans(source, tensors).items():
+            writer.copy_file(path, sha256)
+        chunks = (each for name, spec in writer.tensors.items() for each in chunks_of(name, spec))
+        for chunk, data in packed_in_order(source, pool, workers, chunks):
+            if data is not None:
+                writer.write(chunk.name, data)
+            done += chunk.nbytes
             progress("pack", done, total)
     return Path(out)
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """What one thread packs at a time: rows start:stop of a tensor."""
-
-    name: str
-    spec: TensorSpec
-    start: int
-    stop: int
 
 
 def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
@@ -164,14 +148,56 @@ def _choose_numbers(
 
 
 def _plan(source: Source, options: PackOptions) -> dict[str, TensorSpec]:
-    shapes = ModelConfig.from_dict(source.config, source.generation_config).tensor_shapes()
+    model = ModelConfig.from_dict(source.config, source.generation_config)
+    if model.mlp_bias and options.layout in BUNDLED:
+        raise OptionError(
+            f"layout={options.layout!r} stores up and down together, which this model's biases "
+            "rule out; use dense or input."
+        )
     tensors: dict[str, TensorSpec] = {}
-    for name, shape in shapes.items():
+    for name, shape in model.tensor_shapes().items():
         if len(shape) == 2:
             tensors[name] = choose_layout(name, (shape[0], shape[1]), source.native(name), options)
         else:
             tensors[name] = shape
-    return tensors
+    return _bundled(tensors) if options.layout in BUNDLED else tensors
+
+
+def _plans(source: Source, tensors: dict[str, TensorSpec]) -> dict[Path, str]:
+    """Plan files that go along, and their SHA-256: those of a packed folder of the same numbers."""
+    from converters.sources.packed import PackedSource
+
+    if not isinstance(source, PackedSource):
+        return {}
+    same = all(
+        source.native(name) == (layout.dtype, layout.group, layout.minimum)
+        for name, layout in matrices(tensors)
+    )
+    return source.plans if same else {}
+
+
+def matrices(tensors: Mapping[str, TensorSpec]) -> Iterator[tuple[str, Layout]]:
+    """Every matrix by its name in a checkpoint, whether it stands by itself or in a bundle."""
+    for name, spec in tensors.items():
+        if isinstance(spec, Layout):
+            yield name, spec
+        elif isinstance(spec, BundleLayout):
+            yield from zip(halves_of(name), (spec.up, spec.down), strict=True)
+
+
+def _bundled(tensors: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
+    """The same with up and down of each block together, in the place of up."""
+    result: dict[str, TensorSpec] = {}
+    for name, spec in tensors.items():
+        bundle = bundle_of(name)
+        if bundle is None:
+            result[name] = spec
+        elif bundle not in result:
+            up, down = (tensors[half] for half in halves_of(bundle))
+            assert isinstance(up, Layout)
+            assert isinstance(down, Layout)
+            result[bundle] = BundleLayout(up, down)
+    return result
 
 
 def _small_files(source: Source) -> dict[str, bytes]:
@@ -183,99 +209,3 @@ def _small_files(source: Source) -> dict[str, bytes]:
 
 def _json(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
-
-
-def _chunks(name: str, spec: TensorSpec) -> Iterator[_Chunk]:
-    if not isinstance(spec, Layout) or spec.orientation == "input":
-        rows = spec.shape[0] if isinstance(spec, Layout) else spec[0]
-        yield _Chunk(name, spec, 0, rows)
-        return
-    outputs, inputs = spec.shape
-    step = round_up(max(1, BLOCK_ELEMENTS // inputs), UNIT)
-    for start in range(0, outputs, step):
-        stop = min(outputs, start + step)
-        yield _Chunk(name, block_layout(spec, stop - start), start, stop)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, workers: int, work: Callable[[T], R], jobs: Iterable[T]
-) -> Iterator[tuple[T, R]]:
-    """Like `pool.map`, but only a few jobs ahead of the consumer, which bounds the memory."""
-    waiting: deque[tuple[T, Future[R]]] = deque()
-    try:
-        for job in jobs:
-            waiting.append((job, pool.submit(work, job)))
-            if len(waiting) > workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    finally:
-        for _, future in waiting:
-            future.cancel()
-
-
-def _one_reader(source: Source) -> _Read:
-    """`source.read` for several threads, one at a time: sources share an open file."""
-    lock = threading.Lock()
-
-    def read(name: str, start: int, stop: int) -> Quantized | Array:
-        with lock:
-            return source.read(name, start, stop)
-
-    return read
-
-
-def _pack_chunk(read: _Read, chunk: _Chunk) -> Array:
-    layout = chunk.spec
-    if not isinstance(layout, Layout):
-        vector = read(chunk.name, chunk.start, chunk.stop)
-        floats = vector.dequantize() if isinstance(vector, Quantized) else vector
-        return _finite(floats.reshape(layout), chunk.name)
-    data = aligned_empty(layout.nbytes)
-    data.fill(0)
-    step = round_up(max(1, BLOCK_ELEMENTS // layout.shape[1]), UNIT)
-    for start in range(0, layout.shape[0], step):
-        stop = min(layout.shape[0], start + step)
-        rows = _numbers(read, chunk.name, layout, chunk.start + start, chunk.start + stop)
-        write_rows(data, rows, layout, start)
-    return data
-
-
-def _numbers(read: _Read, name: str, layout: Layout, start: int, stop: int) -> Quantized | Array:
-    """Rows start:stop of a matrix in the number format of `layout`."""
-    rows = read(name, start, stop)
-    wanted = (layout.dtype, layout.group, layout.minimum)
-    if isinstance(rows, Quantized):
-        if (rows.dtype, rows.group, rows.minimums is not None) == wanted:
-            return _finite_scales(rows, name)
-        rows = _finite_scales(rows, name).dequantize()
-    if layout.quantized:
-        return quantize(rows, layout.dtype, layout.group, name)
-    return _finite(rows, name, layout.dtype)
-
-
-def _finite(values: Array, name: str, dtype: str = "f32") -> npt.NDArray[np.float32]:
-    """`values` as float32, refused where they do not fit `dtype`."""
-    floats = np.ascontiguousarray(values, dtype=np.float32)
-    largest = float(np.abs(floats).max(initial=0))
-    if not np.isfinite(largest):
-        raise SourceError(
-            f"{name} holds weights that are not finite numbers; "
-            "the source is damaged, fetch it again."
-        )
-    # Half a step above the largest bfloat16: from there on it rounds to infinity.
-    if dtype == "bf16" and largest >= float.fromhex("0x1.ffp127"):
-        raise SourceError(f"{name} holds weights too large for bf16; convert with --dtype f32.")
-    return floats
-
-
-def _finite_scales(rows: Quantized, name: str) -> Quantized:
-    for values in (rows.scales, rows.minimums):
-        if values is not None and not np.isfinite(values).all():
-            raise SourceError(
-                f"{name} holds scales that are not finite numbers; "
-                "the source is damaged, fetch it again."
-            )
-    return rows

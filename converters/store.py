@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from sparity_edge.atomic import is_stale, one_sentence, partial_name
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.folders import CACHE_VARIABLE, cache_root
-from sparity_edge.format import MANIFEST, is_packed, read_manifest
+from sparity_edge.manifest import MANIFEST, is_packed, read_manifest
 from sparity_edge.progress import Progress, silent
 from sparity_edge.shards import FORMAT_VERSION
 
@@ -85,6 +85,11 @@ def prepare(
     _remember(request, target)
     _touch(target)
     return target
+
+
+def known(model: str, options: PackOptions) -> Path | None:
+    """The pack that `prepare` would find in the cache; None where it would have to make one."""
+    return _look_up(_requests() / f"{_request_key(model, _local_path(model), options)}.json")
 
 
 def open_any(model: str, *, offline: bool = False, progress: Progress = silent) -> Source:

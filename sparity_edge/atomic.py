@@ -1,8 +1,8 @@
-"""A folder that appears complete or not at all.
+"""A folder, or a file, that appears complete or not at all.
 
 It is filled under a hidden temporary name beside its destination and renamed at the end; what a
-killed run left behind goes with the next run. Knows nothing of what is in the folder: the caller
-says whether an existing one may be replaced.
+killed run left behind goes with the next run. Knows nothing of what is in a folder: the caller says
+whether an existing one may be replaced.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -113,6 +113,25 @@ class AtomicFolder:
         self._refuse_foreign(self.out)
 
 
+def replace_file(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
+    """Write a file in the place of a former one, or leave that as it is.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = path.with_name(partial_name(path.name))
+    try:
+        with temporary.open("xb") as file:
+            for block in blocks:
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def sync_folder(path: Path) -> None:
     """Have the names in a folder on disk; Windows neither needs nor offers it."""
     if sys.platform != "win32":
@@ -124,15 +143,19 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_stale(parent: Path, name: str) -> None:
-    """Remove the temporary folders of `name` in `parent` whose processes are gone."""
+    """Remove what was to become `name` in `parent` and whose processes are gone."""
     for entry in os.scandir(parent):
         if entry.name.startswith(f".{name}.partial-") and is_stale(Path(entry.path)):
-            shutil.rmtree(entry.path, ignore_errors=True)
+            if entry.is_dir():
+                shutil.rmtree(entry.path, ignore_errors=True)
+                continue
+            with contextlib.suppress(OSError):
+                Path(entry.path).unlink()
 
 
 def is_stale(path: Path) -> bool:
-    """Whether `path` is a temporary folder of ours that nobody writes any more."""
-    if not path.name.startswith(".") or path.is_symlink() or not path.is_dir():
+    """Whether `path` is a temporary folder or file of ours that nobody writes any more."""
+    if not path.name.startswith(".") or path.is_symlink():
         return False
     parts = path.name.rpartition(".partial-")[2].split("-")
     if len(parts) != 3 or not parts[1].isdigit():

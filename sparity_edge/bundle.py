@@ -8,13 +8,32 @@ form the header of their panel. Arithmetic only, as in `layout`; packing is in c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sparity_edge.errors import FormatError
 from sparity_edge.layout import Layout, PackedMatrix, aligned_empty
+
+# What a bundle and its halves are called in a block.
+BUNDLE = "mlp.up_down"
+UP, DOWN = "mlp.up_proj.weight", "mlp.down_proj.weight"
+
+
+def halves_of(name: str) -> tuple[str, str]:
+    """Names of the two matrices that the bundle `name` stores."""
+    return name.replace(BUNDLE, UP), name.replace(BUNDLE, DOWN)
+
+
+def bundle_of(name: str) -> str | None:
+    """Name of the bundle that may store the tensor `name`; None: it is stored by itself."""
+    for half in (UP, DOWN):
+        if name.endswith("." + half):
+            return name.removesuffix(half) + BUNDLE
+    return None
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,21 @@ class BundleLayout:
         """Bytes of the whole bundle."""
         return self.panels * self.panel_bytes
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object that stands in a shard's metadata."""
+        return {"up": self.up.to_dict(), "down": self.down.to_dict()}
+
+    @classmethod
+    def from_dict(cls, value: Any) -> BundleLayout:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            FormatError: a field is missing, surplus, of the wrong type or contradicts another.
+        """
+        if not isinstance(value, Mapping) or set(value) != {"up", "down"}:
+            raise FormatError("a bundle must have exactly the keys up, down.")
+        return cls(Layout.from_dict(value["up"]), Layout.from_dict(value["down"]))
+
 
 @dataclass(frozen=True)
 class PackedBundle:
@@ -90,39 +124,61 @@ def join(up: PackedMatrix, down: PackedMatrix) -> PackedBundle:
     layout = BundleLayout(up.layout, down.layout)
     data = aligned_empty(layout.nbytes)
     data.fill(0)
-    header, up_rows, down_rows = _views(data, layout)
-    header[:] = _panels(down)[:, : layout.header_bytes]
-    down_rows[:] = _panels(down)[:, layout.header_bytes :].reshape(down_rows.shape)
-    for neuron, row in enumerate(up.data.reshape(layout.neurons, -1)):
-        up_rows[neuron // layout.group, neuron % layout.group] = row
+    parts = parts_of(data, layout)
+    parts.put_up(0, up.data)
+    parts.header[:] = _panels(down)[:, : layout.header_bytes]
+    parts.down[:] = _panels(down)[:, layout.header_bytes :].reshape(parts.down.shape)
     return PackedBundle(layout, data)
 
 
 def split(bundle: PackedBundle) -> tuple[PackedMatrix, PackedMatrix]:
     """The two matrices that `join` was given, bit for bit."""
     layout = bundle.layout
-    header, up_rows, down_rows = _views(bundle.data, layout)
+    parts = parts_of(bundle.data, layout)
     up, down = aligned_empty(layout.up.nbytes), aligned_empty(layout.down.nbytes)
-    up[:] = up_rows.reshape(-1, layout.up.row_bytes)[: layout.neurons].reshape(-1)
+    up[:] = parts.get_up(0, layout.neurons)
     packed = PackedMatrix(layout.down, down)
-    _panels(packed)[:, : layout.header_bytes] = header
-    _panels(packed)[:, layout.header_bytes :] = down_rows.reshape(layout.panels, -1)
+    _panels(packed)[:, : layout.header_bytes] = parts.header
+    _panels(packed)[:, layout.header_bytes :] = parts.down.reshape(layout.panels, -1)
     return PackedMatrix(layout.up, up), packed
 
 
 _Bytes = npt.NDArray[np.uint8]
 
 
-def _panels(down: PackedMatrix) -> _Bytes:
-    return down.data.reshape(-1, down.layout.panel_bytes)
+@dataclass(frozen=True)
+class BundleParts:
+    """Views of a bundle's bytes."""
+
+    header: _Bytes  # (panels, header_bytes), of down
+    up: _Bytes  # (panels, group, up.row_bytes)
+    down: _Bytes  # (panels, group, down.row_bytes)
+
+    def get_up(self, start: int, stop: int) -> _Bytes:
+        """Up rows start:stop behind each other, as a copy."""
+        neurons = np.arange(start, stop)
+        group = self.up.shape[1]
+        rows: _Bytes = self.up[neurons // group, neurons % group]
+        return rows.reshape(-1)
+
+    def put_up(self, start: int, rows: _Bytes) -> None:
+        """Write up rows that stand behind each other, from row `start` on."""
+        _, group, row_bytes = self.up.shape
+        neurons = np.arange(start, start + len(rows) // row_bytes)
+        self.up[neurons // group, neurons % group] = rows.reshape(-1, row_bytes)
 
 
-def _views(data: _Bytes, layout: BundleLayout) -> tuple[_Bytes, _Bytes, _Bytes]:
-    """Headers (panels, bytes), up rows and down rows (panels, group, bytes)."""
+def parts_of(data: _Bytes, layout: BundleLayout) -> BundleParts:
+    """The parts of a bundle's bytes."""
     panels = data.reshape(layout.panels, layout.panel_bytes)
     rows = panels[:, layout.header_bytes :].reshape(layout.panels, layout.group, layout.row_bytes)
-    return (
+    return BundleParts(
         panels[:, : layout.header_bytes],
         rows[:, :, : layout.down_offset],
         rows[:, :, layout.down_offset :],
     )
+
+
+def _panels(down: PackedMatrix) -> _Bytes:
+    """(panels, bytes); each row of floats is one."""
+    return down.data.reshape(-1, down.layout.panel_bytes)

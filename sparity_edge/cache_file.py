@@ -14,9 +14,9 @@ import numpy as np
 from sparity_edge.atomic import one_sentence
 from sparity_edge.cache import Cache
 from sparity_edge.errors import ContextError, FormatError
-from sparity_edge.format import MANIFEST
 from sparity_edge.kernels.buffers import Numbers
 from sparity_edge.kernels.cached import row_bytes
+from sparity_edge.manifest import MANIFEST
 
 _VERSION = "2"
 

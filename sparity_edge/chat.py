@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.conversation import Conversation
@@ -174,6 +174,8 @@ class Totals:
         self.decode_seconds = 0.0
         self.prefill_seconds = 0.0
         self.context_tokens = 0  # taken by the conversation after the last answer
+        self.active_weight_fraction = 1.0  # of the last answer
+        self.densities: Mapping[str, float] = {}  # of the last answer
 
     def add(self, stats: Statistics) -> None:
         """Count one answer."""
@@ -182,6 +184,8 @@ class Totals:
         self.decode_seconds += stats.decode_seconds
         self.prefill_seconds += stats.prefill_seconds
         self.context_tokens = stats.prompt_tokens + stats.generated_tokens
+        self.active_weight_fraction = stats.active_weight_fraction
+        self.densities = stats.densities
 
 
 def cut_short(last: Step | None, params: SamplingParams, generator: Generator) -> str | None:

@@ -1,4 +1,4 @@
-"""The commands of a chat: /help, /clear, /regen, /system, /set, /stats, /save, /load, /exit.
+"""The commands of a chat, from /help to /exit.
 
 Each is a function of the session and the rest of the line; its docstring is its line in /help.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +104,20 @@ def _set(session: ChatSession, text: str) -> None:
         session.screen.note(f"{setting} is {shown(getattr(session.params, setting))} from now on.")
 
 
+def _sparsity(session: ChatSession, text: str) -> None:
+    """/sparsity [S [PLAN]] -- show or set the share of the weights that is skipped."""
+    generator = session.generator
+    if text:
+        share, _, plan = text.partition(" ")
+        try:
+            wanted = float(share)
+        except ValueError:
+            raise OptionError(f"/sparsity needs a number from 0 to 0.9, not {share}.") from None
+        generator.set_plan(plan.strip() or None, sparsity=wanted)
+    follows = f" by plan {generator.plan}" if generator.plan else ""
+    session.screen.note(f"{generator.sparsity:.0%} of the weights are skipped{follows}.")
+
+
 def _stats(session: ChatSession, _: str) -> None:
     """/stats -- tokens, speed and memory of this session."""
     totals, generator = session.totals, session.generator
@@ -113,6 +127,7 @@ def _stats(session: ChatSession, _: str) -> None:
     lines = (
         f"answers          {totals.answers}",
         f"tokens made      {totals.generated_tokens}, {speed:.1f} tok/s",
+        f"weights read     {totals.active_weight_fraction:.1%}{_densities(totals.densities)}",
         f"prompt work      {totals.prefill_seconds:.2f} s",
         f"context in use   {totals.context_tokens} of {generator.max_context} tokens",
         f"memory           {_megabytes(int(info.get('weight_bytes', 0)))} weights, "
@@ -159,6 +174,13 @@ def _count(talk: Conversation) -> str:
     return "1 message" if len(talk.messages) == 1 else f"{len(talk.messages)} messages"
 
 
+def _densities(densities: Mapping[str, float]) -> str:
+    """What is active at each site of the last answer."""
+    if not densities:
+        return ""
+    return " (active: " + ", ".join(f"{site} {x:.0%}" for site, x in densities.items()) + ")"
+
+
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
@@ -169,6 +191,7 @@ COMMANDS: dict[str, Callable[[ChatSession, str], None]] = {
     "/regen": _regen,
     "/system": _system,
     "/set": _set,
+    "/sparsity": _sparsity,
     "/stats": _stats,
     "/save": _save,
     "/load": _load,

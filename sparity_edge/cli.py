@@ -1,25 +1,33 @@
 """The command `sparity-edge`: options, exit codes, and one sentence for every mistake.
 
 Exit codes: 0; 1 something cannot be done; 2 the command line makes no sense; 130 Ctrl-C; 141 the
-reader of stdout has gone. What the commands do is in `commands`, which is imported once the
+reader of stdout has gone. What the commands do is in `commands` and its sisters, imported once the
 command line is understood: `--help` needs neither NumPy nor Numba.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from sparity_edge.errors import SparityError
+from sparity_edge.evaluation_options import (
+    KL_EXAMPLES,
+    PERPLEXITY_EXAMPLES,
+    add_evaluation_options,
+)
+from sparity_edge.plan_options import add_plan_commands
 from sparity_edge.sampling_options import add_sampling_options
 from sparity_edge.terminal import one_line, prepare_streams, silence_stdout
 
 DEFAULT_MODEL = "smollm2-135m"
 DTYPES = ("f32", "bf16", "int8", "int4")
-LAYOUTS = ("dense", "chess", "input")
+CACHE_DTYPES = ("f32", "bf16")
+LAYOUTS = ("dense", "neurons", "mixed", "input")
 MODEL_HELP = (
     f"a packed folder, a Hugging Face folder, a GGUF file, a Hub id (org/name or "
     f"org/name@revision) or an alias (default: {DEFAULT_MODEL})"
@@ -36,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     verbose = getattr(arguments, "verbose", 0)
     try:
-        from sparity_edge import commands
-
+        commands = importlib.import_module(f"sparity_edge.{arguments.module}")
         getattr(commands, arguments.run)(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -93,7 +100,7 @@ class _Version(argparse.Action):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; `arguments.run` names the function in `commands`."""
+    """The parser of all commands; `arguments.run` names a function in `arguments.module`."""
     parser = _Parser(
         prog="sparity-edge",
         description="Llama, Mistral and Qwen2 models on the CPU.",
@@ -107,7 +114,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_generate(commands)
     _add_info(commands)
     _add_perplexity(commands)
+    _add_kl(commands)
     _add_convert(commands)
+    add_plan_commands(commands, _add)
     _add_verify(commands)
     _add_cache(commands)
     return parser
@@ -117,7 +126,7 @@ def _add(commands: Any, name: str, about: str, epilog: str = "") -> argparse.Arg
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=about[0].upper() + about[1:] + ".", epilog=epilog
     )
-    parser.set_defaults(run=name)
+    parser.set_defaults(run=name, module="commands")
     parser.add_argument(
         "-v",
         dest="verbose",
@@ -160,21 +169,20 @@ def _add_info(commands: Any) -> None:
 
 
 def _add_perplexity(commands: Any) -> None:
-    parser = _add(
-        commands, "perplexity", "measure how well a model predicts a text", _PERPLEXITY_EXAMPLES
-    )
+    about = "measure how well a model predicts a text"
+    parser = _add(commands, "perplexity", about, PERPLEXITY_EXAMPLES)
+    parser.set_defaults(module="evaluation_commands")
     _add_model(parser)
-    parser.add_argument("--text", metavar="FILE", required=True, help="the text, in UTF-8")
-    parser.add_argument(
-        "--window", type=int, default=1024, metavar="N", help="tokens a window (default: 1024)"
-    )
-    parser.add_argument(
-        "--windows", type=int, metavar="N", help="measure N windows only (default: all)"
-    )
-    parser.add_argument(
-        "--stride", type=int, default=1, metavar="N", help="take every N-th window (default: 1)"
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_evaluation_options(parser)
+    _add_loading(parser)
+
+
+def _add_kl(commands: Any) -> None:
+    about = "measure what a sparsity plan changes in a model's predictions"
+    parser = _add(commands, "kl", about, KL_EXAMPLES)
+    parser.set_defaults(module="evaluation_commands")
+    _add_model(parser)
+    add_evaluation_options(parser)
     _add_loading(parser)
 
 
@@ -193,8 +201,12 @@ def _add_convert(commands: Any) -> None:
     parser.add_argument(
         "--layout",
         choices=LAYOUTS,
-        default="dense",
-        help="which matrices are stored by input channel (default: dense, none)",
+        help="what can be skipped: dense nothing, neurons the FFN's neurons and inputs of q and o, "
+        "mixed neurons and all inputs but those of up and down, input all inputs (default: dense, "
+        "or mixed with --calibrate)",
+    )
+    parser.add_argument(
+        "--calibrate", action="store_true", help="add sparsity plans, made from the default text"
     )
     parser.add_argument("--force", action="store_true", help="replace a packed folder at OUT")
     parser.add_argument("--offline", action="store_true", help="use only what is on this machine")
@@ -233,7 +245,21 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         "--max-context", type=int, metavar="N", help="tokens of prompt and answers together"
     )
     group.add_argument(
+        "--cache-dtype",
+        choices=CACHE_DTYPES,
+        help="numbers of keys and values (default: bf16, or f32 where all weights are)",
+    )
+    group.add_argument(
         "--sparsity", type=float, metavar="S", help="share of the weights to skip (default: 0)"
+    )
+    group.add_argument(
+        "--plan", metavar="NAME", help="the sparsity plan to follow (default: the model's own)"
+    )
+    group.add_argument(
+        "--level", type=float, metavar="L", help="the plan's own level, in place of --sparsity"
+    )
+    group.add_argument(
+        "--sparse-prefill", action="store_true", help="thin prompts too, all but four tokens"
     )
     group.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
@@ -260,10 +286,6 @@ _GEN_EXAMPLES = """examples:
   sparity-edge generate org/base-model -p "def fibonacci(n):" --temperature 0 --stop "\\ndef"
   sparity-edge generate --prompt "1, 2, 3" --logit-bias 42=-inf --ignore-eos --max-tokens 20
   sparity-edge generate < beginning.txt
-"""
-_PERPLEXITY_EXAMPLES = """examples:
-  sparity-edge perplexity --text book.txt
-  sparity-edge perplexity ./my-model --text book.txt --windows 16 --json
 """
 _CONVERT_EXAMPLES = """examples:
   sparity-edge convert model.gguf

@@ -1,4 +1,4 @@
-"""What the commands do, given the understood command line.
+"""What most commands do, given the understood command line.
 
 Text goes to stdout. Notes and bars go to stderr, and only if that is a terminal or the user asked
 for more with -v. Models, sources and packs are used through their public functions only.
@@ -7,7 +7,6 @@ for more with -v. Models, sources and packs are used through their public functi
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 import time
@@ -36,7 +35,7 @@ def chat(arguments: Namespace) -> None:
     params = sampling_params(arguments)
     system = None if arguments.system is None else plain_text(arguments.system)
     if arguments.prompt is None and sys.stdin.isatty() and sys.stdout.isatty():
-        with _loaded(arguments, Screen(sys.stdout, sys.stdout)) as (generator, screen):
+        with loaded(arguments, Screen(sys.stdout, sys.stdout)) as (generator, screen):
             _hold_session(ChatSession(generator, params, system, screen))
         return
     talk = Conversation(system)
@@ -58,7 +57,7 @@ def info(arguments: Namespace) -> None:
 
         facts = {**chosen(), "threads": default_threads()}
     else:
-        with _loaded(arguments, _side_screen(arguments), ready=False) as (generator, _):
+        with loaded(arguments, side_screen(arguments), ready=False) as (generator, _):
             facts = generator.info()
     if arguments.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
@@ -68,48 +67,26 @@ def info(arguments: Namespace) -> None:
         print(f"{key.replace('_', ' '):<{width}} {one_line(_fact(value))}")
 
 
-def perplexity(arguments: Namespace) -> None:
-    """`sparity-edge perplexity`: the figure, its standard error, and what was read for it."""
-    text = _read_text(Path(arguments.text))
-    with _loaded(arguments, _side_screen(arguments)) as (generator, screen):
-        from sparity_edge.perplexity import perplexity as measure
-
-        with _bars(arguments, screen) as bars:
-            result = measure(
-                generator,
-                text,
-                window=arguments.window,
-                windows=arguments.windows,
-                stride=arguments.stride,
-                progress=bars,
-            )
-    keys = ("perplexity", "stderr", "tokens", "active_weight_fraction")
-    if arguments.json:
-        values = {key: getattr(result, key) for key in keys}
-        # JSON has no NaN: the standard error of a single window is null.
-        print(json.dumps({k: v if math.isfinite(v) else None for k, v in values.items()}))
-        return
-    error = f" ± {result.stderr:.4f}" if math.isfinite(result.stderr) else ""
-    print(f"perplexity             {result.perplexity:.4f}{error}")
-    print(f"tokens                 {result.tokens}")
-    print(f"active weight fraction {result.active_weight_fraction:.4f}")
-
-
 def convert(arguments: Namespace) -> None:
     """`sparity-edge convert`: a source becomes a packed folder."""
     from converters.pack import PackOptions
     from converters.pack import convert as pack
     from converters.store import open_any
 
-    options = PackOptions(arguments.dtype, arguments.group, arguments.layout)
-    screen = _side_screen(arguments)
-    with _bars(arguments, screen) as bars:
+    layout = arguments.layout or ("mixed" if arguments.calibrate else "dense")
+    options = PackOptions(arguments.dtype, arguments.group, layout)
+    screen = side_screen(arguments)
+    with progress_bars(arguments, screen) as bars:
         source = open_any(arguments.source, offline=arguments.offline, progress=bars)
         try:
             out = Path(arguments.out or _default_out(arguments.source, arguments.dtype))
             path = pack(source, out, options, force=arguments.force, progress=bars)
         finally:
             source.close()
+        if arguments.calibrate:
+            from converters.calibrate import calibrate
+
+            calibrate(str(path), progress=bars)
     print(neutral(str(path)))
 
 
@@ -117,7 +94,7 @@ def verify(arguments: Namespace) -> None:
     """`sparity-edge verify`: whether every file is as the manifest says."""
     from sparity_edge.format import verify_packed
 
-    with _bars(arguments, _side_screen(arguments)) as bars:
+    with progress_bars(arguments, side_screen(arguments)) as bars:
         verify_packed(arguments.folder, bars)
     print(neutral(f"{arguments.folder}: all files are as the manifest says."))
 
@@ -174,8 +151,8 @@ def header(generator: Generator) -> tuple[str, str, str]:
 
 def _answer_once(arguments: Namespace, prompt: Any, params: Any) -> None:
     """Stream one answer to stdout and end its line."""
-    side = _side_screen(arguments)
-    with _loaded(arguments, side) as (generator, _):
+    side = side_screen(arguments)
+    with loaded(arguments, side) as (generator, _):
         out = Screen(sys.stdout, None)
         answer = Answer()
         try:
@@ -191,11 +168,11 @@ def _answer_once(arguments: Namespace, prompt: Any, params: Any) -> None:
 
 
 @contextmanager
-def _loaded(
+def loaded(
     arguments: Namespace, screen: Screen, *, ready: bool = True
 ) -> Iterator[tuple[Generator, Screen]]:
     """The generator that the command line asks for, closed at the end; `ready` compiles it."""
-    with _bars(arguments, screen) as bars:
+    with progress_bars(arguments, screen) as bars:
         from sparity_edge.generate import Generator
 
         generator = Generator.load(
@@ -203,7 +180,11 @@ def _loaded(
             dtype=arguments.dtype,
             threads=arguments.threads,
             sparsity=arguments.sparsity,
+            plan=arguments.plan,
+            level=arguments.level,
+            sparse_prefill=arguments.sparse_prefill,
             max_context=arguments.max_context,
+            cache_dtype=arguments.cache_dtype,
             offline=arguments.offline,
             progress=bars,
             notify=screen.note,
@@ -220,13 +201,13 @@ def _loaded(
         yield generator, screen
 
 
-def _side_screen(arguments: Namespace) -> Screen:
+def side_screen(arguments: Namespace) -> Screen:
     """A screen that writes notes to stderr, if anybody wants them."""
     wanted = sys.stderr.isatty() or arguments.verbose > 0
     return Screen(sys.stderr, sys.stderr if wanted else None)
 
 
-def _bars(arguments: Namespace, screen: Screen) -> Bars:
+def progress_bars(arguments: Namespace, screen: Screen) -> Bars:
     terminal = sys.stderr.isatty()
     return Bars(screen, enabled=terminal or arguments.verbose > 0, terminal=terminal)
 
@@ -245,7 +226,7 @@ def _prompt(arguments: Namespace) -> str:
     return plain_text(text)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(MAX_TEXT_BYTES + 1)
     if len(data) > MAX_TEXT_BYTES:

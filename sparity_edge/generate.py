@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparity_edge.dial import Dial
 from sparity_edge.errors import ContextError, OptionError, SparityError
 from sparity_edge.loading import (
     checked_cache_dtype,
     checked_context,
+    checked_dial,
     checked_threads,
     default_cache_dtype,
     give_memory_back,
-    refuse_sparsity,
 )
 from sparity_edge.parameters import SamplingParams
 from sparity_edge.progress import Progress, silent
@@ -46,6 +47,8 @@ class Generator:
         self.path = path
         self.tokenizer = tokenizer
         self._model = model
+        self._dial = Dial(path, model)
+        self._sparse_prefill = False
         self._info = info
         self._busy = threading.Lock()
         self._call = 0  # number of the latest call, so that an older one notices it is over
@@ -59,6 +62,9 @@ class Generator:
         dtype: str | None = None,
         threads: int | None = None,
         sparsity: float | None = None,
+        plan: str | None = None,
+        level: float | None = None,
+        sparse_prefill: bool = False,
         max_context: int | None = None,
         cache_dtype: str | None = None,
         offline: bool = False,
@@ -72,7 +78,11 @@ class Generator:
             dtype: "f32", "bf16", "int8" or "int4"; None keeps the numbers of a quantised source
                 and makes int8 of any other.
             threads: how many cores to use; None: all physical cores this process may use.
-            sparsity: share of weights to skip; 0 and None read all of them.
+            sparsity: share of decoder-block weight bytes to skip; 0 and None read all of them.
+            plan: the plan to follow; None: the model's default. A model that is not a packed folder
+                is calibrated first if that has not been done.
+            level: the plan's own nominal level, in place of `sparsity`.
+            sparse_prefill: thin prompts as well, all but their first four tokens.
             max_context: positions of the cache; None: the model's own, at most 32768.
             cache_dtype: "f32", "bf16" or "int8" for keys and values; None: bf16, or f32 where all
                 weights are.
@@ -84,15 +94,27 @@ class Generator:
             OptionError: an argument cannot be honoured.
             SourceError, ConfigError, FormatError: the model cannot be found, read or run.
         """
-        from converters.pack import PackOptions
-        from converters.store import prepare
-
         threads = checked_threads(threads)
-        refuse_sparsity(sparsity)
         checked_cache_dtype(cache_dtype)
-        options = PackOptions(dtype=dtype)
-        path = prepare(str(model), options, offline=offline, progress=progress, notify=notify)
-        return cls._open(path, threads, max_context, cache_dtype)
+        checked_dial(sparsity, level)
+        notes: dict[str, Any] = {"offline": offline, "progress": progress, "notify": notify}
+        if sparsity or level or plan:
+            from converters.ready import prepare_planned
+
+            path = prepare_planned(str(model), dtype=dtype, plan=plan, threads=threads, **notes)
+        else:
+            from converters.pack import PackOptions
+            from converters.store import prepare
+
+            path = prepare(str(model), PackOptions(dtype=dtype), **notes)
+        generator = cls._open(path, threads, max_context, cache_dtype)
+        generator.sparse_prefill = sparse_prefill
+        try:
+            generator.set_plan(plan, sparsity=sparsity, level=level)
+        except BaseException:
+            generator.close()
+            raise
+        return generator
 
     @classmethod
     def _open(
@@ -139,8 +161,44 @@ class Generator:
 
     @property
     def sparsity(self) -> float:
-        """The share of decoder-block weights that decoding skips."""
-        return 0.0
+        """The share of decoder-block weight bytes that decoding skips; may be set between calls."""
+        return self._dial.sparsity
+
+    @sparsity.setter
+    def sparsity(self, share: float) -> None:
+        self.set_plan(sparsity=share)
+
+    @property
+    def plan(self) -> str | None:
+        """The name of the plan in force; None while everything is read."""
+        return self._dial.name
+
+    def set_plan(
+        self, name: str | None = None, *, sparsity: float | None = None, level: float | None = None
+    ) -> None:
+        """Follow a plan of the packed folder from the next token on.
+
+        Args:
+            name: of the plan; None: the one followed before, else the model's default.
+            sparsity: share of decoder-block weight bytes to skip; 0 reads everything.
+            level: the plan's own nominal level, in place of `sparsity`.
+
+        Raises:
+            OptionError: both or a wrong value were given, there is no such plan, or the folder is
+                packed so that what it skips cannot be skipped.
+            FormatError: the plan is damaged.
+        """
+        with self._busy:
+            self._dial.turn(name, sparsity, level)
+
+    @property
+    def sparse_prefill(self) -> bool:
+        """Whether the plan applies to prompts and `logits` too, all but their first four tokens."""
+        return self._sparse_prefill
+
+    @sparse_prefill.setter
+    def sparse_prefill(self, wanted: bool) -> None:
+        self._sparse_prefill = bool(wanted)
 
     def info(self) -> dict[str, Any]:
         """What there is to know about the loaded model, ready for JSON."""
@@ -163,6 +221,7 @@ class Generator:
             "cache_bytes_per_token": self._model.cache.bytes_per_token,
             "threads": self.threads,
             "sparsity": self.sparsity,
+            **self._dial.facts(),
         }
 
     def compile(self, progress: Progress = silent) -> None:
@@ -248,7 +307,7 @@ class Generator:
         self._call += 1
         call = self._call
         self._model.cache.trim(0)
-        parts = self._model.read_all_logits(ids)
+        parts = self._model.read_all_logits(ids, self._sparse_prefill)
         while True:
             with self._busy:
                 self._refuse_stale(call)
@@ -261,6 +320,11 @@ class Generator:
     def active_weight_fraction(self) -> float:
         """Of the latest pass: bytes of decoder-block weights read / all bytes of them."""
         return self._model.active_weight_fraction
+
+    @property
+    def densities(self) -> dict[str, float]:
+        """Of the latest pass: active channels / channels at every site that the plan thins."""
+        return self._model.densities
 
     def save_cache(self, path: str | Path) -> None:
         """Write the keys and values read so far to a file, for `load_cache`.
@@ -311,9 +375,10 @@ class Generator:
                 if generated == 0:
                     meter.cached = self._model.cache.reuse(ids)
                     pending = ids[meter.cached :]
-                logits = self._model.read(pending)
+                logits = self._model.read(pending, thin=generated > 0 or self._sparse_prefill)
                 token, logprob = sampler.sample(logits, ids)
-                meter.add(time.perf_counter() - started, self._model.active_weight_fraction)
+                seconds = time.perf_counter() - started
+                meter.add(seconds, self._model.active_weight_fraction, self._model.densities)
             ids = [*ids, token] if generated == 0 else ids
             if generated > 0:
                 ids.append(token)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_MAX_CONTEXT = 32768  # positions, where the model has more: bounds what a chat may take
 MAX_THREADS = 1024
 CACHE_DTYPES = ("f32", "bf16", "int8")
+MAX_LEVEL = 0.9  # of a sparsity plan: beyond it nothing that can be read is left
 
 
 def checked_threads(threads: int | None) -> int:
@@ -37,13 +38,16 @@ def default_threads() -> int:
     return max(1, min(allowed, physical))
 
 
-def refuse_sparsity(sparsity: float | None) -> None:
-    """No packed model carries a sparsity plan yet, so there is nothing that could be skipped."""
-    if not sparsity:
-        return
-    raise OptionError(
-        f"sparsity={sparsity!r}: this model carries no sparsity plan; leave sparsity at 0."
-    )
+def checked_dial(sparsity: float | None, level: float | None) -> float:
+    """The one of sparsity and level that was given, which no plan takes beyond MAX_LEVEL."""
+    if sparsity is not None and level is not None:
+        raise OptionError("sparsity and level were both given; give one of them.")
+    name, value = ("sparsity", sparsity) if level is None else ("level", level)
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_LEVEL:
+        raise OptionError(f"{name}={value!r} is not a number from 0 to {MAX_LEVEL}.")
+    return float(value)
 
 
 def checked_context(asked: int | None, config: ModelConfig) -> int:

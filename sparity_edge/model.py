@@ -9,53 +9,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from sparity_edge.applied_plan import AppliedPlan, Reader
+from sparity_edge.block import load_block, matrix, vector
+from sparity_edge.bundle import PackedBundle
 from sparity_edge.cache import Cache
-from sparity_edge.config import BLOCK_LINEARS, ModelConfig
-from sparity_edge.errors import FormatError
+from sparity_edge.config import ModelConfig
 from sparity_edge.format import PackedModel
-from sparity_edge.kernels.buffers import Floats, padded, rows
-from sparity_edge.kernels.operations import Machine, Matrix, Operations
+from sparity_edge.kernels.buffers import Floats, rows
+from sparity_edge.kernels.operations import Bundle, Machine, Operations
+from sparity_edge.kernels.thinned import Thinned
 from sparity_edge.layout import PackedMatrix
+from sparity_edge.plan import NEURONS, SparsityPlan
 from sparity_edge.progress import Progress
 from sparity_edge.rotary import rotary_table
 
 CHUNK = 256  # tokens of a prompt read at once: enough to use each unpacked weight many times
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A matrix and its bias."""
-
-    matrix: Matrix
-    bias: Floats | None
-
-
-@dataclass(frozen=True)
-class Block:
-    """One decoder block, its parts named as in the checkpoint."""
-
-    input_layernorm: Floats
-    q_proj: Linear
-    k_proj: Linear
-    v_proj: Linear
-    o_proj: Linear
-    post_attention_layernorm: Floats
-    gate_proj: Linear
-    up_proj: Linear
-    down_proj: Linear
-    window: int | None
+# Attention sinks: what stands here is looked at by all later tokens, so it is never thinned.
+DENSE_POSITIONS = 4
+QKV = ("q_proj", "k_proj", "v_proj")
 
 
 class _Pass:
     """The arrays of a forward pass over a fixed number of tokens."""
 
-    def __init__(self, config: ModelConfig, tokens: int, outputs: int) -> None:
+    def __init__(
+        self, config: ModelConfig, tokens: int, outputs: int, plan: AppliedPlan | None = None
+    ) -> None:
         heads = config.num_attention_heads * config.head_dim
         kv_heads = config.num_key_value_heads * config.head_dim
+        self.plan = plan
         self.ids = np.zeros(tokens, dtype=np.int64)
         self.position = np.zeros(1, dtype=np.int64)  # of the first token
         self.x = rows(tokens, config.hidden_size)  # the residual stream
@@ -66,9 +51,18 @@ class _Pass:
         self.mixed = rows(tokens, heads)  # what attention gives
         self.gate = rows(tokens, config.intermediate_size)
         self.up = rows(tokens, config.intermediate_size)
+        self.middle = rows(tokens, config.intermediate_size)  # what goes into down_proj
         self.logits = rows(outputs, config.vocab_size)  # of the last `outputs` tokens
         self.run: Callable[[bool], None] = lambda _: None
         self.capacity = 0  # of the cache that `run` was prepared for
+        self.forget()
+
+    def forget(self) -> None:
+        """Before another forward pass: what the plan thinned, and for which pieces."""
+        self.thinned: dict[int, Thinned] = {}
+        self.used: list[tuple[int, str]] = []
+        self.active: list[Thinned] = []
+        self.reader: Reader | None = None
 
 
 class Model:
@@ -88,25 +82,18 @@ class Model:
         self.cache = Cache(self.config, max_context, cache_dtype)
         self._machine = machine
         self._table = rotary_table(self.config, self.cache.capacity)
-        self._embed_tokens = machine.matrix(_matrix(packed, "model.embed_tokens.weight"))
-        self._blocks = [
-            self._block(packed, layer) for layer in range(self.config.num_hidden_layers)
-        ]
-        self._norm = _vector(packed, "model.norm.weight")
+        self._embed_tokens = machine.matrix(matrix(packed, "model.embed_tokens.weight"))
+        layers = range(self.config.num_hidden_layers)
+        self._blocks = [load_block(packed, self.config, layer, machine) for layer in layers]
+        self._norm = vector(packed, "model.norm.weight")
         self._lm_head = self._embed_tokens
         if not self.config.tie_word_embeddings:
-            self._lm_head = machine.matrix(_matrix(packed, "lm_head.weight"))
+            self._lm_head = machine.matrix(matrix(packed, "lm_head.weight"))
+        self._packed = packed
+        self._plan: AppliedPlan | None = None
         self._decode = _Pass(self.config, 1, 1)
-
-        self._weights = [
-            tensor for tensor in packed.tensors.values() if isinstance(tensor, PackedMatrix)
-        ]
-        self._block_bytes = sum(
-            tensor.layout.nbytes
-            for name, tensor in packed.tensors.items()
-            if isinstance(tensor, PackedMatrix) and ".layers." in name
-        )
-        self._block_bytes_read = 0  # by the latest pass
+        self._sparse_decode = self._decode
+        self._latest = self._decode
 
     @property
     def threads(self) -> int:
@@ -116,17 +103,54 @@ class Model:
     @property
     def parameters(self) -> int:
         """Numbers in all matrices."""
-        return sum(math.prod(each.layout.shape) for each in self._weights)
+        return sum(
+            math.prod(shape) for shape in self.config.tensor_shapes().values() if len(shape) == 2
+        )
 
     @property
     def dtypes(self) -> list[str]:
         """The number formats of the matrices, sorted."""
-        return sorted({each.layout.dtype for each in self._weights})
+        found = set()
+        for each in self._packed.tensors.values():
+            if isinstance(each, PackedMatrix):
+                found.add(each.layout.dtype)
+            elif isinstance(each, PackedBundle):
+                found |= {each.layout.up.dtype, each.layout.down.dtype}
+        return sorted(found)
+
+    @property
+    def plan(self) -> SparsityPlan | None:
+        """What decoding skips."""
+        return None if self._plan is None else self._plan.plan
+
+    def set_plan(self, plan: SparsityPlan | None) -> None:
+        """Skip what `plan` says from the next token on; None reads everything.
+
+        Raises:
+            OptionError: the model's layout does not let it be skipped.
+        """
+        if plan is None or not any(plan.layers):
+            self._plan, self._sparse_decode = None, self._decode
+            return
+        biases = [
+            {name: linear.bias for name, linear in block.linears.items()} for block in self._blocks
+        ]
+        self._plan = AppliedPlan(plan, self._packed, biases, self._machine)
+        self._sparse_decode = _Pass(self.config, 1, 1, self._plan)
 
     @property
     def active_weight_fraction(self) -> float:
         """Of the latest pass: bytes of decoder-block weights read / all bytes of them."""
-        return self._block_bytes_read / self._block_bytes
+        this = self._latest
+        if this.plan is None or this.reader is None:
+            return 1.0
+        return this.reader.bytes_read(len(this.ids)) / this.plan.block_bytes
+
+    @property
+    def densities(self) -> dict[str, float]:
+        """Of the latest pass: active channels / channels at every site that is thinned."""
+        this = self._latest
+        return {} if this.reader is None else this.reader.densities(len(this.ids))
 
     def compile(self, progress: Progress) -> None:
         """Get machine code ready, telling how far it is."""
@@ -136,11 +160,12 @@ class Model:
         """Give threads back."""
         self._machine.close()
 
-    def read(self, ids: Sequence[int]) -> Floats:
+    def read(self, ids: Sequence[int], thin: bool = False) -> Floats:
         """Append tokens to the cache.
 
         Args:
             ids: one or more token ids.
+            thin: whether the plan applies, except at the first positions.
 
         Returns:
             The logits (vocab_size,) after the last of them, valid until the next call.
@@ -150,20 +175,31 @@ class Model:
         """
         logits = np.empty(0, dtype=np.float32)
         self.cache.reserve(len(self.cache) + len(ids))  # once, not chunk by chunk
-        for start in range(0, len(ids), CHUNK):
-            logits = self._run(ids[start : start + CHUNK], 1)[-1]
+        for part, thinned in self._parts(ids, thin):
+            logits = self._run(part, 1, thinned)[-1]
         return logits
 
-    def read_all_logits(self, ids: Sequence[int]) -> Iterator[Floats]:
+    def read_all_logits(self, ids: Sequence[int], thin: bool = False) -> Iterator[Floats]:
         """Append tokens and give the logits of every one, (up to CHUNK, vocab_size) at a time."""
-        for start in range(0, len(ids), CHUNK):
-            part = ids[start : start + CHUNK]
-            yield self._run(part, len(part))
+        for part, thinned in self._parts(ids, thin):
+            yield self._run(part, len(part), thinned)
 
-    def _run(self, ids: Sequence[int], outputs: int) -> Floats:
+    def _parts(self, ids: Sequence[int], thin: bool) -> Iterator[tuple[Sequence[int], bool]]:
+        """Chunks of `ids`, and whether the plan applies to them."""
+        dense = max(0, DENSE_POSITIONS - len(self.cache)) if thin and self._plan else 0
+        if dense:
+            yield ids[:dense], False
+        for start in range(dense, len(ids), CHUNK):
+            yield ids[start : start + CHUNK], thin and self._plan is not None
+
+    def _run(self, ids: Sequence[int], outputs: int, thin: bool) -> Floats:
         cache = self.cache
         cache.reserve(len(cache) + len(ids))
-        this = self._decode if len(ids) == 1 else _Pass(self.config, len(ids), outputs)
+        if len(ids) == 1:
+            this = self._sparse_decode if thin else self._decode
+        else:
+            self._latest = self._decode  # lets the arrays of the chunk before go
+            this = _Pass(self.config, len(ids), outputs, self._plan if thin else None)
         if this.capacity != cache.capacity:  # the addresses of keys and values have changed
             if len(self._table) < cache.capacity:
                 self._table = rotary_table(self.config, cache.capacity)
@@ -172,63 +208,98 @@ class Model:
         this.ids[:] = ids
         this.position[0] = len(cache)
         this.run(len(ids) > 1)
-        self._block_bytes_read = self._block_bytes
+        self._latest = this
         cache.ids.extend(int(token) for token in ids)
         return this.logits
 
     def _forward(self, ops: Operations, this: _Pass) -> None:
-        config, epsilon = self.config, self.config.rms_norm_eps
-        x, h, q, k, v, gate, up = this.x, this.h, this.q, this.k, this.v, this.gate, this.up
-        ops.embed(this.ids, self._embed_tokens, x)
-        for layer, block in enumerate(self._blocks):
-            keys, values = self.cache.layer(layer)
-            ops.rmsnorm(x, block.input_layernorm, epsilon, h)
-            with ops.together():
-                ops.linear(h, block.q_proj.matrix, q, block.q_proj.bias)
-                ops.linear(h, block.k_proj.matrix, k, block.k_proj.bias)
-                ops.linear(h, block.v_proj.matrix, v, block.v_proj.bias)
-            with ops.together():
-                ops.rope(q, self._table, this.position, config.num_attention_heads, q)
-                ops.append(k, v, self._table, this.position, keys, values)
-            ops.attention(q, keys, values, this.position, block.window, this.mixed)
-            ops.linear(this.mixed, block.o_proj.matrix, x, block.o_proj.bias, accumulate=True)
+        this.forget()
+        ops.embed(this.ids, self._embed_tokens, this.x)
+        for layer in range(len(self._blocks)):
+            self._attention(ops, layer, this)
+            self._ffn(ops, layer, this)
+        self._tally(ops, this)
+        last = slice(len(this.x) - len(this.logits), None)
+        ops.rmsnorm(this.x[last], self._norm, self.config.rms_norm_eps, this.h[last])
+        ops.linear(this.h[last], self._lm_head, this.logits)
 
-            ops.rmsnorm(x, block.post_attention_layernorm, epsilon, h)
-            with ops.together():
-                ops.linear(h, block.gate_proj.matrix, gate, block.gate_proj.bias)
-                ops.linear(h, block.up_proj.matrix, up, block.up_proj.bias)
-            ops.silu_mul(gate, up, gate)
-            ops.linear(gate, block.down_proj.matrix, x, block.down_proj.bias, accumulate=True)
-        last = slice(len(x) - len(this.logits), None)
-        ops.rmsnorm(x[last], self._norm, epsilon, h[last])
-        ops.linear(h[last], self._lm_head, this.logits)
+    def _attention(self, ops: Operations, layer: int, this: _Pass) -> None:
+        """The first half of a block: x += o_proj(attention(norm(x)))."""
+        config, block = self.config, self._blocks[layer]
+        h, q, k, v = this.h, this.q, this.k, this.v
+        keys, values = self.cache.layer(layer)
+        ops.rmsnorm(this.x, block.input_layernorm, config.rms_norm_eps, h)
+        with ops.together():
+            inputs = [self._thin(ops, this, layer, name, h) for name in QKV]
+        with ops.together():
+            for name, x, out in zip(QKV, inputs, (q, k, v), strict=True):
+                self._linear(ops, this, layer, name, x, out)
+        with ops.together():
+            ops.rope(q, self._table, this.position, config.num_attention_heads, q)
+            ops.append(k, v, self._table, this.position, keys, values)
+        ops.attention(q, keys, values, this.position, block.window, this.mixed)
+        mixed = self._thin(ops, this, layer, "o_proj", this.mixed)
+        self._linear(ops, this, layer, "o_proj", mixed, this.x, accumulate=True)
 
-    def _block(self, packed: PackedModel, layer: int) -> Block:
-        prefix = f"model.layers.{layer}"
-        linears = {}
-        for name in BLOCK_LINEARS:
-            bias = None
-            if self.config.has_bias(name):
-                bias = _vector(packed, f"{prefix}.{name}.bias")
-            matrix = self._machine.matrix(_matrix(packed, f"{prefix}.{name}.weight"))
-            linears[name.rpartition(".")[2]] = Linear(matrix, bias)
-        return Block(
-            input_layernorm=_vector(packed, f"{prefix}.input_layernorm.weight"),
-            post_attention_layernorm=_vector(packed, f"{prefix}.post_attention_layernorm.weight"),
-            window=self.config.sliding_windows[layer],
-            **linears,
-        )
+    def _ffn(self, ops: Operations, layer: int, this: _Pass) -> None:
+        """The second half of a block: x += down_proj(silu(gate_proj(h)) * up_proj(h))."""
+        block, h, gate = self._blocks[layer], this.h, this.gate
+        ops.rmsnorm(this.x, block.post_attention_layernorm, self.config.rms_norm_eps, h)
+        if block.bundle is not None:
+            self._ffn_of_neurons(ops, layer, this, block.bundle)
+            return
+        with ops.together():
+            inputs = [self._thin(ops, this, layer, name, h) for name in ("gate_proj", "up_proj")]
+        with ops.together():
+            self._linear(ops, this, layer, "gate_proj", inputs[0], gate)
+            self._linear(ops, this, layer, "up_proj", inputs[1], this.up)
+        ops.silu_mul(gate, this.up, this.middle)
+        middle = self._thin(ops, this, layer, "down_proj", this.middle)
+        self._linear(ops, this, layer, "down_proj", middle, this.x, accumulate=True)
 
+    def _ffn_of_neurons(self, ops: Operations, layer: int, this: _Pass, bundle: Bundle) -> None:
+        """The same where gates decide which neurons count.
 
-def _matrix(packed: PackedModel, name: str) -> PackedMatrix:
-    tensor = packed.tensors.get(name)
-    if not isinstance(tensor, PackedMatrix):
-        raise FormatError(f"{packed.path}: {name} is not a packed matrix; convert the model again.")
-    return tensor
+        Centred gates leave out (g - c) u of the others, and c u of all is the folded matrix.
+        """
+        h, gate = this.h, this.gate
+        x = self._thin(ops, this, layer, "gate_proj", h)
+        self._linear(ops, this, layer, "gate_proj", x, gate)
+        ops.silu(gate, gate)
+        active = self._thin(ops, this, layer, NEURONS, gate)
+        if this.plan is not None and (mean := this.plan.means[layer]) is not None:
+            ops.linear(h, mean, this.x, accumulate=True)
+        ops.neurons(h, active, bundle, this.up, this.middle, this.x)
 
+    def _linear(
+        self,
+        ops: Operations,
+        this: _Pass,
+        layer: int,
+        name: str,
+        x: Floats | Thinned,
+        out: Floats,
+        accumulate: bool = False,
+    ) -> None:
+        linear = self._blocks[layer].linears[name]
+        bias = linear.bias if this.plan is None else this.plan.bias(layer, name)
+        ops.linear(x, linear.matrix, out, bias, accumulate)
 
-def _vector(packed: PackedModel, name: str) -> Floats:
-    tensor = packed.tensors.get(name)
-    if tensor is None or isinstance(tensor, PackedMatrix):
-        raise FormatError(f"{packed.path}: {name} is not a vector; convert the model again.")
-    return padded(tensor)
+    def _thin(
+        self, ops: Operations, this: _Pass, layer: int, piece: str, x: Floats
+    ) -> Floats | Thinned:
+        """What the plan leaves of x; pieces that choose alike share the result."""
+        choice = None if this.plan is None else this.plan.choice(layer, piece)
+        if choice is None:
+            return x
+        if id(choice) not in this.thinned:
+            this.thinned[id(choice)] = ops.thin(x, choice)
+        this.used.append((layer, piece))
+        this.active.append(this.thinned[id(choice)])
+        return this.thinned[id(choice)]
+
+    def _tally(self, ops: Operations, this: _Pass) -> None:
+        """Have the pass count its active channels at its end."""
+        if this.plan is not None:
+            this.reader = this.plan.reader(this.used, this.active)
+            ops.tally(this.reader.thinned, this.reader.tallies)

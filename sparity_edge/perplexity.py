@@ -1,16 +1,21 @@
 """Perplexity: how surprised a model is by a text, window by window.
 
 The protocol is that of the usual WikiText figures: the text is tokenised whole and without special
-tokens, cut into windows that each start cold, and the first token of a window is not scored.
+tokens, cut into windows that each start cold, and the first token of a window is not scored. The
+arithmetic on logits is in float64, a few rows at a time, so that a large vocabulary costs no
+memory. A Generator loaded with `sparse_prefill=True` is measured with its weights thinned at every
+position but the first four of a window; any other reads texts dense.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sparity_edge.errors import OptionError
 from sparity_edge.progress import Progress, silent
@@ -19,20 +24,29 @@ if TYPE_CHECKING:
     from sparity_edge.generate import Generator
     from sparity_edge.kernels.buffers import Floats
 
+Doubles = npt.NDArray[np.float64]
+BLOCK_NUMBERS = 1 << 18  # logits treated at once: 2 MB in float64, what a core's cache holds
+
 
 @dataclass(frozen=True)
 class PerplexityResult:
     """exp of the mean negative log-likelihood, and what it stands on."""
 
     perplexity: float
-    stderr: float  # of the perplexity, from the spread of the windows' means
+    stderr: float  # of the perplexity, from the spread of the windows' means; NaN for one window
     tokens: int  # scored
     windows: int
-    active_weight_fraction: float
+    active_weight_fraction: float  # mean over all tokens read
 
     def to_dict(self) -> dict[str, float]:
-        """Ready for JSON."""
+        """Ready for JSON but for a NaN."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, means: Sequence[float], tokens: int, active: float) -> PerplexityResult:
+        """From the windows' mean losses in nats, the tokens scored and the active fraction."""
+        value = math.exp(np.mean(means))
+        return cls(value, value * standard_error(means), tokens, len(means), active)
 
 
 def perplexity(
@@ -57,6 +71,26 @@ def perplexity(
     Raises:
         OptionError: an argument is out of range, or the text is too short.
     """
+    parts = cut_windows(generator, text, window, windows, stride)
+    means, active = [], 0.0
+    for done, ids in enumerate(parts):
+        progress("perplexity", done, len(parts))
+        total = 0.0
+        for position, logits in positions(generator, ids):
+            targets = ids[position + 1 : position + 1 + len(logits)]
+            scored = logits[: len(targets)]
+            total += float((log_normaliser(scored) - chosen(scored, targets)).sum())
+            active += len(logits) * generator.active_weight_fraction
+        means.append(total / (len(ids) - 1))
+    progress("perplexity", len(parts), len(parts))
+    read = sum(map(len, parts))
+    return PerplexityResult.of(means, read - len(parts), active / read)
+
+
+def cut_windows(
+    generator: Generator, text: str, window: int, windows: int | None, stride: int
+) -> list[list[int]]:
+    """The token ids of every window that is to be measured; arguments as for `perplexity`."""
     if not 2 <= window <= generator.max_context:
         raise OptionError(
             f"window={window} is not a whole number from 2 to {generator.max_context}, the context."
@@ -69,32 +103,50 @@ def perplexity(
         raise OptionError("The text has fewer than two tokens; give a longer one.")
     window = min(window, len(ids))
     starts = range(0, len(ids) - window + 1, window * stride)[:windows]
-    means, active = [], 0.0
-    for done, start in enumerate(starts):
-        progress("perplexity", done, len(starts))
-        part = ids[start : start + window]
-        means.append(float(np.mean(_losses(generator, part))))
-        active += generator.active_weight_fraction
-    progress("perplexity", len(starts), len(starts))
-    mean = float(np.mean(means))
-    spread = float(np.std(means, ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else math.nan
-    return PerplexityResult(
-        perplexity=math.exp(mean),
-        stderr=math.exp(mean) * spread,
-        tokens=(window - 1) * len(starts),
-        windows=len(starts),
-        active_weight_fraction=active / len(starts),
-    )
+    return [ids[start : start + window] for start in starts]
 
 
-def _losses(generator: Generator, ids: list[int]) -> Floats:
-    """Negative log-likelihood (len(ids) - 1,) of every token after the first."""
-    losses, position = [], 0
+def positions(generator: Generator, ids: Sequence[int]) -> Iterator[tuple[int, Floats]]:
+    """(first position, logits (tokens, vocab_size)) of each part that the generator reads."""
+    position = 0
     for logits in generator.logits(ids):
-        targets = ids[position + 1 : position + 1 + len(logits)]
-        rows = logits[: len(targets)].astype(np.float64)
-        rows -= rows.max(axis=1, keepdims=True)
-        chosen = rows[np.arange(len(targets)), targets]
-        losses.append(np.log(np.exp(rows).sum(axis=1)) - chosen)
+        yield position, logits
         position += len(logits)
-    return np.concatenate(losses)
+
+
+def chosen(logits: Floats, targets: Sequence[int]) -> Doubles:
+    """The logit (tokens,) of one target in each row of (tokens, vocab_size)."""
+    return logits[np.arange(len(targets)), targets].astype(np.float64)
+
+
+def log_normaliser(logits: Floats) -> Doubles:
+    """log of the sum of exp of each row, (tokens,); chosen - it are log-likelihoods in nats."""
+    result = np.empty(len(logits), dtype=np.float64)
+    for part in blocks(*logits.shape):
+        rows = logits[part].astype(np.float64)
+        top = rows.max(axis=1)
+        rows -= top[:, None]
+        result[part] = top + np.log(np.exp(rows, out=rows).sum(axis=1))
+    return result
+
+
+def blocks(count: int, width: int) -> Iterator[slice]:
+    """Cut `count` rows of `width` numbers into parts that fit a core's cache."""
+    rows = max(1, BLOCK_NUMBERS // width)
+    for start in range(0, count, rows):
+        yield slice(start, min(count, start + rows))
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of independent values; NaN if there is only one."""
+    if len(values) < 2:
+        return math.nan
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def finite(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with None for what is not finite: JSON has no NaN."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Statistics:
     decode_seconds: float = 0.0  # all tokens after the first
     # Bytes of decoder-block weights read for the tokens after the first / all bytes of them.
     active_weight_fraction: float = 1.0
+    # Of the same tokens: active channels / channels at every site that was thinned.
+    densities: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def prefill_tokens_per_second(self) -> float:
@@ -64,14 +67,17 @@ class Meter:
         self._prefill: float | None = None
         self._decode = 0.0
         self._active: list[float] = []
+        self._densities: dict[str, float] = {}  # sums over the tokens after the first
 
-    def add(self, seconds: float, active: float) -> None:
+    def add(self, seconds: float, active: float, densities: Mapping[str, float]) -> None:
         """Count one pass; the first is the prompt's."""
         if self._prefill is None:
             self._prefill = seconds
         else:
             self._decode += seconds
             self._active.append(active)
+            for site, density in densities.items():
+                self._densities[site] = self._densities.get(site, 0.0) + density
 
     def statistics(self, generated: int) -> Statistics:
         """Everything so far."""
@@ -83,4 +89,5 @@ class Meter:
             prefill_seconds=self._prefill or 0.0,
             decode_seconds=self._decode,
             active_weight_fraction=active,
+            densities={site: total / len(self._active) for site, total in self._densities.items()},
         )

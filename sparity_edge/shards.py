@@ -1,27 +1,31 @@
 """The safetensors container of a packed folder: headers written, and read without trust.
 
-A shard is a plain safetensors file: 8 bytes of header length, a JSON header, data. Matrices are 1-D
-U8 tensors whose layouts stand in the metadata, norms and biases F32. This module knows one shard;
-which tensors a model needs is the concern of format.py.
+A shard is a plain safetensors file: 8 bytes of header length, a JSON header, data. Matrices and
+bundles are 1-D U8 tensors whose layouts stand in the metadata, norms and biases F32. Files of plans
+are shards too. This module knows one shard; which tensors a model needs is format.py's concern.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparity_edge.bundle import BundleLayout
 from sparity_edge.errors import FormatError
 from sparity_edge.layout import ALIGNMENT, Layout, round_up
 
 FORMAT_VERSION = 1
 METADATA_KEY = "sparity_edge"
 MAX_JSON_BYTES = 64 << 20  # a header of 1024 layers has about 3 MB
+PLAN_FILE = re.compile(r"plan-([a-z0-9-]{1,40})\.safetensors", re.ASCII)
 
-# What a tensor is: a matrix in a layout, or the shape of a float32 vector.
-TensorSpec = Layout | tuple[int, ...]
+# What a tensor is: a matrix or bundle in a layout, or the shape of a float32 vector.
+Packed = Layout | BundleLayout
+TensorSpec = Packed | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Stored:
     """Where one tensor stands on disk."""
 
     shard: Path
-    offset: int  # bytes from the beginning of the file
+    start: int  # of the shard's data, in bytes from the beginning of the file
+    offset: int  # of the tensor, likewise
     spec: TensorSpec
 
     @property
@@ -40,12 +45,14 @@ class Stored:
 
 def spec_nbytes(spec: TensorSpec) -> int:
     """Bytes that a tensor takes in a shard."""
-    return spec.nbytes if isinstance(spec, Layout) else 4 * spec[0]
+    return spec.nbytes if isinstance(spec, Packed) else 4 * spec[0]
 
 
 def damaged(path: Path, fault: str) -> FormatError:
-    """The error for a packed folder that cannot be trusted."""
-    return FormatError(f"{path} {fault}; convert the model again.")
+    """The error for a file of a packed folder that cannot be trusted."""
+    plan = PLAN_FILE.fullmatch(path.name)
+    remedy = f"remove plan {plan[1]} or make it again" if plan else "convert the model again"
+    return FormatError(f"{path} {fault}; {remedy}.")
 
 
 def shown(name: str) -> str:
@@ -76,19 +83,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def build_header(tensors: Mapping[str, TensorSpec]) -> bytes:
+def build_header(tensors: Mapping[str, TensorSpec], more: Mapping[str, str] | None = None) -> bytes:
     """The first bytes of a shard that holds `tensors` in this order.
 
     Padded with spaces so that the data begins at a multiple of 64 bytes in the file.
+
+    Args:
+        tensors: what the shard holds, by name.
+        more: further entries of the metadata.
     """
-    layouts = {name: spec.to_dict() for name, spec in tensors.items() if isinstance(spec, Layout)}
-    metadata = {"version": FORMAT_VERSION, "tensors": layouts}
-    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(metadata)}}
+    layouts = {name: spec.to_dict() for name, spec in tensors.items() if isinstance(spec, Packed)}
+    metadata = json.dumps({"version": FORMAT_VERSION, "tensors": layouts})
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: metadata, **(more or {})}}
     start = 0
     for name, spec in tensors.items():
         stop = start + spec_nbytes(spec)
-        shape = [stop - start] if isinstance(spec, Layout) else list(spec)
-        dtype = "U8" if isinstance(spec, Layout) else "F32"
+        shape = [stop - start] if isinstance(spec, Packed) else list(spec)
+        dtype = "U8" if isinstance(spec, Packed) else "F32"
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
         start = stop
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -96,8 +107,11 @@ def build_header(tensors: Mapping[str, TensorSpec]) -> bytes:
     return len(padded).to_bytes(8, "little") + padded
 
 
-def read_header(path: Path) -> dict[str, Stored]:
+def read_header(path: Path) -> tuple[dict[str, Stored], dict[str, Any]]:
     """Read and check the header of a shard; no weight is read.
+
+    Returns:
+        Its tensors, and the whole metadata, of which only our own entry has been checked.
 
     Raises:
         FormatError: the header is damaged, or disagrees with the file or with itself.
@@ -112,7 +126,8 @@ def read_header(path: Path) -> dict[str, Stored]:
         header = parse_object(file.read(length), path)
     if data_start % ALIGNMENT:
         raise damaged(path, "has unaligned data")
-    layouts = _layouts(header.pop("__metadata__", None), path)
+    metadata = header.pop("__metadata__", None)
+    layouts = _layouts(metadata, path)
     offsets = {name: _offsets(name, entry, path) for name, entry in header.items()}
     stored, unclaimed = {}, set(layouts)
     expected = 0
@@ -122,19 +137,19 @@ def read_header(path: Path) -> dict[str, Stored]:
             raise damaged(
                 path, f"gives {shown(name)} offsets that do not fit its shape or neighbours"
             )
-        if isinstance(spec, Layout) and start % ALIGNMENT:
+        if isinstance(spec, Packed) and start % ALIGNMENT:
             raise damaged(path, f"holds {shown(name)} unaligned")
-        stored[name] = Stored(path, data_start + start, spec)
+        stored[name] = Stored(path, data_start, data_start + start, spec)
         unclaimed.discard(name)
         expected = stop
     if unclaimed:
         raise damaged(path, f"describes {shown(min(unclaimed))} but does not hold it")
     if data_start + expected != size:
         raise damaged(path, f"should have {data_start + expected} bytes but has {size}")
-    return stored
+    return stored, metadata
 
 
-def _layouts(metadata: Any, path: Path) -> dict[str, Layout]:
+def _layouts(metadata: Any, path: Path) -> dict[str, Packed]:
     text = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise damaged(path, "lacks the metadata of a packed model")
@@ -143,10 +158,11 @@ def _layouts(metadata: Any, path: Path) -> dict[str, Layout]:
     tensors = inner.get("tensors")
     if not isinstance(tensors, dict):
         raise damaged(path, "has metadata without tensors")
-    layouts = {}
+    layouts: dict[str, Packed] = {}
     for name, value in tensors.items():
+        bundle = isinstance(value, dict) and "up" in value
         try:
-            layouts[name] = Layout.from_dict(value)
+            layouts[name] = (BundleLayout if bundle else Layout).from_dict(value)
         except FormatError as error:
             raise damaged(
                 path, f"describes {shown(name)} wrongly: {str(error).rstrip('.')}"
@@ -181,7 +197,7 @@ def _offsets(name: str, entry: Any, path: Path) -> tuple[int, int]:
     return offsets[0], offsets[1]
 
 
-def _spec(name: str, entry: dict[str, Any], layouts: dict[str, Layout], path: Path) -> TensorSpec:
+def _spec(name: str, entry: dict[str, Any], layouts: dict[str, Packed], path: Path) -> TensorSpec:
     dtype, shape = entry.get("dtype"), entry.get("shape")
     if not isinstance(shape, list) or len(shape) != 1 or type(shape[0]) is not int or shape[0] < 1:
         raise damaged(path, f"gives {shown(name)} no valid shape")

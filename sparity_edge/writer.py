@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,11 +18,19 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from sparity_edge.atomic import AtomicFolder, one_sentence
+from sparity_edge.atomic import AtomicFolder, is_stale, one_sentence
 from sparity_edge.errors import FormatError
-from sparity_edge.format import FORMAT_NAME, MANIFEST, is_packed, listed_files, shard_name
-from sparity_edge.layout import Layout
-from sparity_edge.shards import FORMAT_VERSION, TensorSpec, build_header, shown, spec_nbytes
+from sparity_edge.format import HASH_BLOCK, shard_name
+from sparity_edge.manifest import FORMAT_NAME, MANIFEST, encode_manifest, is_packed, listed_files
+from sparity_edge.shards import (
+    FORMAT_VERSION,
+    Packed,
+    TensorSpec,
+    build_header,
+    damaged,
+    shown,
+    spec_nbytes,
+)
 
 MAX_SHARD_BYTES = 2 << 30
 # What file managers drop into every folder they show.
@@ -35,8 +42,8 @@ class PackedWriter:
 
     Args:
         out: the folder to be made.
-        tensors: what comes, by checkpoint name. Matrices are stored in this order, then vectors:
-            so every matrix begins at a multiple of 64 bytes.
+        tensors: what comes, by checkpoint name. Matrices and bundles are stored in this order,
+            then vectors: so every matrix begins at a multiple of 64 bytes.
         source: what the model was made of, for the manifest.
         options: how it was made, for the manifest.
         force: whether an existing packed folder (or empty folder) at `out` may be replaced.
@@ -57,7 +64,7 @@ class PackedWriter:
         shard_bytes: int = MAX_SHARD_BYTES,
     ) -> None:
         # sorted() is stable: the order of use is kept among matrices and among vectors.
-        order = sorted(tensors, key=lambda name: not isinstance(tensors[name], Layout))
+        order = sorted(tensors, key=lambda name: not isinstance(tensors[name], Packed))
         self.tensors = {name: tensors[name] for name in order}
         self._folder = AtomicFolder(out, force=force, refuse_foreign=_refuse_foreign)
         self._out = self._folder.out
@@ -90,6 +97,23 @@ class PackedWriter:
         """Write a small file such as config.json."""
         self._begin(name)
         self._append(content)
+        self._end()
+
+    def copy_file(self, path: Path, sha256: str) -> None:
+        """Copy a file whose content has that SHA-256, in hex.
+
+        Raises:
+            FormatError: it is missing or has another content.
+        """
+        self._begin(path.name)
+        try:
+            with path.open("rb") as file:
+                while block := file.read(HASH_BLOCK):
+                    self._append(block)
+        except OSError as error:
+            raise damaged(path, f"cannot be read ({error.strerror or error})") from error
+        if self._digest.hexdigest() != sha256:
+            raise damaged(path, "does not match its SHA-256 in the manifest")
         self._end()
 
     def write(self, name: str, data: npt.NDArray[Any]) -> None:
@@ -131,9 +155,8 @@ class PackedWriter:
     def _finish(self) -> None:
         assert not self._pending, "shards are missing"
         assert not self._expected, "tensors are missing"
-        text = json.dumps(self._manifest, indent=2, ensure_ascii=False) + "\n"
         self._begin(MANIFEST)
-        self._append(text.encode(errors="replace"))
+        self._append(encode_manifest(self._manifest))
         self._end()
         self._folder.commit()
 
@@ -200,6 +223,7 @@ def _refuse_foreign(out: Path) -> None:
     with one_sentence(out):
         present = {entry.name for entry in os.scandir(out)} - _LITTER
         known = listed_files(out) if is_packed(out) else set()
+        known |= {name for name in present if is_stale(out / name)}
     if surplus := present - known:
         raise FormatError(
             f"{out} holds {shown(min(surplus))}, which no packed model there lists, and is not "

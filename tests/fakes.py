@@ -29,6 +29,7 @@ class FakeGenerator:
         self.max_context = max_context
         self.threads = 2
         self.sparsity = 0.0
+        self.plan: str | None = None
         self.prompts: list[Any] = []
         self.params: list[SamplingParams | None] = []
         self.loaded_with: dict[str, Any] = {}
@@ -46,6 +47,9 @@ class FakeGenerator:
             "cache_bytes_per_token": 23040,
             "threads": self.threads,
         }
+
+    def set_plan(self, name: str | None = None, *, sparsity: float) -> None:
+        self.plan, self.sparsity = (name or "auto", sparsity) if sparsity else (None, 0.0)
 
     def compile(self, progress: Callable[[str, int, int], None]) -> None:
         progress("kernels", 1, 1)

@@ -208,6 +208,7 @@ def test_perplexity(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
     stand_in = types.ModuleType("sparity_edge.perplexity")
     stand_in.perplexity = perplexity  # type: ignore[attr-defined]
+    stand_in.finite = dict  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sparity_edge.perplexity", stand_in)
     text = tmp_path / "text"
     text.write_text("some text", encoding="utf-8")

@@ -26,8 +26,9 @@ from converters.layout_bytes import unpack_matrix
 from converters.pack import PackOptions, convert
 from sparity_edge.atomic import is_stale, partial_name
 from sparity_edge.errors import FormatError, SparityError
-from sparity_edge.format import is_packed, open_folder, open_packed, verify_packed
+from sparity_edge.format import open_folder, open_packed, verify_packed
 from sparity_edge.layout import Layout, PackedMatrix
+from sparity_edge.manifest import is_packed
 from sparity_edge.writer import PackedWriter
 
 SHARD = "model-00001-of-00001.safetensors"

@@ -152,11 +152,11 @@ def test_ctrl_c_between_tokens_leaves_the_generator_usable(
     expected = fresh(generator).generate(PROMPT, GREEDY).text
     model, calls = generator._model, []
 
-    def interrupted(ids: list[int]) -> np.ndarray:
+    def interrupted(ids: list[int], thin: bool) -> np.ndarray:
         calls.append(ids)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return type(model).read(model, ids)
+        return type(model).read(model, ids, thin)
 
     with monkeypatch.context() as patch:
         patch.setattr(model, "read", interrupted)
@@ -288,6 +288,6 @@ def test_saved_caches_that_are_refused(generator: Generator, folder: Path, tmp_p
 
 def test_a_broken_model_is_told(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = np.full(generator.config.vocab_size, math.nan, dtype=np.float32)
-    monkeypatch.setattr(generator._model, "read", lambda _: broken)
+    monkeypatch.setattr(generator._model, "read", lambda *_, **__: broken)
     with pytest.raises(SparityError, match="not a number"):
         generator.generate(PROMPT, GREEDY)

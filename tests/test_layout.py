@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from packing import equal, layouts, random_quantized, random_weights
 
 from converters.layout_bytes import block_layout, pack_matrix, unpack_matrix, write_rows
+from sparity_edge.bundle import BundleLayout
 from sparity_edge.errors import FormatError
 from sparity_edge.layout import Layout, aligned_empty
 
@@ -30,18 +31,43 @@ def document_rows() -> Iterator[str]:
         for dtype, group, minimum in KINDS:
             for orientation in ("output", "input"):
                 layout = Layout(dtype, orientation, shape, group, minimum)
-                kind = f"{dtype}/{group}" if group else dtype
                 yield (
-                    f"| {shape[0]} x {shape[1]} | {kind}{' with minimum' * minimum} "
+                    f"| {shape[0]} x {shape[1]} | {named(layout)} "
                     f"| {orientation} | {layout.padded} | {layout.header_bytes} "
                     f"| {layout.row_bytes} | {layout.nbytes} |"
                 )
 
 
-def test_the_document_has_the_sizes_of_the_code() -> None:
+def bundle_rows() -> Iterator[str]:
+    columns = ("neurons x hidden", "up", "down", "group", "header_bytes", "down_offset")
+    columns += ("row_bytes", "nbytes")
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
+    for neurons, hidden in ((1536, 576), (14336, 4096), (90, 50)):
+        for up, down in ((0, 0), (1, 1), (2, 2), (3, 3), (3, 2)):
+            layout = BundleLayout(
+                Layout(KINDS[up][0], "output", (neurons, hidden), *KINDS[up][1:]),
+                Layout(KINDS[down][0], "input", (hidden, neurons), *KINDS[down][1:]),
+            )
+            yield (
+                f"| {neurons} x {hidden} | {named(layout.up)} | {named(layout.down)} "
+                f"| {layout.group} | {layout.header_bytes} | {layout.down_offset} "
+                f"| {layout.row_bytes} | {layout.nbytes} |"
+            )
+
+
+def named(layout: Layout) -> str:
+    group = f"/{layout.group}" if layout.group else ""
+    return f"{layout.dtype}{group}{' with minimum' * layout.minimum}"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("sizes", document_rows), ("bundles", bundle_rows)])
+def test_the_document_has_the_sizes_of_the_code(
+    name: str, expected: Callable[[], Iterator[str]]
+) -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    table = re.findall(r"<!-- sizes: begin -->\n(.*?)<!-- sizes: end -->", text, re.DOTALL)
-    assert table == ["".join(f"{row}\n" for row in document_rows())]
+    table = re.findall(rf"<!-- {name}: begin -->\n(.*?)<!-- {name}: end -->", text, re.DOTALL)
+    assert table == ["".join(f"{row}\n" for row in expected())]
 
 
 @settings(deadline=None)

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from packing import INT4, INT4_MINIMUM, INT8, FakeSource, contents, equal
 
-from converters import pack
+from converters import chunks, pack
+from converters.bundle_bytes import unpack_bundle
 from converters.layout_bytes import unpack_matrix
 from converters.pack import PackOptions, choose_layout, convert
 from converters.quantize import Quantized, quantize
 from converters.sources.packed import PackedSource
+from sparity_edge import cli
+from sparity_edge.bundle import PackedBundle, halves_of
 from sparity_edge.errors import OptionError, SourceError
-from sparity_edge.format import open_packed, verify_packed
+from sparity_edge.format import LAYOUTS, open_packed, verify_packed
 from sparity_edge.layout import Layout, PackedMatrix
 
 BLOCK = "model.layers.1.self_attn.k_proj.weight"
@@ -30,11 +33,14 @@ INT8_64 = ("int8", 64, False)
 
 def matrices(folder: Path) -> dict[str, tuple[Layout, Any]]:
     """Layout and unpacked content of every matrix of a packed folder."""
-    return {
-        name: (tensor.layout, unpack_matrix(tensor.data, tensor.layout))
-        for name, tensor in open_packed(folder).tensors.items()
-        if isinstance(tensor, PackedMatrix)
-    }
+    found: dict[str, tuple[Layout, Any]] = {}
+    for name, tensor in open_packed(folder).tensors.items():
+        if isinstance(tensor, PackedMatrix):
+            found[name] = tensor.layout, unpack_matrix(tensor.data, tensor.layout)
+        elif isinstance(tensor, PackedBundle):
+            layouts = tensor.layout.up, tensor.layout.down
+            found |= zip(halves_of(name), zip(layouts, unpack_bundle(tensor)))
+    return found
 
 
 def values(content: Any) -> Any:
@@ -78,7 +84,8 @@ def test_which_numbers_a_matrix_gets(
     ("layout", "turned"),
     [
         ("dense", ""),
-        ("chess", "q_proj o_proj down_proj"),
+        ("neurons", "q_proj o_proj down_proj"),
+        ("mixed", "q_proj k_proj v_proj o_proj gate_proj down_proj"),
         ("input", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
     ],
 )
@@ -87,6 +94,10 @@ def test_which_matrices_are_turned(layout: str, turned: str) -> None:
         found = choose_layout(name, (4, 4), None, PackOptions(layout=layout)).orientation
         expected = name.startswith("model.layers") and name.split(".")[-2] in turned.split()
         assert (found == "input") == expected
+
+
+def test_the_command_line_knows_the_layouts() -> None:
+    assert LAYOUTS == cli.LAYOUTS
 
 
 @pytest.mark.parametrize(
@@ -106,7 +117,7 @@ def test_bad_options_are_refused(options: dict[str, Any]) -> None:
         PackOptions(**options)
 
 
-@pytest.mark.parametrize("layout", ["dense", "chess", "input"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("native", [INT8, INT4, INT4_MINIMUM, ("int4", 128, True)])
 def test_integers_of_the_source_are_kept(tmp_path: Path, layout: str, native: Any) -> None:
     source = FakeSource({"weight": native})
@@ -116,7 +127,7 @@ def test_integers_of_the_source_are_kept(tmp_path: Path, layout: str, native: An
         assert equal(content, source.tensors[name])
 
 
-@pytest.mark.parametrize("layout", ["dense", "chess", "input"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     ("dtype", "group", "error"),
     [("f32", None, 0.0), ("bf16", None, 2**-8), ("int8", 64, 1 / 254), ("int4", 32, 1.5 / 15)],
@@ -141,14 +152,14 @@ def test_errors_stay_in_bounds(
 def test_blocks_of_rows_make_no_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    options = PackOptions("int8", 32, "chess")
+    options = PackOptions("int8", 32, "mixed")
     whole = convert(FakeSource({"down_proj": INT4}), tmp_path / "whole", options)
-    monkeypatch.setattr(pack, "BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", block)
     parts = convert(FakeSource({"down_proj": INT4}), tmp_path / "parts", options)
     assert contents(parts) == contents(whole)
 
 
-@pytest.mark.parametrize("layouts", list(itertools.permutations(["dense", "chess", "input"], 2)))
+@pytest.mark.parametrize("layouts", list(itertools.permutations(LAYOUTS, 2)))
 @pytest.mark.parametrize("dtype", [None, "f32", "bf16", "int4"])
 def test_repacking_moves_numbers_and_changes_none(
     tmp_path: Path, dtype: str | None, layouts: tuple[str, str]
@@ -200,7 +211,7 @@ def test_a_source_is_read_by_one_thread_at_a_time_and_only_a_little_ahead(
                 lock.release()
 
     lock, reads, ahead = threading.Lock(), [], []
-    monkeypatch.setattr(pack, "BLOCK_ELEMENTS", 200)
+    monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", 200)
     written = itertools.count(1)
     convert(
         Watched(),

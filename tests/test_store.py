@@ -21,7 +21,8 @@ from converters.pack import PackOptions, convert
 from converters.sources import Source
 from sparity_edge import folders
 from sparity_edge.errors import FormatError, OptionError, SourceError
-from sparity_edge.format import is_packed, verify_packed
+from sparity_edge.format import verify_packed
+from sparity_edge.manifest import is_packed
 
 TESTS = str(Path(__file__).parent)
 
@@ -113,16 +114,25 @@ def test_a_folder_is_looked_at_file_by_file(tmp_path: Path, opened: list[str]) -
 
 
 def test_a_packed_folder_is_used_as_it_is(tmp_path: Path, opened: list[str], root: Path) -> None:
-    folder = convert(FakeSource(), tmp_path / "mine", PackOptions("int8", layout="chess"))
+    folder = convert(FakeSource(), tmp_path / "mine", PackOptions("int8", layout="neurons"))
     for options in (
         PackOptions(),
         PackOptions("int8"),
         PackOptions("int8", 32),
-        PackOptions(layout="chess"),
+        PackOptions(layout="neurons"),
     ):
         assert store.prepare(str(folder), options) == folder
     assert opened == []
     assert not root.exists()
+
+
+def test_bundles_and_their_halves_are_told_apart(tmp_path: Path) -> None:
+    source = FakeSource()
+    for layout, other in (("input", "mixed"), ("mixed", "input"), ("neurons", "mixed")):
+        folder = convert(source, tmp_path / f"{layout}-{other}", PackOptions(layout=layout))
+        assert store.prepare(str(folder), PackOptions(layout=layout)) == folder
+        with pytest.raises(OptionError, match=f"not stored in layout {other}"):
+            store.prepare(str(folder), PackOptions(layout=other))
 
 
 @pytest.mark.parametrize(
@@ -132,6 +142,7 @@ def test_a_packed_folder_is_used_as_it_is(tmp_path: Path, opened: list[str], roo
         (PackOptions("int8", 64), "sparity-edge convert fake OUT --dtype int8 --group 64"),
         (PackOptions("f32"), "sparity-edge convert fake OUT --dtype f32"),
         (PackOptions(layout="input"), "mine OUT --layout input"),
+        (PackOptions(layout="mixed"), "mine OUT --layout mixed"),
     ],
 )
 def test_a_packed_folder_that_disagrees_is_refused(

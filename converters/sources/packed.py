@@ -1,7 +1,8 @@
 """PackedSource: a packed folder as a source, to store it again in another layout.
 
-Integers, their scales and floats come out as they are stored, so that changing the orientation
-changes no value. Blocks of rows are read through file mappings; nothing is held whole.
+Integers, their scales and floats come out as they are stored, so that changing the layout changes
+no value; bundles come out as the two matrices they hold. Blocks of rows are read through file
+mappings; nothing is held whole.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converters.bundle_bytes import read_down, read_up
 from converters.layout_bytes import unpack_matrix
 from converters.quantize import Quantized
 from converters.sources import Source, unreadable
+from sparity_edge.bundle import BundleLayout, halves_of
 from sparity_edge.format import open_folder
 from sparity_edge.layout import Layout
-from sparity_edge.shards import Stored
+from sparity_edge.shards import PLAN_FILE, Stored
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -40,8 +43,18 @@ class PackedSource(Source):
         self.label = str(path)
         self.config = self._folder.config
         self.generation_config = self._folder.generation_config
+        self._where: dict[str, Stored] = {}
+        self._specs: dict[str, Layout | tuple[int, ...]] = {}
+        for name, stored in self._folder.tensors.items():
+            self._list(name, stored)
         listed = self._folder.manifest["files"]
         self.files = tuple(path / name for name in listed)
+        # Plans of the folder with the SHA-256 that the manifest gives each.
+        self.plans = {
+            path / name: str(entry["sha256"])
+            for name, entry in listed.items()
+            if PLAN_FILE.fullmatch(name)
+        }
         self.tokenizer_files = {
             name: _read_file(path / name) for name in TOKENIZER_FILES if name in listed
         }
@@ -49,8 +62,8 @@ class PackedSource(Source):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """As `Source.shapes`."""
         return {
-            name: stored.spec.shape if isinstance(stored.spec, Layout) else stored.spec
-            for name, stored in self._folder.tensors.items()
+            name: spec.shape if isinstance(spec, Layout) else spec
+            for name, spec in self._specs.items()
         }
 
     def check_dtype(self, name: str) -> None:
@@ -58,7 +71,7 @@ class PackedSource(Source):
 
     def native(self, name: str) -> tuple[str, int, bool] | None:
         """As `Source.native`; for f32 and bf16 matrices too, which `read` returns as float32."""
-        spec = self._folder.tensors[name].spec
+        spec = self._specs[name]
         if not isinstance(spec, Layout):
             return None
         return spec.dtype, spec.group, spec.minimum
@@ -67,16 +80,31 @@ class PackedSource(Source):
         self, name: str, start: int = 0, stop: int | None = None
     ) -> npt.NDArray[Any] | Quantized:
         """As `Source.read`."""
-        stored = self._folder.tensors[name]
+        stored, spec = self._where[name], self._specs[name]
         data = _map(stored)
-        if isinstance(stored.spec, Layout):
-            return unpack_matrix(data, stored.spec, start, stop)
-        return data.view("<f4")[start:stop].copy()
+        if not isinstance(spec, Layout):
+            return data.view("<f4")[start:stop].copy()
+        if isinstance(stored.spec, BundleLayout):
+            read = read_up if spec is stored.spec.up else read_down
+            content: npt.NDArray[Any] | Quantized = read(
+                data, stored.spec, start, spec.shape[0] if stop is None else stop
+            )
+            return content
+        return unpack_matrix(data, spec, start, stop)
 
     def fingerprint(self) -> str:
         """SHA-256 over the manifest's list of files, which holds the SHA-256 of each."""
         listed = json.dumps(self._folder.manifest["files"], sort_keys=True)
         return hashlib.sha256(listed.encode()).hexdigest()
+
+    def _list(self, name: str, stored: Stored) -> None:
+        """Note where the tensor, or the two matrices of a bundle, can be read."""
+        if not isinstance(stored.spec, BundleLayout):
+            self._where[name], self._specs[name] = stored, stored.spec
+            return
+        up, down = halves_of(name)
+        self._where[up] = self._where[down] = stored
+        self._specs[up], self._specs[down] = stored.spec.up, stored.spec.down
 
 
 def _map(stored: Stored) -> npt.NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sparity_edge.layout import aligned_zeros, round_up
 
 Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[Any]  # float32, bfloat16 (ml_dtypes) or rows of int8 (cached.int8_row)
 
 # Float32 numbers; the largest quantisation group, so that a filled-up row of weights fits as well.

@@ -28,10 +28,9 @@ from sparity_edge.kernels.blocks import (
 )
 from sparity_edge.kernels.dots import two_dots
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.matrix import Matrix
+from sparity_edge.kernels.matrix import down_of, up_of
 from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32
 from sparity_edge.kernels.spvmm import WHOLE_BLOCK
-from sparity_edge.layout import PackedMatrix
 
 # The words of a bundle.
 DATA, UP, DOWN, GROUP, HEADER_BYTES, ROW_BYTES, PANEL_BYTES, DOWN_OFFSET = (
@@ -42,18 +41,21 @@ BUNDLE, GATE, CENTRE, LIST, PARTS, PART_SUMS, PART_BYTES = (8 * word for word in
 
 
 class Bundle:
-    """A bundle as kernels see it; keeps the weights alive as long as it lives."""
+    """A bundle as kernels see it; keeps the weights alive as long as it lives.
+
+    `up_rows` and `down_rows` are its halves as matrices, for products of many tokens.
+    """
 
     def __init__(self, packed: PackedBundle) -> None:
         layout = packed.layout
         self.layout = layout
-        self.up = Matrix(PackedMatrix(layout.up, packed.data))
-        self.down = Matrix(PackedMatrix(layout.down, packed.data))
+        self.up_rows = up_of(packed)
+        self.down_rows = down_of(packed)
         self._words = np.array(
             [
                 packed.data.ctypes.data,
-                self.up.address,
-                self.down.address,
+                self.up_rows.address,
+                self.down_rows.address,
                 layout.group,
                 layout.header_bytes,
                 layout.row_bytes,

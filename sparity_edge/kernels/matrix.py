@@ -1,41 +1,62 @@
 """Matrix: what kernels are told of a packed matrix, int64 words at a known address.
 
-The words mirror `sparity_edge.layout.Layout`; the offsets are computed there, never here.
+The words mirror `sparity_edge.layout.Layout`; the offsets are computed there, never here. A half of
+a bundle is a matrix too, whose rows are further apart: products of many tokens read it in place.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from sparity_edge.layout import DTYPE_BITS, PackedMatrix
+from sparity_edge.bundle import PackedBundle
+from sparity_edge.layout import DTYPE_BITS, Layout, PackedMatrix
 
 # Offsets of the words in bytes.
 DATA, DTYPE, BITS, ROW_BYTES, HEADER_BYTES, PANEL_BYTES = (8 * word for word in range(6))
 GROUP, GROUPS, MINIMUM, OUTPUTS, INPUTS, PADDED = (8 * word for word in range(6, 12))
+# Output-major: row i stands at DATA + i // PANEL_ROWS * PANEL_BYTES + i % PANEL_ROWS * ROW_BYTES.
+PANEL_ROWS = 8 * 12
+# Of a matrix without panels; a multiple of the outputs that a product takes at once.
+ROWS_TOGETHER = 128
 F32, BF16, INT8, INT4 = range(4)
 _CODES = {"f32": F32, "bf16": BF16, "int8": INT8, "int4": INT4}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the rows of a matrix stand, in bytes; see PANEL_ROWS."""
+
+    start: int  # of the first row (output-major) or header (input-major)
+    row_bytes: int
+    header_bytes: int  # in front of the numbers of a row (output-major) or panel (input-major)
+    panel_rows: int
+    panel_bytes: int
 
 
 class Matrix:
     """A packed matrix as kernels see it; keeps the weights alive as long as it lives."""
 
-    def __init__(self, packed: PackedMatrix) -> None:
+    def __init__(self, packed: PackedMatrix, places: Places | None = None) -> None:
         layout = packed.layout
         self.layout = layout
         self._data = packed.data
+        places = places or _places(layout)
         self._words = np.array(
             [
-                packed.data.ctypes.data,
+                packed.data.ctypes.data + places.start,
                 _CODES[layout.dtype],
                 DTYPE_BITS[layout.dtype],
-                layout.row_bytes,
-                layout.header_bytes,
-                layout.panel_bytes,
+                places.row_bytes,
+                places.header_bytes,
+                places.panel_bytes,
                 layout.group,
                 layout.groups,
                 layout.minimum,
                 *layout.shape,
                 layout.padded,
+                places.panel_rows,
             ],
             dtype=np.int64,
         )
@@ -49,3 +70,30 @@ class Matrix:
     def address(self) -> int:
         """Where the words stand."""
         return int(self._words.ctypes.data)
+
+
+def up_of(bundle: PackedBundle) -> Matrix:
+    """The up half of a bundle, whose panels begin with the scales of the down half."""
+    layout = bundle.layout
+    rows, panel_bytes = layout.group, layout.panel_bytes
+    if not layout.header_bytes:
+        rows, panel_bytes = ROWS_TOGETHER, ROWS_TOGETHER * layout.row_bytes
+    header_bytes = layout.up.header_bytes
+    places = Places(layout.header_bytes, layout.row_bytes, header_bytes, rows, panel_bytes)
+    return Matrix(PackedMatrix(layout.up, bundle.data), places)
+
+
+def down_of(bundle: PackedBundle) -> Matrix:
+    """The down half of a bundle, the numbers of whose rows stand behind those of up."""
+    layout = bundle.layout
+    header_bytes = layout.header_bytes + layout.down_offset
+    places = Places(0, layout.row_bytes, header_bytes, layout.group, layout.panel_bytes)
+    return Matrix(PackedMatrix(layout.down, bundle.data), places)
+
+
+def _places(layout: Layout) -> Places:
+    if layout.orientation == "input":
+        rows, panel_bytes = max(1, layout.group), layout.panel_bytes
+    else:
+        rows, panel_bytes = ROWS_TOGETHER, ROWS_TOGETHER * layout.row_bytes
+    return Places(0, layout.row_bytes, layout.header_bytes, rows, panel_bytes)

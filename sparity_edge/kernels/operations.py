@@ -7,19 +7,18 @@ float32 from `buffers.rows`, all of whose rows are followed by zeros. Imports no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from sparity_edge.kernels.buffers import Floats, Numbers
+from sparity_edge.bundle import PackedBundle
+from sparity_edge.kernels.buffers import Floats, Integers, Numbers
+from sparity_edge.kernels.thinned import Choice, Thinned
 from sparity_edge.layout import PackedMatrix
 from sparity_edge.progress import Progress
 
-Integers = npt.NDArray[np.int64]
 Matrix = Any  # whatever `Machine.matrix` returned
+Bundle = Any  # whatever `Machine.bundle` returned
 
 
 class Operations(Protocol):
@@ -36,13 +35,17 @@ class Operations(Protocol):
 
     def linear(
         self,
-        x: Floats,
+        x: Floats | Thinned,
         matrix: Matrix,
         out: Floats,
         bias: Floats | None = None,
         accumulate: bool = False,
     ) -> None:
-        """x W^T, plus `bias` if there is one, plus what `out` holds if `accumulate`."""
+        """x W^T, plus `bias` if there is one, plus what `out` holds if `accumulate`.
+
+        Of a thinned x only active channels count, less their centre; for one token the others are
+        not read, if the matrix is input-major.
+        """
 
     def rope(self, x: Floats, table: Floats, position: Integers, heads: int, out: Floats) -> None:
         """Rotate the pairs (i, i + head_dim / 2) of each head by the row's position.
@@ -81,6 +84,29 @@ class Operations(Protocol):
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
         """silu(gate) * up, the middle of the FFN; `out` may be `gate`."""
 
+    def silu(self, x: Floats, out: Floats) -> None:
+        """x / (1 + exp(-x)); `out` may be `x`."""
+
+    def thin(self, x: Floats, choice: Choice) -> Thinned:
+        """x with its channels sorted into active and skipped ones, row by row."""
+
+    def neurons(
+        self,
+        x: Floats,
+        gate: Floats | Thinned,
+        bundle: Bundle,
+        up: Floats,
+        middle: Floats,
+        out: Floats,
+    ) -> None:
+        """Add (gate * (x W_up^T)) W_down^T over active neurons; a thinned gate is less its centre.
+
+        `up` and `middle` are memory for several tokens.
+        """
+
+    def tally(self, thinned: Sequence[Thinned], out: Integers) -> None:
+        """out[i] = active channels of thinned[i], summed over tokens."""
+
 
 class Machine(Protocol):
     """Carries out operations."""
@@ -89,6 +115,9 @@ class Machine(Protocol):
 
     def matrix(self, packed: PackedMatrix) -> Matrix:
         """What operations take as a matrix."""
+
+    def bundle(self, packed: PackedBundle) -> Bundle:
+        """What `neurons` takes as a bundle."""
 
     def prepare(self, forward: Callable[[Operations], None]) -> Callable[[bool], None]:
         """Make `forward` runnable again and again while the arrays it names stay in place.

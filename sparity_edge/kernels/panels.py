@@ -39,7 +39,7 @@ from sparity_edge.kernels.tiles import (
     zip_bytes,
     zip_nibbles,
 )
-from sparity_edge.kernels.unpack import unpack_row, unpack_sixteen
+from sparity_edge.kernels.unpack import row_place, unpack_row, unpack_sixteen
 
 
 @device
@@ -51,7 +51,7 @@ def unpack_rows(matrix: int, first: int, rows: int, scratch: int) -> tuple[int, 
     count = min(PANEL, load_i64(matrix + OUTPUTS) - first)
     if load_i64(matrix + DTYPE) == F32:
         stride = load_i64(matrix + ROW_BYTES)
-        return load_i64(matrix + DATA) + first * stride, stride, count
+        return row_place(matrix, first), stride, count
     stride = 4 * load_i64(matrix + PADDED)
     for index in range(count):
         unpack_row(matrix, first + index, rows + index * stride, scratch)
@@ -94,7 +94,7 @@ def word_panel_of_rows(matrix: int, first: int, start: int, stop: int, panel: in
     minimum, whole = load_i64(matrix + MINIMUM) != 0, load_i64(matrix + PADDED) // 128 * 4
     zero = 0 if minimum else 8
     for half in range(0, min(PANEL, load_i64(matrix + OUTPUTS) - first), 16):
-        row = load_i64(matrix + DATA) + (first + half) * stride
+        row = row_place(matrix, first + half)
         last = min(16, load_i64(matrix + OUTPUTS) - first - half) - 1
         for unit in range(start, stop):
             out = panel + (unit - start) * W_UNIT + 4 * half
@@ -117,7 +117,7 @@ def expect_word_rows(matrix: int, first: int, start: int, stop: int) -> None:
     """Ask for what `word_panel_of_rows` will read."""
     stride, outputs = load_i64(matrix + ROW_BYTES), load_i64(matrix + OUTPUTS)
     width = UNIT * load_i64(matrix + BITS) // 8  # bytes of a unit
-    row = load_i64(matrix + DATA) + first * stride + load_i64(matrix + HEADER_BYTES)
+    row = row_place(matrix, first) + load_i64(matrix + HEADER_BYTES)
     for _ in range(first, min(first + PANEL, outputs)):
         for place in range(row + start * width, row + stop * width, 64):
             prefetch(place)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sparity_edge.bundle import PackedBundle
 from sparity_edge.kernels import activations as _activations
 from sparity_edge.kernels import attention as _attention
 from sparity_edge.kernels import attention_prefill as _prefill
@@ -21,12 +22,16 @@ from sparity_edge.kernels import gemm as _gemm
 from sparity_edge.kernels import team as _team
 from sparity_edge.kernels import unpack as _unpack
 from sparity_edge.kernels import vmm as _vmm
-from sparity_edge.kernels.buffers import ROW_MULTIPLE, Floats, Numbers
+from sparity_edge.kernels.buffers import ROW_MULTIPLE, Floats, Integers, Numbers
 from sparity_edge.kernels.cached import GROUP, head_dim_of, number_bytes
+from sparity_edge.kernels.ffn import Bundle
 from sparity_edge.kernels.kernel import Kernel, compile_kernels
 from sparity_edge.kernels.matrix import Matrix
-from sparity_edge.kernels.operations import Integers, Operations
-from sparity_edge.kernels.program_sparse import SparseMachine, SparseProgram
+from sparity_edge.kernels.operations import Operations
+from sparity_edge.kernels.program_sparse import KERNELS as _SPARSE
+from sparity_edge.kernels.program_thin import KERNELS as _THIN
+from sparity_edge.kernels.program_thin import ThinProgram
+from sparity_edge.kernels.thinned import Thinned
 from sparity_edge.kernels.tiles import PANEL, TOKENS, UNIT, X_UNIT, has_word_dot
 from sparity_edge.layout import Layout, PackedMatrix, aligned_empty, aligned_zeros, round_up
 from sparity_edge.progress import Progress
@@ -38,7 +43,7 @@ LEAST_CHUNKS = 8
 AHEAD_BYTES = 8192  # how far ahead of its use a weight is asked for
 
 
-class ThreadedMachine(SparseMachine):
+class ThreadedMachine:
     """A `Machine` of compiled kernels on a team of threads.
 
     Args:
@@ -55,6 +60,11 @@ class ThreadedMachine(SparseMachine):
         self._orientations.add(packed.layout.orientation)
         return Matrix(packed)
 
+    def bundle(self, packed: PackedBundle) -> Bundle:
+        """The words that kernels read about the bundle."""
+        self._orientations.add("input")
+        return Bundle(packed)
+
     def prepare(self, forward: Callable[[Operations], None]) -> Callable[[bool], None]:
         """Record `forward` once."""
         program = Program(self.threads)
@@ -65,6 +75,8 @@ class ThreadedMachine(SparseMachine):
         """Compile the kernels that the matrices seen so far need."""
         vmm = {"output": _vmm.vmm_output, "input": _vmm.vmm_input}
         wanted = [*_COMMON, *(vmm[each] for each in sorted(self._orientations))]
+        if "input" in self._orientations:  # what is stored by input channels can be skipped
+            wanted += [*_SPARSE, *_THIN]
         self._team.compile()
         compile_kernels(wanted, progress)
 
@@ -89,7 +101,7 @@ _COMMON = (
 )
 
 
-class Program(SparseProgram):
+class Program(ThinProgram):
     """Recorded `Operations` (see there for what each one does); give it to `Team.run`.
 
     Args:
@@ -101,6 +113,7 @@ class Program(SparseProgram):
         self._records: list[list[int]] = []
         self._kept: list[Any] = []  # whatever the recorded addresses point into
         self._together = self._first = False
+        self._after = []
         self._scratch_bytes = 8192
         self._digits: dict[tuple[int, str, int], tuple[Any, ...]] = {}
         self._packed: dict[tuple[bool, int, int], Any] = {}
@@ -114,6 +127,7 @@ class Program(SparseProgram):
         self._together = self._first = True
         yield
         self._together = False
+        self._add_all_parts()
 
     def start(self) -> Integers:
         """Set the counters back and give the header words; called by the team before a run."""
@@ -144,14 +158,19 @@ class Program(SparseProgram):
 
     def linear(
         self,
-        x: Floats,
+        x: Floats | Thinned,
         matrix: Matrix,
         out: Floats,
         bias: Floats | None = None,
         accumulate: bool = False,
     ) -> None:
         """out = x W^T (+ bias) (+ out)."""
-        if len(x) == 1:
+        if isinstance(x, Thinned):
+            if x.values is None:
+                self._thinned_vmm(x, matrix, out, bias, accumulate)
+            else:
+                self._gemm(x.values, matrix, out, bias, accumulate)
+        elif len(x) == 1:
             self._vmm(x, matrix, out, bias, accumulate)
         else:
             self._gemm(x, matrix, out, bias, accumulate)

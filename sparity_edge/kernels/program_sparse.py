@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sparity_edge.bundle import PackedBundle
 from sparity_edge.kernels import ffn as _ffn
 from sparity_edge.kernels import select as _select
 from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels import vmmsp as _vmmsp
 from sparity_edge.kernels.active import ActiveList
 from sparity_edge.kernels.blocks import SCRATCH_BYTES
-from sparity_edge.kernels.buffers import Floats
+from sparity_edge.kernels.buffers import Floats, Integers
 from sparity_edge.kernels.matrix import Matrix
-from sparity_edge.kernels.operations import Integers
 from sparity_edge.layout import Layout, aligned_empty, round_up
 
 KERNELS = (
@@ -35,14 +33,6 @@ MOST_PARTS = 16
 PART_WEIGHTS = 1 << 16
 
 
-class SparseMachine:
-    """What `ThreadedMachine` adds for active lists."""
-
-    def bundle(self, packed: PackedBundle) -> _ffn.Bundle:
-        """The words that kernels read about the bundle."""
-        return _ffn.Bundle(packed)
-
-
 class SparseProgram:
     """What `Program` adds for active lists."""
 
@@ -50,6 +40,8 @@ class SparseProgram:
     _split: Callable[[Floats, Layout], tuple[Any, ...]]
     _need_scratch: Callable[[int], None]
     _first: bool
+    _together: bool
+    _after: list[tuple[Any, ...]]  # sums of parts that are still to be added
 
     def select_threshold(
         self, x: Floats, thresholds: Floats, out: ActiveList, centre: Floats | None = None
@@ -123,7 +115,7 @@ class SparseProgram:
         parts = _parts(bundle.layout.up, MOST_PARTS)
         sums, stride = self._part_sums(parts, bundle.layout.down)
         self._record(
-            _ffn.ffn, parts, *self._products(x, bundle.up, None, None),
+            _ffn.ffn, parts, *self._products(x, bundle.up_rows, None, None),
             bundle.address, gate, centre, active, parts, sums, stride,
         )  # fmt: skip
         self._kept.append(bundle)
@@ -152,7 +144,29 @@ class SparseProgram:
         biases: Sequence[Floats | None] | None,
         accumulate: bool,
     ) -> None:
-        self._first = True  # wait for the sums
+        self._kept.append(sums)
+        self._after.append((sums, stride, parts, outs, biases, accumulate))
+        if not self._together:
+            self._add_all_parts()
+
+    def _add_all_parts(self) -> None:
+        """What has to wait for the sums: once for all products that were made side by side."""
+        self._first = bool(self._after)
+        inside, self._together = self._together, True
+        for each in self._after:
+            self._record_add_parts(*each)
+        self._after, self._together = [], inside
+        self._first = True
+
+    def _record_add_parts(
+        self,
+        sums: Any,
+        stride: int,
+        parts: int,
+        outs: Sequence[Floats],
+        biases: Sequence[Floats | None] | None,
+        accumulate: bool,
+    ) -> None:
         start = int(sums.ctypes.data)
         for out, bias in zip(outs, biases or [None] * len(outs), strict=True):
             size = out.shape[1]
@@ -160,8 +174,6 @@ class SparseProgram:
             arguments = (start, stride, parts, size, bias, accumulate, out)
             self._record(_spvmm.add_parts, chunks, *arguments, writes=out)
             start += 4 * size
-        self._kept.append(sums)
-        self._first = True
 
 
 def _parts(layout: Layout, most: int) -> int:

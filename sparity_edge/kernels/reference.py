@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sparity_edge.bundle import PackedBundle, split
-from sparity_edge.kernels.buffers import Floats, Numbers
+from sparity_edge.kernels.buffers import Floats, Integers, Numbers
 from sparity_edge.kernels.cached import floats, head_dim_of, write
-from sparity_edge.kernels.operations import Integers, Operations
-from sparity_edge.kernels.reference_sparse import SparseReference, UpDown
+from sparity_edge.kernels.operations import Operations
+from sparity_edge.kernels.reference_sparse import UpDown
+from sparity_edge.kernels.reference_thin import ThinReference
+from sparity_edge.kernels.thinned import Thinned
 from sparity_edge.layout import Layout, PackedMatrix, elements_in_wide_units
 from sparity_edge.progress import Progress
 
@@ -46,7 +48,7 @@ class ReferenceMachine:
         """Nothing to give back."""
 
 
-class Reference(SparseReference):
+class Reference(ThinReference):
     """`Operations` computed as they are called; see there for what each one does."""
 
     @contextmanager
@@ -65,14 +67,16 @@ class Reference(SparseReference):
 
     def linear(
         self,
-        x: Floats,
+        x: Floats | Thinned,
         matrix: Floats,
         out: Floats,
         bias: Floats | None = None,
         accumulate: bool = False,
     ) -> None:
         """out = x W^T (+ bias) (+ out)."""
-        result = x @ matrix.T
+        values = x if isinstance(x, np.ndarray) else x.values
+        assert values is not None
+        result = values @ matrix.T
         if bias is not None:
             result += bias
         out[:] = out + result if accumulate else result

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparity_edge.kernels.active import ActiveList, channels, set_channels
-from sparity_edge.kernels.buffers import Floats
-from sparity_edge.kernels.operations import Integers
+from sparity_edge.kernels.buffers import Floats, Integers
 
 UpDown = tuple[Floats, Floats]  # (neurons, hidden), (hidden, neurons)
 

@@ -82,7 +82,7 @@ def _keep_between(values: int, count: int, least: int, most: int) -> int:
 
 
 @device
-def _kth_largest(values: int, count: int, k: int) -> int:
+def kth_largest(values: int, count: int, k: int) -> int:
     """The k-th largest of non-negative int32 `values`, 1 <= k <= count; destroys them.
 
     Halves the range of values, not the set, but drops what has fallen out of the range: after the
@@ -117,7 +117,7 @@ def select_top(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
         value = _score(arguments, i)
         store_magnitude(scores + 4 * i, value)
         store_magnitude(copy + 4 * i, value)
-    least = _kth_largest(copy, size, k)
+    least = kth_largest(copy, size, k)
     place = active + FIRST
     surplus = _count_at_least(scores, size, least) - k
     if surplus == 0:

@@ -17,6 +17,8 @@ from sparity_edge.kernels.matrix import (
     INT8,
     MINIMUM,
     PADDED,
+    PANEL_BYTES,
+    PANEL_ROWS,
     ROW_BYTES,
 )
 from sparity_edge.kernels.simd import (
@@ -86,9 +88,18 @@ def _unpack_int4(matrix: int, row: int, out: int, scratch: int) -> None:
 
 
 @device
+def row_place(matrix: int, index: int) -> int:
+    """Where row `index` of an output-major matrix stands."""
+    panel = index // load_i64(matrix + PANEL_ROWS)
+    inside = index - panel * load_i64(matrix + PANEL_ROWS)
+    place = load_i64(matrix + DATA) + panel * load_i64(matrix + PANEL_BYTES)
+    return place + inside * load_i64(matrix + ROW_BYTES)
+
+
+@device
 def unpack_row(matrix: int, index: int, out: int, scratch: int) -> None:
     """Row `index` of an output-major matrix as PADDED float32 at `out`; 128 bytes of scratch."""
-    row = load_i64(matrix + DATA) + index * load_i64(matrix + ROW_BYTES)
+    row = row_place(matrix, index)
     dtype = load_i64(matrix + DTYPE)
     if dtype == INT8:
         _unpack_int8(matrix, row, out, scratch)

@@ -1,0 +1,238 @@
+"""Quality against bytes and against speed, for every plan of a model and in each number format.
+
+A row is a plan at one position of the dial: KL and perplexity of a text whose positions are all
+thinned (but the first four of a window), and the speed of decoding one token after another. Speeds
+are ratios to dense decoding in the same round; tok/s is the ratio times dense's median, so that
+drift of the machine does not bend a curve. KL is measured from the dense model in the first number
+format, and so holds what the format costs as well. Rows already in the results file are kept.
+
+    python bench/pareto.py --data ../shared/data --dtypes f32 int8 int4
+    python bench/pareto.py --data ../shared/data --model ./smol-int8-mixed auto:0.3 chess@0.5
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import (
+    RESULTS,
+    alternate,
+    parser,
+    ratios,
+    save,
+    say,
+    summary,
+    table,
+    thread_count,
+    with_spread,
+)
+from models import DEFAULT_MODEL
+from rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, settings_of
+
+from sparity_edge import Generator, SamplingParams
+from sparity_edge.divergence import DENSE, Setting, divergences
+from sparity_edge.progress import Progress
+
+QUICK_SPARSITIES = (0.25, 0.4, 0.5)
+PROMPT = 64  # tokens in front of those that are timed
+SETTLE = 2  # tokens at the start of an answer that are not timed: the program is prepared there
+
+
+def main() -> int:
+    options = _options()
+    threads = thread_count(options.threads)
+    text = (options.data / WIKITEXT).read_text(encoding="utf-8")
+    loads = [(model, dtype) for model in options.model for dtype in options.dtypes or [None]]
+    reference: Generator | None = None
+    protocol = {
+        "text": WIKITEXT.name,
+        "windows": options.windows,
+        "stride": options.stride,
+        "tokens": options.tokens,
+        "rounds": options.rounds,
+        "reference": _name(*loads[0]),
+    }
+    for model, dtype in loads:
+        report, part = kept(options.out, _name(model, dtype), protocol, threads)
+        generator = Generator.load(
+            model, dtype=dtype, threads=threads, sparse_prefill=True, notify=say
+        )
+        reference = reference or generator
+        part["dtypes"] = generator.info()["dtypes"]
+        shares = QUICK_SPARSITIES if options.quick else SPARSITIES
+        settings = [DENSE, *settings_of(generator, options.settings, shares)]
+        keep = partial(save, options.out, report)
+        add_quality(generator, reference, settings, text, options, part["rows"], keep)
+        add_speed(generator, settings, text, options, part["rows"], keep)
+        if generator is not reference:
+            generator.close()
+    assert reference is not None
+    reference.close()
+    finish(options.out)
+    return 0
+
+
+def add_quality(
+    generator: Generator,
+    reference: Generator,
+    settings: Sequence[Setting],
+    text: str,
+    options: argparse.Namespace,
+    rows: dict[str, Any],
+    keep: Callable[[], None],
+) -> None:
+    """Measure what no row holds yet; saved after each plan."""
+    missing = [setting for setting in settings if "kl_mean" not in rows.get(str(setting), {})]
+    for group in by_plan(missing):
+        with bars() as progress:
+            results = divergences(
+                generator,
+                text,
+                group,
+                reference=reference,
+                windows=options.windows,
+                stride=options.stride,
+                progress=progress,
+            )
+        for setting, result in zip(group, results):
+            row = rows.setdefault(str(setting), {})
+            row |= {"plan": setting.plan, "sparsity": setting.sparsity, "level": setting.level}
+            row |= result.to_dict()
+        keep()
+
+
+def add_speed(
+    generator: Generator,
+    settings: Sequence[Setting],
+    text: str,
+    options: argparse.Namespace,
+    rows: dict[str, Any],
+    keep: Callable[[], None],
+) -> None:
+    """The same for the speed of decoding; dense takes part in every round of every plan."""
+    missing = [setting for setting in settings if "ratio" not in rows[str(setting)]]
+    prompt = generator.tokenizer.encode(text, add_special_tokens=False)[:PROMPT]
+    generator.sparse_prefill = False  # as in a chat
+    for group in by_plan(missing):
+        fractions: dict[Setting, float] = {}
+        cases = {
+            str(setting): _case(generator, setting, prompt, options.tokens, fractions)
+            for setting in dict.fromkeys([DENSE, *group])
+        }
+        with bars() as progress:
+            turns = len(cases) * (options.rounds + 1)
+            samples = alternate(_counted(cases, turns, progress), options.rounds)
+        for setting in group:
+            row, mine = rows[str(setting)], samples[str(setting)]
+            row["tokens_s"] = summary(mine)
+            row["ratio"] = summary(ratios(mine, samples[str(DENSE)]))
+            row["decoding_fraction"] = fractions[setting]
+        keep()
+    DENSE.apply(generator)
+
+
+def _case(
+    generator: Generator,
+    setting: Setting,
+    prompt: Sequence[int],
+    tokens: int,
+    fractions: dict[Setting, float],
+) -> Callable[[], float]:
+    """Tokens a second of one answer, and what share of the weights it read."""
+    params = SamplingParams(temperature=0, max_tokens=tokens + SETTLE, ignore_eos=True)
+
+    def run() -> float:
+        setting.apply(generator)
+        steps = [step.stats for step in generator.stream(prompt, params)]
+        fractions[setting] = steps[-1].active_weight_fraction
+        seconds = steps[-1].decode_seconds - steps[SETTLE - 1].decode_seconds
+        return (len(steps) - SETTLE) / seconds
+
+    return run
+
+
+def _counted(
+    cases: Mapping[str, Callable[[], float]], turns: int, progress: Progress
+) -> dict[str, Callable[[], float]]:
+    """The same cases, telling how many of all turns are through."""
+    done = itertools.count()
+
+    def told(case: Callable[[], float]) -> Callable[[], float]:
+        def run() -> float:
+            progress("decoding", next(done), turns)
+            return case()
+
+        return run
+
+    return {name: told(case) for name, case in cases.items()}
+
+
+def finish(path: Path) -> None:
+    """Print the table of a results file and draw its figure beside it."""
+    report = json.loads(path.read_text(encoding="utf-8"))
+    print(f"\n{show(report['models'])}\n")
+    try:
+        from pareto_figure import draw
+    except ImportError:
+        say("No figure: matplotlib is not installed (pip install 'sparity-edge[bench]').")
+        return
+    say(f"written: {draw(report['models'], path.with_suffix('.png'))}")
+
+
+def show(models: dict[str, Any]) -> str:
+    """All rows in one table."""
+    lines = [
+        [
+            name,
+            setting,
+            f"{row['active_weight_fraction']:.3f}",
+            f"{row['kl_mean']:.4f}",
+            f"{row['kl_p99']:.3f}",
+            f"{row['perplexity']:.2f} (x{row['perplexity_ratio']:.3f})",
+            f"{row['tokens_s']['median']:.1f}",
+            with_spread(row["ratio"]),
+        ]
+        for name, part in models.items()
+        for setting, row in part["rows"].items()
+    ]
+    head = ["model", "setting", "active", "KL", "KL p99", "perplexity", "tok/s", "against dense"]
+    return table(head, lines)
+
+
+def _name(model: str, dtype: str | None) -> str:
+    return " ".join(filter(None, (Path(model).stem, dtype)))
+
+
+def _options() -> argparse.Namespace:
+    result = parser(__doc__, "pareto")
+    result.add_argument(
+        "settings",
+        nargs="*",
+        metavar="SETTING",
+        help="PLAN:SPARSITY or PLAN@LEVEL; default: every plan at ten sparsities",
+    )
+    result.add_argument("--data", type=Path, required=True, help="folder of texts")
+    result.add_argument("--model", action="append", default=[], help=f"default: {DEFAULT_MODEL}")
+    result.add_argument("--dtypes", nargs="*", metavar="DTYPE", help="default: the file's own")
+    result.add_argument("--windows", type=int, default=8, help="default: %(default)s")
+    result.add_argument("--stride", type=int, default=4, help="default: %(default)s")
+    result.add_argument("--tokens", type=int, default=96, help="timed a round; default 96")
+    result.set_defaults(out=None)
+    options = result.parse_args()
+    options.model = options.model or [DEFAULT_MODEL]
+    if options.out is None:
+        options.out = RESULTS / f"pareto-{Path(options.model[0]).stem}.json"
+    if options.quick:
+        options.windows, options.rounds = min(options.windows, 2), min(options.rounds, 3)
+        options.tokens = min(options.tokens, 64)
+    return options
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,139 @@
+"""Quality of thinned models: perplexity, distance to dense, accuracy, at the measured fraction.
+
+Every position but the first four of a window or question is thinned. Text: WikiText-2 test in the
+protocol of quality_dense.py. Tasks: hellaswag (by length), piqa, arc_easy. Rows already in the
+results file are kept, so a run may be broken off and taken up again.
+
+    python bench/quality.py --data ../shared/data
+    python bench/quality.py --data ../shared/data --model ./my-model dense auto:0.25 chess@0.5
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import parser, save, table, thread_count
+from models import DEFAULT_MODEL
+from rows import WIKITEXT, bars, by_plan, kept, settings_of
+from tasks import TASKS, answer, difference, questions
+
+from sparity_edge import Generator
+from sparity_edge.divergence import DENSE, Setting, divergences
+
+SPARSITIES = (0.25, 0.35, 0.5)
+
+
+def main() -> int:
+    options = _options()
+    text = (options.data / WIKITEXT).read_text(encoding="utf-8")
+    threads = thread_count(options.threads)
+    protocol = {
+        "text": WIKITEXT.name,
+        "windows": options.windows,
+        "stride": options.stride,
+        "limit": options.limit,
+    }
+    for model in options.model or [DEFAULT_MODEL]:
+        name = " ".join(filter(None, (Path(model).stem, options.dtype)))
+        report, part = kept(options.out, name, protocol, threads)
+        with Generator.load(
+            model, dtype=options.dtype, threads=threads, sparse_prefill=True
+        ) as generator:
+            wanted = settings_of(generator, options.settings, SPARSITIES)
+            settings = list(dict.fromkeys([DENSE, *wanted]))
+            measure(
+                generator, settings, text, options, part["rows"], partial(save, options.out, report)
+            )
+        print(f"\n{name}\n\n{show(part['rows'], options.tasks)}\n")
+    return 0
+
+
+def measure(
+    generator: Generator,
+    settings: Sequence[Setting],
+    text: str,
+    options: argparse.Namespace,
+    rows: dict[str, Any],
+    keep: Callable[[], None],
+) -> None:
+    """Fill in what is missing in `rows`, calling `keep` after each piece."""
+    missing = [setting for setting in settings if "kl_mean" not in rows.get(str(setting), {})]
+    for group in by_plan(missing):
+        with bars() as progress:
+            results = divergences(
+                generator,
+                text,
+                group,
+                windows=options.windows,
+                stride=options.stride,
+                progress=progress,
+            )
+        for setting, result in zip(group, results):
+            rows.setdefault(str(setting), {}).update(result.to_dict())
+        keep()
+    for task in options.tasks:
+        asked = questions(task, options.data, options.limit)
+        for setting in settings:
+            if task not in rows[str(setting)]:
+                setting.apply(generator)
+                with bars() as progress:
+                    rows[str(setting)][task] = answer(generator, task, asked, progress)
+                keep()
+
+
+def show(rows: dict[str, Any], tasks: Sequence[str]) -> str:
+    """A table; accuracies with their difference from dense on the same questions."""
+    dense = rows[str(DENSE)]
+    lines = []
+    for name, row in rows.items():
+        line = [
+            name,
+            f"{row['active_weight_fraction']:.3f}",
+            _with_error(row["perplexity"], row["stderr"], 2),
+            _with_error(row["perplexity_ratio"], row["perplexity_ratio_stderr"], 3),
+            _with_error(row["kl_mean"], row["kl_stderr"], 4),
+            f"{row['kl_p99']:.3f}",
+            f"{row['top1_agreement']:.1%}",
+        ]
+        for task in tasks:
+            cell = f"{row[task]['accuracy']:.1%}"
+            if name != str(DENSE):
+                change, error = difference(row[task]["correct"], dense[task]["correct"])
+                cell += f" ({100 * change:+.1f} ± {100 * error:.1f})"
+            line.append(cell)
+        lines.append(line)
+    head = ["setting", "active", "perplexity", "ratio", "KL", "KL p99", "top-1", *tasks]
+    return table(head, lines)
+
+
+def _with_error(value: float, error: float | None, digits: int) -> str:
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def _options() -> argparse.Namespace:
+    result = parser(__doc__, "quality")
+    result.add_argument(
+        "settings",
+        nargs="*",
+        metavar="SETTING",
+        help="PLAN:SPARSITY or PLAN@LEVEL; default: every plan at sparsity 0.25, 0.35, 0.5",
+    )
+    result.add_argument("--data", type=Path, required=True, help="folder of texts and tasks")
+    result.add_argument("--model", action="append", default=[], help=f"default: {DEFAULT_MODEL}")
+    result.add_argument("--dtype", help="number format; default: the file's own")
+    result.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS))
+    result.add_argument("--limit", type=int, default=500, help="questions a task; default 500")
+    result.add_argument("--windows", type=int, default=8, help="default: %(default)s")
+    result.add_argument("--stride", type=int, default=4, help="default: %(default)s")
+    options = result.parse_args()
+    if options.quick:
+        options.limit, options.windows = min(options.limit, 50), min(options.windows, 2)
+    return options
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,79 @@
+"""What a plan really costs: KL divergence to the dense model and bytes read, on held-back text.
+
+An estimate spreads the budget; this is the check on it that is stored with the plan. Every
+position but the first of each window is thinned, as `generator.logits` is with sparse prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.windows import Windows
+from sparity_edge.divergence import kl_divergence
+from sparity_edge.kernels.buffers import Floats
+from sparity_edge.model import Model
+from sparity_edge.perplexity import log_normaliser
+from sparity_edge.plan import SparsityPlan
+from sparity_edge.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One plan, measured."""
+
+    sparsity: float  # that the plan was made for
+    active: float  # active weight fraction while reading the text
+    kl: float  # nats a position
+
+
+def measure(
+    model: Model,
+    plans: Sequence[SparsityPlan],
+    windows: Windows,
+    *,
+    progress: Progress = silent,
+) -> list[Evidence]:
+    """Compare plans with the dense model.
+
+    Args:
+        model: whose cache is emptied; it is left dense.
+        plans: what to try; the model's layout must allow them.
+        windows: token ids, each row read from a cold start.
+        progress: told of passes over a window.
+    """
+    kl = np.zeros((len(plans), len(windows)))
+    active = np.zeros_like(kl)
+    done, steps = 0, len(windows) * (1 + len(plans))
+    try:
+        for window, ids in enumerate(windows):
+            model.set_plan(None)
+            dense = np.concatenate([part.copy() for part in _logits(model, ids)])
+            normaliser = log_normaliser(dense)
+            progress("evidence", done := done + 1, steps)
+            for row, plan in enumerate(plans):
+                model.set_plan(plan)
+                start = 0
+                for other in _logits(model, ids):
+                    part = slice(start, start := start + len(other))
+                    found = kl_divergence(
+                        dense[part], normaliser[part], other, log_normaliser(other)
+                    )
+                    kl[row, window] += float(found.sum()) / len(ids)
+                    active[row, window] += model.active_weight_fraction * len(other) / len(ids)
+                progress("evidence", done := done + 1, steps)
+    finally:
+        model.set_plan(None)
+        model.cache.trim(0)
+    return [
+        Evidence(plan.sparsity, float(read.mean()), float(distance.mean()))
+        for plan, read, distance in zip(plans, active, kl, strict=True)
+    ]
+
+
+def _logits(model: Model, ids: npt.NDArray[np.int64]) -> Iterator[Floats]:
+    model.cache.trim(0)
+    return model.read_all_logits(ids.tolist(), thin=True)

@@ -1,0 +1,235 @@
+"""Calibration: text through the dense model, and out come sparsity plans stored beside the weights.
+
+One pass over the text serves every method: a layer's statistics are collected, each method fits the
+layer, and the statistics are dropped before the next one. Memory: the residual stream of all tokens
+(1.1 GB for 65,536 tokens at hidden size 4096) and the statistics of one layer (0.5 GB for 14,336
+neurons) beside the weights. The same text gives the same plans, bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.block_weights import BlockWeights
+from converters.methods import METHODS, chosen_methods
+from converters.methods.family import LayerFit, LayerView, Method, assemble
+from converters.pack import PackOptions
+from converters.statistics import Collector, LayerStatistics
+from converters.store import prepare
+from converters.windows import WINDOW, Windows, default_documents, read_documents, token_windows
+from sparity_edge.config import ModelConfig
+from sparity_edge.errors import OptionError
+from sparity_edge.format import PackedModel, open_folder, open_packed
+from sparity_edge.kernels.buffers import Floats
+from sparity_edge.loading import checked_threads, default_cache_dtype
+from sparity_edge.manifest import is_packed
+from sparity_edge.model import Model
+from sparity_edge.plan import PlanFamily
+from sparity_edge.plan_file import add_plan, fingerprint
+from sparity_edge.progress import Progress, silent
+from sparity_edge.tokenizer import Tokenizer
+from sparity_edge.trace import Trace
+
+DEFAULT_TOKENS = 65536
+SAMPLE = 512  # tokens of the last window that a method may run a block on
+# Which plans a pack can carry, by its own layout.
+SERVES = {
+    "dense": (),
+    "neurons": ("neurons",),
+    "mixed": ("neurons",),
+    "input": ("input",),
+}
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A plan family that was stored."""
+
+    folder: Path
+    family: PlanFamily
+
+
+def calibrate(
+    model: str,
+    *,
+    texts: Sequence[str | Path] = (),
+    tokens: int = DEFAULT_TOKENS,
+    methods: Sequence[str] = ("all",),
+    layout: str | None = None,
+    dtype: str | None = None,
+    threads: int | None = None,
+    offline: bool = False,
+    progress: Progress = silent,
+    notify: Callable[[str], None] = lambda _: None,
+) -> list[Calibrated]:
+    """Calibrate a model and store the plans in its packed folder.
+
+    Args:
+        model: as for `Generator.load`. What is no packed folder is packed into the cache, in each
+            layout that one of the methods needs.
+        texts: UTF-8 files, or .jsonl with one {"text": ...} a line; none: the help of Python.
+        tokens: how many of them to read, at least 4 windows of 1024.
+        methods: names of `converters.methods.METHODS`, or "all".
+        layout: store all plans in the pack of this layout; None: each in the layout it needs.
+        dtype: as for `Generator.load`.
+        threads: how many compute.
+        offline, progress, notify: as for `Generator.load`.
+
+    Raises:
+        OptionError: an argument cannot be honoured, or the text is too short.
+        SourceError, ConfigError, FormatError: the model cannot be found, read or run.
+    """
+    threads = checked_threads(threads)
+    chosen = chosen_methods(methods)
+
+    def pack(wanted: str) -> Path:
+        options = PackOptions(dtype=dtype, layout=wanted)
+        return prepare(model, options, offline=offline, progress=progress, notify=notify)
+
+    homes = _homes(model, chosen, layout, pack, explicit="all" not in methods)
+    folder = next(iter(homes.values()))
+    packed = open_packed(folder)
+    documents = read_documents(texts) if texts else default_documents()
+    windows = _windows(packed, folder, documents, tokens)
+    fitted = [method for method in chosen if method.name in homes]
+    fits = fit_methods(packed, windows, fitted, threads=threads, progress=progress)
+    notes = _notes(windows, [Path(text).name for text in texts])
+    stored = []
+    for method in fitted:
+        home = homes[method.name]
+        specs = {name: each.spec for name, each in open_folder(home).tensors.items()}
+        family = assemble(method, fits[method.name], _matrices(specs), fingerprint(packed), notes)
+        add_plan(home, family)
+        stored.append(Calibrated(home, family))
+    return stored
+
+
+def fit_methods(
+    packed: PackedModel,
+    windows: Windows,
+    methods: Sequence[Method],
+    *,
+    threads: int,
+    progress: Progress = silent,
+) -> dict[str, list[LayerFit]]:
+    """What each method makes of every layer of a model that reads `windows`."""
+    fits: dict[str, list[LayerFit]] = {method.name: [] for method in methods}
+
+    def visit(statistics: LayerStatistics, sample: Floats) -> None:
+        view = LayerView(statistics, BlockWeights(packed, statistics.layer), sample)
+        for method in methods:
+            fits[method.name].append(method.fit(view))
+
+    observe(packed, windows, visit, threads=threads, progress=progress)
+    return fits
+
+
+def observe(
+    packed: PackedModel,
+    windows: Windows,
+    visit: Callable[[LayerStatistics, Floats], None],
+    *,
+    threads: int,
+    progress: Progress = silent,
+) -> None:
+    """Run the dense model over `windows` and show the statistics of each layer in turn.
+
+    Args:
+        packed: the model.
+        windows: token ids (windows, tokens).
+        visit: given a layer's statistics, and its input (tokens, hidden) at the beginning of the
+            last window.
+        threads: how many compute; the statistics do not depend on it.
+        progress: told of chunks of text.
+    """
+    from sparity_edge.kernels.program import ThreadedMachine
+
+    machine = ThreadedMachine(threads)
+    try:
+        model = Model(packed, machine, windows.shape[1], default_cache_dtype(packed))
+        model.compile(progress)
+        with Trace(model, windows) as trace, ThreadPoolExecutor(threads) as pool:
+            total = trace.layers * trace.chunks
+            for layer in range(trace.layers):
+                collector = Collector(layer, pool, threads)
+                count = iter(range(layer * trace.chunks, total))
+
+                def show(vectors: Any, collector: Any = collector, count: Any = count) -> None:
+                    collector(vectors)
+                    progress("calibrate", next(count), total)
+
+                sample = trace.residual[-1, :SAMPLE].copy()
+                trace.run(layer, show)
+                visit(collector.result(), sample)
+            progress("calibrate", total, total)
+    finally:
+        machine.close()
+
+
+def _homes(
+    model: str,
+    methods: Iterable[Method],
+    layout: str | None,
+    pack: Callable[[str], Path],
+    *,
+    explicit: bool,
+) -> dict[str, Path]:
+    """Method name -> the packed folder that will carry its plan."""
+    named = Path(model) if is_packed(model) else None
+    if named is not None:
+        layout = _layout_of(named)
+    homes: dict[str, Path] = {}
+    for method in methods:
+        if layout is None:
+            homes[method.name] = pack(method.layout)
+        elif method.layout in SERVES.get(layout, ()):
+            homes[method.name] = named or pack(layout)
+        elif explicit:
+            where = f"{model} is stored in" if named else "--layout asks for"
+            raise OptionError(
+                f"Method {method.name} needs layout {method.layout} and {where} {layout}; "
+                f"{_remedy(model, method, named)}."
+            )
+    if not homes:
+        raise OptionError(
+            f"{model} is stored in layout {layout}, which no sparsity plan can use; "
+            f"{_remedy(model, METHODS['chess'], named)}."
+        )
+    return homes
+
+
+def _remedy(model: str, method: Method, named: Path | None) -> str:
+    if named is None:
+        return f"use --layout {method.layout}"
+    return f"make one with sparity-edge convert {model} OUT --layout {method.layout}"
+
+
+def _layout_of(folder: Path) -> str:
+    options = open_folder(folder).manifest.get("options")
+    layout = options.get("layout") if isinstance(options, dict) else None
+    return layout if isinstance(layout, str) else "dense"
+
+
+def _windows(packed: PackedModel, folder: Path, documents: Iterable[str], tokens: int) -> Windows:
+    config = ModelConfig.from_dict(packed.config, packed.generation_config)
+    window = min(WINDOW, config.max_position_embeddings)
+    tokenizer = Tokenizer.from_folder(folder)
+    return token_windows(tokenizer, config.eos_token_ids, documents, tokens, window)
+
+
+def _matrices(specs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: spec for name, spec in specs.items() if hasattr(spec, "nbytes")}
+
+
+def _notes(windows: Windows, texts: Sequence[str]) -> dict[str, Any]:
+    return {
+        "text": list(texts) or "help texts of Python (pydoc_data.topics)",
+        "tokens": int(windows.size),
+        "window": int(windows.shape[1]),
+        "tokens_sha256": hashlib.sha256(windows.astype("<i8").tobytes()).hexdigest(),
+    }

@@ -1,0 +1,142 @@
+"""What it costs to drop channels: the Fisher estimate of the KL divergence of a change.
+
+Half the mean over tokens of (sum over dropped channels of gradient x (x - centre))^2, where the
+gradient is that of the likelihood of labels sampled from the model (gradient.py), at a linear's own
+input. Channels are told apart by |x_i - c_i| w_i with w_i = E[gradient_i^2]^(3/8). Were gradients
+independent, the exponent 1/2 would be best; measured on held-back text of SmolLM2 at 45 % dropped,
+costs relative to w = 1 are 0.966, 0.961, 0.969 at exponents 1/4, 3/8, 1/2, and 0.86 for q at 3/8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from converters.gradient_block import Slopes
+from converters.statistics import FIRST
+from sparity_edge.kernels.kernel import cache_of_these_kernels
+from sparity_edge.plan import LINEARS, NEURONS, SITES
+
+Array = npt.NDArray[Any]
+
+RATES = np.linspace(0, 0.95, 20)
+EXPONENT = 0.375
+LEAST_WEIGHT = 1e-3  # of the mean one: a channel never felt here may be felt elsewhere
+SAMPLE = 2_000_000  # numbers that a quantile is taken of
+CENTRE_RATE = 0.7
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class PieceCosts:
+    """How one piece of one layer is thinned, and what that costs at each of `RATES`."""
+
+    weights: Array  # (channels,) float32, mean 1
+    centre: Array | None  # (channels,) float32
+    costs: Array  # (rates,) nats a token
+
+
+def layer_costs(windows: Sequence[Slopes], *, neurons: bool) -> dict[str, PieceCosts]:
+    """Costs of the inputs of all linears of a layer, and of its neurons around centred gates."""
+    found = {}
+    for linear in LINEARS:
+        x = _joined([each.inputs[SITES[linear]] for each in windows])
+        gradient = _joined([each.gradients[linear] for each in windows])
+        weights = channel_weights(gradient)
+        found[linear] = PieceCosts(weights, None, dropping_costs(x, gradient, weights))
+        if linear == "down_proj" and neurons:
+            gate = _joined([each.inputs["gate"] for each in windows])
+            up = _joined([each.inputs["up"] for each in windows])
+            found[NEURONS] = _neuron_costs(gate, up, gradient * up)
+    return found
+
+
+def channel_weights(gradient: Array) -> Array:
+    """How much a change of each channel matters, (channels,) float32 of mean 1."""
+    weights = np.einsum("tc,tc->c", gradient, gradient, dtype=np.float64) ** EXPONENT
+    weights /= weights.mean() or 1.0
+    result: Array = np.maximum(weights, LEAST_WEIGHT).astype(np.float32)
+    return result
+
+
+def dropping_costs(x: Array, gradient: Array, weights: Array, centre: Array | None = None) -> Array:
+    """Costs at `RATES` of dropping the channels of smallest |x - centre| * weight.
+
+    Args:
+        x: (tokens, channels).
+        gradient: the same; of the loss at x.
+        weights: (channels,).
+        centre: (channels,); None: zeros.
+
+    Returns:
+        (rates,), nats a token.
+    """
+    centre = np.zeros(x.shape[1], np.float32) if centre is None else centre
+    taus = sampled_quantiles(x, weights, centre, RATES)
+    sums = np.zeros((len(x), len(RATES)))
+    _sum_by_rate(x, gradient, weights, centre, taus, sums)
+    dropped = np.cumsum(sums, axis=1)
+    costs: Array = 0.5 * np.einsum("tr,tr->r", dropped, dropped) / len(x)
+    costs[0] = 0
+    rising: Array = np.maximum.accumulate(costs)
+    return rising
+
+
+def sampled_quantiles(x: Array, weights: Array, centre: Array, rates: Array) -> Array:
+    """Quantiles of |x - centre| * weight over some of the tokens, (rates,) float32."""
+    step = -(-x.size // SAMPLE)
+    scores = np.abs(x[::step] - centre) * weights
+    result: Array = np.quantile(scores, rates).astype(np.float32)
+    result[0] = -1
+    return result
+
+
+def _neuron_costs(gate: Array, up: Array, gradient: Array) -> PieceCosts:
+    weights = channel_weights(gradient)
+    energy = up * up
+    centre = _centre(gate, energy, np.ones(gate.shape, bool), np.zeros(gate.shape[1], np.float32))
+    for _ in range(ROUNDS):
+        tau = sampled_quantiles(gate, weights, centre, np.array([0, CENTRE_RATE]))[1]
+        centre = _centre(gate, energy, np.abs(gate - centre) * weights <= tau, centre)
+    return PieceCosts(weights, centre, dropping_costs(gate, gradient, weights, centre))
+
+
+def _centre(gate: Array, energy: Array, dropped: Array, before: Array) -> Array:
+    """E[g u^2] / E[u^2] over the tokens that drop a neuron."""
+    below = np.einsum("tc,tc->c", energy, dropped)
+    above = np.einsum("tc,tc,tc->c", energy, gate, dropped)
+    fresh: Array = np.divide(above, below, out=before.copy(), where=below > 0)
+    return fresh
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    """Windows one after another, without their first positions, which are never thinned."""
+    return np.concatenate([part[FIRST:] for part in parts])
+
+
+def _sum_rates(
+    x: Array, gradient: Array, weights: Array, centre: Array, taus: Array, sums: Array
+) -> None:
+    """sums[t, r] += gradient * (x - centre) of the channels that rate r drops and r - 1 keeps."""
+    for token in range(x.shape[0]):
+        for channel in range(x.shape[1]):
+            change = x[token, channel] - centre[channel]
+            score = abs(change) * weights[channel]
+            low, high = 0, len(taus)
+            while low < high:
+                middle = (low + high) // 2
+                if taus[middle] < score:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < len(taus):
+                sums[token, low] += gradient[token, channel] * change
+
+
+with cache_of_these_kernels():
+    _sum_by_rate = numba.njit(nogil=True, cache=True)(_sum_rates)

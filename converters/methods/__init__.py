@@ -1,0 +1,34 @@
+"""The methods by name: each turns statistics of a layer into thresholds over the dial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from converters.methods.cats import CATS
+from converters.methods.centred import CENTRED
+from converters.methods.chess import CHESS
+from converters.methods.family import Method
+from converters.methods.teal import TEAL
+from converters.methods.teal_greedy import TEAL_GREEDY
+from sparity_edge.errors import OptionError
+
+METHODS = {method.name: method for method in (*CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED)}
+
+
+def chosen_methods(names: Sequence[str]) -> list[Method]:
+    """Methods by name; `all` stands for those that are not slow.
+
+    Raises:
+        OptionError: there is no such method.
+    """
+    chosen: dict[str, Method] = {}
+    for name in names:
+        if name == "all":
+            chosen |= {key: method for key, method in METHODS.items() if not method.slow}
+        elif name in METHODS:
+            chosen[name] = METHODS[name]
+        else:
+            raise OptionError(
+                f"{name!r} is no calibration method; use all or some of {', '.join(METHODS)}."
+            )
+    return list(chosen.values())

@@ -1,0 +1,99 @@
+"""TEAL with its greedy search (arXiv 2408.14690, algorithm 1): each block shares its budget out.
+
+Starting dense, the linear whose inputs can lose a little more (STEP of q's weights, in bytes) with
+the least error at the block's output loses it, until the block is as thin as the dial goes. The
+same effective level holds in every block. Ours measures the error by token, not along the sequence
+as the authors' code does, and tries the candidates that were best before first: errors only grow
+with what is dropped, so the others need not be tried again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+
+import numpy as np
+
+from converters.gradient import Block
+from converters.histograms import Array
+from converters.methods.family import LEVELS, LayerFit, LayerView, Method, scalar
+from converters.methods.teal import MOST
+from converters.statistics import FIRST
+from sparity_edge.config import ModelConfig
+from sparity_edge.kernels.buffers import Floats
+from sparity_edge.plan import LINEARS, SITES
+from sparity_edge.rotary import rotary_table
+
+STEP = 0.05
+FINE = np.linspace(0, 1, 201)
+
+
+def _fit(view: LayerView) -> LayerFit:
+    return scalar(view, shared_out(view))
+
+
+def shared_out(view: LayerView) -> dict[str, Array]:
+    """Rates (levels,) by linear whose mean, weighted by their sizes, is the level."""
+    shapes = view.weights.shapes
+    sizes = {name: shapes[name][0] * shapes[name][1] for name in LINEARS}
+    block = _MaskedBlock(view)
+    path = [dict.fromkeys(LINEARS, 0.0)]
+    queue = [(0.0, 0, name) for name in LINEARS]  # error, when it was measured, linear
+    while queue and _effective(path[-1], sizes) < LEVELS[-1]:
+        error, measured, name = heapq.heappop(queue)
+        rates = path[-1] | {name: path[-1][name] + STEP * sizes["q_proj"] / sizes[name]}
+        if rates[name] > MOST:
+            continue
+        if measured == len(path):
+            path.append(rates)
+            heapq.heappush(queue, (error, 0, name))
+        else:
+            heapq.heappush(queue, (block.error(rates), len(path), name))
+    reached = [_effective(rates, sizes) for rates in path]
+    return {name: np.interp(LEVELS, reached, [rates[name] for rates in path]) for name in LINEARS}
+
+
+def _effective(rates: Mapping[str, float], sizes: Mapping[str, int]) -> float:
+    return sum(rates[name] * sizes[name] for name in LINEARS) / sum(sizes.values())
+
+
+class _MaskedBlock(Block):
+    """A block whose linears see only inputs above their thresholds, but for the first positions."""
+
+    def __init__(self, view: LayerView) -> None:
+        packed = view.weights.packed
+        config = ModelConfig.from_dict(packed.config, packed.generation_config)
+        layer = view.statistics.layer
+        super().__init__(packed, config, layer, rotary_table(config, len(view.sample)))
+        self._x: Floats = view.sample
+        self._quantiles = {
+            name: view.statistics.sites[SITES[name]].quantiles(FINE) for name in LINEARS
+        }
+        self._taus: dict[str, float] = {}
+        self._dense = self._last()
+
+    def error(self, rates: Mapping[str, float]) -> float:
+        """The mean distance of the block's output from the dense one's."""
+        self._taus = {
+            name: float(np.interp(rate, FINE, self._quantiles[name]))
+            for name, rate in rates.items()
+            if rate > 0
+        }
+        return float(np.linalg.norm(self._last() - self._dense, axis=1).mean())
+
+    def _last(self) -> Floats:
+        """The output for the last quarter of the tokens, as in the paper."""
+        out = self.forward(self._x).out
+        return out[len(out) * 3 // 4 :]
+
+    def _linear(self, name: str, x: Floats) -> Floats:
+        if name in self._taus:
+            keep = np.abs(x) > np.float32(self._taus[name])
+            keep[:FIRST] = True
+            x = x * keep
+        return super()._linear(name, x)
+
+
+TEAL_GREEDY = Method(
+    "teal-greedy", "TEAL, greedy in each block: |x| > tau", "input", _fit, slow=True
+)

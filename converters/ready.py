@@ -1,0 +1,59 @@
+"""A model ready to be thinned: packed and calibrated in the cache once, when first asked for.
+
+A packed folder that the user names is left as it is: whether it carries a plan is for its owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from converters.pack import PackOptions
+from converters.store import known, prepare
+from sparity_edge.manifest import is_packed
+from sparity_edge.plan import DEFAULT_PLAN
+from sparity_edge.plan_file import plan_names
+from sparity_edge.progress import Progress, silent
+
+LAYOUTS = ("mixed", "input", "neurons")  # those that let weights be skipped
+
+
+def prepare_planned(
+    model: str,
+    *,
+    dtype: str | None = None,
+    plan: str | None = None,
+    threads: int | None = None,
+    offline: bool = False,
+    progress: Progress = silent,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """The packed folder of a model that carries a plan; arguments as for `Generator.load`.
+
+    Raises:
+        OptionError: there is no such plan and no method of that name, or as `store.prepare`.
+        SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
+    """
+    if is_packed(model):
+        return prepare(model, PackOptions(dtype=dtype), offline=offline)
+    wanted = plan or DEFAULT_PLAN
+    for layout in LAYOUTS:
+        path = known(model, PackOptions(dtype=dtype, layout=layout))
+        if path is not None and wanted in plan_names(path):
+            return path
+    from converters.calibrate import calibrate
+
+    notify(
+        f"Calibrating {model} for the sparsity plan {wanted}, once: this takes minutes; "
+        "the cache keeps it."
+    )
+    stored = calibrate(
+        model,
+        methods=[wanted],
+        dtype=dtype,
+        threads=threads,
+        offline=offline,
+        progress=progress,
+        notify=notify,
+    )
+    return stored[-1].folder

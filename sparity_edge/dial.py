@@ -1,0 +1,115 @@
+"""Dial: which plan of a packed folder a model follows, and how far it is turned up."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparity_edge.errors import OptionError, SparityError
+from sparity_edge.loading import checked_dial
+from sparity_edge.plan import DEFAULT_PLAN, PlanFamily
+
+if TYPE_CHECKING:
+    from sparity_edge.model import Model
+
+SHOWN_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+class Dial:
+    """The sparsity setting of one loaded model.
+
+    Args:
+        path: its packed folder.
+        model: what is set.
+    """
+
+    def __init__(self, path: Path, model: Model) -> None:
+        self._path = path
+        self._model = model
+        self._families: dict[str, PlanFamily] = {}
+        self._chosen: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The plan in force; None while everything is read."""
+        return None if self._model.plan is None else self._model.plan.name
+
+    @property
+    def sparsity(self) -> float:
+        """The share of decoder-block weight bytes that decoding is expected to skip."""
+        return 0.0 if self._model.plan is None else self._model.plan.sparsity
+
+    def facts(self) -> dict[str, Any]:
+        """The plan in force, and what share of the weights each plan reads by level; for JSON."""
+        from sparity_edge.plan_file import plan_names
+
+        facts: dict[str, Any] = {}
+        if self._model.plan is not None:
+            facts |= {"plan": self._model.plan.name, "level": self._model.plan.level}
+        tables = {}
+        for name in plan_names(self._path):
+            with contextlib.suppress(SparityError):  # a damaged plan does not make the model less
+                family = self._family(name)
+                tables[name] = {
+                    f"{level:.2f}": round(float(np.interp(level, family.levels, family.active)), 3)
+                    for level in SHOWN_LEVELS
+                    if level <= family.levels[-1]
+                }
+        return facts | ({"active_weight_fraction_by_level": tables} if tables else {})
+
+    def turn(
+        self, plan: str | None = None, sparsity: float | None = None, level: float | None = None
+    ) -> None:
+        """Follow a plan from the next token on.
+
+        Args:
+            plan: its name; None: the one chosen before, else the model's default.
+            sparsity: the share of weight bytes to skip; 0 reads everything.
+            level: the plan's own nominal level, in place of `sparsity`.
+
+        Raises:
+            OptionError: both or a wrong value were given, or there is no such plan.
+            FormatError: the plan is damaged.
+        """
+        share = checked_dial(sparsity, level)
+        if plan is None and share == 0:
+            self._model.set_plan(None)
+            return
+        name = plan or self._chosen or self._default()
+        family = self._family(name)
+        chosen = family.at_sparsity(share) if level is None else family.at_level(share)
+        self._model.set_plan(chosen)
+        self._chosen = name
+
+    def _default(self) -> str:
+        from sparity_edge.plan_file import plan_names
+
+        names = plan_names(self._path)
+        if DEFAULT_PLAN in names or not names:
+            return DEFAULT_PLAN
+        if len(names) > 1:
+            raise OptionError(
+                f"{self._path} holds the plans {', '.join(names)} and none named {DEFAULT_PLAN}; "
+                "choose one with --plan."
+            )
+        return names[0]
+
+    def _family(self, name: str) -> PlanFamily:
+        from sparity_edge.plan_file import plan_names, read_plan
+
+        if name not in self._families:
+            names = plan_names(self._path)
+            if not names:
+                raise OptionError(
+                    f"{self._path} carries no sparsity plan; make one with "
+                    f"sparity-edge calibrate {self._path}, or leave sparsity at 0."
+                )
+            if name not in names:
+                raise OptionError(
+                    f"{self._path} carries no plan {name!r}; it carries {', '.join(names)}."
+                )
+            self._families[name] = read_plan(self._path, name)
+        return self._families[name]

@@ -1,0 +1,108 @@
+"""Operations on thinned vectors, as `Program` records them: lists for one token, zeros for many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparity_edge.kernels import gates as _gates
+from sparity_edge.kernels import thin as _thin
+from sparity_edge.kernels.active import empty_list, full_list
+from sparity_edge.kernels.buffers import Floats, Integers, rows
+from sparity_edge.kernels.ffn import Bundle
+from sparity_edge.kernels.operations import Matrix
+from sparity_edge.kernels.program_sparse import SparseProgram
+from sparity_edge.kernels.thinned import Choice, Thinned
+
+KERNELS = (
+    _gates.silu,
+    _gates.multiply,
+    _thin.thin_threshold,
+    _thin.thin_top,
+    _thin.subtract,
+    _thin.tally,
+)
+
+
+class ThinProgram(SparseProgram):
+    """What `Program` adds for plans."""
+
+    linear: Callable[..., None]
+
+    def silu(self, x: Floats, out: Floats) -> None:
+        """x / (1 + exp(-x))."""
+        self._blockwise(_gates.silu, x, out)
+
+    def thin(self, x: Floats, choice: Choice) -> Thinned:
+        """Sort the channels of x."""
+        if len(x) == 1:
+            active = empty_list(x.shape[1])
+            if choice.kept is not None:
+                self.select_top(x, choice.kept, active, choice.weights, choice.centre)
+            else:
+                assert choice.thresholds is not None
+                self.select_threshold(x, choice.thresholds, active, choice.centre)
+            return Thinned(x, choice.centre, active[:2].view(np.int64), active=active)
+        tokens, size = x.shape
+        values, counts = rows(tokens, size), np.zeros(tokens, dtype=np.int64)
+        places = (x, x.strides[0], choice.centre, size, values, values.strides[0], counts)
+        if choice.kept is not None:
+            self._need_scratch(8 * (size + 32))
+            rule = (choice.weights, choice.kept)
+            self._record(_thin.thin_top, tokens, *places, *rule, writes=values)
+        else:
+            self._record(_thin.thin_threshold, tokens, *places, choice.thresholds, writes=values)
+        return Thinned(x, choice.centre, counts, values=values)
+
+    def tally(self, thinned: Sequence[Thinned], out: Integers) -> None:
+        """out[i] = active channels of thinned[i], summed over tokens."""
+        lists = np.array([each.counts.ctypes.data for each in thinned], dtype=np.int64)
+        self._kept += [each.counts for each in thinned]
+        tokens = len(thinned[0].counts) if thinned else 0
+        self._record(_thin.tally, 1, lists, out, tokens, len(lists))
+
+    def neurons(
+        self,
+        x: Floats,
+        gate: Floats | Thinned,
+        bundle: Bundle,
+        up: Floats,
+        middle: Floats,
+        out: Floats,
+    ) -> None:
+        """out += (gate * (x W_up^T)) W_down^T over active neurons."""
+        if len(x) == 1:
+            if isinstance(gate, Thinned):
+                assert gate.active is not None
+                self.ffn(x, gate.x, bundle, gate.active, out, gate.centre, accumulate=True)
+            else:
+                self.ffn(x, gate, bundle, full_list(gate.shape[1]), out, accumulate=True)
+            return
+        values = gate if isinstance(gate, np.ndarray) else gate.values
+        assert values is not None
+        self.linear(x, bundle.up_rows, up)
+        self._blockwise(_gates.multiply, up, middle, values)
+        self.linear(middle, bundle.down_rows, out, accumulate=True)
+
+    def _thinned_vmm(
+        self, x: Thinned, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
+    ) -> None:
+        """One token's product with an input-major matrix."""
+        assert x.active is not None
+        values = x.x
+        if x.centre is not None:
+            values = rows(1, x.x.shape[1])
+            self._record(
+                _thin.subtract, 1, x.x, 0, x.centre, x.x.shape[1], values, writes=values
+            )  # fmt: skip
+            self._first = True  # the product waits for the difference
+        self.spvmm(values, matrix, x.active, [out], [bias], accumulate)
+
+    def _blockwise(self, kernel: Any, x: Floats, out: Floats, y: Floats | None = None) -> None:
+        tokens, width = x.shape
+        blocks = -(-width // _gates.BLOCK)
+        more = () if y is None else (y, y.strides[0])
+        places = (x, x.strides[0], out, out.strides[0], width, blocks, *more)
+        self._record(kernel, tokens * blocks, *places, writes=out)

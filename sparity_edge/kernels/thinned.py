@@ -1,0 +1,49 @@
+"""Thinned: a vector whose channels have been sorted into those that count and those that do not.
+
+What decides is the `Choice` of a plan for one vector of one layer, its arrays padded for kernels.
+Imports no Numba: the model prepares choices, machines make and take thinned vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparity_edge.kernels.active import ActiveList
+from sparity_edge.kernels.buffers import Floats, Integers, padded
+from sparity_edge.plan import Thinning
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which channels are active: |x - centre| > thresholds, or the `kept` largest * weights."""
+
+    thresholds: Floats | None
+    kept: Integers | None  # (1,)
+    weights: Floats | None
+    centre: Floats | None
+
+    @classmethod
+    def of(cls, thinning: Thinning, channels: int) -> Choice:
+        """The choice that a plan describes, for a vector of so many channels."""
+        centre = None if thinning.centre is None else padded(thinning.centre)
+        if thinning.rule == "threshold":
+            return cls(padded(thinning.thresholds(channels)), None, None, centre)
+        weights = None if thinning.weights is None else padded(thinning.weights)
+        kept = np.array([thinning.kept(channels)], dtype=np.int64)
+        return cls(None, kept, weights, centre)
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """A vector and its active channels.
+
+    One token has a list of channels, several have `values` with zeros in place of all others.
+    """
+
+    x: Floats  # (tokens, size), as it was
+    centre: Floats | None
+    counts: Integers  # (tokens,): how many channels are active
+    active: ActiveList | None = None
+    values: Floats | None = None  # (tokens, size): x - centre or zero

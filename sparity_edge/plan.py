@@ -1,0 +1,202 @@
+"""SparsityPlan: what is skipped where, as data; how it came about is the converters' affair.
+
+A family is a table over levels from 0 to at most 0.9, so that one calibration serves every
+position of the dial; a plan is one row of it. All methods are one rule: channel i of a vector is
+active where |x_i - centre_i| * weight_i > tau, which folds into one threshold per channel. What is
+thinned is called a piece: the input of one linear, or `neurons`, the gates of the FFN, which decide
+about up rows and down columns together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sparity_edge.errors import FormatError, OptionError
+from sparity_edge.kernels.buffers import Floats
+from sparity_edge.layout import PackedMatrix
+from sparity_edge.loading import MAX_LEVEL as MAX_LEVEL
+
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+NEURONS = "neurons"
+PIECES = (*LINEARS, NEURONS)
+# The vector that each piece thins, named as in the methods' papers.
+SITES = {
+    "q_proj": "attn_in",
+    "k_proj": "attn_in",
+    "v_proj": "attn_in",
+    "o_proj": "attn_out",
+    "gate_proj": "mlp_in",
+    "up_proj": "mlp_in",
+    "down_proj": "mlp_mid",
+    NEURONS: "gate",
+}
+RULES = ("threshold", "top")
+DEFAULT_PLAN = "auto"
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """How one vector is thinned in one layer.
+
+    Rule `threshold`: a channel is active where |x - centre| * weight > value. Rule `top`: the share
+    `value` of the channels, those of smallest |x - centre| * weight, is dropped for every token.
+    """
+
+    rule: str
+    value: float
+    weights: Floats | None = None  # (channels,); None: ones
+    centre: Floats | None = None  # (channels,); None: zeros
+
+    def thresholds(self, channels: int) -> Floats:
+        """The smallest |x - centre| that rule `threshold` drops, (channels,)."""
+        value = np.full(channels, self.value, dtype=np.float32)
+        return value if self.weights is None else value / self.weights
+
+    def kept(self, channels: int) -> int:
+        """How many channels rule `top` keeps."""
+        return max(1, round((1 - self.value) * channels))
+
+
+@dataclass(frozen=True)
+class SparsityPlan:
+    """One position of the dial."""
+
+    name: str  # of the family
+    layout: str  # the pack layout that it needs
+    level: float  # the method's own nominal level
+    sparsity: float  # expected share of decoder-block weight bytes that is not read
+    layers: tuple[Mapping[str, Thinning], ...]  # piece -> thinning; what is missing stays dense
+    means: tuple[PackedMatrix | None, ...]  # by layer: the folded remainder of centred gates
+
+
+@dataclass(frozen=True)
+class PlanFamily:
+    """A table of plans over the dial, as one calibration gives it.
+
+    Raises:
+        FormatError: the fields contradict each other.
+    """
+
+    name: str
+    method: str  # what made it, in a few words
+    rule: str  # "threshold" or "top"
+    layout: str  # the pack layout that stores its pieces so that they can be skipped
+    model: str  # fingerprint of the model
+    levels: Floats  # (n,) nominal, ascending, the first 0
+    active: Floats  # (n,) active weight fraction on the calibration text, the first 1
+    # piece -> (n, layers): tau, or the share of channels dropped (rule `top`); 0 means dense.
+    tables: Mapping[str, Floats]
+    weights: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, channels)
+    centres: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, channels)
+    means: tuple[PackedMatrix | None, ...] = ()  # by layer; empty: none
+    notes: Mapping[str, Any] = field(default_factory=dict)  # evidence and origin, ready for JSON
+
+    def __post_init__(self) -> None:
+        count = len(self.levels)
+        _demand(self.rule in RULES, f"rule {self.rule!r} is none of {', '.join(RULES)}")
+        _demand(set(self.tables) <= set(PIECES) and bool(self.tables), "it names unknown pieces")
+        _demand(count > 1 and len(self.active) == count, "its levels and fractions do not match")
+        _demand(_rises(self.levels) and self.levels[0] == 0, "its levels do not rise from 0")
+        _demand(float(self.levels[-1]) <= MAX_LEVEL + 1e-6, f"a level lies above {MAX_LEVEL}")
+        _demand(_rises(-self.active) and self.active[0] == 1, "its fractions do not fall from 1")
+        _demand(float(self.active[-1]) > 0, "a fraction is not above 0")
+        layers = {table.shape[1] for table in self.tables.values()}
+        _demand(len(layers) == 1, "its tables differ in layers")
+        for table in self.tables.values():
+            _demand(table.shape[0] == count, "a table does not fit its levels")
+            _demand(_bounded(table) and not table[0].any(), "a table is negative or not dense at 0")
+            _demand(self.rule != "top" or float(table.max()) <= 1, "it drops more than there is")
+        for name, per_channel in (*self.weights.items(), *self.centres.items()):
+            _demand(name in self.tables, f"it describes channels of {name} but does not thin it")
+            _demand(len(per_channel) == self.layers, "channels are given for some layers only")
+            _demand(bool(np.isfinite(per_channel).all()), "a channel's number is not finite")
+        for weights in self.weights.values():
+            _demand(bool((weights > 0).all()), "a channel's weight is not above 0")
+        _demand(len(self.means) in (0, self.layers), "folded matrices are given for some layers")
+        if NEURONS in self.centres:
+            wanted = self.tables[NEURONS].any(axis=0) & self.centres[NEURONS].any(axis=1)
+            folded = [mean is not None for mean in self.means] or [False] * self.layers
+            _demand(not (wanted & ~np.array(folded)).any(), "a folded matrix is missing")
+
+    @property
+    def layers(self) -> int:
+        """Decoder blocks."""
+        return int(next(iter(self.tables.values())).shape[1])
+
+    @property
+    def most(self) -> float:
+        """The largest sparsity that the table reaches."""
+        return float(1 - self.active[-1])
+
+    def at_sparsity(self, sparsity: float) -> SparsityPlan:
+        """The plan that leaves the share `sparsity` of decoder-block weight bytes unread.
+
+        Raises:
+            OptionError: it lies outside of the table.
+        """
+        if not 0 <= sparsity <= self.most + 1e-6:
+            raise OptionError(
+                f"sparsity={sparsity!r} is out of range: plan {self.name} reaches from 0 to "
+                f"{self.most:.2f}."
+            )
+        return self._at(float(np.interp(sparsity, 1 - self.active, self.levels)))
+
+    def at_level(self, level: float) -> SparsityPlan:
+        """The plan at the method's own nominal level.
+
+        Raises:
+            OptionError: it lies outside of the table.
+        """
+        if not 0 <= level <= float(self.levels[-1]) + 1e-6:
+            raise OptionError(
+                f"level={level!r} is out of range: plan {self.name} reaches from 0 to "
+                f"{float(self.levels[-1]):.2f}."
+            )
+        return self._at(float(level))
+
+    def _at(self, level: float) -> SparsityPlan:
+        values = {
+            piece: [float(np.interp(level, self.levels, column)) for column in table.T]
+            for piece, table in self.tables.items()
+        }
+        layers = tuple(
+            {
+                piece: self._thinning(piece, layer, taus[layer])
+                for piece, taus in values.items()
+                if taus[layer] > 0
+            }
+            for layer in range(self.layers)
+        )
+        centred = [NEURONS in layer for layer in layers]
+        means = tuple(
+            mean if wanted else None
+            for mean, wanted in zip(self.means or [None] * self.layers, centred, strict=True)
+        )
+        active = float(np.interp(level, self.levels, self.active))
+        return SparsityPlan(self.name, self.layout, level, 1 - active, layers, means)
+
+    def _thinning(self, piece: str, layer: int, value: float) -> Thinning:
+        weights, centres = self.weights.get(piece), self.centres.get(piece)
+        return Thinning(
+            self.rule,
+            value,
+            None if weights is None else weights[layer],
+            None if centres is None else centres[layer],
+        )
+
+
+def _demand(condition: bool, fault: str) -> None:
+    if not condition:
+        raise FormatError(f"This sparsity plan is damaged: {fault}; calibrate the model again.")
+
+
+def _rises(values: Floats) -> bool:
+    return bool(np.isfinite(values).all() and (np.diff(values) > 0).all())
+
+
+def _bounded(table: Floats) -> bool:
+    return bool(np.isfinite(table).all() and (table >= 0).all())
