@@ -1,6 +1,6 @@
 """What a process holds in memory while it answers a prompt, and where: a table by kind and stage.
 
-Linux only: reads /proc/self/smaps. Pages of files (machine code of libraries, fonts of constants)
+Linux only: reads /proc/self/smaps. Pages of files (machine code of libraries)
 are shared by all processes that use them and given back when memory is short; anonymous ones are
 not. The peak is VmHWM, what bench/latency.py reports.
 
@@ -11,8 +11,8 @@ not. The peak is VmHWM, what bench/latency.py reports.
 from __future__ import annotations
 
 import argparse
+import json
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--prompt", type=int, default=512, help="tokens; default %(default)s")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="JSON as well; default: none")
     arguments = parser.parse_args()
     if not Path("/proc/self/smaps").exists():
         raise SystemExit("This needs Linux; elsewhere bench/latency.py tells the peak.")
@@ -91,7 +92,9 @@ def main() -> int:
             print(f"{kind:24}" + "".join(f"{value:16.1f}" for value in values))
     print(f"{'in memory':24}" + "".join(f"{sum(f.values()) / MB:16.1f}" for _, f, _ in rows))
     print(f"{'peak so far':24}" + "".join(f"{most / MB:16.1f}" for _, _, most in rows))
-    print(f"modules {len(sys.modules)}", file=sys.stderr)
+    if arguments.out:
+        report = [{"stage": name, "resident": found, "peak": most} for name, found, most in rows]
+        arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

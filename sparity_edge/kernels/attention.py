@@ -2,16 +2,17 @@
 
 Every block gives a partial result (largest score, sum of weights, weighted values) and partial
 results are merged in order of position (online softmax). A block of one key-value head is a chunk
-of its own, so that a long context keeps all threads busy; its rows are brought to float32 once for
-all heads that share them. Blocks never depend on the number of threads. Prompts are
-`attention_prefill`'s.
+of its own, so that a long context keeps all threads busy. Rows of float32 and bfloat16 are read
+where they are, 64 at a time by all heads that share them; int8 becomes float32 in scratch memory
+first. Blocks never depend on the number of threads. Prompts are `attention_prefill`'s.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from sparity_edge.kernels.cache_rows import load_rows, row_bytes
+from sparity_edge.kernels.cache_rows import AHEAD, load_rows, row_bytes
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd import (
     add,
@@ -19,16 +20,19 @@ from sparity_edge.kernels.simd import (
     fma,
     largest,
     load,
+    load_bf16,
     load_f32,
     load_i64,
     load_splat,
     maximum,
     mul,
+    prefetch,
     splat,
     store,
     store_f32,
     sub,
     tile4x1_step,
+    tile4x1_step_bf16,
     tile4x1_totals,
     tile4x1_zero,
     total,
@@ -86,14 +90,32 @@ def _load_queries(arguments: int, first: int, queries: int) -> None:
 
 
 @device
-def _score(query: int, keys: int, count: int, padded: int, scores: int) -> None:
+def _step(sums: Any, keys: int, stride: int, number: int, query: int, i: int) -> Any:
+    """Add sixteen products of each of four keys."""
+    if number == 2:
+        return tile4x1_step_bf16(sums, keys + 2 * i, stride, query + 4 * i)
+    return tile4x1_step(sums, keys + 4 * i, stride, query + 4 * i, 0)
+
+
+@device
+def _score(
+    query: int, keys: int, stride: int, number: int, count: int, padded: int, out: int
+) -> None:
     """query . key for `count` keys; four at a time, whose sums are taken together."""
-    for key in range(0, count, 4):
-        sums, rows = tile4x1_zero(), keys + 4 * padded * key
-        for i in range(0, 4 * padded, 64):
-            sums = tile4x1_step(sums, rows + i, 4 * padded, query + i, 0)
+    whole = count // 4 * 4
+    for key in range(0, whole, 4):
+        rows, sums = keys + key * stride, tile4x1_zero()
+        for line in range(0, 4 * stride, 64):
+            prefetch(rows + line + AHEAD)
+        for i in range(0, padded, 16):
+            sums = _step(sums, rows, stride, number, query, i)
         # Writes 64 bytes, of which the next keys overwrite all but the first 16.
-        tile4x1_totals(sums, scores + 4 * key)
+        tile4x1_totals(sums, out + 4 * key)
+    for key in range(whole, count):  # one key for all four: behind the last there may be nothing
+        sums = tile4x1_zero()
+        for i in range(0, padded, 16):
+            sums = _step(sums, keys + key * stride, 0, number, query, i)
+        tile4x1_totals(sums, out + 4 * key)
 
 
 @device
@@ -115,29 +137,39 @@ def _weigh(scores: int, count: int, tail: int) -> None:
 
 
 @device
-def _add_values(weights: int, values: int, count: int, padded: int, out: int) -> None:
+def _load_numbers(address: int, number: int) -> Any:
+    return load_bf16(address) if number == 2 else load(address)
+
+
+@device
+def _add_values(
+    weights: int, values: int, stride: int, number: int, count: int, padded: int, out: int
+) -> None:
     """Add `count` rows of values, each times its weight; four vectors of a row at a time."""
     wide = padded // 64 * 64
-    for start in range(0, 4 * wide, 256):
-        a, b = load(out + start), load(out + start + 64)
-        c, d = load(out + start + 128), load(out + start + 192)
-        row = values + start
+    for start in range(0, wide, 64):
+        place = out + 4 * start
+        a, b, c, d = load(place), load(place + 64), load(place + 128), load(place + 192)
+        row = values + number * start
         for i in range(0, 4 * count, 4):
             weight = load_splat(weights + i)
-            a = fma(weight, load(row), a)
-            b = fma(weight, load(row + 64), b)
-            c = fma(weight, load(row + 128), c)
-            d = fma(weight, load(row + 192), d)
-            row += 4 * padded
-        store(out + start, a)
-        store(out + start + 64, b)
-        store(out + start + 128, c)
-        store(out + start + 192, d)
-    for start in range(4 * wide, 4 * padded, 64):
-        e = load(out + start)
+            a = fma(weight, _load_numbers(row, number), a)
+            b = fma(weight, _load_numbers(row + 16 * number, number), b)
+            c = fma(weight, _load_numbers(row + 32 * number, number), c)
+            d = fma(weight, _load_numbers(row + 48 * number, number), d)
+            for line in range(0, 64 * number, 64):
+                prefetch(row + line + AHEAD)
+            row += stride
+        store(place, a)
+        store(place + 64, b)
+        store(place + 128, c)
+        store(place + 192, d)
+    for start in range(wide, padded, 16):
+        e = load(out + 4 * start)
         for i in range(count):
-            e = fma(load_splat(weights + 4 * i), load(values + 4 * padded * i + start), e)
-        store(out + start, e)
+            value = _load_numbers(values + stride * i + number * start, number)
+            e = fma(load_splat(weights + 4 * i), value, e)
+        store(out + 4 * start, e)
 
 
 @device
@@ -193,13 +225,16 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
     _load_queries(arguments, kv_head * share, queries)
     offset = kv_head * load_i64(arguments + HEAD_STRIDE) + size * first
     keys, values = load_i64(arguments + KEYS) + offset, load_i64(arguments + VALUES) + offset
+    in_place = number != 1 and head_dim == padded
+    stride, width = (size, number) if in_place else (4 * padded, 4)
     for start in range(0, count, ROWS):
-        some = min(ROWS, count - start)
-        load_rows(keys + size * start, some, head_dim, number, rows, 4 * padded)
+        some, there = min(ROWS, count - start), keys + size * start
+        if not in_place:
+            load_rows(there, some, head_dim, number, rows, stride)
+            there = rows
         for head in range(share):
-            _score(
-                queries + 4 * padded * head, rows, some, padded, scores + _SCORES * head + 4 * start
-            )
+            out = scores + _SCORES * head + 4 * start
+            _score(queries + 4 * padded * head, there, stride, width, some, padded, out)
     part_bytes = load_i64(arguments + PART_BYTES)
     parts = load_i64(arguments + PARTS) + (kv_head * share * blocks + block) * part_bytes
     for head in range(share):
@@ -208,11 +243,13 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
         for i in range(0, 4 * padded, 64):
             store(part + i, splat(0.0))
     for start in range(0, count, ROWS):
-        some = min(ROWS, count - start)
-        load_rows(values + size * start, some, head_dim, number, rows, 4 * padded)
+        some, there = min(ROWS, count - start), values + size * start
+        if not in_place:
+            load_rows(there, some, head_dim, number, rows, stride)
+            there = rows
         for head in range(share):
-            weights = scores + _SCORES * head + 4 * start
-            _add_values(weights, rows, some, padded, parts + head * blocks * part_bytes)
+            weights, part = scores + _SCORES * head + 4 * start, parts + head * blocks * part_bytes
+            _add_values(weights, there, stride, width, some, padded, part)
 
 
 @Kernel

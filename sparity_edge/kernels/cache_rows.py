@@ -1,7 +1,7 @@
 """Reading and writing rows of the cache (`cached` says how they are stored) in kernels.
 
-Attention reads through `load_rows` alone: 64 rows at a time become float32 in scratch memory that
-stays in the first-level cache, where all heads that share them find them.
+`load_rows` brings 64 rows at a time to float32 in scratch memory that stays in the first-level
+cache, where all heads that share them find them.
 """
 
 from __future__ import annotations

@@ -414,4 +414,17 @@ def _tile_functions(rows: int, columns: int) -> tuple[Any, Any, Any]:
     return tile_zero, tile_step, tile_totals
 
 
+@define(Tile(4, 1), Tile(4, 1), types.int64, types.int64, types.int64)
+def tile4x1_step_bf16(builder: Any, sums: Any, a: Any, stride: Any, b: Any) -> Any:
+    """sums[i] += a[i * stride] * b: four rows of sixteen bfloat16 times one of float32."""
+    right = load_unaligned(builder, b, _VECTOR)
+    for index in range(4):
+        row = builder.add(a, builder.mul(stride, I64(index)))
+        bits = builder.zext(load_unaligned(builder, row, _lanes(I16)), _lanes(I32))
+        left = builder.bitcast(builder.shl(bits, _constant(I32, 16)), _VECTOR)
+        new = call_llvm(builder, "fmuladd", left, right, builder.extract_value(sums, index))
+        sums = builder.insert_value(sums, new, index)
+    return sums
+
+
 tile4x1_zero, tile4x1_step, tile4x1_totals = _tile_functions(4, 1)
