@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sparity_edge.kernels.cached import write
+
 DEFAULT_MODEL = "smollm2-135m@wheel"
 
 
@@ -38,18 +40,15 @@ def fill_cache(model: Any, depth: int, room: int) -> None:
     random = np.random.default_rng(0)
     for layer in range(model.config.num_hidden_layers):
         for array in cache.layer(layer):
-            one = array[:, 0]
-            if array.dtype.kind in "iu":
-                noise = random.integers(0, 100, (64, *one.shape)).astype(array.dtype)
-            else:
-                noise = random.standard_normal((64, *one.shape)).astype(array.dtype)
+            shape = (len(array), min(64, depth), model.config.head_dim)
+            noise = random.standard_normal(shape, dtype=np.float32)
             for start in range(0, depth, 64):
                 stop = min(depth, start + 64)
-                array[:, start:stop] = noise[: stop - start].swapaxes(0, 1)
+                write(array[:, start:stop], noise[:, : stop - start])
     cache.ids.extend([1] * depth)
 
 
 def bytes_of_a_token(model: Any, depth: int) -> int:
     """What decoding has to read: every weight but the embedding's other rows, and the cache."""
     head = model._lm_head.layout.nbytes
-    return int(model._block_bytes + head + depth * model.cache.bytes_per_token)
+    return int(model.block_bytes + head + depth * model.cache.bytes_per_token)

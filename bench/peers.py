@@ -105,7 +105,7 @@ class Duel:
             "model": label,
             "file": path.name,
             "dtypes": self.model.dtypes,
-            "cache_dtype": str(self.model.cache.keys.dtype),  # llama.cpp keeps float16
+            "cache_dtype": self.model.cache.dtype,  # llama.cpp keeps float16
             "peer": about,
             "machine": machine(threads),
             "rounds": self.rounds,

@@ -54,7 +54,7 @@ class AppliedPlan:
             None if mean is None else machine.matrix(mean) for mean in plan.means
         ]
         self._fold_centres(packed, machine)
-        self.block_bytes = _block_bytes(packed)
+        self.block_bytes = block_bytes(packed)
         self._mean_bytes = sum(mean.layout.nbytes for mean in plan.means if mean is not None)
 
     def choice(self, layer: int, piece: str) -> Choice | None:
@@ -192,7 +192,8 @@ def _channels(layout: Layout | BundleLayout) -> int:
     return layout.neurons if isinstance(layout, BundleLayout) else layout.shape[1]
 
 
-def _block_bytes(packed: PackedModel) -> int:
+def block_bytes(packed: PackedModel) -> int:
+    """Bytes of all decoder-block weights."""
     return sum(
         tensor.layout.nbytes
         for name, tensor in packed.tensors.items()

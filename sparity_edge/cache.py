@@ -1,23 +1,25 @@
 """Cache: the keys and values of the tokens read so far, and which tokens they were.
 
 Every turn passes all of its token ids; the cache keeps the longest prefix it already holds, so that
-clearing, editing and regenerating need no protocol of their own. Room grows by doubling. The cache
-knows nothing of where keys and values come from; `cache_file` writes it to disk.
+clearing, editing and regenerating need no protocol of their own. Room grows by a quarter, layer by
+layer: old and new room never stand side by side. The cache knows nothing of where keys and values
+come from; `cache_file` writes it to disk.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from sparity_edge.config import ModelConfig
 from sparity_edge.errors import ContextError
 from sparity_edge.kernels.buffers import Numbers
-from sparity_edge.layout import aligned_empty
+from sparity_edge.kernels.cached import empty_rows, head_dim_of
+from sparity_edge.layout import round_up
 
 FIRST_CAPACITY = 512  # positions
+# Room is in memory whether it is used or not (huge pages), so it is made in small steps; each costs
+# a copy and another recording of the decoding program, some milliseconds.
+STEP = 256
 
 
 class Cache:
@@ -26,15 +28,18 @@ class Cache:
     Args:
         config: gives layers, heads and head_dim.
         max_context: the most positions it will ever hold.
-        dtype: "f32", or "bf16" for half the memory.
+        dtype: "f32", "bf16" for half the memory, or "int8" for little more than a quarter.
     """
 
     def __init__(self, config: ModelConfig, max_context: int, dtype: str = "f32") -> None:
         self.max_context = max_context
         self.dtype = dtype
         self.ids: list[int] = []
-        self._shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
-        self._allocate(min(FIRST_CAPACITY, max_context))
+        shape = (config.num_key_value_heads, min(FIRST_CAPACITY, max_context))
+        layers = range(config.num_hidden_layers)
+        # Of each layer (kv_heads, capacity) rows, see `kernels.cached`.
+        self.keys: list[Numbers] = [empty_rows(dtype, shape, config.head_dim) for _ in layers]
+        self.values: list[Numbers] = [empty_rows(dtype, shape, config.head_dim) for _ in layers]
 
     def __len__(self) -> int:
         """Positions in use."""
@@ -43,12 +48,12 @@ class Cache:
     @property
     def capacity(self) -> int:
         """Positions there is room for; when it changes, so do the arrays of `layer`."""
-        return int(self.keys.shape[2])
+        return int(self.keys[0].shape[1])
 
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values, room included."""
-        return int(self.keys.nbytes + self.values.nbytes)
+        return sum(each.nbytes for each in (*self.keys, *self.values))
 
     @property
     def bytes_per_token(self) -> int:
@@ -56,7 +61,7 @@ class Cache:
         return int(self.nbytes // self.capacity)
 
     def layer(self, index: int) -> tuple[Numbers, Numbers]:
-        """Keys and values of one layer, each (kv_heads, capacity, head_dim)."""
+        """Keys and values of one layer, each (kv_heads, capacity) rows (see `kernels.cached`)."""
         return self.keys[index], self.values[index]
 
     def reuse(self, ids: Sequence[int]) -> int:
@@ -88,23 +93,12 @@ class Cache:
             )
         if length <= self.capacity:
             return
-        capacity = self.capacity
-        while capacity < length:
-            capacity *= 2
-        used, keys, values = len(self.ids), self.keys, self.values
-        self._allocate(min(capacity, self.max_context))
-        self.keys[:, :, :used] = keys[:, :, :used]
-        self.values[:, :, :used] = values[:, :, :used]
+        wanted = round_up(max(length, self.capacity * 5 // 4), STEP)
+        for rows in (self.keys, self.values):
+            for layer in range(len(rows)):
+                rows[layer] = self._grown(rows[layer], min(wanted, self.max_context))
 
-    def _allocate(self, capacity: int) -> None:
-        layers, heads, head_dim = self._shape
-        # (layers, kv_heads, capacity, head_dim); memory that is never touched costs nothing.
-        shape = (layers, heads, capacity, head_dim)
-        number = np.dtype(np.float32)
-        if self.dtype == "bf16":
-            import ml_dtypes
-
-            number = np.dtype(ml_dtypes.bfloat16)
-        nbytes = number.itemsize * math.prod(shape)
-        self.keys: Numbers = aligned_empty(nbytes).view(number).reshape(shape)
-        self.values: Numbers = aligned_empty(nbytes).view(number).reshape(shape)
+    def _grown(self, rows: Numbers, capacity: int) -> Numbers:
+        grown = empty_rows(self.dtype, (len(rows), capacity), head_dim_of(rows))
+        grown[:, : len(self.ids)] = rows[:, : len(self.ids)]
+        return grown

@@ -1,7 +1,7 @@
 """A key-value cache on disk, so that a long prompt need not be read again after a restart.
 
-A safetensors file: keys and values of the positions in use, the token ids, and which packed model
-they belong to. Checked before anything is taken over.
+A safetensors file: keys and values of the positions in use as the bytes of their rows, the token
+ids, and which packed model and number format they belong to. Checked before anything is taken over.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from sparity_edge.atomic import one_sentence
 from sparity_edge.cache import Cache
 from sparity_edge.errors import ContextError, FormatError
 from sparity_edge.kernels.buffers import Numbers
+from sparity_edge.kernels.cached import row_bytes
 from sparity_edge.manifest import MANIFEST
 
-_VERSION = "1"
+_VERSION = "2"
 
 
 def save(cache: Cache, path: str | Path, model: Path) -> None:
@@ -32,11 +33,14 @@ def save(cache: Cache, path: str | Path, model: Path) -> None:
     content = to_bytes(
         {
             "ids": np.array(cache.ids, dtype=np.int64),
-            # As bits: bfloat16 is no type of NumPy's own.
-            "keys": _bits(np.ascontiguousarray(cache.keys[:, :, :used])),
-            "values": _bits(np.ascontiguousarray(cache.values[:, :, :used])),
+            "keys": _row_bytes(cache.keys, used),
+            "values": _row_bytes(cache.values, used),
         },
-        metadata={"sparity_edge_cache": _VERSION, "model": _fingerprint(model)},
+        metadata={
+            "sparity_edge_cache": _VERSION,
+            "model": _fingerprint(model),
+            "dtype": cache.dtype,
+        },
     )
     target = Path(path)
     partial = target.with_name(f".{target.name}.partial")
@@ -68,11 +72,15 @@ def load(cache: Cache, path: str | Path, model: Path) -> None:
         model
     ):
         raise FormatError(f"{path} was saved with another model or version; save it again.")
+    if metadata.get("dtype") != cache.dtype:
+        raise FormatError(
+            f"{path} holds keys and values in another number format than {cache.dtype}; "
+            "save it again, or load the model with the cache_dtype it was saved with."
+        )
     ids, keys, values = tensors["ids"], tensors["keys"], tensors["values"]
-    bits = _bits(cache.keys).dtype
-    layers, heads, _, head_dim = cache.keys.shape
-    shape = (layers, heads, ids.size, head_dim)
-    healthy = all(each.shape == shape and each.dtype == bits for each in (keys, values))
+    first = cache.keys[0]
+    shape = (len(cache.keys), len(first), ids.size, row_bytes(first))
+    healthy = all(each.shape == shape and each.dtype == np.uint8 for each in (keys, values))
     if ids.ndim != 1 or ids.dtype != np.int64 or not healthy:
         raise FormatError(f"{path} is no cache of this model; save it again.")
     if ids.size > cache.max_context:
@@ -82,13 +90,18 @@ def load(cache: Cache, path: str | Path, model: Path) -> None:
         )
     cache.trim(0)
     cache.reserve(ids.size)
-    cache.keys[:, :, : ids.size] = keys.view(cache.keys.dtype)
-    cache.values[:, :, : ids.size] = values.view(cache.values.dtype)
+    for layer in range(len(cache.keys)):
+        for rows, content in zip(cache.layer(layer), (keys[layer], values[layer]), strict=True):
+            solid = np.ascontiguousarray(content)
+            rows[:, : ids.size] = solid.view(rows.dtype).reshape(*shape[1:3], *rows.shape[2:])
     cache.ids.extend(ids.tolist())
 
 
-def _bits(numbers: Numbers) -> Numbers:
-    return numbers.view(f"<u{numbers.itemsize}")
+def _row_bytes(layers: list[Numbers], used: int) -> Numbers:
+    """(layers, heads, positions, bytes of a row), whatever the numbers are."""
+    rows = [np.ascontiguousarray(each[:, :used]) for each in layers]
+    shape = (len(layers), len(rows[0]), used, row_bytes(rows[0]))
+    return np.stack([each.view(np.uint8) for each in rows]).reshape(shape)
 
 
 def _fingerprint(model: Path) -> str:

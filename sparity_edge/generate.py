@@ -21,6 +21,7 @@ from sparity_edge.loading import (
     checked_dial,
     checked_threads,
     default_cache_dtype,
+    give_memory_back,
 )
 from sparity_edge.parameters import SamplingParams
 from sparity_edge.progress import Progress, silent
@@ -83,7 +84,8 @@ class Generator:
             level: the plan's own nominal level, in place of `sparsity`.
             sparse_prefill: thin prompts as well, all but their first four tokens.
             max_context: positions of the cache; None: the model's own, at most 32768.
-            cache_dtype: "f32" or "bf16" for keys and values; None: bf16 unless all weights are f32.
+            cache_dtype: "f32", "bf16" or "int8" for keys and values; None: bf16, or f32 where all
+                weights are.
             offline: use only what is on this machine.
             progress: told of downloads, packing and compiling.
             notify: given one sentence before something is made that stays on disk.
@@ -138,7 +140,9 @@ class Generator:
             "weight_bytes": packed.nbytes,
             "load_seconds": loaded - started,
         }
-        return cls(path, model, Tokenizer.from_folder(path), info)
+        tokenizer = Tokenizer.from_folder(path)
+        give_memory_back()
+        return cls(path, model, tokenizer, info)
 
     @property
     def config(self) -> ModelConfig:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from sparity_edge.applied_plan import AppliedPlan, Reader
+from sparity_edge.applied_plan import AppliedPlan, Reader, block_bytes
 from sparity_edge.block import load_block, matrix, vector
 from sparity_edge.bundle import PackedBundle
 from sparity_edge.cache import Cache
@@ -72,7 +72,7 @@ class Model:
         packed: the weights, as `open_packed` gives them.
         machine: what carries out the operations.
         max_context: the most positions of the cache.
-        cache_dtype: "f32" or "bf16".
+        cache_dtype: "f32", "bf16" or "int8".
     """
 
     def __init__(
@@ -117,6 +117,11 @@ class Model:
             elif isinstance(each, PackedBundle):
                 found |= {each.layout.up.dtype, each.layout.down.dtype}
         return sorted(found)
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of all decoder-block weights."""
+        return block_bytes(self._packed)
 
     @property
     def plan(self) -> SparsityPlan | None:
@@ -174,6 +179,7 @@ class Model:
             ContextError: they do not fit.
         """
         logits = np.empty(0, dtype=np.float32)
+        self.cache.reserve(len(self.cache) + len(ids))  # once, not chunk by chunk
         for part, thinned in self._parts(ids, thin):
             logits = self._run(part, 1, thinned)[-1]
         return logits
@@ -197,6 +203,7 @@ class Model:
         if len(ids) == 1:
             this = self._sparse_decode if thin else self._decode
         else:
+            self._latest = self._decode  # lets the arrays of the chunk before go
             this = _Pass(self.config, len(ids), outputs, self._plan if thin else None)
         if this.capacity != cache.capacity:  # the addresses of keys and values have changed
             if len(self._table) < cache.capacity:

@@ -31,5 +31,11 @@ def frequencies(config: ModelConfig) -> Floats:
 
 def rotary_table(config: ModelConfig, positions: int) -> Floats:
     """(positions, head_dim): the cosines of all pairs, then their sines."""
-    angles = np.arange(positions, dtype=np.float32)[:, None] * frequencies(config)
-    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    half = config.head_dim // 2
+    table = np.empty((positions, config.head_dim), dtype=np.float32)
+    # In place: at 32768 positions of 128 numbers each further array would take 8 MB.
+    cosines, sines = table[:, :half], table[:, half:]
+    np.multiply(np.arange(positions, dtype=np.float32)[:, None], frequencies(config), out=sines)
+    np.cos(sines, out=cosines)
+    np.sin(sines, out=sines)
+    return table

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
-SCRIPTS = ("costs", "forced", "kernels", "latency", "peers", "quality_dense", "roofline")
+SCRIPTS = ("costs", "forced", "kernels", "latency", "memory", "peers", "quality_dense", "roofline")
 
 
 @pytest.fixture(scope="module")

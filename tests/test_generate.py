@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sparity_edge import (
     SourceError,
     SparityError,
 )
+from sparity_edge.loading import CACHE_DTYPES
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
 PROMPT = "the river and the stone"
@@ -231,15 +233,33 @@ def test_logits_are_finite_and_complete(generator: Generator) -> None:
     assert np.isfinite(logits).all()
 
 
-def test_a_saved_cache_saves_reading(generator: Generator, folder: Path, tmp_path: Path) -> None:
-    expected = fresh(generator).generate(PROMPT, GREEDY).token_ids
+@pytest.mark.parametrize("cache_dtype", CACHE_DTYPES)
+def test_a_saved_cache_saves_reading(folder: Path, tmp_path: Path, cache_dtype: str) -> None:
     file = tmp_path / "cache.safetensors"
-    generator.save_cache(file)
-    with Generator.load(folder, dtype="f32", threads=1) as other:
+    options: dict[str, Any] = {"dtype": "f32", "threads": 1, "cache_dtype": cache_dtype}
+    with Generator.load(folder, **options) as generator:
+        expected = generator.generate(PROMPT, GREEDY)
+        rows = [np.array(each[:, :20]) for each in generator._model.cache.layer(0)]
+        generator.save_cache(file)
+    with Generator.load(folder, **options) as other:
         other.load_cache(file)
+        for ours, theirs in zip(other._model.cache.layer(0), rows, strict=True):
+            assert ours[:, :20].tobytes() == theirs.tobytes()
         answer = other.generate(PROMPT, GREEDY)
-        assert answer.token_ids == expected
+        assert answer.token_ids == expected.token_ids
         assert answer.stats.cached_tokens == answer.stats.prompt_tokens - 1
+
+
+def test_int8_keys_and_values_take_little_more_than_a_quarter(folder: Path) -> None:
+    sizes = {}
+    for cache_dtype in CACHE_DTYPES:
+        with Generator.load(folder, dtype="f32", cache_dtype=cache_dtype) as generator:
+            assert generator.info()["cache_dtype"] == cache_dtype
+            sizes[cache_dtype] = generator.info()["cache_bytes_per_token"]
+            heads = 2 * generator.config.num_hidden_layers * generator.config.num_key_value_heads
+            head_dim = generator.config.head_dim
+    assert sizes["f32"] == 2 * sizes["bf16"] == 4 * heads * head_dim
+    assert sizes["int8"] == heads * (head_dim + 4 * -(-head_dim // 32))
 
 
 def test_saved_caches_that_are_refused(generator: Generator, folder: Path, tmp_path: Path) -> None:
@@ -255,6 +275,9 @@ def test_saved_caches_that_are_refused(generator: Generator, folder: Path, tmp_p
             generator.load_cache(file)
     file.write_bytes(content)
     with Generator.load(folder, dtype="int8", threads=1) as other, pytest.raises(FormatError):
+        other.load_cache(file)
+    other = Generator.load(folder, dtype="f32", threads=1, cache_dtype="int8")
+    with other, pytest.raises(FormatError, match="another number format than int8"):
         other.load_cache(file)
     small = Generator.load(folder, dtype="f32", threads=1, max_context=4)
     with small, pytest.raises(ContextError):

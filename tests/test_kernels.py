@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,11 +11,13 @@ from hypothesis import strategies as st
 from packing import layouts, random_weights
 
 from converters.layout_bytes import pack_matrix
-from sparity_edge.kernels.buffers import Floats, padded, rows
+from sparity_edge.kernels.buffers import Floats, Numbers, padded, rows
+from sparity_edge.kernels.cached import GROUP, LEAST, empty_rows, floats, write
 from sparity_edge.kernels.operations import Machine, Operations
 from sparity_edge.kernels.program import ThreadedMachine
 from sparity_edge.kernels.reference import ReferenceMachine
 from sparity_edge.layout import Layout, PackedMatrix
+from sparity_edge.loading import CACHE_DTYPES
 from sparity_edge.progress import silent
 
 REFERENCE = ReferenceMachine()
@@ -42,7 +43,7 @@ def both(
         forward, arrays = build(each)
         run = each.prepare(forward)
         run(False)
-        results.append([np.array(array, dtype=np.float32) for array in arrays])
+        results.append([floats(array) for array in arrays])
     return zip(*results)
 
 
@@ -173,17 +174,17 @@ def test_silu_at_the_ends(machine: ThreadedMachine) -> None:
     st.integers(1, 4),
     st.integers(1, 40),
     st.integers(0, 30),
-    st.sampled_from([np.float32, ml_dtypes.bfloat16]),
+    st.sampled_from(CACHE_DTYPES),
 )
 def test_rope_and_append(
-    machine: ThreadedMachine, tokens: int, heads: int, half: int, start: int, number: type
+    machine: ThreadedMachine, tokens: int, heads: int, half: int, start: int, dtype: str
 ) -> None:
     head_dim = 2 * half
 
     def build(_machine: Machine):
         x, k, v = (normal(seed, tokens, heads * head_dim) for seed in (1, 2, 3))
         table = np.ascontiguousarray(normal(4, 40, head_dim))
-        keys, values = np.zeros((2, heads, 40, head_dim), dtype=number)
+        keys, values = (filled(np.zeros((heads, 40, head_dim)), dtype) for _ in range(2))
         position = np.array([start])
 
         def forward(ops: Operations) -> None:
@@ -192,8 +193,8 @@ def test_rope_and_append(
 
         return forward, (x, keys, values)
 
-    # The last bit of a rotated key may fall on the other side of a rounding to bfloat16.
-    assert_close(machine, build, 1e-5 if number is np.float32 else 2**-7)
+    # The last bit of a rotated key may fall on the other side of a rounding.
+    assert_close(machine, build, {"f32": 1e-5, "bf16": 2**-7, "int8": 1.01 / 127}[dtype])
 
 
 @given(
@@ -203,7 +204,7 @@ def test_rope_and_append(
     st.sampled_from([1, 2, 17]),
     st.integers(0, 700),
     st.sampled_from([None, 1, 5, 256, 300]),
-    st.sampled_from([np.float32, ml_dtypes.bfloat16]),
+    st.sampled_from(CACHE_DTYPES),
 )
 def test_attention(
     machine: ThreadedMachine,
@@ -213,7 +214,7 @@ def test_attention(
     tokens: int,
     start: int,
     window: int | None,
-    number: type,
+    dtype: str,
 ) -> None:
     def build(_machine: Machine):
         q, out = (
@@ -222,7 +223,7 @@ def test_attention(
         )
         random = np.random.default_rng(2)
         shape = (2, kv_heads, start + tokens + 3, head_dim)
-        keys, values = random.standard_normal(shape).astype(number)
+        keys, values = (filled(each, dtype) for each in random.standard_normal(shape))
         position = np.array([start])
         return lambda ops: ops.attention(q, keys, values, position, window, out), (out,)
 
@@ -231,12 +232,40 @@ def test_attention(
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
 
 
-def test_attention_hands_on_what_is_no_number(machine: ThreadedMachine) -> None:
-    q, out = normal(1, 1, 32), rows(1, 32)
-    keys, values = np.ones((2, 1, 40, 32), dtype=np.float32)
-    values[0, 7] = np.nan
-    machine.prepare(lambda ops: ops.attention(q, keys, values, np.array([39]), None, out))(False)
-    assert np.isnan(out).all()
+@pytest.mark.parametrize("dtype", CACHE_DTYPES)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_attention_hands_on_what_is_no_number(
+    machine: ThreadedMachine, dtype: str, value: float
+) -> None:
+    """What `append` writes in place of a number is none when attention reads it."""
+    k, v, out = normal(1, 40, 32), normal(2, 40, 32), rows(1, 32)
+    v[7] = value
+    table = np.ascontiguousarray(normal(4, 40, 32))
+    keys, values = (filled(np.zeros((1, 40, 32)), dtype) for _ in range(2))
+
+    def forward(ops: Operations) -> None:
+        ops.append(k, v, table, np.array([0]), keys, values)
+        ops.attention(normal(3, 1, 32), keys, values, np.array([39]), None, out)
+
+    machine.prepare(forward)(False)
+    assert not np.isfinite(out).any()
+
+
+@given(st.integers(1, 70), st.integers(-44, 38), st.integers(0, 2**32))
+def test_int8_rows_are_as_near_as_they_can_be(head_dim: int, exponent: int, seed: int) -> None:
+    values = 10.0**exponent * np.random.default_rng(seed).standard_normal((1, 3, head_dim))
+    row = filled(values, "int8")
+    for start in range(0, head_dim, GROUP):
+        part = values[..., start : start + GROUP].astype(np.float32)
+        error = np.abs(floats(row)[..., start : start + GROUP] - part).max(axis=-1)
+        assert (error <= np.abs(part).max(axis=-1) / 253 + LEAST).all()
+
+
+def filled(values: Floats, dtype: str) -> Numbers:
+    """Rows of the cache (heads, positions) with these values."""
+    cached = empty_rows(dtype, values.shape[:2], values.shape[2])
+    write(cached, values.astype(np.float32))
+    return cached
 
 
 def test_threads_do_not_change_a_bit() -> None:

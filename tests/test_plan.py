@@ -222,4 +222,3 @@ def test_wrong_settings(folder: Path, arguments: dict[str, Any], sentence: str) 
 def test_no_plan_names_the_command(pack: Pack) -> None:
     with pytest.raises(OptionError, match="sparity-edge calibrate"):
         Generator.load(pack("mixed").path, threads=1, sparsity=0.3)
-

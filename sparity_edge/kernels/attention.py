@@ -2,8 +2,9 @@
 
 Every block gives a partial result (largest score, sum of weights, weighted values) and partial
 results are merged in order of position (online softmax). A block of one key-value head is a chunk
-of its own, so that a long context keeps all threads busy; heads that share its keys follow each
-other. Blocks never depend on the number of threads. Prompts are `attention_prefill`'s.
+of its own, so that a long context keeps all threads busy. Rows of float32 and bfloat16 are read
+where they are, 64 at a time by all heads that share them; int8 becomes float32 in scratch memory
+first. Blocks never depend on the number of threads. Prompts are `attention_prefill`'s.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sparity_edge.kernels.elementwise import rotate, store_heads
+from sparity_edge.kernels.cache_rows import AHEAD, load_rows, row_bytes
+from sparity_edge.kernels.elementwise import append_head, rotate
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd import (
     add,
@@ -20,7 +22,6 @@ from sparity_edge.kernels.simd import (
     largest,
     load,
     load_bf16,
-    load_bf16_alone,
     load_f32,
     load_i64,
     load_splat,
@@ -39,12 +40,11 @@ from sparity_edge.kernels.simd import (
 )
 
 BLOCK = 256  # positions
-SCORES_BYTES = 4 * BLOCK + 64  # written 64 bytes at a time, of which 16 are valid
-AHEAD = 4096  # bytes from a key or value to the one that is asked for
+ROWS = 64  # that are float32 at a time: 16 to 32 KB, which the first-level cache holds
 
 # POSITION is the address of the query's position, WINDOW the positions it sees (0: all). The cache
-# is (key-value head, position, head_dim) of bfloat16 where it is NARROW, else of float32; PARTS is
-# (head, block, PART_BYTES).
+# is (key-value head, position) rows whose numbers have NUMBER bytes; PARTS is (head, block,
+# PART_BYTES).
 (
     Q,
     Q_STRIDE,
@@ -59,97 +59,20 @@ AHEAD = 4096  # bytes from a key or value to the one that is asked for
     OUT,
     OUT_STRIDE,
 ) = (8 * word for word in range(12))
-BLOCKS, PARTS, PART_BYTES, SCALE, NARROW = (8 * word for word in range(12, 17))
+BLOCKS, PARTS, PART_BYTES, SCALE, NUMBER = (8 * word for word in range(12, 17))
 # Where TABLE is not 0, queries and the token's own keys are not rotated yet, and its NEW_KEYS and
 # NEW_VALUES not in the cache: whoever has them in its block puts them there.
 TABLE, NEW_KEYS, NEW_VALUES = (8 * word for word in range(17, 20))
 # A partial result: weighted values (head_dim, filled up to 16), then two numbers.
-_LARGEST, _WEIGHT, _TAIL = 0, 4, 64
+_LARGEST, _WEIGHT = 0, 4
+# Scores are written 64 bytes at a time, of which the last 16 may be all that is valid.
+_SCORES = 4 * BLOCK + 64
 
 
-@device
-def load_number(address: int, narrow: int) -> float:
-    """A number of the cache: bfloat16 where it is narrow, else float32."""
-    return load_bf16_alone(address) if narrow != 0 else load_f32(address)
-
-
-@device
-def load_numbers(address: int, narrow: int) -> Any:
-    """Sixteen numbers of the cache."""
-    return load_bf16(address) if narrow != 0 else load(address)
-
-
-@device
-def _write_scores(
-    arguments: int, query: int, keys: int, count: int, narrow: int, scores: int
-) -> None:
-    """Scaled query . key for `count` keys; four at a time, whose sums are taken together.
-
-    Keys come from memory in order, and are asked for before the loop comes to them.
-    """
-    head_dim, scale = load_i64(arguments + HEAD_DIM), load_f32(arguments + SCALE)
-    number, whole = 2 if narrow != 0 else 4, 0
-    stride = number * head_dim
-    if head_dim % 16 == 0:
-        whole = count - count % 4
-    for key in range(0, whole, 4):
-        rows = keys + key * stride
-        for line in range(0, 4 * stride, 64):
-            prefetch(rows + line + AHEAD)
-        sums = tile4x1_zero()
-        for i in range(0, head_dim, 16):
-            if narrow != 0:
-                sums = tile4x1_step_bf16(sums, rows + 2 * i, stride, query + 4 * i)
-            else:
-                sums = tile4x1_step(sums, rows + 4 * i, stride, query + 4 * i, 0)
-        # Writes 64 bytes, of which the next keys overwrite all but the first 16.
-        tile4x1_totals(sums, scores + 4 * key)
-    for i in range(0, 4 * whole, 64):
-        store(scores + i, mul(splat(scale), load(scores + i)))
-    for key in range(whole, count):
-        score = 0.0
-        for i in range(head_dim):
-            place = keys + key * stride + number * i
-            score += load_f32(query + 4 * i) * load_number(place, narrow)
-        store_f32(scores + 4 * key, scale * score)
-
-
-@device
-def _sum_values(
-    weights: int, values: int, count: int, head_dim: int, narrow: int, out: int
-) -> None:
-    """The sum of `count` rows of values, each times its weight; four vectors of a row at a time."""
-    number = 2 if narrow != 0 else 4
-    stride, wide = number * head_dim, head_dim - head_dim % 64
-    for start in range(0, wide, 64):
-        a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-        row = values + number * start
-        for i in range(count):
-            weight = load_splat(weights + 4 * i)
-            a = fma(weight, load_numbers(row, narrow), a)
-            b = fma(weight, load_numbers(row + 16 * number, narrow), b)
-            c = fma(weight, load_numbers(row + 32 * number, narrow), c)
-            d = fma(weight, load_numbers(row + 48 * number, narrow), d)
-            for line in range(0, 64 * number, 64):
-                prefetch(row + line + AHEAD)
-            row += stride
-        store(out + 4 * start, a)
-        store(out + 4 * start + 64, b)
-        store(out + 4 * start + 128, c)
-        store(out + 4 * start + 192, d)
-    vectors = head_dim - head_dim % 16
-    for start in range(wide, vectors, 16):
-        e = splat(0.0)
-        for i in range(count):
-            value = load_numbers(values + i * stride + number * start, narrow)
-            e = fma(load_splat(weights + 4 * i), value, e)
-        store(out + 4 * start, e)
-    for lane in range(vectors, head_dim):
-        value = 0.0
-        for i in range(count):
-            place = values + i * stride + number * lane
-            value += load_f32(weights + 4 * i) * load_number(place, narrow)
-        store_f32(out + 4 * lane, value)
+def scratch_bytes(share: int, head_dim: int) -> int:
+    """What a chunk needs when `share` heads share their keys."""
+    padded = -(-head_dim // 16) * 16
+    return share * (4 * padded + _SCORES) + ROWS * 4 * padded
 
 
 @device
@@ -158,16 +81,57 @@ def _padded(size: int) -> int:
 
 
 @device
-def _attend(
-    arguments: int, query: int, head: int, first: int, last: int, part: int, scores: int
+def _load_queries(arguments: int, first: int, table: int, queries: int) -> None:
+    """Scaled queries of the heads from `first` on, each followed by zeros up to 16 numbers.
+
+    They are rotated first if there is a row of cosines and sines at `table`.
+    """
+    head_dim, scale = load_i64(arguments + HEAD_DIM), load_f32(arguments + SCALE)
+    source = load_i64(arguments + Q) + 4 * head_dim * first
+    for _ in range(load_i64(arguments + SHARE)):
+        rotated = source
+        if table != 0:
+            rotate(source, table, queries, head_dim)
+            rotated = queries
+        for i in range(head_dim):
+            store_f32(queries + 4 * i, scale * load_f32(rotated + 4 * i))
+        for i in range(head_dim, _padded(head_dim)):
+            store_f32(queries + 4 * i, 0.0)
+        source, queries = source + 4 * head_dim, queries + 4 * _padded(head_dim)
+
+
+@device
+def _step(sums: Any, keys: int, stride: int, number: int, query: int, i: int) -> Any:
+    """Add sixteen products of each of four keys."""
+    if number == 2:
+        return tile4x1_step_bf16(sums, keys + 2 * i, stride, query + 4 * i)
+    return tile4x1_step(sums, keys + 4 * i, stride, query + 4 * i, 0)
+
+
+@device
+def _score(
+    query: int, keys: int, stride: int, number: int, count: int, padded: int, out: int
 ) -> None:
-    """The partial result of one query over positions first..last-1, at most BLOCK of them."""
-    head_dim, narrow = load_i64(arguments + HEAD_DIM), load_i64(arguments + NARROW)
-    offset = head // load_i64(arguments + SHARE) * load_i64(arguments + HEAD_STRIDE)
-    offset += (2 if narrow != 0 else 4) * head_dim * first
-    keys, values = load_i64(arguments + KEYS) + offset, load_i64(arguments + VALUES) + offset
-    count = last - first
-    _write_scores(arguments, query, keys, count, narrow, scores)
+    """query . key for `count` keys; four at a time, whose sums are taken together."""
+    whole = count // 4 * 4
+    for key in range(0, whole, 4):
+        rows, sums = keys + key * stride, tile4x1_zero()
+        for line in range(0, 4 * stride, 64):
+            prefetch(rows + line + AHEAD)
+        for i in range(0, padded, 16):
+            sums = _step(sums, rows, stride, number, query, i)
+        # Writes 64 bytes, of which the next keys overwrite all but the first 16.
+        tile4x1_totals(sums, out + 4 * key)
+    for key in range(whole, count):  # one key for all four: behind the last there may be nothing
+        sums = tile4x1_zero()
+        for i in range(0, padded, 16):
+            sums = _step(sums, keys + key * stride, 0, number, query, i)
+        tile4x1_totals(sums, out + 4 * key)
+
+
+@device
+def _weigh(scores: int, count: int, tail: int) -> None:
+    """Turn scores into weights; the largest and the sum go to the tail of the partial result."""
     for i in range(count, _padded(count)):
         store_f32(scores + 4 * i, -math.inf)
     peak = splat(-math.inf)
@@ -179,10 +143,44 @@ def _attend(
         weight = exp(sub(load(scores + i), splat(top)))
         store(scores + i, weight)
         weights = add(weights, weight)
-    _sum_values(scores, values, count, head_dim, narrow, part)
-    tail = 4 * _padded(head_dim)
-    store_f32(part + tail + _LARGEST, top)
-    store_f32(part + tail + _WEIGHT, total(weights))
+    store_f32(tail + _LARGEST, top)
+    store_f32(tail + _WEIGHT, total(weights))
+
+
+@device
+def _load_numbers(address: int, number: int) -> Any:
+    return load_bf16(address) if number == 2 else load(address)
+
+
+@device
+def _add_values(
+    weights: int, values: int, stride: int, number: int, count: int, padded: int, out: int
+) -> None:
+    """Add `count` rows of values, each times its weight; four vectors of a row at a time."""
+    wide = padded // 64 * 64
+    for start in range(0, wide, 64):
+        place = out + 4 * start
+        a, b, c, d = load(place), load(place + 64), load(place + 128), load(place + 192)
+        row = values + number * start
+        for i in range(0, 4 * count, 4):
+            weight = load_splat(weights + i)
+            a = fma(weight, _load_numbers(row, number), a)
+            b = fma(weight, _load_numbers(row + 16 * number, number), b)
+            c = fma(weight, _load_numbers(row + 32 * number, number), c)
+            d = fma(weight, _load_numbers(row + 48 * number, number), d)
+            for line in range(0, 64 * number, 64):
+                prefetch(row + line + AHEAD)
+            row += stride
+        store(place, a)
+        store(place + 64, b)
+        store(place + 128, c)
+        store(place + 192, d)
+    for start in range(wide, padded, 16):
+        e = load(out + 4 * start)
+        for i in range(count):
+            value = _load_numbers(values + stride * i + number * start, number)
+            e = fma(load_splat(weights + 4 * i), value, e)
+        store(out + 4 * start, e)
 
 
 @device
@@ -216,15 +214,15 @@ def _first_position(arguments: int, position: int) -> int:
 
 @device
 def _append(arguments: int, kv_head: int, position: int, table: int, scratch: int) -> None:
-    """Rotated keys and plain values of one head into the cache."""
-    head_dim, narrow = load_i64(arguments + HEAD_DIM), load_i64(arguments + NARROW)
+    """The token's own keys and values of one head into the cache."""
+    head_dim, number = load_i64(arguments + HEAD_DIM), load_i64(arguments + NUMBER)
     new = 4 * head_dim * kv_head
-    place = kv_head * load_i64(arguments + HEAD_STRIDE)
-    place += (2 if narrow != 0 else 4) * head_dim * position
-    rotate(load_i64(arguments + NEW_KEYS) + new, table, scratch, head_dim)
-    store_heads(scratch, head_dim, narrow, load_i64(arguments + KEYS) + place)
-    values = load_i64(arguments + NEW_VALUES) + new
-    store_heads(values, head_dim, narrow, load_i64(arguments + VALUES) + place)
+    place = kv_head * load_i64(arguments + HEAD_STRIDE) + row_bytes(head_dim, number) * position
+    append_head(
+        load_i64(arguments + NEW_KEYS) + new, load_i64(arguments + NEW_VALUES) + new, table,
+        head_dim, number, load_i64(arguments + KEYS) + place,
+        load_i64(arguments + VALUES) + place, scratch,
+    )  # fmt: skip
 
 
 @Kernel
@@ -239,20 +237,48 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
     first = _first_position(arguments, position) + block * BLOCK
     if first > position:
         return
-    last = min(first + BLOCK, position + 1)
-    share, part_bytes = load_i64(arguments + SHARE), load_i64(arguments + PART_BYTES)
-    table, rotated = load_i64(arguments + TABLE), scratch + SCORES_BYTES
+    count = min(BLOCK, position + 1 - first)
+    share, number = load_i64(arguments + SHARE), load_i64(arguments + NUMBER)
+    padded, size = _padded(head_dim), row_bytes(head_dim, number)
+    queries = scratch
+    scores = queries + 4 * padded * share
+    rows = scores + _SCORES * share
+    table = load_i64(arguments + TABLE)
     if table != 0:
         table += 4 * head_dim * position
-        if last > position:
-            _append(arguments, kv_head, position, table, rotated)
-    for head in range(kv_head * share, (kv_head + 1) * share):
-        query = load_i64(arguments + Q) + 4 * head_dim * head
-        if table != 0:
-            rotate(query, table, rotated, head_dim)
-            query = rotated
-        part = load_i64(arguments + PARTS) + (head * blocks + block) * part_bytes
-        _attend(arguments, query, head, first, last, part, scratch)
+        if first + count > position:
+            _append(arguments, kv_head, position, table, rows)
+    for i in range(head_dim, padded):  # zeros behind every row, which loading leaves alone
+        for row in range(ROWS):
+            store_f32(rows + 4 * (padded * row + i), 0.0)
+    _load_queries(arguments, kv_head * share, table, queries)
+    offset = kv_head * load_i64(arguments + HEAD_STRIDE) + size * first
+    keys, values = load_i64(arguments + KEYS) + offset, load_i64(arguments + VALUES) + offset
+    in_place = number != 1 and head_dim == padded
+    stride, width = (size, number) if in_place else (4 * padded, 4)
+    for start in range(0, count, ROWS):
+        some, there = min(ROWS, count - start), keys + size * start
+        if not in_place:
+            load_rows(there, some, head_dim, number, rows, stride)
+            there = rows
+        for head in range(share):
+            out = scores + _SCORES * head + 4 * start
+            _score(queries + 4 * padded * head, there, stride, width, some, padded, out)
+    part_bytes = load_i64(arguments + PART_BYTES)
+    parts = load_i64(arguments + PARTS) + (kv_head * share * blocks + block) * part_bytes
+    for head in range(share):
+        part = parts + head * blocks * part_bytes
+        _weigh(scores + _SCORES * head, count, part + 4 * padded)
+        for i in range(0, 4 * padded, 64):
+            store(part + i, splat(0.0))
+    for start in range(0, count, ROWS):
+        some, there = min(ROWS, count - start), values + size * start
+        if not in_place:
+            load_rows(there, some, head_dim, number, rows, stride)
+            there = rows
+        for head in range(share):
+            weights, part = scores + _SCORES * head + 4 * start, parts + head * blocks * part_bytes
+            _add_values(weights, there, stride, width, some, padded, part)
 
 
 @device

@@ -3,14 +3,14 @@
 A chunk is one key-value head and some 96 rows: the queries of a few tokens by all heads that share
 the keys. Scores, weights and weighted values of a block never leave the cache; the largest score,
 the sum of weights and the weighted values of each row are carried along (online softmax, Milakov
-and Gimelshein, 2018; Dao et al., 2022). Keys and values come in through `_load_rows` alone.
+and Gimelshein, 2018; Dao et al., 2022).
 """
 
 from __future__ import annotations
 
 import math
 
-from sparity_edge.kernels.attention import load_number, load_numbers
+from sparity_edge.kernels.cache_rows import load_rows, row_bytes
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd import (
     add,
@@ -46,7 +46,7 @@ ROWS = 96  # of a chunk: loading and turning 64 keys costs a twentieth of multip
 _SCORES = 4 * KEYS_AT_ONCE  # bytes of a row of scores
 
 # POSITION is the address of the first query's position, WINDOW the positions a query sees (0: all).
-# The cache is (key-value head, position, head_dim). A chunk takes STEP tokens; WIDE is head_dim
+# The cache is (key-value head, position) rows. A chunk takes STEP tokens; WIDE is head_dim
 # filled up to a multiple of 32.
 (
     Q,
@@ -65,7 +65,7 @@ _SCORES = 4 * KEYS_AT_ONCE  # bytes of a row of scores
     STEP,
     WIDE,
     SCALE,
-    NARROW,
+    NUMBER,
 ) = (8 * word for word in range(17))
 
 
@@ -81,20 +81,15 @@ def scratch_bytes(share: int, tokens: int, wide: int) -> int:
 
 
 @device
-def _load_rows(cache: int, count: int, head_dim: int, narrow: int, out: int, stride: int) -> float:
-    """Copy rows of the cache as float32; 0, or NaN if one of their numbers is none or infinite."""
+def _check(rows: int, count: int, head_dim: int, stride: int) -> float:
+    """0, or NaN if one of the numbers is none or infinite."""
     whole, odd, check = head_dim // 16 * 16, 0.0, splat(0.0)
-    size = 2 if narrow != 0 else 4
     for _ in range(count):
-        for i in range(0, whole, 16):
-            value = load_numbers(cache + size * i, narrow)
-            store(out + 4 * i, value)
-            check = fma(value, splat(0.0), check)
-        for i in range(whole, head_dim):
-            number = load_number(cache + size * i, narrow)
-            store_f32(out + 4 * i, number)
-            odd += 0.0 * number
-        cache, out = cache + size * head_dim, out + stride
+        for i in range(0, 4 * whole, 64):
+            check = fma(load(rows + i), splat(0.0), check)
+        for i in range(4 * whole, 4 * head_dim, 4):
+            odd += 0.0 * load_f32(rows + i)
+        rows += stride
     return total(check) + odd
 
 
@@ -186,17 +181,18 @@ def _attend(
     mixed = q + 4 * TOKENS * tiles * wide
     scores = mixed + 4 * TOKENS * tiles * wide
     state = scores + _SCORES * TOKENS * tiles
-    narrow = load_i64(arguments + NARROW)
-    offset = (2 if narrow != 0 else 4) * head_dim * start
+    number = load_i64(arguments + NUMBER)
+    offset = row_bytes(head_dim, number) * start
     offset += head * load_i64(arguments + HEAD_STRIDE)
     k, v = load_i64(arguments + KEYS) + offset, load_i64(arguments + VALUES) + offset
-    _load_rows(k, count, head_dim, narrow, values, 4 * wide)
+    load_rows(k, count, head_dim, number, values, 4 * wide)
     for i in range(0, count, 16):
         for d in range(0, head_dim, 16):
             rows_there = min(16, count - i) - 1
             place = values + 4 * (wide * i + d)
             turn_floats(keys + _SCORES * d + 4 * i, _SCORES, place, 4 * wide, rows_there)
-    broken = _load_rows(v, count, head_dim, narrow, values, 4 * wide)
+    load_rows(v, count, head_dim, number, values, 4 * wide)
+    broken = _check(values, count, head_dim, 4 * wide)
     token, index = 0, 0  # of the next row: rows go token by token, head by head
     for tile in range(0, rows, TOKENS):
         ahead, behind = token, index + min(TOKENS, rows - tile) - 1

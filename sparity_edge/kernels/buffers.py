@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparity_edge.layout import aligned_empty, round_up
+from sparity_edge.layout import aligned_zeros, round_up
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
-Numbers = npt.NDArray[Any]  # float32 or bfloat16 (ml_dtypes)
+Numbers = npt.NDArray[Any]  # float32, bfloat16 (ml_dtypes) or rows of int8 (cached.int8_row)
 
 # Float32 numbers; the largest quantisation group, so that a filled-up row of weights fits as well.
 ROW_MULTIPLE = 128
@@ -23,8 +23,7 @@ def rows(count: int, size: int) -> Floats:
     Kernels rely on the zeros behind a row and write zeros there or nothing.
     """
     width = round_up(size, ROW_MULTIPLE)
-    base = aligned_empty(4 * count * width).view(np.float32).reshape(count, width)
-    base[:] = 0
+    base = aligned_zeros(4 * count * width).view(np.float32).reshape(count, width)
     return base[:, :size]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from sparity_edge.kernels.cache_rows import store_row
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd import (
     add,
@@ -16,8 +17,6 @@ from sparity_edge.kernels.simd import (
     mul,
     splat,
     store,
-    store_bf16,
-    store_bf16_alone,
     store_f32,
     sub,
     total,
@@ -79,7 +78,7 @@ def silu_mul(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
 HEADS_IN, IN_STRIDE, TABLE, POSITION, HEADS, HEAD_DIM, HEADS_OUT, TOKEN_STRIDE, HEAD_STRIDE = (
     8 * word for word in range(9)
 )
-VALUES, VALUES_STRIDE, VALUES_OUT, NARROW = (8 * word for word in range(9, 13))
+VALUES, VALUES_STRIDE, VALUES_OUT, NUMBER = (8 * word for word in range(9, 13))
 
 
 @device
@@ -112,33 +111,40 @@ def rope(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
 
 
 @device
-def store_heads(x: int, count: int, narrow: int, out: int) -> None:
-    """Numbers of a head into the cache."""
-    whole = count - count % 16
-    for i in range(0, whole, 16):
-        if narrow != 0:
-            store_bf16(out + 2 * i, load(x + 4 * i))
-        else:
-            store(out + 4 * i, load(x + 4 * i))
-    for i in range(whole, count):
-        if narrow != 0:
-            store_bf16_alone(out + 2 * i, load_f32(x + 4 * i))
-        else:
-            store_f32(out + 4 * i, load_f32(x + 4 * i))
+def append_head(
+    keys: int,
+    values: int,
+    table: int,
+    head_dim: int,
+    number: int,
+    keys_out: int,
+    values_out: int,
+    scratch: int,
+) -> None:
+    """Rotated keys and plain values of one head to their rows in the cache."""
+    # Rows are rounded in groups of 32, so zeros have to follow them.
+    for i in range(head_dim, (head_dim + 31) // 32 * 32):
+        store_f32(scratch + 4 * i, 0.0)
+    rotate(keys, table, scratch, head_dim)
+    store_row(scratch, head_dim, number, keys_out)
+    for i in range(0, 4 * head_dim, 4):
+        store_f32(scratch + i, load_f32(values + i))
+    store_row(scratch, head_dim, number, values_out)
 
 
 @Kernel
 def append(arguments: int, chunk: int, scratch: int) -> None:
     """Write rotated keys and plain values of token `chunk` into the cache at its position."""
-    head_dim, narrow = load_i64(arguments + HEAD_DIM), load_i64(arguments + NARROW)
+    head_dim, number = load_i64(arguments + HEAD_DIM), load_i64(arguments + NUMBER)
     position = load_i64(load_i64(arguments + POSITION)) + chunk
     table = load_i64(arguments + TABLE) + 4 * head_dim * position
     keys = load_i64(arguments + HEADS_IN) + chunk * load_i64(arguments + IN_STRIDE)
     values = load_i64(arguments + VALUES) + chunk * load_i64(arguments + VALUES_STRIDE)
     place = position * load_i64(arguments + TOKEN_STRIDE)
     for head in range(load_i64(arguments + HEADS)):
-        there = place + head * load_i64(arguments + HEAD_STRIDE)
-        here = 4 * head_dim * head
-        rotate(keys + here, table, scratch, head_dim)
-        store_heads(scratch, head_dim, narrow, load_i64(arguments + HEADS_OUT) + there)
-        store_heads(values + here, head_dim, narrow, load_i64(arguments + VALUES_OUT) + there)
+        there, here = place + head * load_i64(arguments + HEAD_STRIDE), 4 * head_dim * head
+        keys_out = load_i64(arguments + HEADS_OUT) + there
+        values_out = load_i64(arguments + VALUES_OUT) + there
+        append_head(
+            keys + here, values + here, table, head_dim, number, keys_out, values_out, scratch
+        )

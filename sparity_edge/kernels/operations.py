@@ -64,9 +64,10 @@ class Operations(Protocol):
         cached_keys: Numbers,
         cached_values: Numbers,
     ) -> None:
-        """Write rotated keys and plain values into the cache (kv_heads, capacity, head_dim).
+        """Write rotated keys and plain values into the cache, rounded to what its rows hold.
 
-        The cache is of float32, or of bfloat16 to which numbers are rounded.
+        Args:
+            cached_keys, cached_values: (kv_heads, capacity) rows as `cached.empty_rows` makes them.
         """
 
     def attention(

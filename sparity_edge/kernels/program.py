@@ -24,6 +24,7 @@ from sparity_edge.kernels import team as _team
 from sparity_edge.kernels import unpack as _unpack
 from sparity_edge.kernels import vmm as _vmm
 from sparity_edge.kernels.buffers import ROW_MULTIPLE, Floats, Integers, Numbers
+from sparity_edge.kernels.cached import GROUP, head_dim_of, number_bytes
 from sparity_edge.kernels.ffn import Bundle
 from sparity_edge.kernels.fusions import take_before_split, take_rotation
 from sparity_edge.kernels.kernel import Kernel, compile_kernels
@@ -35,7 +36,14 @@ from sparity_edge.kernels.program_thin import KERNELS as _THIN
 from sparity_edge.kernels.program_thin import ThinProgram
 from sparity_edge.kernels.thinned import Thinned
 from sparity_edge.kernels.tiles import PANEL, TOKENS, UNIT, X_UNIT, has_word_dot
-from sparity_edge.layout import SUPERBLOCK, Layout, PackedMatrix, aligned_empty, round_up
+from sparity_edge.layout import (
+    SUPERBLOCK,
+    Layout,
+    PackedMatrix,
+    aligned_empty,
+    aligned_zeros,
+    round_up,
+)
 from sparity_edge.progress import Progress
 
 # Weights in one chunk of a decoding matrix: small enough to share evenly, large enough that taking
@@ -123,6 +131,7 @@ class Program(ThinProgram):
         self._scratch_bytes = 8192
         self._digits: dict[tuple[int, str, int], tuple[Any, ...]] = {}
         self._packed: dict[tuple[bool, int, int], Any] = {}
+        self._parts: Any = None
         self._header: Integers | None = None
         self._counters = np.zeros(0, dtype=np.int64)
 
@@ -197,14 +206,14 @@ class Program(ThinProgram):
         cached_keys: Numbers,
         cached_values: Numbers,
     ) -> None:
-        """Write rotated keys and values into the cache (heads, capacity, head_dim)."""
-        heads, _, head_dim = cached_keys.shape
-        self._need_scratch(4 * head_dim)
-        head_stride, token_stride, _ = cached_keys.strides
+        """Write rotated keys and values into the rows of the cache (heads, capacity)."""
+        heads, head_dim = len(cached_keys), head_dim_of(cached_keys)
+        self._need_scratch(4 * round_up(head_dim, GROUP))
+        head_stride, token_stride = cached_keys.strides[:2]
         self._record(
             _elementwise.append, len(keys), keys, keys.strides[0], table, position, heads, head_dim,
             cached_keys, token_stride, head_stride, values, values.strides[0], cached_values,
-            cached_keys.itemsize == 2,
+            number_bytes(cached_keys),
         )  # fmt: skip
 
     def attention(
@@ -218,7 +227,8 @@ class Program(ThinProgram):
     ) -> None:
         """Softmax(q K^T / sqrt(head_dim)) V over the positions each row of q may see."""
         tokens, size = q.shape
-        kv_heads, capacity, head_dim = cached_keys.shape
+        kv_heads, capacity = cached_keys.shape[:2]
+        head_dim, number = head_dim_of(cached_keys), number_bytes(cached_keys)
         heads = size // head_dim
         if tokens > 1:
             share, wide = heads // kv_heads, round_up(head_dim, 32)
@@ -228,21 +238,28 @@ class Program(ThinProgram):
                 _prefill.attention_prefill, kv_heads * -(-tokens // step),
                 q, q.strides[0], cached_keys, cached_values, cached_keys.strides[0], position,
                 window or 0, kv_heads, share, head_dim, out, out.strides[0],
-                tokens, step, wide, head_dim**-0.5, cached_keys.itemsize == 2, writes=out,
+                tokens, step, wide, head_dim**-0.5, number, writes=out,
             )  # fmt: skip
             return
         blocks = -(-min(capacity, window or capacity) // _attention.BLOCK)
         part_bytes = 4 * round_up(head_dim, 16) + 64
-        parts = aligned_empty(heads * blocks * part_bytes)
+        parts = self._parts_of(heads * blocks * part_bytes)
         arguments = (
             q, q.strides[0], cached_keys, cached_values, cached_keys.strides[0], position,
             window or 0, heads, heads // kv_heads, head_dim, out, out.strides[0],
-            blocks, parts, part_bytes, head_dim**-0.5, cached_keys.itemsize == 2,
+            blocks, parts, part_bytes, head_dim**-0.5, number,
             *take_rotation(self._records, self._word(q), self._word(cached_keys)),
         )  # fmt: skip
-        self._need_scratch(_attention.SCORES_BYTES + 4 * round_up(head_dim, 16))
+        self._need_scratch(_attention.scratch_bytes(heads // kv_heads, head_dim))
         self._record(_attention.attention_decode, kv_heads * blocks, *arguments)
         self._record(_attention.attention_combine, heads, *arguments, writes=out)
+
+    def _parts_of(self, nbytes: int) -> Any:
+        """Memory for partial results: one for all layers, whose attention is never side by side."""
+        assert not self._together
+        if self._parts is None or self._parts.nbytes < nbytes:
+            self._parts = aligned_empty(nbytes)
+        return self._parts
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
         """silu(gate) * up."""
@@ -307,7 +324,7 @@ class Program(ThinProgram):
                 tile_bytes = round_up(size // UNIT, _gemm.WORD_BLOCK) * X_UNIT
             memory = (words, size, len(x))
             if memory not in self._packed:
-                self._packed[memory] = aligned_empty(tiles * tile_bytes)
+                self._packed[memory] = aligned_zeros(tiles * tile_bytes)
             packed = self._packed[memory]
             # The memory serves all activations of this shape: what it held before is gone.
             self._digits = {
@@ -402,8 +419,7 @@ class Program(ThinProgram):
             ahead = index if records[index, _team.WEIGHTS] else ahead
             records[index, _team.NEXT] = ahead
         counters = aligned_empty(_team.LINE * (1 + self._threads) * len(records)).view(np.int64)
-        scratch = aligned_empty(self._threads * self._scratch_bytes)
-        scratch[:] = 0
+        scratch = aligned_zeros(self._threads * self._scratch_bytes)
         header = np.zeros(_team.HEADER_WORDS, dtype=np.int64)
         header[_team.RECORDS] = records.ctypes.data
         header[_team.OPERATIONS] = len(records)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sparity_edge.bundle import PackedBundle, split
 from sparity_edge.kernels.buffers import Floats, Integers, Numbers
+from sparity_edge.kernels.cached import floats, head_dim_of, write
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.reference_sparse import UpDown
 from sparity_edge.kernels.reference_thin import ThinReference
@@ -95,13 +96,13 @@ class Reference(ThinReference):
         cached_keys: Numbers,
         cached_values: Numbers,
     ) -> None:
-        """Write rotated keys and values into the cache (heads, capacity, head_dim)."""
-        heads, _, head_dim = cached_keys.shape
+        """Write rotated keys and values into the rows of the cache (heads, capacity)."""
+        heads, head_dim = len(cached_keys), head_dim_of(cached_keys)
         start, tokens = int(position[0]), len(keys)
         turned = _rotate(keys.reshape(tokens, heads, head_dim), table, start)
-        cached_keys[:, start : start + tokens] = turned.swapaxes(0, 1)
+        write(cached_keys[:, start : start + tokens], turned.swapaxes(0, 1))
         plain = values.reshape(tokens, heads, head_dim)
-        cached_values[:, start : start + tokens] = plain.swapaxes(0, 1)
+        write(cached_values[:, start : start + tokens], plain.swapaxes(0, 1))
 
     def attention(
         self,
@@ -114,11 +115,11 @@ class Reference(ThinReference):
     ) -> None:
         """Softmax(q K^T / sqrt(head_dim)) V over the positions each row of q may see."""
         tokens, size = q.shape
-        kv_heads, _, head_dim = cached_keys.shape
+        kv_heads, head_dim = len(cached_keys), head_dim_of(cached_keys)
         share = size // head_dim // kv_heads
         end = int(position[0]) + tokens
         queries = q.reshape(tokens, kv_heads, share, head_dim)
-        scores = np.einsum("tgsd,gpd->gstp", queries, cached_keys[:, :end].astype(np.float32))
+        scores = np.einsum("tgsd,gpd->gstp", queries, floats(cached_keys[:, :end]))
         scores *= np.float32(head_dim**-0.5)
         at = np.arange(end - tokens, end)[:, None]
         seen = np.arange(end)[None, :] <= at
@@ -127,7 +128,7 @@ class Reference(ThinReference):
         scores = np.where(seen, scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        mixed = np.einsum("gstp,gpd->tgsd", weights, cached_values[:, :end].astype(np.float32))
+        mixed = np.einsum("gstp,gpd->tgsd", weights, floats(cached_values[:, :end]))
         out[:] = mixed.reshape(tokens, size)
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:

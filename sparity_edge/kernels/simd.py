@@ -123,6 +123,36 @@ def load_i8(builder: Any, address: Any) -> Any:
     return builder.sitofp(builder.sext(numbers, _lanes(I32)), _VECTOR)
 
 
+@define(types.float32, types.int64)
+def load_i8_alone(builder: Any, address: Any) -> Any:
+    """The signed byte at an address as float32."""
+    return builder.sitofp(builder.sext(load_unaligned(builder, address, I8), I32), F32)
+
+
+def _to_byte(builder: Any, value: Any) -> Any:
+    """Round to nearest even, into -127..127; what is no number becomes -127, never undefined."""
+    vectors = isinstance(value.type, ir.VectorType)
+    low, high = (_constant(F32, x) if vectors else F32(x) for x in (-127.0, 127.0))
+    value = call_llvm(builder, "rint", value)
+    value = builder.select(builder.fcmp_ordered("<", low, value), value, low)
+    value = builder.select(builder.fcmp_ordered("<", value, high), value, high)
+    wide, byte = (_lanes(I32), _lanes(I8)) if vectors else (I32, I8)
+    return builder.trunc(builder.fptosi(value, wide), byte)
+
+
+@define(types.none, types.int64, vector)
+def store_i8(builder: Any, address: Any, value: Any) -> Any:
+    """Write sixteen float32 as signed bytes (see `_to_byte`)."""
+    numbers = _to_byte(builder, value)
+    builder.store(numbers, at(builder, address, numbers.type), align=1)
+
+
+@define(types.none, types.int64, types.float32)
+def store_i8_alone(builder: Any, address: Any, value: Any) -> Any:
+    """Write a float32 as a signed byte (see `_to_byte`)."""
+    builder.store(_to_byte(builder, value), at(builder, address, I8), align=1)
+
+
 @define(vector, types.int64)
 def load_low(builder: Any, address: Any) -> Any:
     """The low nibbles of sixteen bytes as float32."""
