@@ -75,7 +75,6 @@ class ThreadedMachine(SparseMachine):
 
 _COMMON = (
     _activations.split_activations,
-    _superblocks.split_superblocks,
     _unpack.embed,
     _elementwise.rmsnorm,
     _elementwise.rope,
@@ -103,7 +102,7 @@ class Program(SparseProgram):
         self._kept: list[Any] = []  # whatever the recorded addresses point into
         self._together = self._first = False
         self._scratch_bytes = 8192
-        self._digits: dict[tuple[int, str, int], tuple[Any, ...]] = {}
+        self._digits: dict[tuple[int, int | str, int], tuple[Any, ...]] = {}
         self._packed: dict[tuple[bool, int, int], Any] = {}
         self._header: Integers | None = None
         self._counters = np.zeros(0, dtype=np.int64)
@@ -306,38 +305,24 @@ class Program(SparseProgram):
 
     def _split(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
         """Digits, scales and sums of a row of activations, computed unless they are at hand."""
-        if layout.superblocks:
-            return self._split_superblocks(x, layout)
-        key = (int(x.ctypes.data), layout.dtype, layout.padded)
+        order = _activations.ORDERS.get(layout.dtype, _activations.IN_A_ROW)
+        key = (int(x.ctypes.data), order, layout.padded)
         if key not in self._digits:
             groups = layout.padded // 32
             digits = aligned_empty(128 * -(-groups // 2))
             scales, sums = np.zeros((2, round_up(groups, 16)), dtype=np.float32)
+            if layout.superblocks:
+                floats = _superblocks.X_FLOATS // 4 * (layout.padded // SUPERBLOCK)
+                scales = np.zeros(floats, dtype=np.float32)
             digits[:] = 0
             chunks = -(-layout.padded // _activations.BLOCK)
             self._first = True  # it waits for x, and what follows waits for it
             self._record(
-                _activations.split_activations, chunks, x, layout.padded, layout.dtype == "int4",
+                _activations.split_activations, chunks, x, layout.padded, order,
                 digits, scales, sums,
             )  # fmt: skip
             self._first = True
             self._digits[key] = (digits, scales, sums)
-        return self._digits[key]
-
-    def _split_superblocks(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
-        """As `_split`: int4k and int6k share what is computed."""
-        key = (int(x.ctypes.data), "superblocks", layout.padded)
-        if key not in self._digits:
-            blocks = layout.padded // SUPERBLOCK
-            digits = aligned_empty(blocks * _superblocks.X_DIGITS)
-            floats = aligned_empty(blocks * _superblocks.X_FLOATS)
-            self._first = True  # it waits for x, and what follows waits for it
-            self._record(
-                _superblocks.split_superblocks, -(-blocks // _superblocks.CHUNK),
-                x, blocks, digits, floats,
-            )  # fmt: skip
-            self._first = True
-            self._digits[key] = (digits, floats, 0)
         return self._digits[key]
 
     def _need_scratch(self, nbytes: int) -> None:
