@@ -25,11 +25,15 @@ from sparity_edge.kernels.simd import (
     sub,
     total,
 )
+from sparity_edge.kernels.superblocks import split_in_superblock
 
 MOST = 127 * 256  # so that the high digit fits into a signed byte
 BLOCK = 512  # numbers in one chunk
 
-X, SIZE, NIBBLES, DIGITS, SCALES, SUMS = (8 * word for word in range(6))
+X, SIZE, ORDER, DIGITS, SCALES, SUMS = (8 * word for word in range(6))
+# Orders of digits; for superblocks SCALES is the place of all floats that go with them.
+IN_A_ROW, BY_FOURS, IN_SUPERBLOCKS = range(3)
+ORDERS = {"int4": BY_FOURS, "int4k": IN_SUPERBLOCKS, "int6k": IN_SUPERBLOCKS}
 # What is computed before: its arguments, at most so many words, stand behind those above.
 BEFORE, MOST_BEFORE = 8 * 6, 20
 
@@ -38,8 +42,11 @@ BEFORE, MOST_BEFORE = 8 * 6, 20
 def _split(arguments: int, start: int, stop: int) -> None:
     """Numbers start..stop-1 of X, whole groups of 32 of them."""
     x, digits = load_i64(arguments + X), load_i64(arguments + DIGITS)
-    nibbles = load_i64(arguments + NIBBLES) != 0
+    order = load_i64(arguments + ORDER)
     for i in range(start, min(stop, load_i64(arguments + SIZE)), 32):
+        if order == IN_SUPERBLOCKS:
+            split_in_superblock(x, i // 32, digits, load_i64(arguments + SCALES))
+            continue
         v, w = load(x + 4 * i), load(x + 4 * i + 64)
         sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
         most = largest(sizes)
@@ -48,7 +55,7 @@ def _split(arguments: int, start: int, stop: int) -> None:
         scale = most / MOST + broken
         inverse = splat(MOST / most) if most > 0 else splat(0.0)
         place = digits + i // 64 * 128
-        if nibbles:  # four numbers of one group and four of the next by turns
+        if order == BY_FOURS:  # four numbers of one group and four of the next by turns
             first = store_digits_by_fours(place + i % 64 // 8, mul(v, inverse))
             second = store_digits_by_fours(place + i % 64 // 8 + 32, mul(w, inverse))
         else:

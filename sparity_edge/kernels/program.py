@@ -96,7 +96,6 @@ class ThreadedMachine:
 
 _COMMON = (
     _activations.split_activations,
-    _superblocks.split_superblocks,
     _activations.rmsnorm_split,
     _activations.silu_mul_split,
     _activations.attention_combine_split,
@@ -129,7 +128,7 @@ class Program(ThinProgram):
         self._together = self._first = False
         self._after = []
         self._scratch_bytes = 8192
-        self._digits: dict[tuple[int, str, int], tuple[Any, ...]] = {}
+        self._digits: dict[tuple[int, int | str, int], tuple[Any, ...]] = {}
         self._packed: dict[tuple[bool, int, int], Any] = {}
         self._parts: Any = None
         self._header: Integers | None = None
@@ -341,38 +340,23 @@ class Program(ThinProgram):
 
     def _split(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
         """Digits, scales and sums of a row of activations, computed unless they are at hand."""
-        if layout.superblocks:
-            return self._split_superblocks(x, layout)
-        key = (int(x.ctypes.data), layout.dtype, layout.padded)
+        order = _activations.ORDERS.get(layout.dtype, _activations.IN_A_ROW)
+        key = (int(x.ctypes.data), order, layout.padded)
         if key not in self._digits:
             groups = layout.padded // 32
             digits = aligned_empty(128 * -(-groups // 2))
             scales, sums = np.zeros((2, round_up(groups, 16)), dtype=np.float32)
+            if layout.superblocks:
+                floats = _superblocks.X_FLOATS // 4 * (layout.padded // SUPERBLOCK)
+                scales = np.zeros(floats, dtype=np.float32)
             digits[:] = 0
             kernel, chunks, before = take_before_split(self._records, self._word(x), layout.padded)
             self._first = True  # it waits for x, and what follows waits for it
             self._record(
-                kernel, chunks, x, layout.padded, layout.dtype == "int4", digits, scales, sums,
-                *before,
+                kernel, chunks, x, layout.padded, order, digits, scales, sums, *before,
             )  # fmt: skip
             self._first = True
             self._digits[key] = (digits, scales, sums)
-        return self._digits[key]
-
-    def _split_superblocks(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
-        """As `_split`: int4k and int6k share what is computed."""
-        key = (int(x.ctypes.data), "superblocks", layout.padded)
-        if key not in self._digits:
-            blocks = layout.padded // SUPERBLOCK
-            digits = aligned_empty(blocks * _superblocks.X_DIGITS)
-            floats = aligned_empty(blocks * _superblocks.X_FLOATS)
-            self._first = True  # it waits for x, and what follows waits for it
-            self._record(
-                _superblocks.split_superblocks, -(-blocks // _superblocks.CHUNK),
-                x, blocks, digits, floats,
-            )  # fmt: skip
-            self._first = True
-            self._digits[key] = (digits, floats, 0)
         return self._digits[key]
 
     def _need_scratch(self, nbytes: int) -> None:

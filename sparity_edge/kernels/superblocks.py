@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.kernels.bytewise import high_nibbles, load_bytes, low_nibbles, splat_pair
-from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DATA, DTYPE, HEADER_BYTES, INT4K, OUTPUTS, PADDED, ROW_BYTES
 from sparity_edge.kernels.quads import (
     high_nibbles_of,
@@ -58,45 +58,37 @@ from sparity_edge.kernels.tiles import (
 
 MOST = 127 * 256  # of an activation: its high digit has to fit into a signed byte
 BLOCK = 256  # inputs of a superblock
-X_DIGITS = 2 * BLOCK  # bytes of a superblock of activations
+
 # Floats about a superblock of activations. For int4k: the scales of its eight groups, and scale
 # times sum of each. For int6k: the scales of its sixteens and -32 times their sums, as units go.
 X_SIXTEENS, X_OFFSETS, X_FLOATS = 64, 128, 192
-CHUNK = 8  # superblocks in one chunk
 
-X, BLOCKS, DIGITS_OUT, FLOATS_OUT = (8 * word for word in range(4))
-# Arguments of products: those of `vmm_output`, whose SCALES is FLOATS_OUT.
+# Arguments of products: those of `vmm_output`; SCALES are the floats above.
 DIGITS, FLOATS = 8 * 7, 8 * 8
 
 
-@Kernel
-def split_superblocks(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """CHUNK of the BLOCKS superblocks of X: digits by units of 64, and the floats about them."""
-    first = chunk * CHUNK
-    x = load_i64(arguments + X) + 4 * BLOCK * first
-    digits = load_i64(arguments + DIGITS_OUT) + X_DIGITS * first
-    floats = load_i64(arguments + FLOATS_OUT) + X_FLOATS * first
-    for _ in range(first, min(first + CHUNK, load_i64(arguments + BLOCKS))):
-        for group in range(8):
-            v, w = load(x), load(x + 64)
-            sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
-            most = largest(sizes)
-            # What is no number is lost in the comparisons; 0 * x brings it back.
-            scale = most / MOST + total(mul(add(v, w), splat(0.0)))
-            inverse = splat(MOST / most) if most > 0 else splat(0.0)
-            place = digits + group // 2 * 128 + group % 2 * 4
-            left = total(store_quad_digits(place, mul(v, inverse)))
-            right = total(store_quad_digits(place + 8, mul(w, inverse)))
-            store_f32(floats + 4 * group, scale)
-            store_f32(floats + 32 + 4 * group, scale * (left + right))
-            lane = floats + X_SIXTEENS + group // 2 * 16 + group % 2 * 4
-            store_f32(lane, scale)
-            store_f32(lane + 8, scale)
-            # Whole numbers: they have to cancel with sums of the same products.
-            store_f32(lane + X_OFFSETS - X_SIXTEENS, -32 * left)
-            store_f32(lane + X_OFFSETS - X_SIXTEENS + 8, -32 * right)
-            x += 128
-        digits, floats = digits + X_DIGITS, floats + X_FLOATS
+@device
+def split_in_superblock(x: int, index: int, digits: int, floats: int) -> None:
+    """Group `index` of 32 numbers of x: digits by units of 64, and the floats about them."""
+    v, w = load(x + 128 * index), load(x + 128 * index + 64)
+    sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
+    most = largest(sizes)
+    # What is no number is lost in the comparisons; 0 * x brings it back.
+    scale = most / MOST + total(mul(add(v, w), splat(0.0)))
+    inverse = splat(MOST / most) if most > 0 else splat(0.0)
+    place = digits + index // 2 * 128 + index % 2 * 4
+    left = total(store_quad_digits(place, mul(v, inverse)))
+    right = total(store_quad_digits(place + 8, mul(w, inverse)))
+    floats += index // 8 * X_FLOATS
+    group = index % 8
+    store_f32(floats + 4 * group, scale)
+    store_f32(floats + 32 + 4 * group, scale * (left + right))
+    lane = floats + X_SIXTEENS + group // 2 * 16 + group % 2 * 4
+    store_f32(lane, scale)
+    store_f32(lane + 8, scale)
+    # Whole numbers: they have to cancel with sums of the same products.
+    store_f32(lane + X_OFFSETS - X_SIXTEENS, -32 * left)
+    store_f32(lane + X_OFFSETS - X_SIXTEENS + 8, -32 * right)
 
 
 @device
@@ -187,7 +179,7 @@ def _dots_int6k(
             t = fma(repeat_four(scale + 48), quad_dot(top_sixes(e, f, g), x + 384), t)
             u = fma(repeat_four(scale + 112), quad_dot(top_sixes(h, i, j), x + 384), u)
             a, b = fma(t, load_splat(place), a), fma(u, load_splat(place + 64), b)
-            p, q, x, about = p + 192, q + 192, x + X_DIGITS, about + X_FLOATS
+            p, q, x, about = p + 192, q + 192, x + 2 * BLOCK, about + X_FLOATS
             row, other, place = row + 16, other + 16, place + 4
     return total(a), total(b)
 
