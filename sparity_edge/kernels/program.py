@@ -35,7 +35,7 @@ from sparity_edge.progress import Progress
 # a chunk (0.1 us) is nothing.
 CHUNK_BYTES = 1 << 15
 LEAST_CHUNKS = 8
-AHEAD_BYTES = 12288  # how far ahead of its use a weight is asked for
+AHEAD_BYTES = 13000  # how far ahead of its use a weight is asked for, as near as pairs of rows come
 
 
 class ThreadedMachine(SparseMachine):
@@ -249,7 +249,7 @@ class Program(SparseProgram):
         streams = (matrix.data_address, step * layout.row_bytes)
         if layout.orientation == "input":
             streams = (0, 0)  # a chunk is a block of columns
-        ahead = round_up(AHEAD_BYTES, 2 * layout.row_bytes)
+        ahead = max(1, round(AHEAD_BYTES / (2 * layout.row_bytes))) * 2 * layout.row_bytes
         self._record(
             kernel,
             chunks,
