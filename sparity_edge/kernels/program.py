@@ -50,7 +50,7 @@ from sparity_edge.progress import Progress
 # a chunk (0.1 us) is nothing.
 CHUNK_BYTES = 1 << 15
 LEAST_CHUNKS = 8
-AHEAD_BYTES = 12288  # how far ahead of its use a weight is asked for
+AHEAD_BYTES = 13000  # how far ahead of its use a weight is asked for, as near as pairs of rows come
 
 
 class ThreadedMachine:
@@ -281,7 +281,7 @@ class Program(ThinProgram):
         step = max(2, step - step % 2)  # the kernel takes rows in pairs
         digits = self._split(x, layout) if layout.quantized else ()
         streams = (matrix.data_address, step * layout.row_bytes)
-        ahead = round_up(AHEAD_BYTES, 2 * layout.row_bytes)
+        ahead = max(1, round(AHEAD_BYTES / (2 * layout.row_bytes))) * 2 * layout.row_bytes
         self._record(
             _vmm.vmm_output,
             -(-outputs // step),
