@@ -26,7 +26,7 @@ from sparity_edge.terminal import one_line, prepare_streams, silence_stdout
 
 DEFAULT_MODEL = "smollm2-135m"
 DTYPES = ("f32", "bf16", "int8", "int4")
-CACHE_DTYPES = ("f32", "bf16")
+CACHE_DTYPES = ("f32", "bf16", "int8")
 LAYOUTS = ("dense", "neurons", "mixed", "input")
 MODEL_HELP = (
     f"a packed folder, a Hugging Face folder, a GGUF file, a Hub id (org/name or "
