@@ -41,13 +41,13 @@ from sparity_edge.kernels.simd import (
     load_splat,
     maximum,
     mul,
-    prefetch,
     splat,
     store,
     store_f32,
     sub,
     total,
 )
+from sparity_edge.kernels.simd import prefetch_near as ask
 from sparity_edge.kernels.tiles import (
     PANEL,
     W_MINIMA,
@@ -63,8 +63,10 @@ BLOCK = 256  # inputs of a superblock
 # times sum of each. For int6k: the scales of its sixteens and -32 times their sums, as units go.
 X_SIXTEENS, X_OFFSETS, X_FLOATS = 64, 128, 192
 
-# Arguments of products: those of `vmm_output`; SCALES are the floats above.
-DIGITS, FLOATS = 8 * 7, 8 * 8
+# Arguments of products: those of `dots`; SCALES are the floats above.
+AHEAD, DIGITS, FLOATS = (8 * word for word in range(6, 9))
+# Bytes of a row asked for ahead, where rows follow each other (AHEAD is not 0), as in `dots`.
+NEAR = 4096
 
 
 @device
@@ -102,6 +104,12 @@ def two_superblock_dots(
 
 
 @device
+def _turn(blocks: int, near: int, arguments: int) -> int:
+    """The superblock at which a row has been asked for to its end, `near` superblocks ahead."""
+    return max(0, blocks - near) if load_i64(arguments + AHEAD) != 0 else 0
+
+
+@device
 def _dots_int4k(
     matrix: int, row: int, other: int, arguments: int, ahead: int, ahead_other: int, scratch: int
 ) -> tuple[float, float]:
@@ -110,26 +118,30 @@ def _dots_int4k(
     x, about = load_i64(arguments + DIGITS), load_i64(arguments + FLOATS)
     blocks = load_i64(matrix + PADDED) // BLOCK
     factors, factors_other = row + 16 * blocks, other + 16 * blocks
+    turn = _turn(blocks, NEAR // 128, arguments)
+    numbers = numbers_other = 128 * (blocks - turn)
     for start in range(0, blocks, 8):
         # The factors of eight superblocks, two of each.
         store(scratch, load_f16(factors + 4 * start, 16))
         store(scratch + 64, load_f16(factors_other + 4 * start, 16))
-        prefetch(factors + 4 * start + ahead)
-        prefetch(factors_other + 4 * start + ahead_other)
+        ask(factors + 4 * start + ahead)
+        ask(factors_other + 4 * start + ahead_other)
         place = scratch
-        for _ in range(start, min(start + 8, blocks)):
+        for block in range(start, min(start + 8, blocks)):
+            if block >= turn:
+                numbers, numbers_other = ahead - 128 * turn, ahead_other - 128 * turn
             # Scales and minima of the eight groups, times those of activations.
             weighing = load(about)
             v, w = mul(load_u8(row), weighing), mul(load_u8(other), weighing)
             store(scratch + 128, v)
             store(scratch + 192, w)
-            prefetch(row + ahead)
-            prefetch(other + ahead_other)
+            ask(row + ahead)
+            ask(other + ahead_other)
             c, d = fma(v, load_splat(place + 4), c), fma(w, load_splat(place + 68), d)
             t, u = splat(0.0), splat(0.0)
             for scale in (scratch + 128, scratch + 144):
-                prefetch(p + ahead)
-                prefetch(q + ahead_other)
+                ask(p + numbers)
+                ask(q + numbers_other)
                 g, h = load_bytes(p), load_bytes(q)
                 t = fma(splat_pair(scale), quad_dot(low_nibbles(g), x), t)
                 u = fma(splat_pair(scale + 64), quad_dot(low_nibbles(h), x), u)
@@ -150,26 +162,30 @@ def _dots_int6k(
     x, about = load_i64(arguments + DIGITS), load_i64(arguments + FLOATS)
     blocks = load_i64(matrix + PADDED) // BLOCK
     factors, factors_other = row + 16 * blocks, other + 16 * blocks
+    turn = _turn(blocks, NEAR // 192, arguments)
+    numbers = numbers_other = 192 * (blocks - turn)
     for start in range(0, blocks, 16):
         store(scratch, load_f16(factors + 2 * start, 16))
         store(scratch + 64, load_f16(factors_other + 2 * start, 16))
-        prefetch(factors + 2 * start + ahead)
-        prefetch(factors_other + 2 * start + ahead_other)
+        ask(factors + 2 * start + ahead)
+        ask(factors_other + 2 * start + ahead_other)
         place = scratch
-        for _ in range(start, min(start + 16, blocks)):
+        for block in range(start, min(start + 16, blocks)):
+            if block >= turn:
+                numbers, numbers_other = ahead - 192 * turn, ahead_other - 192 * turn
             weighing, offset = load(about + X_SIXTEENS), load(about + X_OFFSETS)
             t, u = mul(load_i8(row), weighing), mul(load_i8(other), weighing)
             scale = scratch + 128
             store(scale, t)
             store(scale + 64, u)
-            prefetch(row + ahead)
-            prefetch(other + ahead_other)
+            ask(row + ahead)
+            ask(other + ahead_other)
             t, u = mul(t, offset), mul(u, offset)
             e, f, g = load_bytes(p), load_bytes(p + 64), load_bytes(p + 128)
             h, i, j = load_bytes(q), load_bytes(q + 64), load_bytes(q + 128)
             for line in range(0, 192, 64):
-                prefetch(p + ahead + line)
-                prefetch(q + ahead_other + line)
+                ask(p + numbers + line)
+                ask(q + numbers_other + line)
             t = fma(repeat_four(scale), quad_dot(low_sixes(e), x), t)
             u = fma(repeat_four(scale + 64), quad_dot(low_sixes(h), x), u)
             t = fma(repeat_four(scale + 16), quad_dot(low_sixes(f), x + 128), t)
