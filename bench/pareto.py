@@ -2,12 +2,12 @@
 
 A row is a plan at one position of the dial: KL and perplexity of a text whose positions are all
 thinned (but the first four of a window), and the speed of decoding one token after another. Speeds
-are ratios to dense decoding in the same round; tok/s is the ratio times dense's median, so that
-drift of the machine does not bend a curve. KL is measured from the dense model in the first number
-format, and so holds what the format costs as well. Rows already in the results file are kept.
+are ratios to dense decoding in the same round, by the model's own pack, whatever layout a plan
+needs. KL is measured from the dense model in the first number format, and so holds what the format
+costs as well. Rows already in the results file are kept.
 
     python bench/pareto.py --data ../shared/data --dtypes f32 int8 int4
-    python bench/pareto.py --data ../shared/data --model ./smol-int8-mixed auto:0.3 chess@0.5
+    python bench/pareto.py --data ../shared/data --dtypes int8 --packs ./int8-mixed chess@0.5
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import argparse
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from common import (
     with_spread,
 )
 from models import DEFAULT_MODEL
-from rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, settings_of
+from rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, packs, settings_of
 
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.divergence import DENSE, Setting, divergences
@@ -49,92 +51,99 @@ def main() -> int:
     threads = thread_count(options.threads)
     text = (options.data / WIKITEXT).read_text(encoding="utf-8")
     loads = [(model, dtype) for model in options.model for dtype in options.dtypes or [None]]
-    reference: Generator | None = None
+    load = partial(Generator.load, threads=threads, sparse_prefill=True, notify=say)
     protocol = {
         "text": WIKITEXT.name,
+        "window": options.window,
         "windows": options.windows,
         "stride": options.stride,
-        "tokens": options.tokens,
-        "rounds": options.rounds,
         "reference": _name(*loads[0]),
     }
-    for model, dtype in loads:
-        report, part = kept(options.out, _name(model, dtype), protocol, threads)
-        generator = Generator.load(
-            model, dtype=dtype, threads=threads, sparse_prefill=True, notify=say
-        )
-        reference = reference or generator
-        part["dtypes"] = generator.info()["dtypes"]
-        shares = QUICK_SPARSITIES if options.quick else SPARSITIES
-        settings = [DENSE, *settings_of(generator, options.settings, shares)]
-        keep = partial(save, options.out, report)
-        add_quality(generator, reference, settings, text, options, part["rows"], keep)
-        add_speed(generator, settings, text, options, part["rows"], keep)
-        if generator is not reference:
-            generator.close()
-    assert reference is not None
-    reference.close()
+    with load(loads[0][0], dtype=loads[0][1]) as reference:
+        for model, dtype in loads:
+            report, part = kept(options.out, _name(model, dtype), protocol, threads)
+            keep = partial(save, options.out, report)
+            with ExitStack() as stack:
+                dense = reference
+                if (model, dtype) != loads[0]:
+                    dense = stack.enter_context(load(model, dtype=dtype))
+                part["dtypes"] = dense.info()["dtypes"]
+                run = Run(dense, reference, text, options, part["rows"], keep)
+                run.add(dense, [DENSE])
+                more = [each for each in options.packs if _formats(each) == part["dtypes"]]
+                folders = packs(model, dtype, more)
+                shares = QUICK_SPARSITIES if options.quick else SPARSITIES
+                for folder, settings in settings_of(folders, options.settings, shares).items():
+                    if folder.resolve() == dense.path.resolve():
+                        run.add(dense, settings)
+                        continue
+                    with load(folder) as generator:
+                        run.add(generator, settings)
     finish(options.out)
     return 0
 
 
-def add_quality(
-    generator: Generator,
-    reference: Generator,
-    settings: Sequence[Setting],
-    text: str,
-    options: argparse.Namespace,
-    rows: dict[str, Any],
-    keep: Callable[[], None],
-) -> None:
-    """Measure what no row holds yet; saved after each plan."""
-    missing = [setting for setting in settings if "kl_mean" not in rows.get(str(setting), {})]
-    for group in by_plan(missing):
+@dataclass(frozen=True)
+class Run:
+    """What the rows of one model in one number format are measured with."""
+
+    dense: Generator  # takes part in every round of speed
+    reference: Generator  # KL is measured from its predictions
+    text: str
+    options: argparse.Namespace
+    rows: dict[str, Any]  # by setting, to be filled
+    keep: Callable[[], None]  # saves them
+
+    def add(self, generator: Generator, settings: Sequence[Setting]) -> None:
+        """Measure what no row holds yet, plan by plan."""
+        for group in by_plan(settings):
+            self._add_quality(generator, [each for each in group if not self._has(each, "kl_mean")])
+            self._add_speed(generator, [each for each in group if not self._has(each, "ratio")])
+
+    def _has(self, setting: Setting, figure: str) -> bool:
+        return figure in self.rows.get(str(setting), {})
+
+    def _add_quality(self, generator: Generator, settings: Sequence[Setting]) -> None:
+        if not settings:
+            return
+        generator.sparse_prefill = True
         with bars() as progress:
             results = divergences(
                 generator,
-                text,
-                group,
-                reference=reference,
-                windows=options.windows,
-                stride=options.stride,
+                self.text,
+                settings,
+                reference=self.reference,
+                window=self.options.window,
+                windows=self.options.windows,
+                stride=self.options.stride,
                 progress=progress,
             )
-        for setting, result in zip(group, results):
-            row = rows.setdefault(str(setting), {})
+        for setting, result in zip(settings, results):
+            row = self.rows.setdefault(str(setting), {})
             row |= {"plan": setting.plan, "sparsity": setting.sparsity, "level": setting.level}
             row |= result.to_dict()
-        keep()
+        self.keep()
 
-
-def add_speed(
-    generator: Generator,
-    settings: Sequence[Setting],
-    text: str,
-    options: argparse.Namespace,
-    rows: dict[str, Any],
-    keep: Callable[[], None],
-) -> None:
-    """The same for the speed of decoding; dense takes part in every round of every plan."""
-    missing = [setting for setting in settings if "ratio" not in rows[str(setting)]]
-    prompt = generator.tokenizer.encode(text, add_special_tokens=False)[:PROMPT]
-    generator.sparse_prefill = False  # as in a chat
-    for group in by_plan(missing):
-        fractions: dict[Setting, float] = {}
-        cases = {
-            str(setting): _case(generator, setting, prompt, options.tokens, fractions)
-            for setting in dict.fromkeys([DENSE, *group])
-        }
+    def _add_speed(self, generator: Generator, settings: Sequence[Setting]) -> None:
+        if not settings:
+            return
+        options, fractions = self.options, dict[str, float]()
+        prompt = generator.tokenizer.encode(self.text, add_special_tokens=False)[:PROMPT]
+        generator.sparse_prefill = self.dense.sparse_prefill = False  # as in a chat
+        cases = {str(DENSE): _case(self.dense, DENSE, prompt, options.tokens, fractions)}
+        for each in settings:
+            if not each.dense:
+                cases[str(each)] = _case(generator, each, prompt, options.tokens, fractions)
         with bars() as progress:
             turns = len(cases) * (options.rounds + 1)
             samples = alternate(_counted(cases, turns, progress), options.rounds)
-        for setting in group:
-            row, mine = rows[str(setting)], samples[str(setting)]
-            row["tokens_s"] = summary(mine)
-            row["ratio"] = summary(ratios(mine, samples[str(DENSE)]))
-            row["decoding_fraction"] = fractions[setting]
-        keep()
-    DENSE.apply(generator)
+        for name in map(str, settings):
+            row = self.rows[name]
+            row["tokens_s"] = summary(samples[name])
+            row["ratio"] = summary(ratios(samples[name], samples[str(DENSE)]))
+            row["decoding"] = {"tokens": options.tokens, "active_fraction": fractions[name]}
+        DENSE.apply(generator)
+        self.keep()
 
 
 def _case(
@@ -142,7 +151,7 @@ def _case(
     setting: Setting,
     prompt: Sequence[int],
     tokens: int,
-    fractions: dict[Setting, float],
+    fractions: dict[str, float],
 ) -> Callable[[], float]:
     """Tokens a second of one answer, and what share of the weights it read."""
     params = SamplingParams(temperature=0, max_tokens=tokens + SETTLE, ignore_eos=True)
@@ -150,7 +159,7 @@ def _case(
     def run() -> float:
         setting.apply(generator)
         steps = [step.stats for step in generator.stream(prompt, params)]
-        fractions[setting] = steps[-1].active_weight_fraction
+        fractions[str(setting)] = steps[-1].active_weight_fraction
         seconds = steps[-1].decode_seconds - steps[SETTLE - 1].decode_seconds
         return (len(steps) - SETTLE) / seconds
 
@@ -205,6 +214,11 @@ def show(models: dict[str, Any]) -> str:
     return table(head, lines)
 
 
+def _formats(folder: Path) -> list[str]:
+    with Generator.load(folder) as generator:
+        return list(generator.info()["dtypes"])
+
+
 def _name(model: str, dtype: str | None) -> str:
     return " ".join(filter(None, (Path(model).stem, dtype)))
 
@@ -219,7 +233,16 @@ def _options() -> argparse.Namespace:
     )
     result.add_argument("--data", type=Path, required=True, help="folder of texts")
     result.add_argument("--model", action="append", default=[], help=f"default: {DEFAULT_MODEL}")
+    result.add_argument(
+        "--packs",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FOLDER",
+        help="packed folders with further plans of the same model and number format",
+    )
     result.add_argument("--dtypes", nargs="*", metavar="DTYPE", help="default: the file's own")
+    result.add_argument("--window", type=int, default=1024, help="tokens; default: %(default)s")
     result.add_argument("--windows", type=int, default=8, help="default: %(default)s")
     result.add_argument("--stride", type=int, default=4, help="default: %(default)s")
     result.add_argument("--tokens", type=int, default=96, help="timed a round; default 96")

@@ -128,5 +128,5 @@ def _caption(models: Mapping[str, Any]) -> str:
     return (
         f"{name.rpartition(' ')[0] or name}; {about['cpu'].partition(' (')[0]}, "
         f"{about['threads']} threads, {about['date'][:10]}; {protocol['text']}, "
-        f"{protocol['windows']} x 1024 tokens"
+        f"{protocol['windows']} x {protocol['window']} tokens"
     )

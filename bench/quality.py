@@ -18,7 +18,7 @@ from typing import Any
 
 from common import parser, save, table, thread_count
 from models import DEFAULT_MODEL
-from rows import WIKITEXT, bars, by_plan, kept, settings_of
+from rows import WIKITEXT, bars, by_plan, kept, packs, settings_of
 from tasks import TASKS, answer, difference, questions
 
 from sparity_edge import Generator
@@ -33,6 +33,7 @@ def main() -> int:
     threads = thread_count(options.threads)
     protocol = {
         "text": WIKITEXT.name,
+        "window": options.window,
         "windows": options.windows,
         "stride": options.stride,
         "limit": options.limit,
@@ -40,14 +41,17 @@ def main() -> int:
     for model in options.model or [DEFAULT_MODEL]:
         name = " ".join(filter(None, (Path(model).stem, options.dtype)))
         report, part = kept(options.out, name, protocol, threads)
-        with Generator.load(
-            model, dtype=options.dtype, threads=threads, sparse_prefill=True
-        ) as generator:
-            wanted = settings_of(generator, options.settings, SPARSITIES)
-            settings = list(dict.fromkeys([DENSE, *wanted]))
-            measure(
-                generator, settings, text, options, part["rows"], partial(save, options.out, report)
-            )
+        found = settings_of(packs(model, options.dtype), options.settings, SPARSITIES)
+        # The first folder measures dense as well; without any plan the model itself does.
+        for folder, settings in (found or {Path(model): []}).items():
+            with Generator.load(
+                folder if found else model,
+                dtype=None if found else options.dtype,
+                threads=threads,
+                sparse_prefill=True,
+            ) as generator:
+                keep = partial(save, options.out, report)
+                measure(generator, [DENSE, *settings], text, options, part["rows"], keep)
         print(f"\n{name}\n\n{show(part['rows'], options.tasks)}\n")
     return 0
 
@@ -68,6 +72,7 @@ def measure(
                 generator,
                 text,
                 group,
+                window=options.window,
                 windows=options.windows,
                 stride=options.stride,
                 progress=progress,
@@ -127,6 +132,7 @@ def _options() -> argparse.Namespace:
     result.add_argument("--dtype", help="number format; default: the file's own")
     result.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS))
     result.add_argument("--limit", type=int, default=500, help="questions a task; default 500")
+    result.add_argument("--window", type=int, default=1024, help="tokens; default: %(default)s")
     result.add_argument("--windows", type=int, default=8, help="default: %(default)s")
     result.add_argument("--stride", type=int, default=4, help="default: %(default)s")
     options = result.parse_args()

@@ -14,8 +14,12 @@ from typing import Any
 
 from common import machine
 
-from sparity_edge import Generator
+from converters.pack import PackOptions
+from converters.ready import LAYOUTS
+from converters.store import known
 from sparity_edge.divergence import Setting
+from sparity_edge.manifest import is_packed
+from sparity_edge.plan_file import plan_names, read_plan
 from sparity_edge.terminal import Bars, Screen
 
 WIKITEXT = Path("wikitext2") / "wiki.test.raw"
@@ -27,21 +31,43 @@ def bars() -> Bars:
     return Bars(Screen(sys.stderr, sys.stderr), enabled=True, terminal=sys.stderr.isatty())
 
 
-def settings_of(
-    generator: Generator, wanted: Sequence[str], sparsities: Iterable[float]
-) -> list[Setting]:
-    """The positions asked for; of none, every plan of the model at each sparsity it reaches."""
-    if wanted:
-        return [Setting.parse(text) for text in wanted]
-    from sparity_edge.plan_file import plan_names, read_plan
+def packs(model: str, dtype: str | None, more: Sequence[Path] = ()) -> list[Path]:
+    """The packed folders that may carry plans of a model: itself or those in the cache, and `more`.
 
-    reach = {name: read_plan(generator.path, name).most for name in plan_names(generator.path)}
-    return [
-        Setting(name, sparsity=share)
-        for name, most in reach.items()
-        for share in sparsities
-        if share <= most
-    ]
+    A plan needs a layout that lets weights be skipped, so one model's plans are spread over packs.
+    """
+    if is_packed(model):
+        return [Path(model), *more]
+    found = (known(model, PackOptions(dtype=dtype, layout=layout)) for layout in LAYOUTS)
+    return [*filter(None, found), *more]
+
+
+def settings_of(
+    folders: Sequence[Path], wanted: Sequence[str], sparsities: Iterable[float]
+) -> dict[Path, list[Setting]]:
+    """By folder: the positions asked for; of none, every plan at each sparsity it reaches.
+
+    Raises:
+        SystemExit: no folder carries a plan that was asked for.
+    """
+    settings = [Setting.parse(text) for text in wanted]
+    missing = {setting.plan for setting in settings if not setting.dense}
+    result: dict[Path, list[Setting]] = {}
+    done: set[str] = set()
+    for folder in folders:
+        names = [name for name in plan_names(folder) if name not in done]
+        done |= set(names)
+        missing -= set(names)
+        result[folder] = [setting for setting in settings if setting.plan in names]
+        for name in names if not wanted else ():
+            most = read_plan(folder, name).most
+            result[folder] += [Setting(name, share) for share in sparsities if share <= most]
+    if missing:
+        raise SystemExit(
+            f"No pack carries a plan named {', '.join(sorted(map(str, missing)))}; there are "
+            f"{', '.join(sorted(done)) or 'none'} (sparity-edge calibrate makes them)."
+        )
+    return {folder: found for folder, found in result.items() if found}
 
 
 def by_plan(settings: Iterable[Setting]) -> list[list[Setting]]:

@@ -16,20 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from converters.block_weights import BlockWeights
-from converters.methods import METHODS, chosen_methods
+from converters.homes import SERVED_BY, find_homes, layout_of
+from converters.methods import chosen_methods
 from converters.methods.family import LayerFit, LayerView, Method, assemble
 from converters.pack import PackOptions
 from converters.statistics import Collector, LayerStatistics
-from converters.store import prepare
+from converters.store import open_any, prepare
 from converters.windows import WINDOW, Windows, default_documents, read_documents, token_windows
 from sparity_edge.config import ModelConfig
-from sparity_edge.errors import OptionError
 from sparity_edge.format import PackedModel, open_folder, open_packed
 from sparity_edge.kernels.buffers import Floats
 from sparity_edge.loading import checked_threads, default_cache_dtype
-from sparity_edge.manifest import is_packed
 from sparity_edge.model import Model
-from sparity_edge.plan import PlanFamily
+from sparity_edge.plan import DEFAULT_PLAN, PlanFamily
 from sparity_edge.plan_file import add_plan, fingerprint
 from sparity_edge.progress import Progress, silent
 from sparity_edge.tokenizer import Tokenizer
@@ -37,13 +36,9 @@ from sparity_edge.trace import Trace
 
 DEFAULT_TOKENS = 65536
 SAMPLE = 512  # tokens of the last window that a method may run a block on
-# Which plans a pack can carry, by its own layout.
-SERVES = {
-    "dense": (),
-    "neurons": ("neurons",),
-    "mixed": ("neurons",),
-    "input": ("input",),
-}
+# Of the FFN's weights: centred gates with a larger folded matrix save too little to be the default.
+# Measured: at 0.125 (SmolLM2) thresholds on inputs are better, at 0.057 (Qwen 1.5B) centred gates.
+MOST_FOLDED = 0.1
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ def calibrate(
             layout that one of the methods needs.
         texts: UTF-8 files, or .jsonl with one {"text": ...} a line; none: the help of Python.
         tokens: how many of them to read, at least 4 windows of 1024.
-        methods: names of `converters.methods.METHODS`, or "all".
+        methods: names of `converters.methods.METHODS`, "auto", or "all".
         layout: store all plans in the pack of this layout; None: each in the layout it needs.
         dtype: as for `Generator.load`.
         threads: how many compute.
@@ -91,21 +86,29 @@ def calibrate(
         options = PackOptions(dtype=dtype, layout=wanted)
         return prepare(model, options, offline=offline, progress=progress, notify=notify)
 
-    homes = _homes(model, chosen, layout, pack, explicit="all" not in methods)
+    needs = _needs(model, chosen, methods, offline=offline)
+    homes = find_homes(model, needs, layout, pack, explicit="all" not in methods)
     folder = next(iter(homes.values()))
     packed = open_packed(folder)
     documents = read_documents(texts) if texts else default_documents()
     windows = _windows(packed, folder, documents, tokens)
-    fitted = [method for method in chosen if method.name in homes]
-    fits = fit_methods(packed, windows, fitted, threads=threads, progress=progress)
     notes = _notes(windows, [Path(text).name for text in texts])
     stored = []
-    for method in fitted:
-        home = homes[method.name]
-        specs = {name: each.spec for name, each in open_folder(home).tensors.items()}
-        family = assemble(method, fits[method.name], _matrices(specs), fingerprint(packed), notes)
+
+    def store(home: Path, family: PlanFamily) -> None:
         add_plan(home, family)
         stored.append(Calibrated(home, family))
+
+    fitted = [method for method in chosen if method.name in homes]
+    if fitted:
+        fits = fit_methods(packed, windows, fitted, threads=threads, progress=progress)
+        for method in fitted:
+            home = homes[method.name]
+            family = assemble(method, fits[method.name], _specs(home), fingerprint(packed), notes)
+            store(home, family)
+    if DEFAULT_PLAN in homes:
+        home = homes[DEFAULT_PLAN]
+        store(home, _auto(packed, home, windows, notes, threads, progress))
     return stored
 
 
@@ -171,48 +174,36 @@ def observe(
         machine.close()
 
 
-def _homes(
-    model: str,
-    methods: Iterable[Method],
-    layout: str | None,
-    pack: Callable[[str], Path],
-    *,
-    explicit: bool,
-) -> dict[str, Path]:
-    """Method name -> the packed folder that will carry its plan."""
-    named = Path(model) if is_packed(model) else None
-    if named is not None:
-        layout = _layout_of(named)
-    homes: dict[str, Path] = {}
-    for method in methods:
-        if layout is None:
-            homes[method.name] = pack(method.layout)
-        elif method.layout in SERVES.get(layout, ()):
-            homes[method.name] = named or pack(layout)
-        elif explicit:
-            where = f"{model} is stored in" if named else "--layout asks for"
-            raise OptionError(
-                f"Method {method.name} needs layout {method.layout} and {where} {layout}; "
-                f"{_remedy(model, method, named)}."
-            )
-    if not homes:
-        raise OptionError(
-            f"{model} is stored in layout {layout}, which no sparsity plan can use; "
-            f"{_remedy(model, METHODS['chess'], named)}."
-        )
-    return homes
+def _needs(
+    model: str, methods: Iterable[Method], names: Sequence[str], *, offline: bool
+) -> dict[str, Sequence[str]]:
+    """Plan name -> the layouts that serve it."""
+    needs: dict[str, Sequence[str]] = {}
+    if set(names) & {DEFAULT_PLAN, "all"}:
+        with open_any(model, offline=offline) as source:
+            config = ModelConfig.from_dict(source.config, source.generation_config)
+        share = config.hidden_size / (3 * config.intermediate_size)
+        best = ("mixed", "input") if share < MOST_FOLDED else ("input", "mixed")
+        needs[DEFAULT_PLAN] = best
+    return needs | {method.name: SERVED_BY[method.layout] for method in methods}
 
 
-def _remedy(model: str, method: Method, named: Path | None) -> str:
-    if named is None:
-        return f"use --layout {method.layout}"
-    return f"make one with sparity-edge convert {model} OUT --layout {method.layout}"
+def _auto(
+    packed: PackedModel,
+    home: Path,
+    windows: Windows,
+    notes: Mapping[str, Any],
+    threads: int,
+    progress: Progress,
+) -> PlanFamily:
+    """The default plan, whose budget is spread over all pieces."""
+    from converters.allocate.price import by_bytes
+    from converters.methods import auto
 
-
-def _layout_of(folder: Path) -> str:
-    options = open_folder(folder).manifest.get("options")
-    layout = options.get("layout") if isinstance(options, dict) else None
-    return layout if isinstance(layout, str) else "dense"
+    layout, specs = layout_of(home), _specs(home)
+    fitted = auto.fit(packed, windows, layout, threads=threads, progress=progress)
+    price = by_bytes(specs, fitted.means)
+    return auto.family(fitted, layout, specs, price, fingerprint(packed), notes)
 
 
 def _windows(packed: PackedModel, folder: Path, documents: Iterable[str], tokens: int) -> Windows:
@@ -222,8 +213,10 @@ def _windows(packed: PackedModel, folder: Path, documents: Iterable[str], tokens
     return token_windows(tokenizer, config.eos_token_ids, documents, tokens, window)
 
 
-def _matrices(specs: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: spec for name, spec in specs.items() if hasattr(spec, "nbytes")}
+def _specs(folder: Path) -> dict[str, Any]:
+    """How each matrix and bundle of a packed folder is stored."""
+    stored = {name: each.spec for name, each in open_folder(folder).tensors.items()}
+    return {name: spec for name, spec in stored.items() if hasattr(spec, "nbytes")}
 
 
 def _notes(windows: Windows, texts: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ costs relative to w = 1 are 0.966, 0.961, 0.969 at exponents 1/4, 3/8, 1/2, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numba
@@ -41,19 +43,24 @@ class PieceCosts:
     costs: Array  # (rates,) nats a token
 
 
-def layer_costs(windows: Sequence[Slopes], *, neurons: bool) -> dict[str, PieceCosts]:
+def layer_costs(
+    windows: Sequence[Slopes], *, neurons: bool, threads: int = 1
+) -> dict[str, PieceCosts]:
     """Costs of the inputs of all linears of a layer, and of its neurons around centred gates."""
-    found = {}
-    for linear in LINEARS:
-        x = _joined([each.inputs[SITES[linear]] for each in windows])
-        gradient = _joined([each.gradients[linear] for each in windows])
-        weights = channel_weights(gradient)
-        found[linear] = PieceCosts(weights, None, dropping_costs(x, gradient, weights))
-        if linear == "down_proj" and neurons:
-            gate = _joined([each.inputs["gate"] for each in windows])
-            up = _joined([each.inputs["up"] for each in windows])
-            found[NEURONS] = _neuron_costs(gate, up, gradient * up)
-    return found
+    pieces = (*LINEARS, NEURONS) if neurons else LINEARS
+    with ThreadPoolExecutor(threads) as pool:
+        return dict(zip(pieces, pool.map(partial(_piece_costs, windows), pieces), strict=True))
+
+
+def _piece_costs(windows: Sequence[Slopes], piece: str) -> PieceCosts:
+    x = _joined([each.inputs[SITES[piece]] for each in windows])
+    if piece == NEURONS:
+        up = _joined([each.inputs["up"] for each in windows])
+        gradient = _joined([each.gradients["down_proj"] for each in windows])
+        return _neuron_costs(x, up, gradient * up)
+    gradient = _joined([each.gradients[piece] for each in windows])
+    weights = channel_weights(gradient)
+    return PieceCosts(weights, None, dropping_costs(x, gradient, weights))
 
 
 def channel_weights(gradient: Array) -> Array:

@@ -10,6 +10,7 @@ one layer at a time are numbers. Knows nothing of sparsity; the visitor decides 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ def backward(
     visit: Visitor,
     *,
     seed: int = 0,
+    threads: int = 1,
     progress: Progress = silent,
 ) -> float:
     """Take the gradient of the sampled labels' loss through the whole decoder.
@@ -52,6 +54,7 @@ def backward(
         windows: token ids; each row is read from a cold start.
         visit: called with a layer's number and what it computes for each window, last layer first.
         seed: of the labels.
+        threads: windows that are worked on at a time; no result depends on it.
         progress: told of layers, forward and backward.
 
     Returns:
@@ -62,24 +65,23 @@ def backward(
     table = rotary_table(config, windows.shape[1])
     streams = np.empty((layers + 1, *windows.shape, config.hidden_size), dtype=np.float32)
     streams[0] = _embedded(packed, windows)
-    for layer in range(layers):
-        block = Block(packed, config, layer, table)
-        for stream, out in zip(streams[layer], streams[layer + 1], strict=True):
-            out[:] = block.forward(stream).out
-        progress("forward", layer + 1, steps)
-    downstream = np.empty_like(streams[0])
-    losses = [
-        _head(packed, config, stream, np.random.default_rng([seed, window]), out)
-        for window, (stream, out) in enumerate(zip(streams[-1], downstream, strict=True))
-    ]
-    for layer in reversed(range(layers)):
-        block = Block(packed, config, layer, table)
-        slopes = []
-        for stream, slope in zip(streams[layer], downstream, strict=True):
-            found, slope[:] = block.backward(block.forward(stream), slope)
-            slopes.append(found)
-        visit(layer, slopes)
-        progress("backward", 2 * layers - layer, steps)
+    with ThreadPoolExecutor(threads) as pool:
+        for layer in range(layers):
+            block = Block(packed, config, layer, table)
+            for out, values in zip(streams[layer + 1], pool.map(block.forward, streams[layer])):
+                out[:] = values.out
+            progress("forward", layer + 1, steps)
+        downstream = np.empty_like(streams[0])
+        losses = [
+            _head(packed, config, stream, np.random.default_rng([seed, window]), out)
+            for window, (stream, out) in enumerate(zip(streams[-1], downstream, strict=True))
+        ]
+        for layer in reversed(range(layers)):
+            block = Block(packed, config, layer, table)
+            found = list(pool.map(block.through, streams[layer], downstream))
+            downstream[:] = [slope for _, slope in found]
+            visit(layer, [slopes for slopes, _ in found])
+            progress("backward", 2 * layers - layer, steps)
     return float(np.mean(losses))
 
 

@@ -1,4 +1,4 @@
-"""One decoder block in NumPy, forward and backward, its weights float32 numbers of any packed format.
+"""One decoder block in NumPy, forward and backward, its weights unpacked to float32.
 
 The backward pass takes the gradient at the block's output to the input of each of its linears and
 of the block itself; gradients of weights are not formed. Written for clarity over whole windows:
@@ -93,6 +93,10 @@ class Block:
         gate, up = self._linear("gate_proj", mlp_in), self._linear("up_proj", mlp_in)
         out = middle + self._linear("down_proj", gate * sigmoid(gate) * up)
         return _Values(x, attn_in, q, k, v, attn_out, middle, mlp_in, gate, up, out)
+
+    def through(self, x: Floats, slope: Floats) -> tuple[Slopes, Floats]:
+        """`backward` of `forward`."""
+        return self.backward(self.forward(x), slope)
 
     def backward(self, values: _Values, slope: Floats) -> tuple[Slopes, Floats]:
         """Gradients at the block's linears and at its input, given the one at its output."""
@@ -214,16 +218,19 @@ def _inverse_size(x: Floats, epsilon: float) -> Floats:
 def rotate(heads: Floats, table: Floats, direction: int = 1) -> Floats:
     """Rotary embedding of (heads, tokens, head_dim); direction -1 turns back."""
     half = heads.shape[2] // 2
-    cosines, sines = table[: heads.shape[1], :half], direction * table[: heads.shape[1], half:]
+    cosines, sines = table[: heads.shape[1], :half], table[: heads.shape[1], half:]
+    if direction < 0:
+        sines = -sines
     first, second = heads[..., :half], heads[..., half:]
     parts = (first * cosines - second * sines, second * cosines + first * sines)
-    return np.concatenate(parts, axis=2)
+    result: Floats = np.concatenate(parts, axis=2)
+    return result
 
 
 def sigmoid(x: Floats) -> Floats:
     """1 / (1 + exp(-x)); a large negative x gives 0."""
     with np.errstate(over="ignore"):
-        result: Floats = 1 / (1 + np.exp(-x))
+        result: Floats = np.float32(1) / (np.float32(1) + np.exp(-x))
     return result
 
 

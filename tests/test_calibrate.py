@@ -12,6 +12,7 @@ import pytest
 
 from converters import calibrate as calibration
 from converters.calibrate import calibrate
+from converters.homes import find_homes
 from converters.pack import PackOptions
 from converters.store import prepare
 from converters.windows import default_documents, read_documents, token_windows
@@ -76,7 +77,26 @@ def test_all_methods_that_a_packed_folder_serves(
 ) -> None:
     folder = packed_as(checkpoint, tmp_path, "input")
     calibrate(str(folder), tokens=TOKENS)
-    assert plan_names(folder) == ["teal", "teal-profile"]
+    assert plan_names(folder) == ["auto", "teal", "teal-profile"]
+
+
+@pytest.mark.parametrize("layout", ["mixed", "input"])
+def test_the_default_plan(layout: str, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = packed_as(checkpoint, tmp_path, layout)
+    (stored,) = calibrate(str(folder), tokens=TOKENS, methods=["auto"], threads=1)
+    assert (stored.folder, stored.family.name) == (folder, "auto")
+    assert plan_names(folder) == ["auto"]
+
+
+def test_plans_share_a_pack_where_they_can() -> None:
+    def pack(layout: str) -> Path:
+        return Path(layout)
+
+    needs = {"auto": ("mixed", "input"), "chess": ("neurons", "mixed"), "teal": ("input",)}
+    found = find_homes("no/model", needs, None, pack, explicit=True)
+    assert {name: str(path) for name, path in found.items()} == {
+        "auto": "mixed", "chess": "mixed", "teal": "input"
+    }  # fmt: skip
 
 
 def test_a_trace_ends_where_the_model_does(checkpoint: Callable[[str], Path]) -> None:

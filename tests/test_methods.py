@@ -43,7 +43,8 @@ def packed(checkpoint: Callable[[str], Path]) -> PackedModel:
 
 @pytest.fixture(scope="module")
 def fits(packed: PackedModel) -> dict[str, list[LayerFit]]:
-    return fit_methods(packed, WINDOWS, list(METHODS.values()), threads=2)
+    quick = [method for method in METHODS.values() if not method.slow]
+    return fit_methods(packed, WINDOWS, quick, threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +179,10 @@ def test_the_profile_keeps_the_mean_rate() -> None:
     assert all((np.diff(each) >= 0).all() and each.max() < 1 for each in rates.values())
 
 
-def test_the_greedy_search_shares_the_level_out(
-    packed: PackedModel, fits: dict[str, list[LayerFit]]
-) -> None:
-    for fit in fits["teal-greedy"]:
+def test_the_greedy_search_shares_the_level_out(packed: PackedModel) -> None:
+    greedy = METHODS["teal-greedy"]
+    # So few tokens that NumPy multiplies in one thread.
+    for fit in fit_methods(packed, WINDOWS[:, :40], [greedy], threads=1)["teal-greedy"]:
         sizes = {name: BlockWeights(packed, 0).shapes[name] for name in LINEARS}
         products = {name: outputs * inputs for name, (outputs, inputs) in sizes.items()}
         dropped = sum(products[name] * (1 - fit.kept[name]) for name in LINEARS)

@@ -11,12 +11,13 @@ from converters.methods.family import Method
 from converters.methods.teal import TEAL
 from converters.methods.teal_greedy import TEAL_GREEDY
 from sparity_edge.errors import OptionError
+from sparity_edge.plan import DEFAULT_PLAN
 
 METHODS = {method.name: method for method in (*CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED)}
 
 
 def chosen_methods(names: Sequence[str]) -> list[Method]:
-    """Methods by name; `all` stands for those that are not slow.
+    """Methods by name; `all` stands for those that are not slow, and "auto" is made elsewhere.
 
     Raises:
         OptionError: there is no such method.
@@ -27,8 +28,7 @@ def chosen_methods(names: Sequence[str]) -> list[Method]:
             chosen |= {key: method for key, method in METHODS.items() if not method.slow}
         elif name in METHODS:
             chosen[name] = METHODS[name]
-        else:
-            raise OptionError(
-                f"{name!r} is no calibration method; use all or some of {', '.join(METHODS)}."
-            )
+        elif name != DEFAULT_PLAN:
+            known = ", ".join([DEFAULT_PLAN, *METHODS])
+            raise OptionError(f"{name!r} is no calibration method; use all or some of {known}.")
     return list(chosen.values())

@@ -8,18 +8,21 @@ whole neurons around centred gates, whichever the pack can store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from converters.allocate.evidence import Evidence, measure
 from converters.allocate.lagrange import Allocation, Allocator, Curve, Price
 from converters.allocate.price import by_bytes
 from converters.block_weights import BlockWeights
-from converters.fisher import RATES, PieceCosts, layer_costs
+from converters.fisher import CENTRE_RATE, RATES, ROUNDS, PieceCosts, layer_costs
 from converters.gradient import backward
 from converters.gradient_block import Slopes
 from converters.histograms import Array
@@ -27,17 +30,22 @@ from converters.methods.centred import folded
 from converters.methods.family import Spec, positive
 from converters.statistics import FIRST, NeuronStatistics, SiteStatistics
 from converters.windows import Windows
+from sparity_edge.bundle import PackedBundle
 from sparity_edge.format import PackedModel
 from sparity_edge.kernels.buffers import Floats
 from sparity_edge.layout import PackedMatrix
 from sparity_edge.loading import default_cache_dtype
 from sparity_edge.model import Model
-from sparity_edge.plan import LINEARS, NEURONS, SITES, PlanFamily
+from sparity_edge.plan import LINEARS, MAX_LEVEL, NEURONS, SITES, PlanFamily
+from sparity_edge.plan_file import fingerprint
 from sparity_edge.progress import Progress, silent
 from sparity_edge.trace import Trace, Vectors
 
-LEVELS = np.linspace(0, 0.8, 33)  # of sparsity: steps of 0.025
+BUDGETS = np.linspace(0.98, 0.1, 45)  # of the dense model's bytes or time
 GRADIENT_WINDOWS = 4
+HELD_BACK = 2  # windows that only the evidence is taken of
+TRIED = (0.15, 0.25, 0.35, 0.5, 0.65)  # sparsities that the evidence is taken at
+LEAST_STEP = 0.01  # of sparsity between two rows of the table
 QUANTILES = np.linspace(0, 0.95, 191)  # shares at which thresholds are known
 ALWAYS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj")
 FORMS = {"input": (*ALWAYS, "up_proj", "down_proj"), "mixed": (*ALWAYS, NEURONS)}
@@ -75,14 +83,54 @@ def fit(
     costs: dict[int, Mapping[str, PieceCosts]] = {}
 
     def visit(layer: int, slopes: list[Slopes]) -> None:
-        costs[layer] = layer_costs(slopes, neurons=neurons)
+        costs[layer] = layer_costs(slopes, neurons=neurons, threads=threads)
 
     some = windows[:: max(1, len(windows) // GRADIENT_WINDOWS)][:GRADIENT_WINDOWS]
-    backward(packed, some, visit, seed=seed, progress=progress)
+    backward(packed, some, visit, seed=seed, threads=threads, progress=progress)
     ordered = tuple(costs[layer] for layer in range(len(costs)))
-    taus = _thresholds(packed, windows, ordered, threads=threads, progress=progress)
+    counted = _counted(packed, windows, ordered, threads=threads, progress=progress)
+    ordered = tuple(
+        {**each, NEURONS: replace(each[NEURONS], centre=centre)} if centre is not None else each
+        for each, (_, centre) in zip(ordered, counted, strict=True)
+    )
+    taus = tuple(each for each, _ in counted)
     means = tuple(_mean(packed, layer, each) for layer, each in enumerate(ordered) if neurons)
     return Fitted(ordered, taus, means)
+
+
+def make(
+    packed: PackedModel,
+    windows: Windows,
+    layout: str,
+    price: Callable[[Mapping[str, Spec], Sequence[PackedMatrix | None]], Price] = by_bytes,
+    *,
+    threads: int,
+    notes: Mapping[str, Any] = MappingProxyType({}),
+    progress: Progress = silent,
+) -> PlanFamily:
+    """The auto plan of a model, with its evidence.
+
+    Args:
+        packed: the model, in the layout that will carry the plan.
+        windows: calibration text; the last `HELD_BACK` of it serve the evidence alone.
+        layout: "input" or "mixed".
+        price: of `converters.allocate.price`: what to spend, bytes or time.
+        threads: how many compute.
+        notes: origin, to be stored with the plan.
+        progress: told of layers and windows.
+    """
+    fitted = fit(packed, windows[:-HELD_BACK], layout, threads=threads, progress=progress)
+    specs = {
+        name: each.layout
+        for name, each in packed.tensors.items()
+        if isinstance(each, PackedMatrix | PackedBundle)
+    }
+    spent = price(specs, fitted.means)
+    expected = family(fitted, layout, specs, spent, fingerprint(packed), notes)
+    tried = [expected.at_sparsity(each) for each in TRIED if each <= expected.most]
+    with _dense_model(packed, windows.shape[1], threads, progress) as model:
+        evidence = measure(model, tried, windows[-HELD_BACK:], progress=progress)
+    return _corrected(expected, evidence)
 
 
 def family(
@@ -93,15 +141,15 @@ def family(
     model: str,
     notes: Mapping[str, Any],
 ) -> PlanFamily:
-    """Spread the budget of every level of the dial.
+    """Spread a falling budget; each row of the table is named by the bytes that it saves.
 
     Args:
         fitted: as `fit` gives it.
         layout: that `fit` was given.
         specs: tensor name -> how it is stored in the pack that will carry the family.
-        price: what reading costs: bytes or time.
+        price: what to spend.
         model: fingerprint of the model.
-        notes: evidence and origin.
+        notes: origin.
     """
     pieces = FORMS[layout]
     forms = [
@@ -109,27 +157,41 @@ def family(
     ]
     allocator = Allocator(forms, price)
     saved = _Saved(specs, fitted.means)
-    plans = [allocator.within(1 - level) for level in LEVELS]
-    levels, kept = [0.0], [_empty(plans[0])]
-    for level, plan in zip(LEVELS[1:], plans[1:], strict=True):
-        if saved(plan) > saved(kept[-1]) + 1e-6:
-            levels.append(float(level))
-            kept.append(plan)
-    tables = {piece: _table(fitted, kept, piece) for piece in pieces}
-    centred = {NEURONS: _stacked(fitted, NEURONS, "centre")} if NEURONS in pieces else {}
+    dense = Allocation(tuple({} for _ in fitted.costs), (), 0.0, allocator.dense)
+    levels, plans = [0.0], [dense]
+    for plan in map(allocator.within, BUDGETS):
+        if levels[-1] + LEAST_STEP < saved(plan) <= MAX_LEVEL:
+            levels.append(saved(plan))
+            plans.append(plan)
     return PlanFamily(
         name="auto",
-        method="least KL by a Fisher estimate, all pieces under one budget",
+        method="least KL divergence for what is read, by Fisher costs of every piece",
         rule="threshold",
         layout=layout,
         model=model,
         levels=np.array(levels, dtype=np.float32),
-        active=np.array([1 - saved(plan) for plan in kept], dtype=np.float32),
-        tables=tables,
+        active=1 - np.array(levels, dtype=np.float32),
+        tables={piece: _table(fitted, plans, piece) for piece in pieces},
         weights={piece: _stacked(fitted, piece, "weights") for piece in pieces},
-        centres=centred,
+        centres={NEURONS: _stacked(fitted, NEURONS, "centre")} if NEURONS in pieces else {},
         means=fitted.means,
-        notes={**notes, "fisher_kl": [plan.cost for plan in kept]},
+        notes={**notes, "estimated_kl": [round(plan.cost, 6) for plan in plans]},
+    )
+
+
+def _corrected(expected: PlanFamily, evidence: Sequence[Evidence]) -> PlanFamily:
+    """The family with fractions as they were while thinned, which changes what later layers see."""
+    asked = [0.0, *(each.sparsity for each in evidence)]
+    ratios = [(1 - each.active) / each.sparsity for each in evidence]
+    ratios = [ratios[0], *ratios]
+    saved = (1 - expected.active) * np.interp(1 - expected.active, asked, ratios)
+    rising = np.concatenate([[True], saved[1:] > np.maximum.accumulate(saved)[:-1]])
+    return replace(
+        expected,
+        levels=expected.levels[rising],
+        active=(1 - saved)[rising].astype(np.float32),
+        tables={piece: table[rising] for piece, table in expected.tables.items()},
+        notes={**expected.notes, "evidence": [asdict(each) for each in evidence]},
     )
 
 
@@ -149,10 +211,6 @@ class _Saved:
                 dense, thinned = self._price(piece, layer, np.array([1.0, 1 - rate]))
                 saved += float(dense - thinned)
         return saved / self._all
-
-
-def _empty(plan: Allocation) -> Allocation:
-    return Allocation(tuple({} for _ in plan.rates), plan.forms, 0.0, plan.price)
 
 
 def _table(fitted: Fitted, plans: Sequence[Allocation], piece: str) -> Any:
@@ -175,29 +233,40 @@ def _mean(packed: PackedModel, layer: int, costs: Mapping[str, PieceCosts]) -> P
     return weights.packed_like_up(folded(weights.up, weights.down, centre))
 
 
-def _thresholds(
+def _counted(
     packed: PackedModel,
     windows: Windows,
     costs: Sequence[Mapping[str, PieceCosts]],
     *,
     threads: int,
     progress: Progress,
-) -> tuple[Mapping[str, Array], ...]:
-    """The score below which each of `QUANTILES` lies, by layer and piece, on dense text."""
+) -> list[tuple[Mapping[str, Array], Array | None]]:
+    """By layer: the score below which each of `QUANTILES` lies, by piece, and centres of gates."""
+    found = []
+    with (
+        _dense_model(packed, windows.shape[1], threads, progress) as model,
+        Trace(model, windows) as trace,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        for layer in range(trace.layers):
+            scores = _Scores(costs[layer], pool, threads)
+            trace.run(layer, scores)
+            found.append(scores.result())
+            progress("thresholds", layer + 1, trace.layers)
+    return found
+
+
+@contextmanager
+def _dense_model(
+    packed: PackedModel, window: int, threads: int, progress: Progress
+) -> Iterator[Model]:
     from sparity_edge.kernels.program import ThreadedMachine
 
     machine = ThreadedMachine(threads)
     try:
-        model = Model(packed, machine, windows.shape[1], default_cache_dtype(packed))
+        model = Model(packed, machine, window, default_cache_dtype(packed))
         model.compile(progress)
-        found = []
-        with Trace(model, windows) as trace, ThreadPoolExecutor(threads) as pool:
-            for layer in range(trace.layers):
-                scores = _Scores(costs[layer], pool, threads)
-                trace.run(layer, scores)
-                found.append(scores.taus())
-                progress("thresholds", layer + 1, trace.layers)
-        return tuple(found)
+        yield model
     finally:
         machine.close()
 
@@ -230,14 +299,19 @@ class _Scores:
         for done in [self._pool.submit(job) for job in jobs]:
             done.result()
 
-    def taus(self) -> dict[str, Array]:
-        """Piece -> (QUANTILES,)."""
+    def result(self) -> tuple[Mapping[str, Array], Array | None]:
+        """Piece -> (QUANTILES,), and the neurons' centres, now of all the text."""
         found = {
             piece: positive(counted.quantiles(QUANTILES)) for piece, counted in self._inputs.items()
         }
-        if self._neurons is not None:
-            costs = self._costs[NEURONS]
-            assert costs.centre is not None
-            scores = self._neurons.quantiles(costs.weights, QUANTILES[1:], costs.centre)
-            found[NEURONS] = positive(np.concatenate([[0], scores]))
-        return found
+        if self._neurons is None:
+            return found, None
+        costs = self._costs[NEURONS]
+        weights, centre = costs.weights, np.asarray(costs.centre, dtype=np.float64)
+        for _ in range(ROUNDS):
+            tau = self._neurons.quantiles(weights, np.array([CENTRE_RATE]), centre)[0]
+            centre = self._neurons.centre_of_skipped(tau / weights, centre)
+        centre = centre.astype(np.float32)
+        scores = self._neurons.quantiles(weights, QUANTILES[1:], centre)
+        found[NEURONS] = positive(np.concatenate([[0], scores]))
+        return found, centre

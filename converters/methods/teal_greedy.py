@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from converters.gradient import Block
+from converters.gradient_block import Block
 from converters.histograms import Array
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, scalar
 from converters.methods.teal import MOST

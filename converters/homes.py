@@ -1,0 +1,81 @@
+"""Which packed folder carries which plan: what a plan skips must be stored so that it can be."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from sparity_edge.errors import OptionError
+from sparity_edge.format import open_folder
+from sparity_edge.manifest import is_packed
+
+SERVED_BY = {"neurons": ("neurons", "mixed"), "input": ("input",)}
+
+
+def find_homes(
+    model: str,
+    needs: Mapping[str, Sequence[str]],
+    layout: str | None,
+    pack: Callable[[str], Path],
+    *,
+    explicit: bool,
+) -> dict[str, Path]:
+    """Plan name -> the packed folder that will carry it.
+
+    Args:
+        model: a packed folder, which then carries what it can, or what can be packed.
+        needs: plan name -> the layouts that serve it, the best one first.
+        layout: the only one to be used; None: as few as will do.
+        pack: gives the folder of the model in a layout.
+        explicit: whether a plan that finds no home is refused, or left out.
+
+    Raises:
+        OptionError: there is no home.
+    """
+    named = Path(model) if is_packed(model) else None
+    if named is not None:
+        layout = layout_of(named)
+    homes: dict[str, Path] = {}
+    used: list[str] = []
+    for name, layouts in needs.items():
+        if layout is None:
+            best = next((each for each in used if each in layouts), layouts[0])
+            used.append(best)
+            homes[name] = pack(best)
+        elif layout in layouts:
+            homes[name] = named or pack(layout)
+        elif explicit:
+            raise OptionError(
+                f"Plan {name} needs layout {layouts[0]} and {_asker(model, named)} {layout}; "
+                f"{_remedy(model, layouts[0], named)}."
+            )
+    if not homes:
+        best = next(iter(needs.values()), ("neurons",))[0]
+        raise OptionError(
+            f"{_asker(model, named)} {layout}, which no sparsity plan asked for can use; "
+            f"{_remedy(model, best, named)}."
+        )
+    return homes
+
+
+def layout_of(folder: Path) -> str:
+    """The layout that a packed folder was made with.
+
+    Raises:
+        FormatError: the folder is damaged.
+    """
+    options = open_folder(folder).manifest.get("options")
+    layout = options.get("layout") if isinstance(options, dict) else None
+    return layout if isinstance(layout, str) else "dense"
+
+
+def _asker(model: str, named: Path | None) -> str:
+    return f"{model} is stored in layout" if named else "--layout asks for"
+
+
+def _remedy(model: str, layout: str, named: Path | None) -> str:
+    if named is None:
+        return f"use --layout {layout}"
+    command = shlex.join(["sparity-edge", "convert", model, "OUT", "--layout", layout])
+    return f"make one with {command}"
