@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 import tiny
+from hypothesis import settings
 
 from converters.sources.hub import fetch
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import silent
+
+# The first call of a kernel compiles it, and machines that run tests are shared.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 SMOLLM2 = "smollm2-135m@wheel"
 CACHE_VARIABLE = "SPARITY_EDGE_CACHE"

@@ -15,7 +15,18 @@ from typing import Any
 import pytest
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
-SCRIPTS = ("costs", "forced", "kernels", "latency", "memory", "peers", "quality_dense", "roofline")
+SCRIPTS = (
+    "costs",
+    "forced",
+    "kernels",
+    "latency",
+    "memory",
+    "pareto",
+    "peers",
+    "quality",
+    "quality_dense",
+    "roofline",
+)
 
 
 @pytest.fixture(scope="module")

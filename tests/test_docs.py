@@ -86,7 +86,7 @@ def test_quick_start_commands_are_one_line_each(name: str) -> None:
 
 def test_commands_and_options_in_the_readme_exist() -> None:
     lines = [line.split() for line in README.splitlines() if line.startswith("sparity-edge ")]
-    assert len(lines) == 3
+    assert len(lines) == 6
     for line in lines:
         text = help_of(line[1])
         for option in (word for word in line if word.startswith("--")):

@@ -198,7 +198,7 @@ def test_two_generators_answer_at_once(folder: Path) -> None:
         {"max_context": 1},
         {"max_context": 10**9},
         {"dtype": "int3"},
-        {"sparsity": 0.5},
+        {"sparsity": 0.95},
         {"cache_dtype": "int3"},
     ],
 )
