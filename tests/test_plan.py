@@ -63,6 +63,7 @@ VARIANTS = {
     "weights": {"weights": True},
     "centres": {"centres": True},
     "top": {"rule": "top", "weights": True, "centres": True},
+    "scaled": {"rule": "scaled", "weights": True, "centres": True},
 }
 
 
@@ -149,6 +150,8 @@ def test_table_is_interpolated(pack: Pack) -> None:
         {"centres": {"q_proj": np.full((2, 64), np.inf, dtype=np.float32)}},
         {"centres": {"neurons": np.zeros((2, 64), dtype=np.float32)}},
         {"means": (None,)},
+        {"rule": "scaled"},
+        {"predictors": {"q_proj": np.ones((2, 4), dtype=np.float32)}},
     ],
 )
 def test_contradictions_are_refused(change: dict[str, Any], pack: Pack) -> None:
@@ -222,4 +225,3 @@ def test_wrong_settings(folder: Path, arguments: dict[str, Any], sentence: str) 
 def test_no_plan_names_the_command(pack: Pack) -> None:
     with pytest.raises(OptionError, match="sparity-edge calibrate"):
         Generator.load(pack("mixed").path, threads=1, sparsity=0.3)
-
