@@ -5,7 +5,7 @@ the first four thinned. A static threshold skips more of one kind than of anothe
 every token, or a predicted threshold, is meant to differ less. The spread is the largest density of
 neurons less the smallest, in points. The plans come from calibration:
 
-    sparity-edge calibrate MODEL --method ablation
+    sparity-edge calibrate MODEL --methods ablation
     python bench/spread.py MODEL --data ../shared/data
 """
 
@@ -33,11 +33,11 @@ def main() -> int:
     threads = thread_count(options.threads)
     report: dict[str, Any] = {
         "machine": machine(threads),
-        "model": Path(options.model).name,
         "protocol": {key: getattr(options, key) for key in ("level", "window", "windows")},
         "plans": {},
     }
     with Generator.load(options.model, threads=threads, sparse_prefill=True) as generator:
+        report["model"] = Path(str(generator.info()["source"])).stem
         for kind, text in texts.items():
             measure(generator, kind, text, options, report["plans"])
     for rows in report["plans"].values():

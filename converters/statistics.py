@@ -118,6 +118,7 @@ class NeuronStatistics:
         self._up_sums = np.zeros(neurons)
         self._up_squares = np.zeros(neurons)
         self._below: tuple[Array, Array, Array] | None = None
+        self._known: dict[tuple[bytes, ...], Array] = {}  # quantiles: several methods ask the same
 
     def jobs(self, gate: Array, up: Array, parts: int) -> list[Callable[[], None]]:
         """The work of counting (tokens, neurons); no two parts touch the same neuron."""
@@ -146,6 +147,12 @@ class NeuronStatistics:
     def quantiles(self, weights: Array, levels: Array, centre: Array | float = 0.0) -> Array:
         """The |g_i - centre_i| * weight_i below which the share `levels` of all scores lies."""
         centres = np.broadcast_to(np.asarray(centre, dtype=np.float64), self.neurons)
+        key = (weights.tobytes(), levels.tobytes(), centres.tobytes())
+        if key not in self._known:
+            self._known[key] = self._quantiles(weights, levels, centres)
+        return self._known[key]
+
+    def _quantiles(self, weights: Array, levels: Array, centres: Array) -> Array:
         largest = max(abs(self._edges[0]), abs(self._edges[-1])) + np.abs(centres).max()
         bounds = np.log([2.0**-30 * weights.min(), largest * weights.max()])
         return np.array(

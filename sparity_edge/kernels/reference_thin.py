@@ -31,6 +31,7 @@ class ThinReference(SparseReference):
             dropped = np.ones(values.shape, dtype=bool)
             np.put_along_axis(dropped, order[:, : int(choice.kept[0])], values=False, axis=1)
         else:
+            assert choice.thresholds is not None
             thresholds = choice.thresholds
             if choice.coefficients is not None:
                 thresholds = thresholds * factors(values, choice.coefficients)
