@@ -2,7 +2,7 @@
 
 A shape says which layers are to be pruned harder, by a number from 0 to 1 for each; the rates then
 are level + contrast x (shape - its mean), within what the dial allows. Logarithmic schedules are
-METHODS.md's r_i = r_0 + (r_last - r_0) log(i + 1) / log(n); proxies go by the rank of a statistic.
+r_i = r_0 + (r_last - r_0) log(i + 1) / log(n); proxies go by the rank of a statistic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import numpy as np
 from converters.histograms import Array
 from sparity_edge.plan import MAX_LEVEL
 
-CONTRAST = 0.3  # between the least and the most pruned layer at level 0.5, less towards the ends
+# Between the least and the most pruned layer at level 0.5, less towards the ends. Ranks of variance
+# on SmolLM2: KL 0.179 at 0.15, 0.189 at 0.3 (uniform rates 0.190 at the same bytes).
+CONTRAST = 0.15
 BISECTIONS = 50
 
 

@@ -105,8 +105,10 @@ def _at_rates(fit: LayerFit, rates: Array) -> LayerFit:
 
 
 UP, DOWN = spread(_log(rising=True)), spread(_log(rising=False))
-# Layers whose |g u| varies most weigh most and are pruned least; large outliers: prune harder.
-VARIANCE = spread(_proxy("variance", largest_first=False))
+# |g u| varies most in late layers. Pruning those harder is better than uniform rates: KL 0.179, not
+# 0.190, on SmolLM2 at active fraction 0.78 (2 windows); the other way, at contrast 0.3, 0.222. Large
+# outliers: prune harder, as the reasoning goes; at contrast 0.3 0.206.
+VARIANCE = spread(_proxy("variance", largest_first=True))
 PEAK = spread(_proxy("peak", largest_first=True))
 
 
@@ -132,9 +134,11 @@ STRATEGIES = (
     _on_chess("chess-variance", "rates by the rank of the variance of |g u|", allocate=VARIANCE),
     _on_chess("chess-peak", "rates by the rank of max / mean of |g u|", allocate=PEAK),
     _on_chess("chess-top-down", "strategies 1 and 2", every_token=True, exponent=0.5),
-    _on_chess("chess-top-log", "strategies 1 and 3", every_token=True, allocate=UP),
-    _on_chess("chess-down-log", "strategies 2 and 3", exponent=0.5, allocate=UP),
-    _on_chess("chess-all", "all three strategies", every_token=True, exponent=0.5, allocate=UP),
+    _on_chess("chess-top-variance", "strategies 1 and 3", every_token=True, allocate=VARIANCE),
+    _on_chess("chess-down-variance", "strategies 2 and 3", exponent=0.5, allocate=VARIANCE),
+    _on_chess(
+        "chess-all", "all three strategies", every_token=True, exponent=0.5, allocate=VARIANCE
+    ),
     Method("teal-top", "TEAL with the same share for every token", "input", _teal(0), True, "top"),
     Method("teal-norm-half", "top |x| |W|^0.5 of every token", "input", _teal(0.5), True, "top"),
     Method("teal-norm", "top |x| |W| of every token", "input", _teal(1), True, "top"),
@@ -151,7 +155,7 @@ ABLATION = (
     "chess-variance",
     "chess-peak",
     "chess-top-down",
-    "chess-top-log",
-    "chess-down-log",
+    "chess-top-variance",
+    "chess-down-variance",
     "chess-all",
 )
