@@ -49,6 +49,12 @@ class BlockWeights:
         """Whether u_i has a constant part."""
         return f"{self._prefix}.up_proj.bias" in self.packed.tensors
 
+    def linear(self, name: str) -> Array:
+        """A linear's weights, (outputs, inputs)."""
+        if name in ("up_proj", "down_proj"):
+            return self._up_down()[name == "down_proj"]
+        return _floats(self._unpacked(name, "self_attn" if name[0] in "qkvo" else "mlp"))
+
     def packed_like_up(self, matrix: Array) -> PackedMatrix:
         """A matrix by outputs, in the number format of W_up."""
         numbers = self._up_layout()
@@ -77,8 +83,8 @@ class BlockWeights:
             self._pair = _floats(up), _floats(down)
         return self._pair
 
-    def _unpacked(self, linear: str) -> Any:
-        stored = self.packed.tensors[f"{self._prefix}.{linear}.weight"]
+    def _unpacked(self, linear: str, part: str = "mlp") -> Any:
+        stored = self.packed.tensors[f"{self._block}.{part}.{linear}.weight"]
         assert isinstance(stored, PackedMatrix)
         return unpack_matrix(stored.data, stored.layout)
 

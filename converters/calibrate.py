@@ -108,7 +108,7 @@ def calibrate(
             store(home, family)
     if DEFAULT_PLAN in homes:
         home = homes[DEFAULT_PLAN]
-        store(home, _auto(packed, home, windows, notes, threads, progress))
+        store(home, _auto(home, windows, notes, threads, progress))
     return stored
 
 
@@ -189,7 +189,6 @@ def _needs(
 
 
 def _auto(
-    packed: PackedModel,
     home: Path,
     windows: Windows,
     notes: Mapping[str, Any],
@@ -197,13 +196,16 @@ def _auto(
     progress: Progress,
 ) -> PlanFamily:
     """The default plan, whose budget is spread over all pieces."""
-    from converters.allocate.price import by_bytes
     from converters.methods import auto
 
-    layout, specs = layout_of(home), _specs(home)
-    fitted = auto.fit(packed, windows, layout, threads=threads, progress=progress)
-    price = by_bytes(specs, fitted.means)
-    return auto.family(fitted, layout, specs, price, fingerprint(packed), notes)
+    return auto.make(
+        open_packed(home),
+        windows,
+        layout_of(home),
+        threads=threads,
+        notes=notes,
+        progress=progress,
+    )
 
 
 def _windows(packed: PackedModel, folder: Path, documents: Iterable[str], tokens: int) -> Windows:

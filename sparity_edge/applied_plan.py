@@ -162,7 +162,7 @@ def _choices(
             thinning.rule,
             thinning.value,
             *(None if each is None else each.tobytes()
-              for each in (thinning.weights, thinning.centre)),
+              for each in (thinning.weights, thinning.centre, thinning.predictor)),
         )  # fmt: skip
         if key not in known:
             known[key] = Choice.of(thinning, _channels(layouts[piece]))

@@ -34,7 +34,8 @@ SITES = {
     "down_proj": "mlp_mid",
     NEURONS: "gate",
 }
-RULES = ("threshold", "top")
+RULES = ("threshold", "top", "scaled")
+PREDICTOR = 4  # numbers of one, of rule `scaled`
 DEFAULT_PLAN = "auto"
 
 
@@ -44,15 +45,18 @@ class Thinning:
 
     Rule `threshold`: a channel is active where |x - centre| * weight > value. Rule `top`: the share
     `value` of the channels, those of smallest |x - centre| * weight, is dropped for every token.
+    Rule `scaled`: as `threshold`, but the value is multiplied by a factor that the predictor makes
+    of the vector (kernels/scale.py).
     """
 
     rule: str
     value: float
     weights: Floats | None = None  # (channels,); None: ones
     centre: Floats | None = None  # (channels,); None: zeros
+    predictor: Floats | None = None  # (PREDICTOR,), of rule `scaled`
 
     def thresholds(self, channels: int) -> Floats:
-        """The smallest |x - centre| that rule `threshold` drops, (channels,)."""
+        """The largest |x - centre| that is dropped, the factor left out, (channels,)."""
         value = np.full(channels, self.value, dtype=np.float32)
         return value if self.weights is None else value / self.weights
 
@@ -83,7 +87,7 @@ class PlanFamily:
 
     name: str
     method: str  # what made it, in a few words
-    rule: str  # "threshold" or "top"
+    rule: str  # one of RULES
     layout: str  # the pack layout that stores its pieces so that they can be skipped
     model: str  # fingerprint of the model
     levels: Floats  # (n,) nominal, ascending, the first 0
@@ -92,6 +96,7 @@ class PlanFamily:
     tables: Mapping[str, Floats]
     weights: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, channels)
     centres: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, channels)
+    predictors: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, PREDICTOR)
     means: tuple[PackedMatrix | None, ...] = ()  # by layer; empty: none
     notes: Mapping[str, Any] = field(default_factory=dict)  # evidence and origin, ready for JSON
 
@@ -116,6 +121,11 @@ class PlanFamily:
             _demand(bool(np.isfinite(per_channel).all()), "a channel's number is not finite")
         for weights in self.weights.values():
             _demand(bool((weights > 0).all()), "a channel's weight is not above 0")
+        wanted_predictors = set(self.tables) if self.rule == "scaled" else set()
+        _demand(set(self.predictors) == wanted_predictors, "its predictors do not fit its rule")
+        for predictor in self.predictors.values():
+            _demand(predictor.shape == (self.layers, PREDICTOR), "a predictor is of another size")
+            _demand(bool(np.isfinite(predictor).all()), "a predictor's number is not finite")
         _demand(len(self.means) in (0, self.layers), "folded matrices are given for some layers")
         if NEURONS in self.centres:
             wanted = self.tables[NEURONS].any(axis=0) & self.centres[NEURONS].any(axis=1)
@@ -180,13 +190,9 @@ class PlanFamily:
         return SparsityPlan(self.name, self.layout, level, 1 - active, layers, means)
 
     def _thinning(self, piece: str, layer: int, value: float) -> Thinning:
-        weights, centres = self.weights.get(piece), self.centres.get(piece)
-        return Thinning(
-            self.rule,
-            value,
-            None if weights is None else weights[layer],
-            None if centres is None else centres[layer],
-        )
+        groups = (self.weights, self.centres, self.predictors)
+        arrays = (None if piece not in group else group[piece][layer] for group in groups)
+        return Thinning(self.rule, value, *arrays)
 
 
 def _demand(condition: bool, fault: str) -> None:

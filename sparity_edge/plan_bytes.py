@@ -41,7 +41,7 @@ FIELDS = {
 }
 # Tensors: two vectors, arrays by piece named `tables.q_proj` and so on, matrices `means.LAYER`.
 PER_LEVEL = ("levels", "active")
-BY_PIECE = ("tables", "weights", "centres")
+BY_PIECE = ("tables", "weights", "centres", "predictors")
 MEANS = "means"
 
 
@@ -66,6 +66,7 @@ def in_single_precision(family: PlanFamily) -> PlanFamily:
             tables=all_rounded(family.tables),
             weights=all_rounded(family.weights),
             centres=all_rounded(family.centres),
+            predictors=all_rounded(family.predictors),
         )
 
 

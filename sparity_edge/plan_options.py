@@ -55,7 +55,7 @@ def _add_calibrate(commands: Any, add: Add) -> None:
         type=_names,
         default=["all"],
         metavar="NAME,...",
-        help="chess, chess-ffn, cats, teal, centred ..., or all (default)",
+        help="chess, chess-ffn, cats, teal, centred ..., ablation, or all (default)",
     )
     parser.add_argument(
         "--layout",

@@ -68,9 +68,16 @@ def family(
         tables={piece: np.outer(values, np.ones(count)).astype(np.float32) for piece in pieces},
         weights=table(0.5, 2.0) if weights else {},
         centres=table(-0.2, 0.2) if centres else {},
+        predictors={piece: predictors(count) for piece in pieces} if rule == "scaled" else {},
         means=means,
         notes={"by": "tests"},
     )
+
+
+def predictors(layers: int) -> np.ndarray:
+    """Of as many layers; factors from about a half to two."""
+    random = np.random.default_rng(11)
+    return random.normal(0, 0.2, (layers, 4)).astype(np.float32)
 
 
 def _packed_floats(values: np.ndarray, layout: Layout) -> np.ndarray:

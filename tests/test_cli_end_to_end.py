@@ -158,7 +158,7 @@ MISTAKES = [
     (["chat", "{llama_small}", "--prompt", "x"], 1, "template"),
     (["generate", "{llama_tied}", "--prompt", "word " * 300], 1, "256"),
     (["generate", "{llama_tied}", "--prompt", ""], 1, "empty"),
-    (["generate", "{llama_tied}", "--prompt", "x", "--sparsity", "0.5"], 1, "sparsity"),
+    (["generate", "{llama_tied}", "--prompt", "x", "--sparsity", "0.95"], 1, "sparsity"),
     (["generate", "{llama_tied}", "--prompt", "x", "--temperature", "-1"], None, "temperature"),
     (["generate", "{llama_tied}", "--prompt", "x", "--threads", "0"], 1, "threads"),
     (["generate", "{llama_tied}", "--prompt", "x", "--max-context", "9999"], 1, "max_context"),

@@ -63,6 +63,7 @@ VARIANTS = {
     "weights": {"weights": True},
     "centres": {"centres": True},
     "top": {"rule": "top", "weights": True, "centres": True},
+    "scaled": {"rule": "scaled", "weights": True, "centres": True},
 }
 
 
@@ -149,6 +150,8 @@ def test_table_is_interpolated(pack: Pack) -> None:
         {"centres": {"q_proj": np.full((2, 64), np.inf, dtype=np.float32)}},
         {"centres": {"neurons": np.zeros((2, 64), dtype=np.float32)}},
         {"means": (None,)},
+        {"rule": "scaled"},
+        {"predictors": {"q_proj": np.ones((2, 4), dtype=np.float32)}},
     ],
 )
 def test_contradictions_are_refused(change: dict[str, Any], pack: Pack) -> None:

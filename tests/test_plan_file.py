@@ -54,7 +54,7 @@ def packed(pristine: Path, tmp_path: Path) -> Path:
 def assert_same(one: PlanFamily, other: PlanFamily) -> None:
     for field in dataclasses.fields(PlanFamily):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        if field.name in ("tables", "weights", "centres"):
+        if field.name in ("tables", "weights", "centres", "predictors"):
             assert a.keys() == b.keys()
             assert all(np.array_equal(a[piece], b[piece]) for piece in a)
         elif field.name == "means":
@@ -109,6 +109,16 @@ def test_what_was_added_is_read(tmp_path: Path, layout: str, rich: bool) -> None
     assert_same(found, made)
     assert all(mean is None or mean.data.ctypes.data % 64 == 0 for mean in found.means)
     verify_packed(folder)
+
+
+def test_predictors_are_read(tmp_path: Path) -> None:
+    folder = convert(FakeSource(), tmp_path / "model", PackOptions(layout="mixed"))
+    made = family(open_packed(folder), "mixed", rule="scaled", weights=True)
+    add_plan(folder, made)
+    assert_same(read_plan(folder, NAME), made)
+    edit_array(folder, "predictors.q_proj", 1, np.nan)
+    with pytest.raises(FormatError, match="not finite"):
+        read_plan(folder, NAME)
 
 
 def test_matrices_of_some_layers_in_any_format(packed: Path) -> None:

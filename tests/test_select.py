@@ -15,6 +15,7 @@ from sparity_edge.kernels.buffers import Floats, padded, rows
 from sparity_edge.kernels.program import ThreadedMachine
 from sparity_edge.kernels.program_sparse import KERNELS
 from sparity_edge.kernels.reference import ReferenceMachine
+from sparity_edge.kernels.reference_sparse import factors
 from sparity_edge.progress import silent
 
 REFERENCE = ReferenceMachine()
@@ -86,6 +87,41 @@ def test_thresholds_at_the_ends(machine: ThreadedMachine) -> None:
         limit = padded(np.full(100, level))
         select = lambda ops, out, t=limit: ops.select_threshold(x, t, out)  # noqa: E731
         assert len(assert_same(machine, 100, select)) == count
+
+
+@given(
+    st.integers(1, 700),
+    st.integers(0, 99),
+    st.booleans(),
+    st.lists(st.floats(-1, 1, width=32), min_size=4, max_size=4),
+)
+def test_scaled_threshold(
+    machine: ThreadedMachine, size: int, seed: int, centred: bool, numbers: list[float]
+) -> None:
+    x, centre = rows(1, size), vector(size, 2) if centred else None
+    x[:] = np.random.default_rng(seed).standard_normal(size)
+    thresholds, coefficients = vector(size, 1), np.array(numbers, dtype=np.float32)
+    value = x if centre is None else x - centre
+    limits = (thresholds * factors(value, coefficients))[0]
+    assert np.all((limits >= thresholds / 4.001) & (limits <= thresholds * 4.001))
+    near = np.abs(np.abs(value[0]) / limits - 1) < 1e-5  # the factors differ in rounding
+    for found in both(
+        machine,
+        size,
+        lambda ops, out: ops.select_threshold(x, thresholds, out, centre, coefficients),
+    ):
+        chosen = np.isin(np.arange(size), found)
+        np.testing.assert_array_equal(chosen[~near], (np.abs(value[0]) > limits)[~near])
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, 0.0])
+def test_factors_of_strange_vectors(machine: ThreadedMachine, broken: float) -> None:
+    x, thresholds = rows(1, 100), padded(np.full(100, 0.5))
+    x[:] = broken
+    x[0, 3] = 0.0
+    coefficients = np.array([0.1, 0.5, 0.3, 0.2], dtype=np.float32)
+    select = lambda ops, out: ops.select_threshold(x, thresholds, out, None, coefficients)  # noqa: E731
+    assert len(assert_same(machine, 100, select)) == (100 if broken != 0 else 0)
 
 
 @given(activations(), st.booleans(), st.booleans(), st.floats(0, 1.2), st.integers(-2, 2))

@@ -43,6 +43,8 @@ class LayerFit:
     weights: Mapping[str, Array] = field(default_factory=dict)  # (channels,)
     centres: Mapping[str, Array] = field(default_factory=dict)  # (channels,)
     mean: PackedMatrix | None = None
+    predictors: Mapping[str, Array] = field(default_factory=dict)  # (PREDICTOR,), rule `scaled`
+    facts: Mapping[str, float] = field(default_factory=dict)  # for the method's `allocate`
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class Method:
     layout: str  # "neurons" or "input": how its pieces have to be stored
     fit: Callable[[LayerView], LayerFit]
     slow: bool = False  # made only when it is asked for by name
+    rule: str = "threshold"  # one of `plan.RULES`; by `top`, taus are shares dropped
+    # Fits of all layers -> those with rates that differ by layer; None: the same in each.
+    allocate: Callable[[Sequence[LayerFit], Mapping[str, Spec]], list[LayerFit]] | None = None
 
 
 def scalar(view: LayerView, pieces: Mapping[str, Array | float]) -> LayerFit:
@@ -92,7 +97,7 @@ def neurons(
 def join(*fits: LayerFit) -> LayerFit:
     """Fits of different pieces of one layer as one."""
     merged: dict[str, Any] = {}
-    for name in ("taus", "kept", "weights", "centres"):
+    for name in ("taus", "kept", "weights", "centres", "predictors", "facts"):
         merged[name] = {key: value for fit in fits for key, value in getattr(fit, name).items()}
     mean = next((fit.mean for fit in fits if fit.mean is not None), None)
     return LayerFit(**merged, mean=mean)
@@ -119,6 +124,8 @@ def assemble(
         model: fingerprint of the model.
         notes: evidence and origin.
     """
+    if method.allocate is not None:
+        fits = method.allocate(fits, specs)
     active = _active(fits, specs)
     levels, columns = _saving(active)
     tables = {
@@ -131,7 +138,7 @@ def assemble(
     return PlanFamily(
         name=method.name,
         method=method.about,
-        rule="threshold",
+        rule=method.rule,
         layout=method.layout,
         model=model,
         levels=levels.astype(np.float32),
@@ -139,6 +146,7 @@ def assemble(
         tables={piece: table.astype(np.float32) for piece, table in tables.items()},
         weights=_stacked(fits, "weights"),
         centres=_stacked(fits, "centres"),
+        predictors=_stacked(fits, "predictors"),
         means=means if any(mean is not None for mean in means) else (),
         notes=dict(notes),
     )

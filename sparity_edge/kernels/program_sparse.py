@@ -54,10 +54,16 @@ class SparseProgram:
         self._sums: dict[tuple[int, int], Any] = {}  # of parts, by their bytes
 
     def select_threshold(
-        self, x: Floats, thresholds: Floats, out: ActiveList, centre: Floats | None = None
+        self,
+        x: Floats,
+        thresholds: Floats,
+        out: ActiveList,
+        centre: Floats | None = None,
+        coefficients: Floats | None = None,
     ) -> None:
-        """Channels with |x - centre| > threshold, or NaN."""
-        self._record(_select.select_threshold, 1, x, centre, x.shape[1], out, thresholds)
+        """Channels with |x - centre| > threshold (x the factor of scale.py), or NaN."""
+        size = x.shape[1]
+        self._record(_select.select_threshold, 1, x, centre, size, out, thresholds, coefficients)
 
     def select_top(
         self,

@@ -43,7 +43,9 @@ class ThinProgram(SparseProgram):
                 self.select_top(x, choice.kept, active, choice.weights, choice.centre)
             else:
                 assert choice.thresholds is not None
-                self.select_threshold(x, choice.thresholds, active, choice.centre)
+                self.select_threshold(
+                    x, choice.thresholds, active, choice.centre, choice.coefficients
+                )
             return Thinned(x, choice.centre, active[:2].view(np.int64), active=active)
         tokens, size = x.shape
         values, counts = rows(tokens, size), np.zeros(tokens, dtype=np.int64)
@@ -53,7 +55,8 @@ class ThinProgram(SparseProgram):
             rule = (choice.weights, choice.kept)
             self._record(_thin.thin_top, tokens, *places, *rule, writes=values)
         else:
-            self._record(_thin.thin_threshold, tokens, *places, choice.thresholds, writes=values)
+            scaled = (choice.thresholds, choice.coefficients)
+            self._record(_thin.thin_threshold, tokens, *places, *scaled, writes=values)
         return Thinned(x, choice.centre, counts, values=values)
 
     def tally(self, thinned: Sequence[Thinned], out: Integers) -> None:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from sparity_edge.kernels.active import ActiveList, channels, set_channels
 from sparity_edge.kernels.buffers import Floats, Integers
+from sparity_edge.kernels.thinned import FLOOR, LARGEST_FACTOR
 
 UpDown = tuple[Floats, Floats]  # (neurons, hidden), (hidden, neurons)
 
@@ -17,11 +18,18 @@ class SparseReference:
     """What `Reference` adds for active lists."""
 
     def select_threshold(
-        self, x: Floats, thresholds: Floats, out: ActiveList, centre: Floats | None = None
+        self,
+        x: Floats,
+        thresholds: Floats,
+        out: ActiveList,
+        centre: Floats | None = None,
+        coefficients: Floats | None = None,
     ) -> None:
-        """Channels with |x - centre| > threshold, or NaN."""
-        value = x[0] if centre is None else x[0] - centre
-        set_channels(out, np.flatnonzero(~(np.abs(value) <= thresholds)))
+        """Channels with |x - centre| > threshold (x the factor of `factors`), or NaN."""
+        value = x if centre is None else x - centre
+        if coefficients is not None:
+            thresholds = thresholds * factors(value, coefficients)[0]
+        set_channels(out, np.flatnonzero(~(np.abs(value[0]) <= thresholds)))
 
     def select_top(
         self,
@@ -93,6 +101,26 @@ class SparseReference:
         factors = gate[:, wanted] if centre is None else gate[:, wanted] - centre[wanted]
         result = (factors * (x @ up[wanted].T)) @ down[:, wanted].T
         out[:] = out + result if accumulate else result
+
+
+def features(x: Floats) -> Floats:
+    """What a factor depends on: log mean |x|, log (rms / mean), log (max / mean), (tokens, 3)."""
+    sizes = np.abs(x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rms = np.sqrt(np.einsum("tc,tc->t", x, x) / x.shape[1])
+        sums = np.stack([sizes.mean(axis=1), rms, sizes.max(axis=1)], axis=1)
+        found: Floats = np.log(np.maximum(sums, FLOOR))
+        found[:, 1:] -= found[:, :1]
+    return found
+
+
+def factors(x: Floats, coefficients: Floats) -> Floats:
+    """The factor on the thresholds of each row of x (tokens, size); see scale.py, (tokens, 1)."""
+    limit = np.log(np.float32(LARGEST_FACTOR))
+    with np.errstate(over="ignore", invalid="ignore"):
+        logarithms = coefficients[0] + features(x) @ coefficients[1:]
+        result: Floats = np.exp(np.clip(logarithms, -limit, limit)).astype(np.float32)
+    return result[:, None]
 
 
 def _magnitudes(x: Floats, weights: Floats | None, centre: Floats | None) -> npt.NDArray[np.int64]:

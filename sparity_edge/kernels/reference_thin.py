@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sparity_edge.kernels.buffers import Floats, Integers
-from sparity_edge.kernels.reference_sparse import SparseReference, UpDown
+from sparity_edge.kernels.reference_sparse import SparseReference, UpDown, factors
 from sparity_edge.kernels.thinned import Choice, Thinned
 
 
@@ -31,7 +31,11 @@ class ThinReference(SparseReference):
             dropped = np.ones(values.shape, dtype=bool)
             np.put_along_axis(dropped, order[:, : int(choice.kept[0])], values=False, axis=1)
         else:
-            dropped = np.abs(values) <= choice.thresholds
+            assert choice.thresholds is not None
+            thresholds = choice.thresholds
+            if choice.coefficients is not None:
+                thresholds = thresholds * factors(values, choice.coefficients)
+            dropped = np.abs(values) <= thresholds
         values[dropped] = 0
         counts = np.count_nonzero(~dropped, axis=1).astype(np.int64)
         return Thinned(x, choice.centre, counts, values=values)

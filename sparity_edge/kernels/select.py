@@ -1,6 +1,7 @@
 """Select: from a vector to the list of its active channels (`active`), in ascending order.
 
-A static threshold per channel serves CHESS, CATS, TEAL and centred gates; top-k of this token's
+A static threshold per channel serves CHESS, CATS, TEAL and centred gates (a factor on all of them
+may be guessed from the vector, scale.py); top-k of this token's
 scores serves quantile rules and LaRoSA; N of every M the N:M methods. All is compared by magnitude,
 and NaN is larger than anything, so that what is wrong shows in the result. One thread selects: a
 merge of several lists would cost a meeting of the threads, and no less than it saves.
@@ -25,11 +26,13 @@ from sparity_edge.kernels.compress import (
     store_magnitude,
 )
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.simd import load, load_i64, mul, sub
+from sparity_edge.kernels.scale import factor_of
+from sparity_edge.kernels.simd import load, load_i64, mul, splat, sub
 
 # Arguments of every kernel here; those of `select_top` and `select_n_of_m` go on differently.
 X, CENTRE, SIZE, LIST, THRESHOLDS = (8 * word for word in range(5))
 WEIGHTS, COUNT = THRESHOLDS, THRESHOLDS + 8
+COEFFICIENTS = THRESHOLDS + 8
 KEPT, OF = THRESHOLDS + 8, THRESHOLDS + 16
 GROUPS_IN_CHUNK = 64
 MOST_OF = 64
@@ -57,13 +60,15 @@ def _score(arguments: int, i: int) -> Any:
 
 @Kernel
 def select_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """Channels whose |x - centre| is larger than their threshold."""
+    """Channels whose |x - centre| is larger than their threshold times the vector's factor."""
     size, active = load_i64(arguments + SIZE), load_i64(arguments + LIST)
     thresholds = load_i64(arguments + THRESHOLDS)
+    x, centre = load_i64(arguments + X), load_i64(arguments + CENTRE)
+    factor = splat(factor_of(x, centre, size, load_i64(arguments + COEFFICIENTS)))
     place = active + FIRST
     for i in range(0, size, 16):
         value = _centred(arguments, i)
-        place += 4 * append_above(place, i, value, load(thresholds + 4 * i), size - i)
+        place += 4 * append_above(place, i, value, mul(load(thresholds + 4 * i), factor), size - i)
     store_i64(active, (place - active - FIRST) // 4)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from sparity_edge.kernels.compress import load_i32, store_i64, store_magnitude
 from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.scale import factor_of
 from sparity_edge.kernels.select import LARGEST_BITS, kth_largest
 from sparity_edge.kernels.simd import load, load_f32, load_i64, mul, store, store_f32, sub
 
 X, X_STRIDE, CENTRE, SIZE, OUT, OUT_STRIDE, COUNTS, THRESHOLDS = (8 * word for word in range(8))
 WEIGHTS, KEPT = THRESHOLDS, THRESHOLDS + 8
+COEFFICIENTS = THRESHOLDS + 8
 # Arguments of `subtract` and `tally`.
 SUM, LISTS, TALLIES, TOKENS = X_STRIDE, X, X_STRIDE, CENTRE
 
@@ -31,14 +33,15 @@ def _centred(arguments: int, row: int, out: int) -> None:
 
 @Kernel
 def thin_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """Row `chunk` of x - centre where it is larger than the threshold, or NaN; else zero."""
+    """Row `chunk` of x - centre where it is larger than the scaled threshold, or NaN; else zero."""
     out = load_i64(arguments + OUT) + chunk * load_i64(arguments + OUT_STRIDE)
     thresholds = load_i64(arguments + THRESHOLDS)
     _centred(arguments, chunk, out)
+    factor = factor_of(out, 0, load_i64(arguments + SIZE), load_i64(arguments + COEFFICIENTS))
     count = 0
     for i in range(0, 4 * load_i64(arguments + SIZE), 4):
         value = load_f32(out + i)
-        dropped = abs(value) <= load_f32(thresholds + i)
+        dropped = abs(value) <= load_f32(thresholds + i) * factor
         store_f32(out + i, 0.0 if dropped else value)
         count += 0 if dropped else 1
     store_i64(load_i64(arguments + COUNTS) + 8 * chunk, count)

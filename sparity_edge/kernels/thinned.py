@@ -14,22 +14,33 @@ from sparity_edge.kernels.active import ActiveList
 from sparity_edge.kernels.buffers import Floats, Integers, padded
 from sparity_edge.plan import Thinning
 
+# Of thresholds, by rule `scaled`: the largest factor, whose inverse is the smallest, and what
+# stands for a vector's size where that is nothing, whose logarithm is not finite.
+LARGEST_FACTOR = 4.0
+FLOOR = 1e-30
+
 
 @dataclass(frozen=True)
 class Choice:
-    """Which channels are active: |x - centre| > thresholds, or the `kept` largest * weights."""
+    """Which channels are active: |x - centre| > thresholds, or the `kept` largest * weights.
+
+    With coefficients, thresholds are multiplied by a factor that depends on the vector (scale.py).
+    """
 
     thresholds: Floats | None
     kept: Integers | None  # (1,)
     weights: Floats | None
     centre: Floats | None
+    coefficients: Floats | None = None  # (4,)
 
     @classmethod
     def of(cls, thinning: Thinning, channels: int) -> Choice:
         """The choice that a plan describes, for a vector of so many channels."""
         centre = None if thinning.centre is None else padded(thinning.centre)
-        if thinning.rule == "threshold":
-            return cls(padded(thinning.thresholds(channels)), None, None, centre)
+        if thinning.rule != "top":
+            predictor = thinning.predictor
+            coefficients = None if predictor is None else padded(predictor)
+            return cls(padded(thinning.thresholds(channels)), None, None, centre, coefficients)
         weights = None if thinning.weights is None else padded(thinning.weights)
         kept = np.array([thinning.kept(channels)], dtype=np.int64)
         return cls(None, kept, weights, centre)
