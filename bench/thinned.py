@@ -157,7 +157,7 @@ def measure(options: Any) -> dict[str, Any]:
                 "against_dense": summary(ratios(samples[DENSE], values)),
                 "against_llama": summary(ratios(samples[PEER], values)),
                 "active_weight_fraction": active.get(name, 1.0),
-                "kl": divergence.get(name, 0.0 if name in (DENSE, PEER) else None),
+                "kl": divergence.get(name, 0.0 if name == DENSE else None),
             }
             for name, values in samples.items()
         ],

@@ -104,8 +104,9 @@ class Dial:
             names = plan_names(self._path)
             if not names:
                 raise OptionError(
-                    f"{self._path} carries no sparsity plan; make one with "
-                    f"sparity-edge calibrate {self._path}, or leave sparsity at 0."
+                    f"{self._path} carries no sparsity plan; load the model itself with --sparsity, "
+                    "which makes one, or convert it with --calibrate or with --layout and then "
+                    "use sparity-edge calibrate."
                 )
             if name not in names:
                 raise OptionError(

@@ -122,6 +122,18 @@ def test_the_figures_of_quality_are_those_of_the_results_file() -> None:
     assert "\n".join(rows) in section("Quality")
 
 
+def test_the_figures_of_sparsity_are_those_of_the_results_file() -> None:
+    report = json.loads((ROOT / "bench/results/thinned.json").read_text(encoding="utf-8"))
+    for name, model in report["models"].items():
+        for row in model["rows"]:
+            dense, peer = (row[key]["median"] for key in ("against_dense", "against_llama"))
+            speed = 1 / row["seconds_a_token"]["median"]
+            cells = f"| {speed:.1f} | {dense:.2f} | {peer:.2f} | {row['active_weight_fraction']:.3f}"
+            kl = "" if row["kl"] is None else f"{row['kl']:.4f}"
+            line = f"| {name} | {row['case']} {cells} | {kl} |"
+            assert line in section("Sparsity"), line
+
+
 def test_packages_are_listed_in_full() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     packages = re.search(r"^packages = \[(.*?)\]", pyproject, re.MULTILINE | re.DOTALL)
