@@ -15,6 +15,7 @@ from sparity_edge.plan import DEFAULT_PLAN
 from sparity_edge.plan_file import plan_names
 from sparity_edge.progress import Progress, silent
 
+TOKENS = 32768  # of calibration on first use: half of what `calibrate` reads, for half the wait
 LAYOUTS = ("mixed", "input", "neurons")  # those that let weights be skipped
 
 
@@ -50,6 +51,7 @@ def prepare_planned(
     stored = calibrate(
         model,
         methods=[wanted],
+        tokens=TOKENS,
         dtype=dtype,
         threads=threads,
         offline=offline,
