@@ -26,6 +26,8 @@ SCRIPTS = (
     "quality",
     "quality_dense",
     "roofline",
+    "spread",
+    "thinned",
 )
 
 
