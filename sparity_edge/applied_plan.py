@@ -1,7 +1,7 @@
 """AppliedPlan: a plan made ready for one model and machine, and the count of what it reads.
 
-The active weight fraction is bytes of decoder-block weights read, headers of scales and folded
-matrices included, over the bytes of all of them (folded matrices left out below the line).
+The active weight fraction is bytes of decoder-block weights read, headers of scales, folded
+matrices and gains included, over the bytes of all of them (without folded matrices and gains).
 """
 
 from __future__ import annotations
@@ -14,13 +14,19 @@ import numpy as np
 from sparity_edge.bundle import BundleLayout, PackedBundle
 from sparity_edge.errors import OptionError
 from sparity_edge.format import PackedModel
-from sparity_edge.kernels.buffers import Floats, Integers, rows
+from sparity_edge.kernels.buffers import Floats, Integers, padded, rows
 from sparity_edge.kernels.operations import Machine, Matrix, Operations
 from sparity_edge.kernels.thinned import Choice, Thinned
-from sparity_edge.layout import Layout, PackedMatrix
+from sparity_edge.layout import Layout, PackedMatrix, aligned_zeros
 from sparity_edge.plan import LINEARS, NEURONS, SITES, SparsityPlan, Thinning
 
 SITE_NAMES = tuple(dict.fromkeys(SITES.values()))
+# The halves of a layer by the pieces whose gains read the normalised input of that half.
+ATTENTION, FFN = range(2)
+HALVES = (("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj", NEURONS))
+MOST_GAINS = max(map(len, HALVES))
+
+Gains = tuple[Matrix, Floats]  # (pieces, hidden) and offsets (pieces,)
 
 
 class AppliedPlan:
@@ -46,20 +52,33 @@ class AppliedPlan:
         self.plan = plan
         self._layouts = [_layouts(packed, layer) for layer in range(len(plan.layers))]
         self._choices: list[dict[str, Choice]] = []
+        self._gains: list[tuple[Gains | None, ...]] = []
+        gain_bytes = 0
         self._biases = [dict(each) for each in biases]
         for layer, pieces in enumerate(plan.layers):
             self._refuse_unskippable(packed, layer, pieces)
-            self._choices.append(_choices(pieces, self._layouts[layer]))
+            choices, found = _choices(pieces, self._layouts[layer])
+            self._choices.append(choices)
+            packed_gains = [_packed(each) if each else None for each in found]
+            gain_bytes += sum(each[0].layout.nbytes for each in packed_gains if each)
+            self._gains.append(
+                tuple(each and (machine.matrix(each[0]), each[1]) for each in packed_gains)
+            )
         self.means: list[Matrix | None] = [
             None if mean is None else machine.matrix(mean) for mean in plan.means
         ]
         self._fold_centres(packed, machine)
         self.block_bytes = block_bytes(packed)
-        self._mean_bytes = sum(mean.layout.nbytes for mean in plan.means if mean is not None)
+        mean_bytes = sum(mean.layout.nbytes for mean in plan.means if mean is not None)
+        self._added_bytes = mean_bytes + gain_bytes
 
     def choice(self, layer: int, piece: str) -> Choice | None:
         """Which channels count; None: all."""
         return self._choices[layer].get(piece)
+
+    def gains(self, layer: int, half: int) -> Gains | None:
+        """What makes the exponents of a half's gains, a column each, of its normalised input."""
+        return self._gains[layer][half]
 
     def bias(self, layer: int, linear: str) -> Floats | None:
         """The bias of a linear, what its centre gives included."""
@@ -77,7 +96,7 @@ class AppliedPlan:
         site_of = np.zeros(len(distinct), dtype=np.int64)
         for each, site in zip(thinned, sites, strict=True):
             site_of[index[id(each)]] = site
-        always = self.block_bytes + self._mean_bytes - float(row_bytes @ channels)
+        always = self.block_bytes + self._added_bytes - float(row_bytes @ channels)
         return Reader(distinct, row_bytes, channels, site_of, always)
 
     def _refuse_unskippable(
@@ -152,9 +171,14 @@ class Reader:
 
 def _choices(
     pieces: Mapping[str, Thinning], layouts: Mapping[str, Layout | BundleLayout]
-) -> dict[str, Choice]:
-    """One choice for each piece; pieces of a site that are thinned alike share theirs."""
+) -> tuple[dict[str, Choice], tuple[list[Floats], ...]]:
+    """One choice for each piece; pieces of a site that are thinned alike share theirs.
+
+    Returns:
+        The choices, and the gains of each half in the order of their columns.
+    """
     known: dict[Any, Choice] = {}
+    gains: tuple[list[Floats], ...] = tuple([] for _ in HALVES)
     result = {}
     for piece, thinning in pieces.items():
         key = (
@@ -162,12 +186,26 @@ def _choices(
             thinning.rule,
             thinning.value,
             *(None if each is None else each.tobytes()
-              for each in (thinning.weights, thinning.centre, thinning.predictor)),
+              for each in (thinning.weights, thinning.centre, thinning.predictor, thinning.gain)),
         )  # fmt: skip
         if key not in known:
-            known[key] = Choice.of(thinning, _channels(layouts[piece]))
+            column, half = None, gains[piece not in HALVES[ATTENTION]]
+            if thinning.gain is not None:
+                column = len(half)
+                half.append(thinning.gain)
+            known[key] = Choice.of(thinning, _channels(layouts[piece]), column)
         result[piece] = known[key]
-    return result
+    return result, gains
+
+
+def _packed(gains: Sequence[Floats]) -> tuple[PackedMatrix, Floats]:
+    """Gains (1 + hidden,) as a matrix of float32 rows, and their offsets."""
+    stacked = np.stack(gains)
+    count, size = stacked.shape
+    layout = Layout("f32", "output", (count, size - 1))
+    data = aligned_zeros(layout.nbytes)
+    data.view(np.float32).reshape(count, -1)[:, : size - 1] = stacked[:, 1:]
+    return PackedMatrix(layout, data), padded(stacked[:, 0])
 
 
 def _name(layer: int, linear: str) -> str:

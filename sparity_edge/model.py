@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from sparity_edge.applied_plan import AppliedPlan, Reader, block_bytes
+from sparity_edge.applied_plan import (
+    ATTENTION,
+    FFN,
+    MOST_GAINS,
+    AppliedPlan,
+    Reader,
+    block_bytes,
+)
 from sparity_edge.block import load_block, matrix, vector
 from sparity_edge.bundle import PackedBundle
 from sparity_edge.cache import Cache
@@ -52,6 +59,7 @@ class _Pass:
         self.gate = rows(tokens, config.intermediate_size)
         self.up = rows(tokens, config.intermediate_size)
         self.middle = rows(tokens, config.intermediate_size)  # what goes into down_proj
+        self.exponents = rows(tokens, MOST_GAINS)  # of the gains of one half of a layer
         self.logits = rows(outputs, config.vocab_size)  # of the last `outputs` tokens
         self.run: Callable[[bool], None] = lambda _: None
         self.capacity = 0  # of the cache that `run` was prepared for
@@ -234,6 +242,7 @@ class Model:
         h, q, k, v = this.h, this.q, this.k, this.v
         keys, values = self.cache.layer(layer)
         ops.rmsnorm(this.x, block.input_layernorm, config.rms_norm_eps, h)
+        self._gain(ops, this, layer, ATTENTION)
         with ops.together():
             inputs = [self._thin(ops, this, layer, name, h) for name in QKV]
         with ops.together():
@@ -250,6 +259,7 @@ class Model:
         """The second half of a block: x += down_proj(silu(gate_proj(h)) * up_proj(h))."""
         block, h, gate = self._blocks[layer], this.h, this.gate
         ops.rmsnorm(this.x, block.post_attention_layernorm, self.config.rms_norm_eps, h)
+        self._gain(ops, this, layer, FFN)
         if block.bundle is not None:
             self._ffn_of_neurons(ops, layer, this, block.bundle)
             return
@@ -290,6 +300,13 @@ class Model:
         bias = linear.bias if this.plan is None else this.plan.bias(layer, name)
         ops.linear(x, linear.matrix, out, bias, accumulate)
 
+    def _gain(self, ops: Operations, this: _Pass, layer: int, half: int) -> None:
+        """The exponents of the plan's gains in half a layer, of its normalised input."""
+        gains = None if this.plan is None else this.plan.gains(layer, half)
+        if gains is not None:
+            offsets = gains[1]
+            ops.linear(this.h, gains[0], this.exponents[:, : len(offsets)], offsets)
+
     def _thin(
         self, ops: Operations, this: _Pass, layer: int, piece: str, x: Floats
     ) -> Floats | Thinned:
@@ -298,7 +315,9 @@ class Model:
         if choice is None:
             return x
         if id(choice) not in this.thinned:
-            this.thinned[id(choice)] = ops.thin(x, choice)
+            column = choice.column
+            exponents = None if column is None else this.exponents[:, column : column + 1]
+            this.thinned[id(choice)] = ops.thin(x, choice, exponents)
         this.used.append((layer, piece))
         this.active.append(this.thinned[id(choice)])
         return this.thinned[id(choice)]

@@ -46,7 +46,9 @@ class Thinning:
     Rule `threshold`: a channel is active where |x - centre| * weight > value. Rule `top`: the share
     `value` of the channels, those of smallest |x - centre| * weight, is dropped for every token.
     Rule `scaled`: as `threshold`, but the value is multiplied by a factor that the predictor makes
-    of the vector (kernels/scale.py).
+    of the vector (kernels/scale.py). With a gain, rule `threshold` divides the value by
+    exp(gain[0] + gain[1:] . h), h the normalised input of the half of the layer that the vector
+    belongs to, the exponent clipped to -1..1: a token that a change would hurt keeps more.
     """
 
     rule: str
@@ -54,6 +56,7 @@ class Thinning:
     weights: Floats | None = None  # (channels,); None: ones
     centre: Floats | None = None  # (channels,); None: zeros
     predictor: Floats | None = None  # (PREDICTOR,), of rule `scaled`
+    gain: Floats | None = None  # (1 + hidden,), of rule `threshold`
 
     def thresholds(self, channels: int) -> Floats:
         """The largest |x - centre| that is dropped, the factor left out, (channels,)."""
@@ -97,6 +100,7 @@ class PlanFamily:
     weights: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, channels)
     centres: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, channels)
     predictors: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, PREDICTOR)
+    gains: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, 1 + hidden)
     means: tuple[PackedMatrix | None, ...] = ()  # by layer; empty: none
     notes: Mapping[str, Any] = field(default_factory=dict)  # evidence and origin, ready for JSON
 
@@ -126,6 +130,11 @@ class PlanFamily:
         for predictor in self.predictors.values():
             _demand(predictor.shape == (self.layers, PREDICTOR), "a predictor is of another size")
             _demand(bool(np.isfinite(predictor).all()), "a predictor's number is not finite")
+        _demand(not self.gains or self.rule == "threshold", "its gains do not fit its rule")
+        _demand(set(self.gains) <= set(self.tables), "it has gains of what it does not thin")
+        for gain in self.gains.values():
+            _demand(gain.ndim == 2 and len(gain) == self.layers, "a gain is of another size")
+            _demand(bool(np.isfinite(gain).all()), "a gain's number is not finite")
         _demand(len(self.means) in (0, self.layers), "folded matrices are given for some layers")
         if NEURONS in self.centres:
             wanted = self.tables[NEURONS].any(axis=0) & self.centres[NEURONS].any(axis=1)
@@ -190,7 +199,7 @@ class PlanFamily:
         return SparsityPlan(self.name, self.layout, level, 1 - active, layers, means)
 
     def _thinning(self, piece: str, layer: int, value: float) -> Thinning:
-        groups = (self.weights, self.centres, self.predictors)
+        groups = (self.weights, self.centres, self.predictors, self.gains)
         arrays = (None if piece not in group else group[piece][layer] for group in groups)
         return Thinning(self.rule, value, *arrays)
 

@@ -41,7 +41,7 @@ FIELDS = {
 }
 # Tensors: two vectors, arrays by piece named `tables.q_proj` and so on, matrices `means.LAYER`.
 PER_LEVEL = ("levels", "active")
-BY_PIECE = ("tables", "weights", "centres", "predictors")
+BY_PIECE = ("tables", "weights", "centres", "predictors", "gains")
 MEANS = "means"
 
 
@@ -67,6 +67,7 @@ def in_single_precision(family: PlanFamily) -> PlanFamily:
             weights=all_rounded(family.weights),
             centres=all_rounded(family.centres),
             predictors=all_rounded(family.predictors),
+            gains=all_rounded(family.gains),
         )
 
 
@@ -183,6 +184,9 @@ def check_sizes(path: Path, family: PlanFamily, config: ModelConfig) -> None:
         for piece, array in arrays.items():
             if array.shape != (family.layers, channels[piece]):
                 raise damaged(path, f"describes other channels of {piece} than the model has")
+    for piece, gain in family.gains.items():
+        if gain.shape != (family.layers, 1 + config.hidden_size):
+            raise damaged(path, f"holds a gain of {piece} that is not of the model's hidden size")
     side = (config.hidden_size, config.hidden_size)
     if any(matrix is not None and matrix.layout.shape != side for matrix in family.means):
         raise damaged(path, f"holds a folded matrix that is not of shape {list(side)}")

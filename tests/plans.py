@@ -32,6 +32,7 @@ def family(
     rule: str = "threshold",
     weights: bool = False,
     centres: bool = False,
+    gains: bool = False,
     scale: float = 1.0,
 ) -> PlanFamily:
     """A family whose thresholds rise with the level; numbers come from a fixed seed."""
@@ -69,6 +70,7 @@ def family(
         weights=table(0.5, 2.0) if weights else {},
         centres=table(-0.2, 0.2) if centres else {},
         predictors={piece: predictors(count) for piece in pieces} if rule == "scaled" else {},
+        gains={piece: gains_of(config, piece) for piece in pieces} if gains else {},
         means=means,
         notes={"by": "tests"},
     )
@@ -78,6 +80,15 @@ def predictors(layers: int) -> np.ndarray:
     """Of as many layers; factors from about a half to two."""
     random = np.random.default_rng(11)
     return random.normal(0, 0.2, (layers, 4)).astype(np.float32)
+
+
+def gains_of(config: ModelConfig, piece: str) -> np.ndarray:
+    """Of one piece in all layers; factors from about a third to three. k and v share one."""
+    random = np.random.default_rng([13, 1 if piece == "v_proj" else len(piece) + ord(piece[0])])
+    if piece == "k_proj":
+        random = np.random.default_rng([13, 1])
+    size = (config.num_hidden_layers, 1 + config.hidden_size)
+    return (random.normal(0, 0.6, size) / np.sqrt(config.hidden_size)).astype(np.float32)
 
 
 def _packed_floats(values: np.ndarray, layout: Layout) -> np.ndarray:

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from tiny import TOKENIZER_SIZE
 
-from converters.fisher import RATES, channel_weights, dropping_costs, layer_costs
+from converters.fisher import (
+    RATES,
+    Regression,
+    channel_weights,
+    dropping_costs,
+    layer_costs,
+    token_factors,
+)
 from converters.gradient import backward
 from converters.gradient_block import Slopes
 from converters.methods import auto
@@ -61,6 +68,21 @@ def test_costs_are_those_of_plain_masking() -> None:
     assert costs[0] == 0
 
 
+def test_gains_guess_which_tokens_are_sensitive() -> None:
+    random = np.random.default_rng(1)
+    h = random.normal(3, 2, (4000, 20)).astype(np.float32)
+    size = np.exp(0.3 * (h[:, 0] - 3) - 0.2 * (h[:, 1] - 3)).astype(np.float32)
+    x, gradient = random.normal(size=(2, 4000, 30)).astype(np.float32)
+    gradient *= size[:, None]
+    gain = Regression(h[:2000]).gain(gradient[:2000])
+    factors = token_factors(h[2000:], gain)
+    assert np.corrcoef(np.log(factors), np.log(size[2000:]))[0, 1] > 0.95
+    assert (abs(np.log(factors)) <= 1 + 1e-6).all()
+    rest, slopes, ones = x[2000:], gradient[2000:], np.ones(30, np.float32)
+    plain, scaled = (dropping_costs(rest, slopes, ones, None, each) for each in (None, factors))
+    assert scaled[10] < 0.9 * plain[10]
+
+
 def test_an_estimate_is_the_change_of_the_loss(packs: dict[str, PackedModel]) -> None:
     found: dict[int, list[Slopes]] = {}
     backward(packs["input"], WINDOWS, found.__setitem__)
@@ -107,7 +129,8 @@ def test_it_is_the_same_every_time(
 ) -> None:
     again = auto.make(packs["mixed"], WINDOWS, "mixed", threads=2, notes={"text": "random"})
     first = families["mixed"]
-    for name in ("tables", "weights", "centres"):
+    assert first.gains.keys() == first.tables.keys()
+    for name in ("tables", "weights", "centres", "gains"):
         for piece, values in getattr(again, name).items():
             assert np.array_equal(values, getattr(first, name)[piece])
     assert again.notes == first.notes

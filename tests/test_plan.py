@@ -64,6 +64,8 @@ VARIANTS = {
     "centres": {"centres": True},
     "top": {"rule": "top", "weights": True, "centres": True},
     "scaled": {"rule": "scaled", "weights": True, "centres": True},
+    "gains": {"weights": True, "centres": True, "gains": True},
+    "gains-alone": {"gains": True},
 }
 
 
@@ -96,9 +98,10 @@ def test_decoding_equals_masking(layout: str, variant: str, threads: int, pack: 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["bf16", "int8", "int4"])
-def test_number_formats(layout: str, dtype: str, pack: Pack) -> None:
+@pytest.mark.parametrize("gains", [False, True])
+def test_number_formats(layout: str, dtype: str, gains: bool, pack: Pack) -> None:
     packed, ids = pack(layout, dtype), tiny.ids_of(CASE)
-    plan = family(packed, layout, centres=True).at_level(0.6)
+    plan = family(packed, layout, centres=True, gains=gains).at_level(0.6)
     wanted, model = make(packed, ReferenceMachine()), make(packed, ThreadedMachine(2))
     for each in (wanted, model):
         each.set_plan(plan)
@@ -152,6 +155,10 @@ def test_table_is_interpolated(pack: Pack) -> None:
         {"means": (None,)},
         {"rule": "scaled"},
         {"predictors": {"q_proj": np.ones((2, 4), dtype=np.float32)}},
+        {"gains": {"neurons": np.ones((2, 65), dtype=np.float32)}},
+        {"gains": {"q_proj": np.ones((1, 65), dtype=np.float32)}},
+        {"gains": {"q_proj": np.full((2, 65), np.nan, dtype=np.float32)}},
+        {"rule": "top", "gains": {"q_proj": np.ones((2, 65), dtype=np.float32)}},
     ],
 )
 def test_contradictions_are_refused(change: dict[str, Any], pack: Pack) -> None:

@@ -54,7 +54,7 @@ def packed(pristine: Path, tmp_path: Path) -> Path:
 def assert_same(one: PlanFamily, other: PlanFamily) -> None:
     for field in dataclasses.fields(PlanFamily):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        if field.name in ("tables", "weights", "centres", "predictors"):
+        if field.name in ("tables", "weights", "centres", "predictors", "gains"):
             assert a.keys() == b.keys()
             assert all(np.array_equal(a[piece], b[piece]) for piece in a)
         elif field.name == "means":
@@ -119,6 +119,19 @@ def test_predictors_are_read(tmp_path: Path) -> None:
     edit_array(folder, "predictors.q_proj", 1, np.nan)
     with pytest.raises(FormatError, match="not finite"):
         read_plan(folder, NAME)
+
+
+def test_gains_are_read(tmp_path: Path) -> None:
+    folder = convert(FakeSource(), tmp_path / "model", PackOptions(layout="mixed"))
+    made = family(open_packed(folder), "mixed", gains=True)
+    add_plan(folder, made)
+    assert_same(read_plan(folder, NAME), made)
+    edit_array(folder, "gains.q_proj", 1, np.nan)
+    with pytest.raises(FormatError, match="not finite"):
+        read_plan(folder, NAME)
+    short = {"q_proj": made.gains["q_proj"][:, 1:]}
+    with pytest.raises(FormatError, match="hidden size"):
+        add_plan(folder, dataclasses.replace(made, name="short", gains=short))
 
 
 def test_matrices_of_some_layers_in_any_format(packed: Path) -> None:

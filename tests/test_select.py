@@ -114,6 +114,18 @@ def test_scaled_threshold(
         np.testing.assert_array_equal(chosen[~near], (np.abs(value[0]) > limits)[~near])
 
 
+@pytest.mark.parametrize("exponent", [-3.0, -0.4, 0.0, 0.7, 9.0, np.nan])
+def test_threshold_with_a_gain(machine: ThreadedMachine, exponent: float) -> None:
+    x, thresholds, exponents = rows(1, 300), vector(300, 1), rows(1, 4)
+    x[:] = np.random.default_rng(0).standard_normal(300)
+    exponents[0, 2] = exponent
+    exponent_of_x = exponents[:, 2:3]
+    select = lambda ops, out: ops.select_threshold(x, thresholds, out, None, None, exponent_of_x)  # noqa: E731
+    found = assert_same(machine, 300, select)
+    expected = ~(np.abs(x[0]) <= thresholds * np.exp(-np.clip(exponent, -1, 1)))
+    np.testing.assert_array_equal(found, np.flatnonzero(expected))
+
+
 @pytest.mark.parametrize("broken", [np.nan, np.inf, 0.0])
 def test_factors_of_strange_vectors(machine: ThreadedMachine, broken: float) -> None:
     x, thresholds = rows(1, 100), padded(np.full(100, 0.5))

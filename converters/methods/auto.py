@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +21,15 @@ from converters.allocate.evidence import Evidence, measure
 from converters.allocate.lagrange import Allocation, Allocator, Curve, Price
 from converters.allocate.price import by_bytes
 from converters.block_weights import BlockWeights
-from converters.fisher import CENTRE_RATE, RATES, ROUNDS, PieceCosts, layer_costs
+from converters.fisher import (
+    CENTRE_RATE,
+    GAIN_SITES,
+    RATES,
+    ROUNDS,
+    PieceCosts,
+    layer_costs,
+    token_factors,
+)
 from converters.gradient import backward
 from converters.gradient_block import Slopes
 from converters.histograms import Array
@@ -32,11 +39,10 @@ from converters.statistics import FIRST, NeuronStatistics, SiteStatistics
 from converters.windows import Windows
 from sparity_edge.bundle import PackedBundle
 from sparity_edge.format import PackedModel
-from sparity_edge.kernels.buffers import Floats
 from sparity_edge.layout import PackedMatrix
 from sparity_edge.loading import default_cache_dtype
 from sparity_edge.model import Model
-from sparity_edge.plan import LINEARS, MAX_LEVEL, NEURONS, SITES, PlanFamily
+from sparity_edge.plan import MAX_LEVEL, NEURONS, SITES, PlanFamily
 from sparity_edge.plan_file import fingerprint
 from sparity_edge.progress import Progress, silent
 from sparity_edge.trace import Trace, Vectors
@@ -174,6 +180,7 @@ def family(
         tables={piece: _table(fitted, plans, piece) for piece in pieces},
         weights={piece: _stacked(fitted, piece, "weights") for piece in pieces},
         centres={NEURONS: _stacked(fitted, NEURONS, "centre")} if NEURONS in pieces else {},
+        gains={piece: _stacked(fitted, piece, "gain") for piece in pieces},
         means=fitted.means,
         notes={**notes, "estimated_kl": [round(plan.cost, 6) for plan in plans]},
     )
@@ -249,9 +256,16 @@ def _counted(
         ThreadPoolExecutor(threads) as pool,
     ):
         for layer in range(trace.layers):
-            scores = _Scores(costs[layer], pool, threads)
+            centre, of_layer = None, costs[layer]
+            if NEURONS in of_layer:  # scores can be counted once their centres are known
+                centres = _Centres(of_layer[NEURONS], pool, threads)
+                trace.run(layer, centres, advance=False)
+                centre = centres.result()
+                neurons = replace(of_layer[NEURONS], centre=centre)
+                of_layer = {**of_layer, NEURONS: neurons}
+            scores = _Scores(of_layer, pool)
             trace.run(layer, scores)
-            found.append(scores.result())
+            found.append((scores.result(), centre))
             progress("thresholds", layer + 1, trace.layers)
     return found
 
@@ -271,47 +285,51 @@ def _dense_model(
         machine.close()
 
 
-def _count(counted: SiteStatistics, x: Floats, weights: Floats) -> None:
-    counted.add(x * weights)
-
-
 class _Scores:
     """Counts the scores of one layer's pieces as a trace shows them."""
 
-    def __init__(
-        self, costs: Mapping[str, PieceCosts], pool: ThreadPoolExecutor, threads: int
-    ) -> None:
+    def __init__(self, costs: Mapping[str, PieceCosts], pool: ThreadPoolExecutor) -> None:
+        self._costs, self._pool = costs, pool
+        self._counted = {piece: SiteStatistics(len(each.weights)) for piece, each in costs.items()}
+
+    def __call__(self, vectors: Vectors) -> None:
+        """Count a chunk."""
+        for done in [self._pool.submit(self._count, piece, vectors) for piece in self._costs]:
+            done.result()
+
+    def _count(self, piece: str, vectors: Vectors) -> None:
+        skip, costs = max(0, FIRST - vectors.position), self._costs[piece]
+        factors = token_factors(getattr(vectors, GAIN_SITES[piece])[skip:], costs.gain)
+        x = getattr(vectors, SITES[piece])[skip:]
+        change = x if costs.centre is None else x - costs.centre
+        self._counted[piece].add(change * costs.weights * factors[:, None])
+
+    def result(self) -> Mapping[str, Array]:
+        """Piece -> (QUANTILES,)."""
+        return {
+            piece: positive(counted.quantiles(QUANTILES))
+            for piece, counted in self._counted.items()
+        }
+
+
+class _Centres:
+    """Counts gates and finds the neurons' centres, now of all the text; gains are left out."""
+
+    def __init__(self, costs: PieceCosts, pool: ThreadPoolExecutor, threads: int) -> None:
         self._costs, self._pool, self._threads = costs, pool, threads
-        self._inputs = {piece: SiteStatistics(len(costs[piece].weights)) for piece in LINEARS}
-        self._neurons: NeuronStatistics | None = None
-        if NEURONS in costs:
-            self._neurons = NeuronStatistics(len(costs[NEURONS].weights))
+        self._neurons = NeuronStatistics(len(costs.weights))
 
     def __call__(self, vectors: Vectors) -> None:
         """Count a chunk."""
         skip = max(0, FIRST - vectors.position)
-        jobs: list[Callable[[], None]] = []
-        for piece, counted in self._inputs.items():
-            x, weights = getattr(vectors, SITES[piece])[skip:], self._costs[piece].weights
-            jobs.append(partial(_count, counted, x, weights))
-        if self._neurons is not None:
-            jobs += self._neurons.jobs(vectors.gate[skip:], vectors.up[skip:], self._threads)
+        jobs = self._neurons.jobs(vectors.gate[skip:], vectors.up[skip:], self._threads)
         for done in [self._pool.submit(job) for job in jobs]:
             done.result()
 
-    def result(self) -> tuple[Mapping[str, Array], Array | None]:
-        """Piece -> (QUANTILES,), and the neurons' centres, now of all the text."""
-        found = {
-            piece: positive(counted.quantiles(QUANTILES)) for piece, counted in self._inputs.items()
-        }
-        if self._neurons is None:
-            return found, None
-        costs = self._costs[NEURONS]
-        weights, centre = costs.weights, np.asarray(costs.centre, dtype=np.float64)
+    def result(self) -> Array:
+        """(neurons,)."""
+        weights, centre = self._costs.weights, np.asarray(self._costs.centre, dtype=np.float64)
         for _ in range(ROUNDS):
             tau = self._neurons.quantiles(weights, np.array([CENTRE_RATE]), centre)[0]
             centre = self._neurons.centre_of_skipped(tau / weights, centre)
-        centre = centre.astype(np.float32)
-        scores = self._neurons.quantiles(weights, QUANTILES[1:], centre)
-        found[NEURONS] = positive(np.concatenate([[0], scores]))
-        return found, centre
+        return centre.astype(np.float32)

@@ -87,8 +87,12 @@ class Operations(Protocol):
     def silu(self, x: Floats, out: Floats) -> None:
         """x / (1 + exp(-x)); `out` may be `x`."""
 
-    def thin(self, x: Floats, choice: Choice) -> Thinned:
-        """x with its channels sorted into active and skipped ones, row by row."""
+    def thin(self, x: Floats, choice: Choice, exponents: Floats | None = None) -> Thinned:
+        """x with its channels sorted into active and skipped ones, row by row.
+
+        Args:
+            exponents: (tokens, 1), of a gain: thresholds are multiplied by exp(-exponent).
+        """
 
     def neurons(
         self,

@@ -60,10 +60,12 @@ class SparseProgram:
         out: ActiveList,
         centre: Floats | None = None,
         coefficients: Floats | None = None,
+        exponent: Floats | None = None,
     ) -> None:
-        """Channels with |x - centre| > threshold (x the factor of scale.py), or NaN."""
+        """Channels with |x - centre| > threshold (x the factors of scale.py), or NaN."""
+        factors = (coefficients, exponent)
         size = x.shape[1]
-        self._record(_select.select_threshold, 1, x, centre, size, out, thresholds, coefficients)
+        self._record(_select.select_threshold, 1, x, centre, size, out, thresholds, *factors)
 
     def select_top(
         self,

@@ -35,7 +35,7 @@ class ThinProgram(SparseProgram):
         """x / (1 + exp(-x))."""
         self._blockwise(_gates.silu, x, out)
 
-    def thin(self, x: Floats, choice: Choice) -> Thinned:
+    def thin(self, x: Floats, choice: Choice, exponents: Floats | None = None) -> Thinned:
         """Sort the channels of x."""
         if len(x) == 1:
             active = empty_list(x.shape[1])
@@ -44,7 +44,7 @@ class ThinProgram(SparseProgram):
             else:
                 assert choice.thresholds is not None
                 self.select_threshold(
-                    x, choice.thresholds, active, choice.centre, choice.coefficients
+                    x, choice.thresholds, active, choice.centre, choice.coefficients, exponents
                 )
             return Thinned(x, choice.centre, active[:2].view(np.int64), active=active)
         tokens, size = x.shape
@@ -55,7 +55,8 @@ class ThinProgram(SparseProgram):
             rule = (choice.weights, choice.kept)
             self._record(_thin.thin_top, tokens, *places, *rule, writes=values)
         else:
-            scaled = (choice.thresholds, choice.coefficients)
+            stride = 0 if exponents is None else exponents.strides[0]
+            scaled = (choice.thresholds, choice.coefficients, exponents, stride)
             self._record(_thin.thin_threshold, tokens, *places, *scaled, writes=values)
         return Thinned(x, choice.centre, counts, values=values)
 

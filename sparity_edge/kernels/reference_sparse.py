@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sparity_edge.kernels.active import ActiveList, channels, set_channels
 from sparity_edge.kernels.buffers import Floats, Integers
-from sparity_edge.kernels.thinned import FLOOR, LARGEST_FACTOR
+from sparity_edge.kernels.thinned import FLOOR, LARGEST_EXPONENT, LARGEST_FACTOR
 
 UpDown = tuple[Floats, Floats]  # (neurons, hidden), (hidden, neurons)
 
@@ -24,11 +24,14 @@ class SparseReference:
         out: ActiveList,
         centre: Floats | None = None,
         coefficients: Floats | None = None,
+        exponent: Floats | None = None,
     ) -> None:
-        """Channels with |x - centre| > threshold (x the factor of `factors`), or NaN."""
+        """Channels with |x - centre| > threshold (x the factors), or NaN."""
         value = x if centre is None else x - centre
         if coefficients is not None:
             thresholds = thresholds * factors(value, coefficients)[0]
+        if exponent is not None:
+            thresholds = thresholds * factors_of_gain(exponent)[0]
         set_channels(out, np.flatnonzero(~(np.abs(value[0]) <= thresholds)))
 
     def select_top(
@@ -121,6 +124,11 @@ def factors(x: Floats, coefficients: Floats) -> Floats:
         logarithms = coefficients[0] + features(x) @ coefficients[1:]
         result: Floats = np.exp(np.clip(logarithms, -limit, limit)).astype(np.float32)
     return result[:, None]
+
+
+def factors_of_gain(exponents: Floats) -> Floats:
+    """The factor on the thresholds of each token that its exponent (tokens, 1) gives, the same."""
+    return np.exp(-np.clip(exponents, -LARGEST_EXPONENT, LARGEST_EXPONENT))
 
 
 def _magnitudes(x: Floats, weights: Floats | None, centre: Floats | None) -> npt.NDArray[np.int64]:

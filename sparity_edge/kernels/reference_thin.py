@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sparity_edge.kernels.buffers import Floats, Integers
-from sparity_edge.kernels.reference_sparse import SparseReference, UpDown, factors
+from sparity_edge.kernels.reference_sparse import SparseReference, UpDown, factors, factors_of_gain
 from sparity_edge.kernels.thinned import Choice, Thinned
 
 
@@ -21,7 +21,7 @@ class ThinReference(SparseReference):
         with np.errstate(over="ignore"):
             out[:] = x / (1 + np.exp(-x))
 
-    def thin(self, x: Floats, choice: Choice) -> Thinned:
+    def thin(self, x: Floats, choice: Choice, exponents: Floats | None = None) -> Thinned:
         """x - centre with zeros in place of what is skipped."""
         values = x.copy() if choice.centre is None else x - choice.centre
         if choice.kept is not None:
@@ -35,6 +35,8 @@ class ThinReference(SparseReference):
             thresholds = choice.thresholds
             if choice.coefficients is not None:
                 thresholds = thresholds * factors(values, choice.coefficients)
+            if exponents is not None:
+                thresholds = thresholds * factors_of_gain(exponents)
             dropped = np.abs(values) <= thresholds
         values[dropped] = 0
         counts = np.count_nonzero(~dropped, axis=1).astype(np.int64)

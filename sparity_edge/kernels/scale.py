@@ -3,6 +3,7 @@
 log factor = b0 + b1 log(mean |x|) + b2 log(rms / mean |x|) + b3 log(max |x| / mean |x|), clipped to
 a factor of 4 both ways; four numbers for each layer and piece, fitted by calibration. One pass over
 the vector, which the selection reads next anyhow. A vector with a NaN gives NaN, which drops none.
+The other factor, of a gain, is exp(-exponent), where a product before has made the exponent.
 """
 
 from __future__ import annotations
@@ -23,9 +24,22 @@ from sparity_edge.kernels.simd import (
     sub,
     total,
 )
-from sparity_edge.kernels.thinned import FLOOR, LARGEST_FACTOR
+from sparity_edge.kernels.thinned import FLOOR, LARGEST_EXPONENT, LARGEST_FACTOR
 
 LARGEST_LOG = math.log(LARGEST_FACTOR)
+
+
+@device
+def factor_of_gain(exponent: int) -> np.float32:
+    """exp(-exponent), the exponent clipped to LARGEST_EXPONENT both ways; 1 at address 0."""
+    if exponent == 0:
+        return np.float32(1.0)
+    value = load_f32(exponent)
+    if value > LARGEST_EXPONENT:
+        value = np.float32(LARGEST_EXPONENT)
+    elif value < -LARGEST_EXPONENT:
+        value = np.float32(-LARGEST_EXPONENT)
+    return np.float32(math.exp(-value))
 
 
 @device

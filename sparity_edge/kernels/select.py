@@ -26,13 +26,13 @@ from sparity_edge.kernels.compress import (
     store_magnitude,
 )
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.scale import factor_of
+from sparity_edge.kernels.scale import factor_of, factor_of_gain
 from sparity_edge.kernels.simd import load, load_i64, mul, splat, sub
 
 # Arguments of every kernel here; those of `select_top` and `select_n_of_m` go on differently.
 X, CENTRE, SIZE, LIST, THRESHOLDS = (8 * word for word in range(5))
 WEIGHTS, COUNT = THRESHOLDS, THRESHOLDS + 8
-COEFFICIENTS = THRESHOLDS + 8
+COEFFICIENTS, EXPONENT = THRESHOLDS + 8, THRESHOLDS + 16
 KEPT, OF = THRESHOLDS + 8, THRESHOLDS + 16
 GROUPS_IN_CHUNK = 64
 MOST_OF = 64
@@ -64,7 +64,8 @@ def select_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa:
     size, active = load_i64(arguments + SIZE), load_i64(arguments + LIST)
     thresholds = load_i64(arguments + THRESHOLDS)
     x, centre = load_i64(arguments + X), load_i64(arguments + CENTRE)
-    factor = splat(factor_of(x, centre, size, load_i64(arguments + COEFFICIENTS)))
+    of_vector = factor_of(x, centre, size, load_i64(arguments + COEFFICIENTS))
+    factor = splat(of_vector * factor_of_gain(load_i64(arguments + EXPONENT)))
     place = active + FIRST
     for i in range(0, size, 16):
         value = _centred(arguments, i)

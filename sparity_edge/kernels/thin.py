@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from sparity_edge.kernels.compress import load_i32, store_i64, store_magnitude
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.scale import factor_of
+from sparity_edge.kernels.scale import factor_of, factor_of_gain
 from sparity_edge.kernels.select import LARGEST_BITS, kth_largest
 from sparity_edge.kernels.simd import load, load_f32, load_i64, mul, store, store_f32, sub
 
 X, X_STRIDE, CENTRE, SIZE, OUT, OUT_STRIDE, COUNTS, THRESHOLDS = (8 * word for word in range(8))
 WEIGHTS, KEPT = THRESHOLDS, THRESHOLDS + 8
-COEFFICIENTS = THRESHOLDS + 8
+COEFFICIENTS, EXPONENTS, EXPONENT_STRIDE = (THRESHOLDS + 8 * word for word in range(1, 4))
 # Arguments of `subtract` and `tally`.
 SUM, LISTS, TALLIES, TOKENS = X_STRIDE, X, X_STRIDE, CENTRE
 
@@ -38,6 +38,8 @@ def thin_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa: A
     thresholds = load_i64(arguments + THRESHOLDS)
     _centred(arguments, chunk, out)
     factor = factor_of(out, 0, load_i64(arguments + SIZE), load_i64(arguments + COEFFICIENTS))
+    exponent = load_i64(arguments + EXPONENTS) + chunk * load_i64(arguments + EXPONENT_STRIDE)
+    factor *= factor_of_gain(exponent)
     count = 0
     for i in range(0, 4 * load_i64(arguments + SIZE), 4):
         value = load_f32(out + i)

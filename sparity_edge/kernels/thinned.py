@@ -18,13 +18,15 @@ from sparity_edge.plan import Thinning
 # stands for a vector's size where that is nothing, whose logarithm is not finite.
 LARGEST_FACTOR = 4.0
 FLOOR = 1e-30
+LARGEST_EXPONENT = 1.0  # of a gain
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which channels are active: |x - centre| > thresholds, or the `kept` largest * weights.
 
-    With coefficients, thresholds are multiplied by a factor that depends on the vector (scale.py).
+    With coefficients, thresholds are multiplied by a factor that depends on the vector, with a
+    column by one that depends on the input of the half of the layer (scale.py).
     """
 
     thresholds: Floats | None
@@ -32,15 +34,17 @@ class Choice:
     weights: Floats | None
     centre: Floats | None
     coefficients: Floats | None = None  # (4,)
+    column: int | None = None  # among the gains of its half of the layer
 
     @classmethod
-    def of(cls, thinning: Thinning, channels: int) -> Choice:
+    def of(cls, thinning: Thinning, channels: int, column: int | None = None) -> Choice:
         """The choice that a plan describes, for a vector of so many channels."""
         centre = None if thinning.centre is None else padded(thinning.centre)
         if thinning.rule != "top":
             predictor = thinning.predictor
             coefficients = None if predictor is None else padded(predictor)
-            return cls(padded(thinning.thresholds(channels)), None, None, centre, coefficients)
+            thresholds = padded(thinning.thresholds(channels))
+            return cls(thresholds, None, None, centre, coefficients, column)
         weights = None if thinning.weights is None else padded(thinning.weights)
         kept = np.array([thinning.kept(channels)], dtype=np.int64)
         return cls(None, kept, weights, centre)
