@@ -104,9 +104,9 @@ class Dial:
             names = plan_names(self._path)
             if not names:
                 raise OptionError(
-                    f"{self._path} carries no sparsity plan; load the model itself with --sparsity, "
-                    "which makes one, or convert it with --calibrate or with --layout and then "
-                    "use sparity-edge calibrate."
+                    f"{self._path} carries no sparsity plan; load the model itself with "
+                    "--sparsity, which makes one, or convert it with --calibrate or with --layout "
+                    "and then use sparity-edge calibrate."
                 )
             if name not in names:
                 raise OptionError(

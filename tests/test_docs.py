@@ -128,7 +128,9 @@ def test_the_figures_of_sparsity_are_those_of_the_results_file() -> None:
         for row in model["rows"]:
             dense, peer = (row[key]["median"] for key in ("against_dense", "against_llama"))
             speed = 1 / row["seconds_a_token"]["median"]
-            cells = f"| {speed:.1f} | {dense:.2f} | {peer:.2f} | {row['active_weight_fraction']:.3f}"
+            cells = (
+                f"| {speed:.1f} | {dense:.2f} | {peer:.2f} | {row['active_weight_fraction']:.3f}"
+            )
             kl = "" if row["kl"] is None else f"{row['kl']:.4f}"
             line = f"| {name} | {row['case']} {cells} | {kl} |"
             assert line in section("Sparsity"), line
