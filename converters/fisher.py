@@ -41,6 +41,7 @@ ROUNDS = 3
 STRENGTH = 0.35
 RIDGE = 0.5
 LEAST_SENSITIVITY = 1e-3
+LEAST_TOKENS = 2  # for each number of the input: with fewer the regression learns noise
 # The normalised input that a piece's gain reads.
 GAIN_SITES = {
     piece: "attn_in" if piece in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp_in"
@@ -105,9 +106,13 @@ class Regression:
     def gain(self, gradient: Array) -> Array:
         """STRENGTH x the guessed logarithm of a token's squared gradient, (1 + hidden,) float32.
 
+        Zeros where there are too few tokens to learn it from.
+
         Args:
             gradient: (tokens, channels) of the piece.
         """
+        if len(self.x) < LEAST_TOKENS * self.x.shape[1]:
+            return np.zeros(1 + self.x.shape[1], dtype=np.float32)
         sizes = np.einsum("tc,tc->t", gradient, gradient, dtype=np.float64)
         wanted = np.log(sizes / (sizes.mean() or 1.0) + LEAST_SENSITIVITY)
         wanted -= wanted.mean()

@@ -134,3 +134,15 @@ def test_it_is_the_same_every_time(
         for piece, values in getattr(again, name).items():
             assert np.array_equal(values, getattr(first, name)[piece])
     assert again.notes == first.notes
+
+
+def test_large_models_take_few_gradients() -> None:
+    windows = np.arange(8 * 1024).reshape(8, 1024)
+    small, large, huge = (
+        auto.gradient_windows(windows, parameters)
+        for parameters in (106_000_000, 1_310_000_000, 1 << 60)
+    )
+    assert small.shape == (4, 1024)
+    assert [int(row[0]) for row in small] == [0, 2048, 4096, 6144]
+    assert large.shape == (1, 839)
+    assert huge.shape == (1, auto.LEAST_GRADIENT_TOKENS)
