@@ -168,6 +168,7 @@ def main() -> int:
     result = parser(__doc__, "thinned")
     result.add_argument("--gguf", type=Path, required=True, help="the model, for the dense sides")
     result.add_argument("--packs", type=Path, nargs="+", required=True, help="folders with plans")
+    result.add_argument("--label", help="of the rows (default: the file's name)")
     result.add_argument("--text", type=Path, help="of the KL; default: none is measured")
     result.add_argument("--windows", type=int, default=2, help="of the KL (default: %(default)s)")
     result.add_argument("--tokens", type=int, default=32, help="of a sample")
@@ -177,7 +178,7 @@ def main() -> int:
     options.rounds = 3 if options.quick else options.rounds
     report = measure(options)
     known = models_so_far(options.out)
-    known[options.gguf.stem] = report
+    known[options.label or options.gguf.stem] = report
     save(options.out, {"models": known})
     rows = [
         [
