@@ -18,7 +18,7 @@ from sparity_edge.kernels.buffers import Floats, Integers, padded, rows
 from sparity_edge.kernels.operations import Machine, Matrix, Operations
 from sparity_edge.kernels.thinned import Choice, Thinned
 from sparity_edge.layout import Layout, PackedMatrix, aligned_zeros
-from sparity_edge.plan import LINEARS, NEURONS, SITES, SparsityPlan, Thinning
+from sparity_edge.plan import LINEARS, NEURONS, SITES, SparsityPlan, Thinning, linear_name
 
 SITE_NAMES = tuple(dict.fromkeys(SITES.values()))
 # The halves of a layer by the pieces whose gains read the normalised input of that half.
@@ -119,7 +119,7 @@ class AppliedPlan:
                 choice = choices.get(piece)
                 if choice is None or choice.centre is None:
                     continue
-                stored = packed.tensors[_name(layer, piece)]
+                stored = packed.tensors[linear_name(layer, piece)]
                 assert isinstance(stored, PackedMatrix)
                 out = rows(1, stored.layout.shape[0])
                 centre = rows(1, stored.layout.shape[1])
@@ -208,16 +208,11 @@ def _packed(gains: Sequence[Floats]) -> tuple[PackedMatrix, Floats]:
     return PackedMatrix(layout, data), padded(stacked[:, 0])
 
 
-def _name(layer: int, linear: str) -> str:
-    part = "self_attn" if linear in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
-    return f"model.layers.{layer}.{part}.{linear}.weight"
-
-
 def _layouts(packed: PackedModel, layer: int) -> dict[str, Layout | BundleLayout]:
     """How each piece is stored; a piece that the layer does not have is missing."""
     found: dict[str, Layout | BundleLayout] = {}
     for linear in LINEARS:
-        stored = packed.tensors.get(_name(layer, linear))
+        stored = packed.tensors.get(linear_name(layer, linear))
         if isinstance(stored, PackedMatrix):
             found[linear] = stored.layout
     bundle = packed.tensors.get(f"model.layers.{layer}.mlp.up_down")

@@ -59,6 +59,8 @@ def info(arguments: Namespace) -> None:
     else:
         with loaded(arguments, side_screen(arguments), ready=False) as (generator, _):
             facts = generator.info()
+            if plans := generator.plans():
+                facts["active_weight_fraction_by_level"] = plans
     if arguments.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
         return

@@ -43,22 +43,24 @@ class Dial:
         return 0.0 if self._model.plan is None else self._model.plan.sparsity
 
     def facts(self) -> dict[str, Any]:
-        """The plan in force, and what share of the weights each plan reads by level; for JSON."""
-        from sparity_edge.plan_file import plan_names
+        """The plan in force, ready for JSON; nothing where everything is read."""
+        plan = self._model.plan
+        return {} if plan is None else {"plan": plan.name, "level": plan.level}
 
-        facts: dict[str, Any] = {}
-        if self._model.plan is not None:
-            facts |= {"plan": self._model.plan.name, "level": self._model.plan.level}
+    def active_by_level(self) -> dict[str, dict[str, float]]:
+        """Plan -> level -> active weight fraction; reads every plan and keeps none in memory."""
+        from sparity_edge.plan_file import plan_names, read_plan
+
         tables = {}
         for name in plan_names(self._path):
             with contextlib.suppress(SparityError):  # a damaged plan does not make the model less
-                family = self._family(name)
+                family = read_plan(self._path, name)
                 tables[name] = {
                     f"{level:.2f}": round(float(np.interp(level, family.levels, family.active)), 3)
                     for level in SHOWN_LEVELS
                     if level <= family.levels[-1]
                 }
-        return facts | ({"active_weight_fraction_by_level": tables} if tables else {})
+        return tables
 
     def turn(
         self, plan: str | None = None, sparsity: float | None = None, level: float | None = None

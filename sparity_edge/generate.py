@@ -224,6 +224,10 @@ class Generator:
             **self._dial.facts(),
         }
 
+    def plans(self) -> dict[str, dict[str, float]]:
+        """The plans that the packed folder carries: name -> level -> active weight fraction."""
+        return self._dial.active_by_level()
+
     def compile(self, progress: Progress = silent) -> None:
         """Get the machine code ready; without it the first call does so."""
         self._model.compile(progress)

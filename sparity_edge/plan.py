@@ -39,6 +39,12 @@ PREDICTOR = 4  # numbers of one, of rule `scaled`
 DEFAULT_PLAN = "auto"
 
 
+def linear_name(layer: int, linear: str) -> str:
+    """The checkpoint's name of the weight of one of LINEARS."""
+    part = "self_attn" if LINEARS.index(linear) < 4 else "mlp"
+    return f"model.layers.{layer}.{part}.{linear}.weight"
+
+
 @dataclass(frozen=True)
 class Thinning:
     """How one vector is thinned in one layer.

@@ -48,6 +48,9 @@ class FakeGenerator:
             "threads": self.threads,
         }
 
+    def plans(self) -> dict[str, dict[str, float]]:
+        return {}
+
     def set_plan(self, name: str | None = None, *, sparsity: float) -> None:
         self.plan, self.sparsity = (name or "auto", sparsity) if sparsity else (None, 0.0)
 

@@ -204,6 +204,13 @@ def test_generator_turns_the_dial(folder: Path) -> None:
         assert generator.generate(prompt, params).text
 
 
+def test_plans_are_listed_by_level(folder: Path) -> None:
+    with Generator.load(folder, threads=1) as generator:
+        table = generator.plans()["by-hand"]
+        assert table["0.30"] == pytest.approx(0.9)
+        assert table["0.90"] == pytest.approx(0.5)
+
+
 def test_same_bits_for_any_threads(folder: Path) -> None:
     params = SamplingParams(temperature=1.0, seed=3, max_tokens=12, ignore_eos=True)
     answers = set()

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sparity_edge.kernels.active import channels, empty_list, full_list
 from sparity_edge.kernels.buffers import Floats, padded, rows
 from sparity_edge.kernels.program import ThreadedMachine
-from sparity_edge.kernels.program_sparse import KERNELS
 from sparity_edge.kernels.reference import ReferenceMachine
 from sparity_edge.kernels.reference_sparse import factors
+from sparity_edge.kernels.select import select_n_of_m, select_threshold, select_top
 from sparity_edge.progress import silent
 
 REFERENCE = ReferenceMachine()
@@ -25,7 +25,7 @@ REFERENCE = ReferenceMachine()
 def machine(request: pytest.FixtureRequest) -> Iterator[ThreadedMachine]:
     machine = ThreadedMachine(request.param)
     machine.compile(silent)
-    for kernel in KERNELS[:3]:
+    for kernel in (select_threshold, select_top, select_n_of_m):
         _ = kernel.address  # before hypothesis looks at the clock
     yield machine
     machine.close()

@@ -21,6 +21,7 @@ from sparity_edge.kernels.program import ThreadedMachine
 from sparity_edge.kernels.program_sparse import KERNELS
 from sparity_edge.kernels.reference import ReferenceMachine
 from sparity_edge.kernels.spvmm import MOST_COLUMNS
+from sparity_edge.kernels.vmmsp import vmmsp
 from sparity_edge.layout import GROUPS, Layout, PackedMatrix
 from sparity_edge.progress import silent
 
@@ -33,7 +34,7 @@ DENSITIES = [0.0, 0.02, 0.3, 0.5, 1.0]
 def machine(request: pytest.FixtureRequest) -> Iterator[ThreadedMachine]:
     machine = ThreadedMachine(request.param)
     machine.compile(silent)
-    for kernel in KERNELS:
+    for kernel in (*KERNELS, vmmsp):
         _ = kernel.address  # before hypothesis looks at the clock
     yield machine
     machine.close()

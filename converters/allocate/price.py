@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from converters.allocate.lagrange import Array, Price
-from converters.methods.family import Spec, linear_name, skippable_bytes
+from converters.methods.family import Spec, skippable_bytes
 from sparity_edge.bundle import BundleLayout
 from sparity_edge.layout import PackedMatrix
-from sparity_edge.plan import NEURONS
+from sparity_edge.plan import NEURONS, linear_name
 
 # Speed of reading a share of rows over that of reading all, by bytes of a row and share.
 SHARES = (0.3, 0.5, 0.75, 1.0)

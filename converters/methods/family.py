@@ -18,7 +18,7 @@ from converters.statistics import LayerStatistics
 from sparity_edge.bundle import BundleLayout
 from sparity_edge.kernels.buffers import Floats
 from sparity_edge.layout import Layout, PackedMatrix
-from sparity_edge.plan import LINEARS, MAX_LEVEL, NEURONS, SITES, PlanFamily
+from sparity_edge.plan import MAX_LEVEL, NEURONS, SITES, PlanFamily, linear_name
 
 LEVELS = np.linspace(0, MAX_LEVEL, 37)  # steps of 0.025
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -197,9 +197,3 @@ def skippable_bytes(specs: Mapping[str, Spec], layer: int, piece: str) -> int:
     spec = specs[linear_name(layer, piece)]
     assert isinstance(spec, Layout)
     return spec.shape[1] * spec.row_bytes
-
-
-def linear_name(layer: int, linear: str) -> str:
-    """The checkpoint's name of a linear's weight."""
-    part = "self_attn" if LINEARS.index(linear) < 4 else "mlp"
-    return f"model.layers.{layer}.{part}.{linear}.weight"

@@ -19,13 +19,12 @@ from sparity_edge.kernels.buffers import Floats, Integers
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.layout import Layout, aligned_empty, round_up
 
+# What plans of a model run; other kernels are compiled when they are first recorded.
 KERNELS = (
     _select.select_threshold,
     _select.select_top,
-    _select.select_n_of_m,
     _spvmm.spvmm,
     _spvmm.add_parts,
-    _vmmsp.vmmsp,
     _ffn.ffn,
 )
 # Parts of a list: many enough that two or sixteen threads end together, few enough that adding
