@@ -100,26 +100,28 @@ def test_a_patient_run_hears_ctrl_c_at_once(threads: int) -> None:
     machine.close()
 
 
+def goes_home(thread: threading.Thread) -> bool:
+    thread.join(10)
+    return not thread.is_alive()
+
+
 def test_threads_go_home() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())  # of machines that tests before this one closed, perhaps
     machine = ThreadedMachine(4)
     _, run = chain(machine, 2)
     run(True)
-    assert threading.active_count() == before + 4
+    own = set(threading.enumerate()) - before
+    assert len(own) == 4
     machine.close()
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    assert all(goes_home(thread) for thread in own)
 
 
 def test_threads_go_home_when_the_machine_is_forgotten() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     machine = ThreadedMachine(2)
     x, run = chain(machine, 2)
     run(False)
+    own = set(threading.enumerate()) - before
+    assert own
     del machine, run, x
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    assert all(goes_home(thread) for thread in own)
