@@ -6,12 +6,13 @@ results file are kept, so a run may be broken off and taken up again.
 
     python bench/quality.py --data ../shared/data
     python bench/quality.py --data ../shared/data --model ./my-model dense auto:0.25 chess@0.5
+    python bench/quality.py --data ../shared/data --model ./neurons --packs ./input --label "1.5B"
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from tasks import TASKS, answer, difference, questions
 
 from sparity_edge import Generator
 from sparity_edge.divergence import DENSE, Setting, divergences
+from sparity_edge.plan_file import read_plan
 
 SPARSITIES = (0.25, 0.35, 0.5)
+ORIGIN = ("text", "tokens", "tokens_sha256")  # of a plan's notes
 
 
 def main() -> int:
@@ -39,9 +42,10 @@ def main() -> int:
         "limit": options.limit,
     }
     for model in options.model or [DEFAULT_MODEL]:
-        name = " ".join(filter(None, (Path(model).stem, options.dtype)))
+        name = options.label or " ".join(filter(None, (Path(model).stem, options.dtype)))
         report, part = kept(options.out, name, protocol, threads)
-        found = settings_of(packs(model, options.dtype), options.settings, SPARSITIES)
+        folders = packs(model, options.dtype, options.packs)
+        found = settings_of(folders, options.settings, SPARSITIES)
         # The first folder measures dense as well; without any plan the model itself does.
         for folder, settings in (found or {Path(model): []}).items():
             with Generator.load(
@@ -50,10 +54,18 @@ def main() -> int:
                 threads=threads,
                 sparse_prefill=True,
             ) as generator:
+                part.setdefault("origins", {}).update(origins(folder, settings))
                 keep = partial(save, options.out, report)
                 measure(generator, [DENSE, *settings], text, options, part["rows"], keep)
         print(f"\n{name}\n\n{show(part['rows'], options.tasks)}\n")
     return 0
+
+
+def origins(folder: Path, settings: Sequence[Setting]) -> dict[str, Any]:
+    """What text each plan comes from, and how many tokens of it, by plan."""
+    plans = {str(setting.plan) for setting in settings if not setting.dense}
+    notes = {plan: read_plan(folder, plan).notes for plan in plans}
+    return {plan: {key: each.get(key) for key in ORIGIN} for plan, each in sorted(notes.items())}
 
 
 def measure(
@@ -104,15 +116,20 @@ def show(rows: dict[str, Any], tasks: Sequence[str]) -> str:
             f"{row['kl_p99']:.3f}",
             f"{row['top1_agreement']:.1%}",
         ]
-        for task in tasks:
-            cell = f"{row[task]['accuracy']:.1%}"
-            if name != str(DENSE):
-                change, error = difference(row[task]["correct"], dense[task]["correct"])
-                cell += f" ({100 * change:+.1f} ± {100 * error:.1f})"
-            line.append(cell)
-        lines.append(line)
+        lines.append(line + [_answers(row.get(task), dense[task]) for task in tasks])
     head = ["setting", "active", "perplexity", "ratio", "KL", "KL p99", "top-1", *tasks]
     return table(head, lines)
+
+
+def _answers(row: Mapping[str, Any] | None, dense: Mapping[str, Any]) -> str:
+    """Accuracy, with the difference from dense; empty where an earlier run did not ask."""
+    if row is None:
+        return ""
+    cell = f"{row['accuracy']:.1%}"
+    if row is not dense:
+        change, error = difference(row["correct"], dense["correct"])
+        cell += f" ({100 * change:+.1f} ± {100 * error:.1f})"
+    return cell
 
 
 def _with_error(value: float, error: float | None, digits: int) -> str:
@@ -129,6 +146,15 @@ def _options() -> argparse.Namespace:
     )
     result.add_argument("--data", type=Path, required=True, help="folder of texts and tasks")
     result.add_argument("--model", action="append", default=[], help=f"default: {DEFAULT_MODEL}")
+    result.add_argument(
+        "--packs",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FOLDER",
+        help="packed folders with further plans of the same model and number format",
+    )
+    result.add_argument("--label", help="of the rows; default: the model's name")
     result.add_argument("--dtype", help="number format; default: the file's own")
     result.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS))
     result.add_argument("--limit", type=int, default=500, help="questions a task; default 500")

@@ -54,7 +54,7 @@ def calibrate(
     *,
     texts: Sequence[str | Path] = (),
     tokens: int = DEFAULT_TOKENS,
-    methods: Sequence[str] = ("all",),
+    methods: Sequence[str | Method] = ("all",),
     layout: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
@@ -69,7 +69,8 @@ def calibrate(
             layout that one of the methods needs.
         texts: UTF-8 files, or .jsonl with one {"text": ...} a line; none: the help of Python.
         tokens: how many of them to read, at least 4 windows of 1024.
-        methods: names of `converters.methods.METHODS`, "auto", or "all".
+        methods: names of `converters.methods.METHODS`, "auto", "all", or methods of your own
+            (docs/adding-a-method.md).
         layout: store all plans in the pack of this layout; None: each in the layout it needs.
         dtype: as for `Generator.load`.
         threads: how many compute.
@@ -175,11 +176,11 @@ def observe(
 
 
 def _needs(
-    model: str, methods: Iterable[Method], names: Sequence[str], *, offline: bool
+    model: str, methods: Iterable[Method], wanted: Sequence[str | Method], *, offline: bool
 ) -> dict[str, Sequence[str]]:
     """Plan name -> the layouts that serve it."""
     needs: dict[str, Sequence[str]] = {}
-    if set(names) & {DEFAULT_PLAN, "all"}:
+    if set(wanted) & {DEFAULT_PLAN, "all"}:
         with open_any(model, offline=offline) as source:
             config = ModelConfig.from_dict(source.config, source.generation_config)
         share = config.hidden_size / (3 * config.intermediate_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from converters.homes import SERVED_BY
 from converters.methods.cats import CATS
 from converters.methods.centred import CENTRED
 from converters.methods.chess import CHESS
@@ -12,29 +13,48 @@ from converters.methods.strategies import ABLATION, STRATEGIES
 from converters.methods.teal import TEAL
 from converters.methods.teal_greedy import TEAL_GREEDY
 from sparity_edge.errors import OptionError
-from sparity_edge.plan import DEFAULT_PLAN
+from sparity_edge.plan import DEFAULT_PLAN, RULES
+from sparity_edge.shards import PLAN_FILE
 
 METHODS = {
     method.name: method for method in (*CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES)
 }
 
 
-def chosen_methods(names: Sequence[str]) -> list[Method]:
-    """Methods by name; `all` stands for those that are not slow, `ablation` for what the comparison
-    of the three strategies needs, and "auto" is made elsewhere.
+def chosen_methods(wanted: Sequence[str | Method]) -> list[Method]:
+    """Methods by name, or as they are; `all` stands for those that are not slow, `ablation` for what
+    the comparison of the three strategies needs, and "auto" is made elsewhere.
 
     Raises:
-        OptionError: there is no such method.
+        OptionError: there is no such method, or one that was given as it is cannot be run.
     """
     chosen: dict[str, Method] = {}
-    for name in names:
-        if name == "all":
+    for each in wanted:
+        if isinstance(each, Method):
+            chosen[each.name] = _checked(each)
+        elif each == "all":
             chosen |= {key: method for key, method in METHODS.items() if not method.slow}
-        elif name == "ablation":
+        elif each == "ablation":
             chosen |= {key: METHODS[key] for key in ABLATION}
-        elif name in METHODS:
-            chosen[name] = METHODS[name]
-        elif name != DEFAULT_PLAN:
+        elif each in METHODS:
+            chosen[each] = METHODS[each]
+        elif each != DEFAULT_PLAN:
             known = ", ".join([DEFAULT_PLAN, *METHODS])
-            raise OptionError(f"{name!r} is no calibration method; use all or some of {known}.")
+            raise OptionError(f"{each!r} is no calibration method; use all or some of {known}.")
     return list(chosen.values())
+
+
+def _checked(method: Method) -> Method:
+    """A method from elsewhere: faults show before minutes are spent on it, not after."""
+    name = method.name
+    if not PLAN_FILE.fullmatch(f"plan-{name}.safetensors"):
+        fault = "its name is not 1 to 40 of a-z, 0-9 and hyphens"
+    elif name in (DEFAULT_PLAN, "all", "ablation") or METHODS.get(name, method) is not method:
+        fault = "there is a method of that name already"
+    elif method.layout not in SERVED_BY:
+        fault = f"its layout is none of {', '.join(SERVED_BY)}"
+    elif method.rule not in RULES:
+        fault = f"its rule is none of {', '.join(RULES)}"
+    else:
+        return method
+    raise OptionError(f"Method {name!r} cannot be calibrated: {fault}.")

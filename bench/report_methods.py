@@ -1,0 +1,171 @@
+"""The tables of docs/methods.md, made from results files: quality of every method, and what others
+have published beside it.
+
+Each table is a function of all results, by the name of the file: {"quality": ..., "spread": ...}.
+`TABLES` names the markers on the page that they stand between. Measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from common import table
+from tasks import difference
+
+Results = Mapping[str, Any]
+MODELS = ("SmolLM2-f32", "SmolLM2-int4", "Qwen2.5-Coder-1.5B")
+DETAILED = MODELS[0]  # the model of which all variants and tasks are measured
+METHODS = (
+    "cats@0.3",
+    "cats@0.5",
+    "chess-ffn@0.3",
+    "chess-ffn@0.5",
+    "chess@0.3",
+    "chess@0.5",
+    "teal@0.25",
+    "teal@0.4",
+    "teal@0.5",
+    "teal-profile@0.25",
+    "teal-profile@0.4",
+    "teal-profile@0.5",
+    "centred@0.5",
+    "centred@0.7",
+    "centred@0.8",
+    "auto:0.25",
+    "auto:0.35",
+    "auto:0.5",
+)
+# What each variant is to be compared with comes first.
+VARIANTS = (
+    "chess-ffn@0.5",
+    "chess-second@0.5",
+    "chess-down-half@0.5",
+    "chess-down@0.5",
+    "chess-top@0.5",
+    "chess-scaled@0.5",
+    "chess-log-up@0.5",
+    "chess-log-down@0.5",
+    "chess-variance@0.5",
+    "chess-peak@0.5",
+    "chess-top-down@0.5",
+    "chess-top-variance@0.5",
+    "chess-down-variance@0.5",
+    "chess-all@0.5",
+    "teal@0.4",
+    "teal-profile@0.4",
+    "teal-top@0.4",
+    "teal-scaled@0.4",
+    "teal-norm-half@0.4",
+    "teal-norm@0.4",
+    "column-norms@0.4",
+)
+TASK = "hellaswag"
+# Perplexity on WikiText over that of the dense model: Llama-2-7B and Llama-3-8B, computed from the
+# perplexities in TEAL's table (5.07: 5.09, 5.22, 5.43; 5.87: 5.94, 6.21, 6.67).
+PUBLISHED_RATIOS = {
+    "teal@0.25": ("1.004", "1.012"),
+    "teal@0.4": ("1.030", "1.058"),
+    "teal@0.5": ("1.071", "1.136"),
+}
+# Points of hellaswag lost by Llama-3.1-8B-Instruct in the logs of CHESS's authors (dense 79.17).
+PUBLISHED_POINTS = {"cats@0.5": "-1.1", "chess-ffn@0.5": "-0.6", "chess@0.5": "-1.2"}
+
+
+def methods_table(results: Results) -> str:
+    """Every method at its usual levels: active weight fraction, KL and perplexity ratio by model."""
+    models = [name for name in MODELS if name in results["quality"]["models"]]
+    lines = [
+        [f"`{setting}`", *(_cell(_row(results, name, setting)) for name in models)]
+        for setting in METHODS
+    ]
+    return table(["setting", *models], lines)
+
+
+def published_table(results: Results) -> str:
+    """Perplexity ratios of TEAL as published, and ours."""
+    lines = []
+    for setting, (llama2, llama3) in PUBLISHED_RATIOS.items():
+        profile = setting.replace("teal", "teal-profile")
+        cells = [
+            _figure(_row(results, name, each), "perplexity_ratio", 3)
+            for name in (DETAILED, MODELS[2])
+            for each in (setting, profile)
+        ]
+        lines.append([setting.partition("@")[2], llama2, llama3, *cells])
+    head = ["level", "TEAL, Llama-2-7B", "TEAL, Llama-3-8B"]
+    for name in (DETAILED, MODELS[2]):
+        head += [f"`teal`, {name}", f"`teal-profile`, {name}"]
+    return table(head, lines)
+
+
+def tasks_table(results: Results) -> str:
+    """Accuracy on hellaswag with the difference from dense, and the published differences."""
+    rows = results["quality"]["models"][DETAILED]["rows"]
+    dense = rows["dense"][TASK]
+    lines = [["dense", "1.000", f"{100 * dense['accuracy']:.1f}", "", ""]]
+    for setting in METHODS:
+        if TASK not in rows.get(setting, {}):
+            continue
+        row = rows[setting][TASK]
+        change, error = difference(row["correct"], dense["correct"])
+        lines.append(
+            [
+                f"`{setting}`",
+                f"{row['active_weight_fraction']:.3f}",
+                f"{100 * row['accuracy']:.1f}",
+                f"{100 * change:+.1f} ± {100 * error:.1f}",
+                PUBLISHED_POINTS.get(setting, ""),
+            ]
+        )
+    head = ["setting", "active", "accuracy, %", "points against dense", "published, 8B model"]
+    return table(head, lines)
+
+
+def variants_table(results: Results) -> str:
+    """The three strategies and other variants, on one model."""
+    lines = []
+    for setting in VARIANTS:
+        row = _row(results, DETAILED, setting)
+        if row is not None:
+            kl = f"{row['kl_mean']:.3f} ± {row['kl_stderr']:.3f}"
+            active = _figure(row, "active_weight_fraction", 3)
+            lines.append([f"`{setting}`", active, kl, _figure(row, "perplexity_ratio", 3)])
+    return table(["setting", "active", "KL", "perplexity ratio"], lines)
+
+
+def spread_table(results: Results) -> str:
+    """Share of active neurons by kind of text, with the KL, and how far the kinds lie apart."""
+    lines, kinds = [], ()
+    for name, rows in results["spread"]["plans"].items():
+        kinds = [kind for kind in rows if isinstance(rows[kind], Mapping)]
+        cells = [f"{100 * rows[kind]['density']:.1f} ({rows[kind]['kl_mean']:.3f})" for kind in kinds]
+        lines.append([f"`{name}`", *cells, f"{100 * rows['spread']:.1f}"])
+    return table(["plan", *kinds, "spread, points"], lines)
+
+
+TABLES: Mapping[str, Callable[[Results], str]] = {
+    "methods": methods_table,
+    "published": published_table,
+    "tasks": tasks_table,
+    "variants": variants_table,
+    "spread": spread_table,
+}
+
+
+def _row(results: Results, model: str, setting: str) -> Mapping[str, Any] | None:
+    """What was measured of a setting; None where it was not."""
+    row = results["quality"]["models"].get(model, {}).get("rows", {}).get(setting)
+    return row if row and "kl_mean" in row else None
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    """`0.757, 0.176, 1.182`; empty where nothing was measured."""
+    if row is None:
+        return ""
+    figures = (("active_weight_fraction", 3), ("kl_mean", 4), ("perplexity_ratio", 3))
+    return ", ".join(_figure(row, name, digits) for name, digits in figures)
+
+
+def _figure(row: Mapping[str, Any] | None, name: str, digits: int) -> str:
+    return "" if row is None else f"{row[name]:.{digits}f}"
