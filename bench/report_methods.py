@@ -7,7 +7,7 @@ Each table is a function of all results, by the name of the file: {"quality": ..
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from common import table
@@ -15,7 +15,8 @@ from tasks import difference
 
 Results = Mapping[str, Any]
 MODELS = ("SmolLM2-f32", "SmolLM2-int4", "Qwen2.5-Coder-1.5B")
-DETAILED = MODELS[0]  # the model of which all variants and tasks are measured
+DETAILED = MODELS[0]  # the model that answers questions as well
+VARIED = "SmolLM2-f32-variants"  # the part with all variants, of fewer windows
 METHODS = (
     "cats@0.3",
     "cats@0.5",
@@ -73,7 +74,7 @@ PUBLISHED_POINTS = {"cats@0.5": "-1.1", "chess-ffn@0.5": "-0.6", "chess@0.5": "-
 
 
 def methods_table(results: Results) -> str:
-    """Every method at its usual levels: active weight fraction, KL and perplexity ratio by model."""
+    """Every method at its usual levels; by model active weight fraction, KL, perplexity ratio."""
     models = [name for name in MODELS if name in results["quality"]["models"]]
     lines = [
         [f"`{setting}`", *(_cell(_row(results, name, setting)) for name in models)]
@@ -126,7 +127,7 @@ def variants_table(results: Results) -> str:
     """The three strategies and other variants, on one model."""
     lines = []
     for setting in VARIANTS:
-        row = _row(results, DETAILED, setting)
+        row = _row(results, VARIED, setting)
         if row is not None:
             kl = f"{row['kl_mean']:.3f} ± {row['kl_stderr']:.3f}"
             active = _figure(row, "active_weight_fraction", 3)
@@ -139,7 +140,7 @@ def spread_table(results: Results) -> str:
     lines, kinds = [], ()
     for name, rows in results["spread"]["plans"].items():
         kinds = [kind for kind in rows if isinstance(rows[kind], Mapping)]
-        cells = [f"{100 * rows[kind]['density']:.1f} ({rows[kind]['kl_mean']:.3f})" for kind in kinds]
+        cells = [_density(rows[kind]) for kind in kinds]
         lines.append([f"`{name}`", *cells, f"{100 * rows['spread']:.1f}"])
     return table(["plan", *kinds, "spread, points"], lines)
 
@@ -165,6 +166,10 @@ def _cell(row: Mapping[str, Any] | None) -> str:
         return ""
     figures = (("active_weight_fraction", 3), ("kl_mean", 4), ("perplexity_ratio", 3))
     return ", ".join(_figure(row, name, digits) for name, digits in figures)
+
+
+def _density(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['density']:.1f} ({row['kl_mean']:.3f})"
 
 
 def _figure(row: Mapping[str, Any] | None, name: str, digits: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,27 @@ def test_the_greedy_search_shares_the_level_out(packed: PackedModel) -> None:
 def test_unknown_methods() -> None:
     with pytest.raises(OptionError, match="chess"):
         chosen_methods(["chess", "magic"])
+
+
+def test_methods_of_ones_own() -> None:
+    mine = replace(METHODS["teal"], name="mine")
+    assert chosen_methods(["teal", mine]) == [METHODS["teal"], mine]
+    assert chosen_methods([METHODS["teal"]]) == [METHODS["teal"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"name": "chess"}, "of that name"),
+        ({"name": "auto"}, "of that name"),
+        ({"name": "Not a name"}, "its name"),
+        ({"name": "mine", "layout": "mixed"}, "its layout"),
+        ({"name": "mine", "rule": "magic"}, "its rule"),
+    ],
+)
+def test_methods_that_are_refused_beforehand(change: dict[str, str], fault: str) -> None:
+    with pytest.raises(OptionError, match=fault):
+        chosen_methods([replace(METHODS["teal"], **change)])
 
 
 def test_quantiles_of_a_site_span_many_orders() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from converters.methods import METHODS
 from converters.pack import _INPUT_MAJOR, BUNDLED, PackOptions, convert
 from converters.store import open_any
 from sparity_edge.config import BLOCK_LINEARS
@@ -19,7 +20,7 @@ from sparity_edge.format import LAYOUTS, open_packed
 from sparity_edge.kernels.program import ThreadedMachine
 from sparity_edge.kernels.reference import ReferenceMachine
 from sparity_edge.model import Model
-from sparity_edge.plan import RULES
+from sparity_edge.plan import DEFAULT_PLAN, RULES
 from sparity_edge.plan_bytes import BY_PIECE, FIELDS, PER_LEVEL, PLAN_VERSION
 from sparity_edge.plan_file import plan_names, read_plan
 from sparity_edge.shards import FORMAT_VERSION
@@ -92,6 +93,24 @@ def test_pages_that_pages_link_to_exist() -> None:
             assert (DOCS / target).exists(), f"{page.name}: {target}"
 
 
+def test_code_that_pages_name_exists() -> None:
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("sparity_edge", "converters", "bench")
+        for path in (ROOT / folder).rglob("*.py")
+    )
+    for page in PAGES:
+        named = re.findall(r"`([A-Za-z_]\w+)`", page.read_text(encoding="utf-8"))
+        inner = (name for name in named if re.search(r"._|[a-z][A-Z]", name))
+        unknown = [name for name in inner if not re.search(rf"\b{name}\b", code + FORMAT)]
+        assert not unknown, page.name
+
+
+def test_every_method_has_its_place() -> None:
+    page = (DOCS / "methods.md").read_text(encoding="utf-8")
+    assert not [name for name in (DEFAULT_PLAN, *METHODS) if f"`{name}`" not in page]
+
+
 def test_the_versions_of_the_format() -> None:
     assert FORMAT.startswith(f"# The packed folder, version {FORMAT_VERSION}\n")
     assert f'"version": {FORMAT_VERSION},' in FORMAT
@@ -112,8 +131,8 @@ def test_the_layouts_of_the_format() -> None:
 
 
 def test_the_manifest_and_the_plans_of_the_format() -> None:
-    blocks = [json.loads(text) for text in re.findall(r"```json\n(\{.*?\})\n```", FORMAT, re.DOTALL)]
-    manifest, _, plan = blocks
+    blocks = re.findall(r"```json\n(\{.*?\})\n```", FORMAT, re.DOTALL)
+    manifest, _, plan = map(json.loads, blocks)
     assert manifest["options"] == vars(PackOptions())
     assert set(plan) == set(FIELDS)
     assert re.search("`" + "`, `".join(RULES[:-1]) + f"` or `{RULES[-1]}`", FORMAT)

@@ -22,8 +22,10 @@ METHODS = {
 
 
 def chosen_methods(wanted: Sequence[str | Method]) -> list[Method]:
-    """Methods by name, or as they are; `all` stands for those that are not slow, `ablation` for what
-    the comparison of the three strategies needs, and "auto" is made elsewhere.
+    """Methods by name, or as they are; "auto" is made elsewhere.
+
+    `all` stands for those that are not slow, `ablation` for what the comparison of the three
+    strategies needs.
 
     Raises:
         OptionError: there is no such method, or one that was given as it is cannot be run.
