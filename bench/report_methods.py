@@ -2,7 +2,8 @@
 have published beside it.
 
 Each table is a function of all results, by the name of the file: {"quality": ..., "spread": ...}.
-`TABLES` names the markers on the page that they stand between. Measures nothing.
+`TABLES` names the markers on the page, `<!-- NAME: begin -->`, that each stands between. Measures
+nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from common import table
 from tasks import difference
+
+from sparity_edge.measure.rounds import table
 
 Results = Mapping[str, Any]
 MODELS = ("SmolLM2-f32", "SmolLM2-int4", "Qwen2.5-Coder-1.5B")
@@ -135,7 +137,7 @@ def variants_table(results: Results) -> str:
     return table(["setting", "active", "KL", "perplexity ratio"], lines)
 
 
-def spread_table(results: Results) -> str:
+def density_table(results: Results) -> str:
     """Share of active neurons by kind of text, with the KL, and how far the kinds lie apart."""
     lines, kinds = [], ()
     for name, rows in results["spread"]["plans"].items():
@@ -145,12 +147,13 @@ def spread_table(results: Results) -> str:
     return table(["plan", *kinds, "spread, points"], lines)
 
 
-TABLES: Mapping[str, Callable[[Results], str]] = {
-    "methods": methods_table,
-    "published": published_table,
-    "tasks": tasks_table,
-    "variants": variants_table,
-    "spread": spread_table,
+# Marker on the page -> the results files that its table needs, and what makes it.
+TABLES: Mapping[str, tuple[tuple[str, ...], Callable[[Results], str]]] = {
+    "methods": (("quality",), methods_table),
+    "variants": (("quality",), variants_table),
+    "density": (("spread",), density_table),
+    "published": (("quality",), published_table),
+    "tasks": (("quality",), tasks_table),
 }
 
 
