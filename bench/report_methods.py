@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tasks import difference
-
 from sparity_edge.measure.rounds import table
 
 Results = Mapping[str, Any]
 MODELS = ("SmolLM2-f32", "SmolLM2-int4", "Qwen2.5-Coder-1.5B")
-DETAILED = MODELS[0]  # the model that answers questions as well
+COMPARED = ((MODELS[0], "teal"), (MODELS[0], "teal-profile"), (MODELS[2], "teal"))
 VARIED = "SmolLM2-f32-variants"  # the part with all variants, of fewer windows
 METHODS = (
     "cats@0.3",
@@ -63,7 +61,6 @@ VARIANTS = (
     "teal-norm@0.4",
     "column-norms@0.4",
 )
-TASK = "hellaswag"
 # Perplexity on WikiText over that of the dense model: Llama-2-7B and Llama-3-8B, computed from the
 # perplexities in TEAL's table (5.07: 5.09, 5.22, 5.43; 5.87: 5.94, 6.21, 6.67).
 PUBLISHED_RATIOS = {
@@ -71,8 +68,6 @@ PUBLISHED_RATIOS = {
     "teal@0.4": ("1.030", "1.058"),
     "teal@0.5": ("1.071", "1.136"),
 }
-# Points of hellaswag lost by Llama-3.1-8B-Instruct in the logs of CHESS's authors (dense 79.17).
-PUBLISHED_POINTS = {"cats@0.5": "-1.1", "chess-ffn@0.5": "-0.6", "chess@0.5": "-1.2"}
 
 
 def methods_table(results: Results) -> str:
@@ -88,41 +83,12 @@ def methods_table(results: Results) -> str:
 def published_table(results: Results) -> str:
     """Perplexity ratios of TEAL as published, and ours."""
     lines = []
-    for setting, (llama2, llama3) in PUBLISHED_RATIOS.items():
-        profile = setting.replace("teal", "teal-profile")
-        cells = [
-            _figure(_row(results, name, each), "perplexity_ratio", 3)
-            for name in (DETAILED, MODELS[2])
-            for each in (setting, profile)
-        ]
-        lines.append([setting.partition("@")[2], llama2, llama3, *cells])
+    for setting, published in PUBLISHED_RATIOS.items():
+        level = setting.partition("@")[2]
+        ours = [_row(results, model, f"{plan}@{level}") for model, plan in COMPARED]
+        lines.append([level, *published, *(_figure(row, "perplexity_ratio", 3) for row in ours)])
     head = ["level", "TEAL, Llama-2-7B", "TEAL, Llama-3-8B"]
-    for name in (DETAILED, MODELS[2]):
-        head += [f"`teal`, {name}", f"`teal-profile`, {name}"]
-    return table(head, lines)
-
-
-def tasks_table(results: Results) -> str:
-    """Accuracy on hellaswag with the difference from dense, and the published differences."""
-    rows = results["quality"]["models"][DETAILED]["rows"]
-    dense = rows["dense"][TASK]
-    lines = [["dense", "1.000", f"{100 * dense['accuracy']:.1f}", "", ""]]
-    for setting in METHODS:
-        if TASK not in rows.get(setting, {}):
-            continue
-        row = rows[setting][TASK]
-        change, error = difference(row["correct"], dense["correct"])
-        lines.append(
-            [
-                f"`{setting}`",
-                f"{row['active_weight_fraction']:.3f}",
-                f"{100 * row['accuracy']:.1f}",
-                f"{100 * change:+.1f} ± {100 * error:.1f}",
-                PUBLISHED_POINTS.get(setting, ""),
-            ]
-        )
-    head = ["setting", "active", "accuracy, %", "points against dense", "published, 8B model"]
-    return table(head, lines)
+    return table([*head, *(f"`{plan}`, {model}" for model, plan in COMPARED)], lines)
 
 
 def variants_table(results: Results) -> str:
@@ -153,7 +119,6 @@ TABLES: Mapping[str, tuple[tuple[str, ...], Callable[[Results], str]]] = {
     "variants": (("quality",), variants_table),
     "density": (("spread",), density_table),
     "published": (("quality",), published_table),
-    "tasks": (("quality",), tasks_table),
 }
 
 
