@@ -50,5 +50,5 @@ def fill_cache(model: Any, depth: int, room: int) -> None:
 
 def bytes_of_a_token(model: Any, depth: int) -> int:
     """What decoding has to read: every weight but the embedding's other rows, and the cache."""
-    head = model._lm_head.layout.nbytes
+    head = model.decoder.lm_head.layout.nbytes
     return int(model.block_bytes + head + depth * model.cache.bytes_per_token)

@@ -75,9 +75,11 @@ class ThreadedMachine:
         self._orientations.add("input")
         return Bundle(packed)
 
-    def prepare(self, forward: Callable[[Operations], None]) -> Callable[[bool], None]:
+    def prepare(
+        self, forward: Callable[[Operations], None], decoding: bool = False
+    ) -> Callable[[bool], None]:
         """Record `forward` once."""
-        program = Program(self.threads)
+        program = Program(self.threads, decoding)
         forward(program)
         return lambda may_take_long: self._team.run(program, patient=may_take_long)
 
@@ -118,11 +120,13 @@ class Program(ThinProgram):
 
     Args:
         threads: of the team that will run it; sets the amount of scratch memory.
+        decoding: every row is a token of a sequence of its own.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, decoding: bool = False) -> None:
         super().__init__()
         self._threads = threads
+        self._decoding = decoding
         self._records: list[list[int]] = []
         self._kept: list[Any] = []  # whatever the recorded addresses point into
         self._together = self._first = False
@@ -130,7 +134,7 @@ class Program(ThinProgram):
         self._scratch_bytes = 8192
         self._digits: dict[tuple[int, int | str, int], tuple[Any, ...]] = {}
         self._packed: dict[tuple[bool, int, int], Any] = {}
-        self._parts: Any = None
+        self._parts: dict[int, Any] = {}
         self._header: Integers | None = None
         self._counters = np.zeros(0, dtype=np.int64)
 
@@ -140,7 +144,7 @@ class Program(ThinProgram):
         self._together = self._first = True
         yield
         self._together = False
-        self._add_all_parts()
+        self._record_after()
 
     def start(self) -> Integers:
         """Set the counters back and give the header words; called by the team before a run."""
@@ -251,14 +255,16 @@ class Program(ThinProgram):
         )  # fmt: skip
         self._need_scratch(_attention.scratch_bytes(heads // kv_heads, head_dim))
         self._record(_attention.attention_decode, kv_heads * blocks, *arguments)
-        self._record(_attention.attention_combine, heads, *arguments, writes=out)
+        self._afterwards(
+            lambda: self._record(_attention.attention_combine, heads, *arguments, writes=out)
+        )
 
     def _parts_of(self, nbytes: int) -> Any:
-        """Memory for partial results: one for all layers, whose attention is never side by side."""
-        assert not self._together
-        if self._parts is None or self._parts.nbytes < nbytes:
-            self._parts = aligned_empty(nbytes)
-        return self._parts
+        """Memory for partial results: all layers share it, queries side by side do not."""
+        place = len(self._after)
+        if place not in self._parts or self._parts[place].nbytes < nbytes:
+            self._parts[place] = aligned_empty(nbytes)
+        return self._parts[place]
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
         """silu(gate) * up."""
