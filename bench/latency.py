@@ -21,20 +21,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import (
-    alternate,
-    machine,
-    models_so_far,
-    parser,
-    ratios,
-    save,
-    say,
-    summary,
-    table,
-    thread_count,
-    with_spread,
-)
-from models import DEFAULT_MODEL, bytes_of_a_token, fill_cache
+from common import models_so_far, parser, save, say, thread_count
+from models import DEFAULT_MODEL
+
+from sparity_edge.measure.decoding import bytes_of_a_token, fill_cache, peak_of_this_process
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import alternate, ratios, summary, table, with_spread
 
 PROMPT, ANSWER = 512, 128  # tokens, as in llama-bench's pp512 and tg128
 
@@ -115,21 +107,6 @@ def peak_memory(model: str, dtype: str | None, threads: int) -> dict[str, int]:
     return result
 
 
-def peak_of_this_process() -> int:
-    """The most bytes in memory so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux; its ru_maxrss counts what the parent held before the exec
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-
-
 def start_seconds(model: str, dtype: str | None, threads: int, kernels: str | None) -> float:
     """From the start of the command to the first byte of its answer."""
     command = [sys.executable, "-m", "sparity_edge", "generate", model, "--prompt", "Once upon a"]
@@ -164,9 +141,8 @@ def measure_starts(model: str, dtype: str | None, threads: int, count: int) -> d
 
 def measure(model: str, options: Any) -> dict[str, Any]:
     """Everything about one model."""
-    from ceiling import Memory
-
     from sparity_edge import Generator
+    from sparity_edge.measure.ceiling import Memory
 
     threads, dtype = thread_count(options.threads), options.dtype
     rounds = 2 if options.quick else options.rounds

@@ -1,16 +1,8 @@
-"""Models as the benchmarks want them: where the file is, a cache of any depth, bytes of a token.
-
-Looks below the public surface of Generator, as a benchmark has to.
-"""
+"""Models as the benchmarks want them: the file behind a name."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from sparity_edge.kernels.cached import write
 
 DEFAULT_MODEL = "smollm2-135m@wheel"
 
@@ -24,6 +16,7 @@ def gguf_of(model: str) -> Path:
     from sparity_edge.progress import silent
 
     return fetch(model, offline=False, progress=silent).path
+<<<<<<< HEAD
 
 
 def fill_cache(model: Any, depth: int, room: int) -> None:
@@ -52,3 +45,5 @@ def bytes_of_a_token(model: Any, depth: int) -> int:
     """What decoding has to read: every weight but the embedding's other rows, and the cache."""
     head = model.decoder.lm_head.layout.nbytes
     return int(model.block_bytes + head + depth * model.cache.bytes_per_token)
+=======
+>>>>>>> main

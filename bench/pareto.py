@@ -22,23 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import (
-    RESULTS,
-    alternate,
-    parser,
-    ratios,
-    save,
-    say,
-    summary,
-    table,
-    thread_count,
-    with_spread,
-)
+from common import RESULTS, parser, save, say, thread_count
 from models import DEFAULT_MODEL
 from rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, packs, settings_of
 
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.divergence import DENSE, Setting, divergences
+from sparity_edge.measure.rounds import alternate, ratios, summary, table, with_spread
 from sparity_edge.progress import Progress
 
 QUICK_SPARSITIES = (0.25, 0.4, 0.5)
