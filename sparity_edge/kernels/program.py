@@ -183,12 +183,11 @@ class Program(ThinProgram):
     ) -> None:
         """out = x W^T (+ bias) (+ out)."""
         if isinstance(x, Thinned):
-            if x.values is None:
-                self._thinned_vmm(x, matrix, out, bias, accumulate)
-            else:
-                self._gemm(x.values, matrix, out, bias, accumulate)
+            self._thinned(x, matrix, out, bias, accumulate)
         elif len(x) == 1:
             self._vmm(x, matrix, out, bias, accumulate)
+        elif self._decoding:
+            self._vmm_each(x, matrix, out, bias, accumulate)
         else:
             self._gemm(x, matrix, out, bias, accumulate)
 
@@ -282,15 +281,12 @@ class Program(ThinProgram):
         if layout.orientation == "input":
             self.spvmm(x, matrix, every_channel(layout.shape[1]), [out], [bias], accumulate)
             return
-        outputs = layout.shape[0]
-        step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
-        step = max(2, step - step % 2)  # the kernel takes rows in pairs
         digits = self._split(x, layout) if layout.quantized else ()
+        chunks, step, ahead = self._vmm_steps(layout)
         streams = (matrix.data_address, step * layout.row_bytes)
-        ahead = max(1, round(AHEAD_BYTES / (2 * layout.row_bytes))) * 2 * layout.row_bytes
         self._record(
             _vmm.vmm_output,
-            -(-outputs // step),
+            chunks,
             matrix,
             x,
             bias,
@@ -302,6 +298,14 @@ class Program(ThinProgram):
             writes=out,
             streams=streams,
         )
+
+    def _vmm_steps(self, layout: Layout) -> tuple[int, int, int]:
+        """Chunks of a product, rows of a chunk, and how many bytes ahead rows are asked for."""
+        outputs = layout.shape[0]
+        step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
+        step = max(2, step - step % 2)  # the kernel takes rows in pairs
+        ahead = max(1, round(AHEAD_BYTES / (2 * layout.row_bytes))) * 2 * layout.row_bytes
+        return -(-outputs // step), step, ahead
 
     def _gemm(
         self, x: Floats, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
@@ -346,24 +350,25 @@ class Program(ThinProgram):
 
     def _split(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
         """Digits, scales and sums of a row of activations, computed unless they are at hand."""
-        order = _activations.ORDERS.get(layout.dtype, _activations.IN_A_ROW)
+        order, places = self._new_digits(layout)
         key = (int(x.ctypes.data), order, layout.padded)
         if key not in self._digits:
-            groups = layout.padded // 32
-            digits = aligned_empty(128 * -(-groups // 2))
-            scales, sums = np.zeros((2, round_up(groups, 16)), dtype=np.float32)
-            if layout.superblocks:
-                floats = _superblocks.X_FLOATS // 4 * (layout.padded // SUPERBLOCK)
-                scales = np.zeros(floats, dtype=np.float32)
-            digits[:] = 0
             kernel, chunks, before = take_before_split(self._records, self._word(x), layout.padded)
             self._first = True  # it waits for x, and what follows waits for it
-            self._record(
-                kernel, chunks, x, layout.padded, order, digits, scales, sums, *before,
-            )  # fmt: skip
+            self._record(kernel, chunks, x, layout.padded, order, *places, *before)
             self._first = True
-            self._digits[key] = (digits, scales, sums)
+            self._digits[key] = places
         return self._digits[key]
+
+    def _new_digits(self, layout: Layout) -> tuple[int, tuple[Any, ...]]:
+        """The order of digits that a layout wants, and memory for digits, scales and sums."""
+        groups = layout.padded // 32
+        digits = aligned_zeros(128 * -(-groups // 2))
+        scales, sums = np.zeros((2, round_up(groups, 16)), dtype=np.float32)
+        if layout.superblocks:
+            floats = _superblocks.X_FLOATS // 4 * (layout.padded // SUPERBLOCK)
+            scales = np.zeros(floats, dtype=np.float32)
+        return _activations.ORDERS.get(layout.dtype, _activations.IN_A_ROW), (digits, scales, sums)
 
     def _need_scratch(self, nbytes: int) -> None:
         self._scratch_bytes = max(self._scratch_bytes, round_up(nbytes, 64))

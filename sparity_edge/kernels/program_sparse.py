@@ -157,14 +157,14 @@ class SparseProgram:
         digits = self._split(x, matrix.layout) if matrix.layout.quantized else (0, 0, 0)
         return matrix, x, bias, out, 0, 0, 0, *digits
 
-    def _part_sums(self, parts: int, layout: Layout) -> tuple[Any, int]:
-        """Memory for the sums of parts, and how far apart they are.
+    def _part_sums(self, parts: int, layout: Layout, tokens: int = 1) -> tuple[Any, int]:
+        """Memory for the sums of parts (of each of several tokens), and how far apart they are.
 
         Operations share it (they wait for the addition of the parts before), so that it stays in
         cache: 0.5 MB for each of 32 layers would come from memory every time.
         """
         stride = 4 * layout.padded + 64  # a power of two would fall on the same lines of L1
-        nbytes = parts * stride + 64
+        nbytes = tokens * (parts * stride + 64)
         place = (len(self._after), nbytes)  # products side by side keep their sums apart
         if place not in self._sums:
             self._sums[place] = aligned_empty(nbytes)

@@ -14,7 +14,8 @@ from sparity_edge.kernels.active import ActiveList, empty_list
 from sparity_edge.kernels.buffers import Floats, Integers, rows
 from sparity_edge.kernels.ffn import Bundle
 from sparity_edge.kernels.operations import Matrix
-from sparity_edge.kernels.program_sparse import SparseProgram, every_channel
+from sparity_edge.kernels.program_batch import BatchProgram
+from sparity_edge.kernels.program_sparse import every_channel
 from sparity_edge.kernels.thinned import MOST_LISTED, Choice, Thinned
 
 KERNELS = (
@@ -27,10 +28,11 @@ KERNELS = (
 )
 
 
-class ThinProgram(SparseProgram):
+class ThinProgram(BatchProgram):
     """What `Program` adds for plans."""
 
     linear: Callable[..., None]
+    _gemm: Callable[..., None]
     _decoding: bool
 
     def silu(self, x: Floats, out: Floats) -> None:
@@ -103,9 +105,25 @@ class ThinProgram(SparseProgram):
             return
         values = gate if isinstance(gate, np.ndarray) else gate.values
         assert values is not None
+        if self._decoding:
+            all_of_them = every_channel(values.shape[1])
+            active = all_of_them if isinstance(gate, np.ndarray) else gate.active
+            assert active is not None
+            self._ffn_each(x, values, bundle, active, out)
+            return
         self.linear(x, bundle.up_rows, up)
         self._blockwise(_gates.multiply, up, middle, values)
         self.linear(middle, bundle.down_rows, out, accumulate=True)
+
+    def _thinned(
+        self, x: Thinned, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
+    ) -> None:
+        if x.values is None:
+            self._thinned_vmm(x, matrix, out, bias, accumulate)
+        elif x.active is None:
+            self._gemm(x.values, matrix, out, bias, accumulate)
+        else:
+            self._spvmm_each(x.values, matrix, x.active, out, bias, accumulate)
 
     def _thinned_vmm(
         self, x: Thinned, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
