@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels.activations import BLOCK, _split
+from sparity_edge.kernels.batch_dots import two_rows_two_tokens
 from sparity_edge.kernels.blocks import (
     VALUES,
     add_rows,
@@ -62,20 +63,30 @@ def split_each(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
 def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
     """`vmm_output` for every token: a pair of rows is multiplied with all of them."""
     each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
-    matrix, ahead = load_i64(each + W), load_i64(each + AHEAD)
+    matrix, ahead, tokens = load_i64(each + W), load_i64(each + AHEAD), load_i64(arguments + TOKENS)
     row_bytes = load_i64(matrix + ROW_BYTES)
     first = chunk * load_i64(each + STEP)
     last = min(first + load_i64(each + STEP), load_i64(matrix + OUTPUTS)) - 1
     for output in range(first, last + 1, 2):
         row = load_i64(matrix + DATA) + output * row_bytes
         other = row + row_bytes if output < last else row
-        own = each
-        for _ in range(load_i64(arguments + TOKENS)):
-            a, b = two_dots(matrix, row, other, own, row + ahead, other + ahead, scratch)
-            _put(own, output, a)
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            yours = mine + each_bytes
+            a, b, c, d = two_rows_two_tokens(
+                matrix, row, other, mine, yours, row + ahead, other + ahead, scratch
+            )
+            _put(mine, output, a)
+            _put(yours, output, c)
             if output < last:
-                _put(own, output + 1, b)
-            own += each_bytes
+                _put(mine, output + 1, b)
+                _put(yours, output + 1, d)
+        if tokens % 2 != 0:
+            mine = each + (tokens - 1) * each_bytes
+            a, b = two_dots(matrix, row, other, mine, row + ahead, other + ahead, scratch)
+            _put(mine, output, a)
+            if output < last:
+                _put(mine, output + 1, b)
 
 
 @device
