@@ -15,6 +15,7 @@ from sparity_edge.kernels.blocks import (
     add_rows,
     boundary,
     bytes_of,
+    channel,
     clear,
     digit_bytes,
     order_sums,
@@ -34,14 +35,16 @@ from sparity_edge.kernels.ffn import (
     PARTS,
     ROWS,
     ROWS_BYTES,
+    UP,
     _collect,
     _go_on,
     _header,
+    _middle,
     _values,
 )
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import DATA, OUTPUTS, PADDED, ROW_BYTES
-from sparity_edge.kernels.simd import load_f32, load_i64
+from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32
 from sparity_edge.kernels.vmm import _put
 
 # Arguments of every kernel: the table, its rows, and the bytes of a row and of a share of scratch.
@@ -137,6 +140,32 @@ def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
         order_sums(matrix, _sums_of(each + token * each_bytes, part, first), columns)
 
 
+@device
+def _values_of_two(
+    mine: int, yours: int, position: int, end: int, rows: int, scratch: int, share: int
+) -> None:
+    """`ffn`'s middle values of a block for two tokens, each to its share of scratch memory."""
+    bundle, active = load_i64(mine + BUNDLE), load_i64(mine + LIST)
+    up, offset = load_i64(bundle + UP), load_i64(bundle + DOWN_OFFSET)
+    place, start = scratch + VALUES, rows
+    for each in (place, place + 64, place + share, place + share + 64):
+        store(each, splat(0.0))
+    for first in range(position, end, 2):
+        row, other = load_i64(rows), load_i64(rows + 8)
+        last = first + 2 >= end  # then down columns are next
+        wanted = load_i64(start) + offset if last else load_i64(rows + 16)
+        second = load_i64(start + 8) + offset if last else load_i64(rows + 24)
+        a, b, c, d = two_rows_two_tokens(up, row, other, mine, yours, wanted, second, scratch)
+        neuron = channel(active, first)
+        store_f32(place, _middle(mine, neuron, a))
+        store_f32(place + share, _middle(yours, neuron, c))
+        if first + 1 < end:
+            neuron = channel(active, first + 1)
+            store_f32(place + 4, _middle(mine, neuron, b))
+            store_f32(place + share + 4, _middle(yours, neuron, d))
+        rows, place = rows + 16, place + 8
+
+
 @Kernel
 def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     """`ffn` for every token: the rows of a block are multiplied and added up for all of them."""
@@ -156,7 +185,12 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     end, nbytes = _collect(bundle, active, start, stop, here), bytes_of(down, columns)
     header = _header(bundle, active, start)
     while start < stop:
-        for token in range(tokens):
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            of_pair = scratch + token * share
+            _values_of_two(mine, mine + each_bytes, start, end, here, of_pair, share)
+        if tokens % 2 != 0:
+            token = tokens - 1
             _values(each + token * each_bytes, start, end, here, scratch + token * share)
         after, other = end, header
         if end < stop:
