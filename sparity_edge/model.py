@@ -97,7 +97,7 @@ class Model:
         self._lm_head = self._embed_tokens
         if not self.config.tie_word_embeddings:
             self._lm_head = machine.matrix(matrix(packed, "lm_head.weight"))
-        self._packed = packed
+        self.packed = packed
         self._plan: AppliedPlan | None = None
         self._decode = _Pass(self.config, 1, 1)
         self._sparse_decode = self._decode
@@ -119,7 +119,7 @@ class Model:
     def dtypes(self) -> list[str]:
         """The number formats of the matrices, sorted."""
         found = set()
-        for each in self._packed.tensors.values():
+        for each in self.packed.tensors.values():
             if isinstance(each, PackedMatrix):
                 found.add(each.layout.dtype)
             elif isinstance(each, PackedBundle):
@@ -129,7 +129,7 @@ class Model:
     @property
     def block_bytes(self) -> int:
         """Bytes of all decoder-block weights."""
-        return block_bytes(self._packed)
+        return block_bytes(self.packed)
 
     @property
     def plan(self) -> SparsityPlan | None:
@@ -148,7 +148,7 @@ class Model:
         biases = [
             {name: linear.bias for name, linear in block.linears.items()} for block in self._blocks
         ]
-        self._plan = AppliedPlan(plan, self._packed, biases, self._machine)
+        self._plan = AppliedPlan(plan, self.packed, biases, self._machine)
         self._sparse_decode = _Pass(self.config, 1, 1, self._plan)
 
     @property

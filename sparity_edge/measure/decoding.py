@@ -1,59 +1,61 @@
-"""What measuring a decoder needs: a cache of any depth, bytes of a token, peak memory.
+"""Timed answers, and the bytes that a token has to read.
 
-Looks below the public surface of Generator, as a benchmark has to.
+An answer is timed where a user sees it: from the call of Generator.stream, sampling included, to
+each token.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
+from sparity_edge.parameters import SamplingParams
 
 if TYPE_CHECKING:
+    from sparity_edge.generate import Generator
     from sparity_edge.model import Model
 
 
-def fill_cache(model: Model, depth: int, room: int) -> None:
-    """Pretend that `depth` tokens have been read; keys and values of noise cost the same.
+@dataclass(frozen=True)
+class Answer:
+    """What one answer took."""
+
+    first: float  # seconds to the first token
+    later: tuple[float, ...]  # seconds of each further one
+    active: float  # active weight fraction, mean over the further ones; of the prompt without any
+
+
+def answer(generator: Generator, ids: Sequence[int], later: int, settle: int = 0) -> Answer:
+    """Time one answer, sampled as by default and with the same seed each time.
 
     Args:
-        model: whose cache it is.
-        depth: positions to occupy, by token 1.
-        room: positions to make room for behind them.
+        generator: whose cache may hold a beginning of `ids`.
+        ids: the prompt.
+        later: how many tokens to time after the first.
+        settle: how many more to leave out in front of these: no plan thins the first positions.
     """
-    from sparity_edge.kernels.cached import write
-
-    cache = model.cache
-    cache.trim(0)
-    cache.reserve(min(cache.max_context, depth + room))
-    random = np.random.default_rng(0)
-    for layer in range(model.config.num_hidden_layers):
-        for array in cache.layer(layer):
-            shape = (len(array), min(64, depth), model.config.head_dim)
-            noise = random.standard_normal(shape, dtype=np.float32)
-            for start in range(0, depth, 64):
-                stop = min(depth, start + 64)
-                write(array[:, start:stop], noise[:, : stop - start])
-    cache.ids.extend([1] * depth)
+    params = SamplingParams(max_tokens=1 + settle + later, ignore_eos=True, seed=1)
+    marks, steps = [time.perf_counter()], []
+    for step in generator.stream(ids, params):
+        marks.append(time.perf_counter())
+        steps.append(step.stats.active_weight_fraction)  # the mean of all tokens but the first
+    gaps = [after - before for before, after in itertools.pairwise(marks)]
+    active = generator.active_weight_fraction
+    if later:
+        active = ((settle + later) * steps[-1] - settle * steps[settle]) / later
+    return Answer(gaps[0], tuple(gaps[1 + settle :]), active)
 
 
-def bytes_of_a_token(model: Model, depth: int) -> int:
-    """What decoding has to read: every weight but the embedding's other rows, and the cache."""
+def bytes_of_a_token(model: Model, depth: float, active: float = 1.0) -> int:
+    """What decoding has to read: weights but the embedding's other rows, and the cache.
+
+    Args:
+        model: what decodes.
+        depth: positions in the cache, on average.
+        active: active weight fraction of the decoder blocks.
+    """
     head = model._lm_head.layout.nbytes
-    return int(model.block_bytes + head + depth * model.cache.bytes_per_token)
-
-
-def peak_of_this_process() -> int:
-    """The most bytes in memory so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux; its ru_maxrss counts what the parent held before the exec
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)  # type: ignore[attr-defined,unused-ignore]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    return int(model.block_bytes * active + head + depth * model.cache.bytes_per_token)
