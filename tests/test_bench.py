@@ -105,7 +105,7 @@ def test_a_synthetic_model_runs(
         context.fill_cache(model, 100, 10)
         assert len(model.cache) == 100
         assert np.isfinite(model.read([1, 2])).all()
-        head = 512 * model._lm_head.layout.row_bytes
+        head = 512 * model.decoder.lm_head.layout.row_bytes
         blocks = decoding.bytes_of_a_token(model, 0) - head
         weights = generator.info()["weight_bytes"] - 2 * head
         assert weights - blocks == 4 * 64 * 5  # the norms

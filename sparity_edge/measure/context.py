@@ -67,16 +67,6 @@ def lay_context(
         model.read(ids[start : start + READ_AT_ONCE])
 
 
-def copy_context(generator: Generator, other: Generator, depth: int, room: int) -> None:
-    """Have the cache hold the first `depth` positions of the cache of another of the same model."""
-    cache, its = generator._model.cache, other._model.cache
-    cache.trim(0)
-    cache.reserve(depth + room)
-    for mine, source in zip((*cache.keys, *cache.values), (*its.keys, *its.values)):
-        mine[:, :depth] = source[:, :depth]
-    cache.ids.extend(its.ids[:depth])
-
-
 def fill_cache(model: Model, depth: int, room: int) -> None:
     """Pretend that `depth` tokens have been read; keys and values of noise cost the same.
 

@@ -57,5 +57,5 @@ def bytes_of_a_token(model: Model, depth: float, active: float = 1.0) -> int:
         depth: positions in the cache, on average.
         active: active weight fraction of the decoder blocks.
     """
-    head = model._lm_head.layout.nbytes
+    head = model.decoder.lm_head.layout.nbytes
     return int(model.block_bytes * active + head + depth * model.cache.bytes_per_token)

@@ -22,7 +22,7 @@ from sparity_edge.format import open_folder
 from sparity_edge.generate import Generator
 from sparity_edge.measure.cases import Case, Configuration, Test
 from sparity_edge.measure.ceiling import Memory
-from sparity_edge.measure.context import copy_context, lay_context, text_ids
+from sparity_edge.measure.context import lay_context, text_ids
 from sparity_edge.measure.decoding import Answer, answer
 from sparity_edge.model import DENSE_POSITIONS
 from sparity_edge.progress import Progress, silent
@@ -168,7 +168,8 @@ class Sides:
         lay_context(first, ids[: deepest[2]], room, like_text=thinned, progress=self._progress)
         for place in places:
             self._generators[place] = twin = self._keep(first.twin(threads=place[1]))
-            copy_context(twin, first, place[2], room)
+            twin._model.cache.copy(first._model.cache, place[2])
+            twin._model.cache.reserve(place[2] + room)
         for case in cases:
             self.generator(case)  # tells at once if a plan cannot be followed
 
