@@ -14,7 +14,7 @@ from typing import Any
 
 from sparity_edge.commands import progress_bars, side_screen
 from sparity_edge.loading import checked_threads, default_threads
-from sparity_edge.measure.cases import Case, cases_of, settings_of, tests_of
+from sparity_edge.measure.cases import Case, cases_of, settings_of, tasks_of
 from sparity_edge.measure.figures import Round, rows_of
 from sparity_edge.measure.fresh import in_fresh_process, peak_memory
 from sparity_edge.measure.report import written
@@ -48,7 +48,13 @@ def bench(arguments: Namespace) -> None:
 
 
 def _cases(arguments: Namespace) -> list[Case]:
-    tests = tests_of(arguments.n_prompt, arguments.n_gen, arguments.pairs, arguments.depth)
+    tasks = tasks_of(
+        arguments.n_prompt,
+        arguments.n_gen,
+        arguments.pairs,
+        arguments.depth,
+        arguments.batch,
+    )
     settings = settings_of(arguments.plan, arguments.sparsity, arguments.level)
     threads = list(dict.fromkeys(map(checked_threads, arguments.threads)))
     if max(threads) > (cores := default_threads()):
@@ -57,7 +63,7 @@ def _cases(arguments: Namespace) -> list[Case]:
             "compare with fewer.",
             file=sys.stderr,
         )
-    return list(cases_of(arguments.dtype, threads, settings, tests))
+    return list(cases_of(arguments.dtype, threads, settings, tasks))
 
 
 def _rounds(
@@ -66,7 +72,7 @@ def _rounds(
     """The rounds that are complete, at least one, and whether that is all of them."""
     work: dict[Case | int, Callable[[], Any]] = {case: sides.runner(case) for case in cases}
     for case in cases:
-        if case.test.later:
+        if case.task.later:
             threads = case.configuration.threads
             work[threads] = sides.streaming(threads)
     rounds: list[Round] = []
@@ -84,8 +90,8 @@ def _add_peaks(
     rows: Sequence[dict[str, Any]], cases: Sequence[Case], sides: Sides, progress: Progress
 ) -> bool:
     """Measure memory once for each pack, dense and thinned, at the deepest; False: interrupted."""
-    depth = max(case.test.depth for case in cases)
-    prompt = max(case.test.prompt for case in cases) or 1
+    depth = max(case.task.depth for case in cases)
+    prompt = max(case.task.prompt for case in cases) or 1
     threads = max(case.configuration.threads for case in cases)
     found: dict[Any, int] = {}
     for done, (row, case) in enumerate(zip(rows, cases)):

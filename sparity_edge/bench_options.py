@@ -37,6 +37,10 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
         help="tokens of context before each test (default: 0)",
     )  # fmt: skip
     tests.add_argument(
+        "-b", "--batch", type=_list(_positive), default=[1], metavar="N,...",
+        help="answers that are decoded side by side, 8 at most (default: 1)",
+    )  # fmt: skip
+    tests.add_argument(
         "-r", "--repetitions", type=_positive, default=5, metavar="N",
         help="rounds in which all take turns (default: 5)",
     )  # fmt: skip

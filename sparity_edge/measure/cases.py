@@ -1,7 +1,8 @@
-"""What `bench` measures: configurations and tests, named as in llama-bench; cases are all pairs.
+"""What `bench` measures: configurations and tasks, named as in llama-bench; cases are all pairs.
 
 pp512 reads a prompt of 512 tokens, tg128 decodes 128 tokens one after another, pp512+tg128 does
-both in one answer; "@ d2048" means behind 2048 tokens of context. Knows nothing of how it is done.
+both in one answer; "@ d2048" means behind 2048 tokens of context and "4 x" four answers side by
+side. Knows nothing of how it is done.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from sparity_edge.batch import MOST_TOGETHER
 from sparity_edge.divergence import DENSE, Setting
 from sparity_edge.errors import OptionError
 from sparity_edge.loading import checked_dial
@@ -17,18 +19,20 @@ from sparity_edge.model import DENSE_POSITIONS
 
 
 @dataclass(frozen=True)
-class Test:
+class Task:
     """One thing to time."""
 
     prompt: int  # tokens read at once and timed; 0: a single one is, which is not timed
     later: int  # tokens decoded one after another and timed
     depth: int = 0  # tokens of context before all that
+    together: int = 1  # answers that are decoded side by side
 
     @property
     def name(self) -> str:
         """As llama-bench would call it."""
         sizes = (("pp", self.prompt), ("tg", self.later))
         name = "+".join(f"{what}{size}" for what, size in sizes if size)
+        name = f"{self.together} x {name}" if self.together > 1 else name
         return f"{name} @ d{self.depth}" if self.depth else name
 
     @property
@@ -49,12 +53,12 @@ class Test:
     @property
     def tokens(self) -> int:
         """What its speed counts."""
-        return self.prompt + self.later
+        return self.prompt + self.later * self.together
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a test runs on."""
+    """What a task runs on."""
 
     dtype: str | None  # None: the default
     threads: int
@@ -63,28 +67,35 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Case:
-    """A test on a configuration."""
+    """A task on a configuration."""
 
     configuration: Configuration
-    test: Test
+    task: Task
 
 
-def tests_of(
+def tasks_of(
     prompts: Iterable[int],
     tokens: Iterable[int],
     pairs: Iterable[tuple[int, int]],
     depths: Iterable[int],
-) -> list[Test]:
-    """Every test at every depth; 0 tokens are no test.
+    together: Iterable[int],
+) -> list[Task]:
+    """Every task at every depth, decoding alone for each number of answers; none of 0 tokens.
 
     Raises:
-        OptionError: nothing is left.
+        OptionError: nothing is left, or too many answers are to be decoded together.
     """
-    sizes = [*((prompt, 0) for prompt in prompts), *((0, later) for later in tokens), *pairs]
-    tests = [Test(*size, depth) for depth in depths for size in sizes if any(size)]
-    if not tests:
+    together = list(together)
+    if max(together) > MOST_TOGETHER:
+        raise OptionError(f"No more than {MOST_TOGETHER} answers are decoded together; lower -b.")
+    tasks = []
+    for depth in depths:
+        tasks += [Task(prompt, 0, depth) for prompt in prompts if prompt]
+        tasks += [Task(0, later, depth, b) for later in tokens for b in together if later]
+        tasks += [Task(*pair, depth) for pair in pairs]
+    if not tasks:
         raise OptionError("Nothing is left to measure; give -p or -n more than 0.")
-    return list(dict.fromkeys(tests))
+    return list(dict.fromkeys(tasks))
 
 
 def settings_of(
@@ -115,8 +126,8 @@ def cases_of(
     dtypes: Iterable[str | None],
     threads: Iterable[int],
     settings: Iterable[Setting],
-    tests: Sequence[Test],
+    tasks: Sequence[Task],
 ) -> Iterator[Case]:
     """All of them, configuration by configuration."""
     for each in itertools.product(dtypes, threads, settings):
-        yield from (Case(Configuration(*each), test) for test in tests)
+        yield from (Case(Configuration(*each), task) for task in tasks)

@@ -1,6 +1,6 @@
 """From timed rounds to the rows that `bench` writes; fields are named as in llama-bench.
 
-A row is a test on a configuration. Speeds are means over the rounds with the sample's standard
+A row is a task on a configuration. Speeds are means over the rounds with the sample's standard
 deviation, as llama-bench has them; everything else is a median. Ratios and shares of the ceiling
 are taken within a round. Knows nothing of how a row is written.
 """
@@ -11,28 +11,30 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sparity_edge.measure.cases import Case, Test
-from sparity_edge.measure.decoding import Answer, bytes_of_a_token
+from sparity_edge.measure.cases import Case, Task
+from sparity_edge.measure.decoding import Timing, bytes_of_a_token
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import deviation, percentile, ratios, short
 from sparity_edge.measure.sides import Sides
 
-Round = Mapping[Case | int, Any]  # Case -> Answer, number of threads -> GB/s of streaming reads
+Round = Mapping[Case | int, Any]  # Case -> Timing, number of threads -> GB/s of streaming reads
 
 
 def rows_of(cases: Sequence[Case], rounds: Sequence[Round], sides: Sides) -> list[dict[str, Any]]:
     """A row for each case; the first configuration is what others are compared to."""
     rows = []
     for case in cases:
-        base = next(each for each in cases if each.test == case.test)
+        base = next(each for each in cases if each.task == case.task)
         generator, path = sides.generator(case), sides.path(case)
         info = generator.info()
         row = _facts(case, info)
         row["plan_kl"] = _maybe(generator._dial.held_back_kl)
         row |= speeds(case, base, rounds)
-        if case.test.later:
+        if case.task.later:
             reads = bytes_of_a_token(
-                generator._model, case.test.decoding_depth, row["active_weight_fraction"]
+                generator._model,
+                case.task.decoding_depth * case.task.together,
+                row["active_weight_fraction"],
             )
             row |= {"bytes_per_token": reads, **ceiling(case, rounds, reads)}
         row["peak_memory_bytes"] = None  # a process of its own will tell
@@ -46,7 +48,7 @@ def _facts(case: Case, info: Mapping[str, Any]) -> dict[str, Any]:
     from sparity_edge import __version__
 
     about = machine(case.configuration.threads)
-    test = case.test
+    task = case.task
     return {
         "version": __version__,
         "test_time": about["date"],
@@ -68,10 +70,11 @@ def _facts(case: Case, info: Mapping[str, Any]) -> dict[str, Any]:
         "plan": info.get("plan"),
         "level": _maybe(info.get("level")),
         "sparsity": short(info["sparsity"]),
-        "test": test.name,
-        "n_prompt": test.prompt,
-        "n_gen": test.later,
-        "n_depth": test.depth,
+        "test": task.name,
+        "n_prompt": task.prompt,
+        "n_gen": task.later,
+        "n_depth": task.depth,
+        "n_together": task.together,
     }
 
 
@@ -80,13 +83,13 @@ def speeds(case: Case, base: Case, rounds: Sequence[Round]) -> dict[str, Any]:
 
     Args:
         case: of the row.
-        base: the same test on the first configuration.
+        base: the same task on the first configuration.
         rounds: complete ones, at least one.
     """
-    answers: list[Answer] = [each[case] for each in rounds]
-    samples = [tokens_a_second(case.test, each) for each in answers]
-    others = [tokens_a_second(case.test, each[base]) for each in rounds]
-    first = [1000 * each.first for each in answers] if case.test.prompt else []
+    answers: list[Timing] = [each[case] for each in rounds]
+    samples = [tokens_a_second(case.task, each) for each in answers]
+    others = [tokens_a_second(case.task, each[base]) for each in rounds]
+    first = [1000 * each.first for each in answers] if case.task.prompt else []
     later = [1000 * gap for each in answers for gap in each.later]
     return {
         "rounds": len(rounds),
@@ -115,9 +118,9 @@ def ceiling(case: Case, rounds: Sequence[Round], reads: int) -> dict[str, Any]:
     }
 
 
-def tokens_a_second(test: Test, found: Answer) -> float:
+def tokens_a_second(task: Task, found: Timing) -> float:
     """Tokens that were timed / seconds that they took."""
-    return test.tokens / ((found.first if test.prompt else 0.0) + sum(found.later))
+    return task.tokens / ((found.first if task.prompt else 0.0) + sum(found.later))
 
 
 def _maybe(value: float | None) -> float | None:

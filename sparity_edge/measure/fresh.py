@@ -74,13 +74,13 @@ def peak_memory(
 
     from sparity_edge.generate import Generator
     from sparity_edge.measure.context import fill_cache
-    from sparity_edge.measure.decoding import answer
+    from sparity_edge.measure.decoding import time_answer
 
     dial = dial or {}
     with Generator.load(path, threads=threads, cache_dtype=cache_dtype, **dial) as generator:
         cache = generator._model.cache
         fill_cache(generator._model, depth, prompt + LATER)
-        answer(generator, [1] * depth + [5] * prompt, LATER)
+        time_answer(generator, [1] * depth + [5] * prompt, LATER)
         found = {
             "weights": generator.info()["weight_bytes"],
             "cache": cache.bytes_per_token * len(cache),

@@ -20,10 +20,10 @@ from sparity_edge.divergence import Setting
 from sparity_edge.errors import ContextError, OptionError
 from sparity_edge.format import open_folder
 from sparity_edge.generate import Generator
-from sparity_edge.measure.cases import Case, Configuration, Test
+from sparity_edge.measure.cases import Case, Configuration, Task
 from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.context import lay_context, text_ids
-from sparity_edge.measure.decoding import Answer, answer
+from sparity_edge.measure.decoding import Timing, time_answer
 from sparity_edge.model import DENSE_POSITIONS
 from sparity_edge.progress import Progress, silent
 
@@ -55,7 +55,7 @@ class Sides:
 
     Raises:
         OptionError: a setting cannot be honoured, or memory does not suffice.
-        ContextError: a test does not fit into the model's context.
+        ContextError: a task does not fit into the model's context.
         SourceError, ConfigError, FormatError: the model cannot be found, read or run.
     """
 
@@ -103,21 +103,23 @@ class Sides:
 
     def generator(self, case: Case) -> Generator:
         """What answers a case: its plan in force, its context in the cache."""
-        setting, test = case.configuration.setting, case.test
+        setting, task = case.configuration.setting, case.task
         generator = self._generators[self._place(case)]
         if self._in_force.get(id(generator)) != setting:
             setting.apply(generator)
             self._in_force[id(generator)] = setting
             for token in self._ids[self.path(case)][: 1 + DENSE_POSITIONS]:
                 generator._model.read([token], thin=True)  # the last one records the program
-        generator._model.cache.trim(test.depth)
+        generator._model.cache.trim(task.depth)
         return generator
 
-    def runner(self, case: Case) -> Callable[[], Answer]:
+    def runner(self, case: Case) -> Callable[[], Timing]:
         """A function that answers a case and says how long that took."""
-        test = case.test
-        ids = self._ids[self.path(case)][: test.depth + (test.prompt or 1)]
-        return lambda: answer(self.generator(case), ids, test.later, test.settle)
+        task = case.task
+        ids = self._ids[self.path(case)][: task.depth + (task.prompt or 1)]
+        return lambda: time_answer(
+            self.generator(case), ids, task.later, task.settle, task.together
+        )
 
     def streaming(self, threads: int) -> Callable[[], float]:
         """A function that gives the GB/s of streaming reads."""
@@ -128,7 +130,7 @@ class Sides:
         return self._memories[threads].streaming(STREAM_SECONDS)
 
     def _place(self, case: Case) -> Place:
-        return self.path(case), case.configuration.threads, case.test.depth
+        return self.path(case), case.configuration.threads, case.task.depth
 
     def _pack(self, configuration: Configuration, notify: Callable[[str], None]) -> Path:
         setting = configuration.setting
@@ -151,16 +153,17 @@ class Sides:
                 threads=max(case.configuration.threads for case in cases),
                 cache_dtype=self._source.cache_dtype,
                 sparse_prefill=self._source.sparse_prefill,
-                max_context=_context(path, [case.test for case in cases]),
+                max_context=_context(path, [case.task for case in cases]),
             )
         )
         start = time.perf_counter()
         first.compile(self._progress)
         self.compile_seconds[path] = time.perf_counter() - start
         places = sorted({self._place(case) for case in cases}, key=lambda place: place[1:])
-        room = max(case.test.positions - case.test.depth for case in cases)
-        nbytes = sum(place[2] + room for place in places) * first.info()["cache_bytes_per_token"]
-        _demand_memory(nbytes, "contexts")
+        room = max(case.task.positions - case.task.depth for case in cases)
+        most = max(case.task.together for case in cases)
+        positions = (1 + (most > 1) * most) * sum(place[2] + room for place in places)
+        _demand_memory(positions * first.info()["cache_bytes_per_token"], "contexts")
         deepest = places.pop()  # and of the most threads: `first` is its generator
         self._generators[deepest] = first
         self._ids[path] = ids = text_ids(first, deepest[2] + room)
@@ -178,11 +181,11 @@ class Sides:
         return generator
 
 
-def _context(path: Path, tests: Sequence[Test]) -> int:
-    """The model's context, in which all tests find room."""
+def _context(path: Path, tasks: Sequence[Task]) -> int:
+    """The model's context, in which all tasks find room."""
     folder = open_folder(path)
     most = ModelConfig.from_dict(folder.config, folder.generation_config).max_position_embeddings
-    longest = max(tests, key=lambda test: test.positions)
+    longest = max(tasks, key=lambda task: task.positions)
     if longest.positions > most:
         raise ContextError(
             f"{longest.name} takes {longest.positions} positions and the model's context holds "
