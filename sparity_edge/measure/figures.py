@@ -28,8 +28,9 @@ def rows_of(cases: Sequence[Case], rounds: Sequence[Round], sides: Sides) -> lis
         generator, path = sides.generator(case), sides.path(case)
         info = generator.info()
         row = _facts(case, info)
-        row["plan_kl"] = _maybe(generator._dial.held_back_kl)
         row |= speeds(case, base, rounds)
+        thinned = row["active_weight_fraction"] < 1  # a prompt is read dense unless asked for
+        row["plan_kl"] = _maybe(generator._dial.held_back_kl) if thinned else None
         if case.task.later:
             reads = bytes_of_a_token(
                 generator._model,
