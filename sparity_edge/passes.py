@@ -7,6 +7,7 @@ for one cache (decoding), or one for each of several (a batch). It knows nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Pass:
         self.v = rows(count, kv_heads)
         self.mixed = rows(count, heads)  # what attention gives
         attention = (self.q, self.k, self.v, self.mixed)
-        self._own = [
+        self._own: list[tuple[Any, ...]] = [
             (*(each[tokens * i :][:tokens] for each in attention), self.positions[i : i + 1])
             for i in range(len(caches))
         ]

@@ -129,6 +129,6 @@ class BatchProgram(SparseProgram):
         rows = [each if getattr(each, "ndim", 0) == 2 else None for each in arguments]
         tokens = max(len(each) for each in rows if each is not None)
         steps = np.array([0 if each is None else each.strides[0] for each in rows])
-        table = np.array([self._word(each) for each in arguments], dtype=np.int64)
-        table = table + steps * np.arange(tokens)[:, None]
+        first = np.array([self._word(each) for each in arguments])
+        table = (first + steps * np.arange(tokens)[:, None]).astype(np.int64)
         return table, tokens, table.strides[0]
