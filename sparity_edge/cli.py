@@ -21,8 +21,8 @@ from sparity_edge.evaluation_options import (
     PERPLEXITY_EXAMPLES,
     add_evaluation_options,
 )
-from sparity_edge.packing_options import DTYPES, SOURCE_HELP, add_cache, add_convert, add_verify
-from sparity_edge.plan_options import add_plan_commands
+from sparity_edge.packing_options import SOURCE_HELP, add_cache, add_convert, add_verify
+from sparity_edge.plan_options import DTYPES, add_plan_commands
 from sparity_edge.sampling_options import add_sampling_options
 from sparity_edge.terminal import one_line, prepare_streams, silence_stdout
 
