@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from sparity_edge.completion_options import add_completion
 from sparity_edge.doctor_options import add_doctor
 from sparity_edge.errors import SparityError
 from sparity_edge.evaluation_options import (
@@ -117,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_verify(commands, _add)
     add_cache(commands, _add)
     add_doctor(commands, _add, DEFAULT_MODEL)
+    add_completion(commands, _add)
     return parser
 
 
@@ -210,7 +212,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         "--sparsity", type=float, metavar="S", help="share of the weights to skip (default: 0)"
     )
     group.add_argument(
-        "--plan", metavar="NAME", help="the sparsity plan to follow (default: the model's own)"
+        "--plan", metavar="PLAN", help="the sparsity plan to follow (default: the model's own)"
     )
     group.add_argument(
         "--level", type=float, metavar="L", help="the plan's own level, in place of --sparsity"

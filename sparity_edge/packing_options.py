@@ -54,7 +54,7 @@ def add_cache(commands: Any, add: Add) -> None:
     listing.set_defaults(run="cache_list")
     clearing = add(actions, "clear", "remove what is kept")
     clearing.set_defaults(run="cache_clear")
-    clearing.add_argument("name", nargs="?", metavar="NAME", help="only this one (default: all)")
+    clearing.add_argument("name", nargs="?", metavar="PACK", help="only this one (default: all)")
 
 
 _CONVERT_EXAMPLES = """examples:

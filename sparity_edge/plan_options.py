@@ -26,12 +26,12 @@ def add_plan_commands(commands: Any, add: Add) -> None:
     listing = _action(actions, add, "list", "list the plans of a model")
     listing.add_argument("--json", action="store_true", help="as JSON")
     showing = _action(actions, add, "show", "show a plan: what it skips at every level")
-    showing.add_argument("name", metavar="NAME", help="the plan")
+    showing.add_argument("name", metavar="PLAN", help="the plan")
     showing.add_argument("--json", action="store_true", help="as JSON")
     adding = _action(actions, add, "add", "copy a plan that was made for the same model")
     adding.add_argument("file", metavar="FILE", help="plan-NAME.safetensors in a packed folder")
     removing = _action(actions, add, "remove", "remove a plan")
-    removing.add_argument("name", metavar="NAME", help="the plan")
+    removing.add_argument("name", metavar="PLAN", help="the plan")
 
 
 def _add_calibrate(commands: Any, add: Add) -> None:
