@@ -22,6 +22,7 @@ from sparity_edge.evaluation_options import (
     PERPLEXITY_EXAMPLES,
     add_evaluation_options,
 )
+from sparity_edge.json_output import add_json_option
 from sparity_edge.packing_options import SOURCE_HELP, add_cache, add_convert, add_verify
 from sparity_edge.plan_options import DTYPES, add_plan_commands
 from sparity_edge.sampling_options import add_sampling_options
@@ -161,7 +162,7 @@ def _add_generate(commands: Any) -> None:
 def _add_info(commands: Any) -> None:
     parser = _add(commands, "info", "show what there is to know about a model")
     _add_model(parser)
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_json_option(parser)
     parser.add_argument(
         "--cpu", action="store_true", help="show what kernels are compiled to here, and no model"
     )

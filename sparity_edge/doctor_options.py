@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparity_edge.json_output import add_json_option
 from sparity_edge.plan_options import Add
 
 
@@ -25,7 +26,7 @@ def add_doctor(commands: Any, add: Add, default_model: str) -> None:
         metavar="N",
         help="threads to measure with (default: all physical cores)",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_json_option(parser)
 
 
 _EXAMPLES = """Reads memory for two seconds; fetches nothing and loads no model. The exit code is 1

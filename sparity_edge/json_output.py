@@ -1,11 +1,22 @@
-"""JSON as every command with --json writes it: alone on stdout, in ASCII, without NaN."""
+"""JSON as every command with --json writes it: alone on stdout, in ASCII, without NaN.
+
+Keys are in snake_case and name their unit (bytes, seconds); what they are each command decides.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections.abc import Mapping
 from typing import Any
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Give a command --json."""
+    parser.add_argument(
+        "--json", action="store_true", help="as JSON, alone on stdout; null: unknown or no number"
+    )
 
 
 def print_json(value: Any) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparity_edge.json_output import add_json_option
 from sparity_edge.plan_options import DTYPES, Add
 
+MODULE = "packing_commands"
 LAYOUTS = ("dense", "neurons", "mixed", "input")
 SOURCE_HELP = (
     "a packed folder, a Hugging Face folder, a GGUF file, a Hub id (org/name or "
@@ -16,6 +18,7 @@ SOURCE_HELP = (
 def add_convert(commands: Any, add: Add) -> None:
     """Put `convert` on the command line; `add` is as for `add_plan_commands`."""
     parser = add(commands, "convert", "write a model as a packed folder", _CONVERT_EXAMPLES)
+    parser.set_defaults(module=MODULE)
     parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
     parser.add_argument("out", nargs="?", metavar="OUT", help="folder (default: ./NAME-DTYPE)")
     parser.add_argument(
@@ -43,7 +46,9 @@ def add_convert(commands: Any, add: Add) -> None:
 def add_verify(commands: Any, add: Add) -> None:
     """Put `verify` on the command line."""
     parser = add(commands, "verify", "compare a packed folder with its checksums")
+    parser.set_defaults(module=MODULE)
     parser.add_argument("folder", metavar="DIR", help="a packed folder")
+    add_json_option(parser)
 
 
 def add_cache(commands: Any, add: Add) -> None:
@@ -51,9 +56,10 @@ def add_cache(commands: Any, add: Add) -> None:
     parser = add(commands, "cache", "list or clear the packed models that are kept")
     actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=type(parser))
     listing = add(actions, "list", "list what is kept, with sizes")
-    listing.set_defaults(run="cache_list")
+    listing.set_defaults(run="cache_list", module=MODULE)
+    add_json_option(listing)
     clearing = add(actions, "clear", "remove what is kept")
-    clearing.set_defaults(run="cache_clear")
+    clearing.set_defaults(run="cache_clear", module=MODULE)
     clearing.add_argument("name", nargs="?", metavar="PACK", help="only this one (default: all)")
 
 
