@@ -65,17 +65,22 @@ def power() -> dict[str, Any]:
 
 def folder(path: Path) -> dict[str, Any]:
     """A folder of a cache: bytes in it and left on its disk, and whether it can be written."""
-    files = [Path(place, name) for place, _, names in os.walk(path) for name in names]
     there = _nearest(path)
     free = None
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(there).free
     return {
         "path": str(path),
-        "used_bytes": sum(_size(file) for file in files),
+        "used_bytes": bytes_in(path),
         "free_bytes": free,
         "writable": _writable(there),
     }
+
+
+def bytes_in(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    below = [Path(place, name) for place, _, names in os.walk(path) for name in names]
+    return sum(_size(file) for file in (below if path.is_dir() else [path]))
 
 
 def huge_pages() -> str | None:

@@ -6,12 +6,17 @@ Packing is in converters, the format of packed folders in `format`; here is what
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparity_edge.atomic import one_sentence
 from sparity_edge.commands import progress_bars, side_screen
+from sparity_edge.errors import OptionError
+from sparity_edge.folders import besides_packs, cache_root
+from sparity_edge.host import bytes_in
 from sparity_edge.json_output import print_json
 from sparity_edge.terminal import neutral
 
@@ -57,7 +62,6 @@ def verify(arguments: Namespace) -> None:
 def cache_list(arguments: Namespace) -> None:
     """`sparity-edge cache list`: one line for each pack."""
     from converters import store
-    from sparity_edge.folders import cache_root
 
     entries = store.entries()
     total = sum(entry.nbytes for entry in entries)
@@ -74,12 +78,26 @@ def cache_list(arguments: Namespace) -> None:
 
 
 def cache_clear(arguments: Namespace) -> None:
-    """`sparity-edge cache clear`: remove packs and say how much that freed."""
+    """`sparity-edge cache clear`: remove packs, or everything, and say how much that freed."""
     from converters import store
 
+    if arguments.all and arguments.name:
+        raise OptionError("--all and one pack were both given; give one of them.")
     removed = store.clear(arguments.name)
     freed = sum(entry.nbytes for entry in removed)
     print(f"{len(removed)} removed, {freed / 1e6:.1f} MB freed.")
+    if arguments.all:
+        print(f"All else is removed too, {_clear_besides_packs() / 1e6:.1f} MB freed.")
+
+
+def _clear_besides_packs() -> int:
+    """Remove sources, history and kernels; gives the bytes they took."""
+    freed = 0
+    for path in besides_packs():
+        freed += bytes_in(path)
+        with one_sentence(path):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return freed
 
 
 def _pack_facts(entry: Entry) -> dict[str, Any]:

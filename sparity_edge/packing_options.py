@@ -58,11 +58,19 @@ def add_cache(commands: Any, add: Add) -> None:
     listing = add(actions, "list", "list what is kept, with sizes")
     listing.set_defaults(run="cache_list", module=MODULE)
     add_json_option(listing)
-    clearing = add(actions, "clear", "remove what is kept")
+    clearing = add(actions, "clear", "remove packed models", _CLEAR_NOTES)
     clearing.set_defaults(run="cache_clear", module=MODULE)
     clearing.add_argument("name", nargs="?", metavar="PACK", help="only this one (default: all)")
+    clearing.add_argument(
+        "--all",
+        action="store_true",
+        help="also remove sources, the kernels of every version and the chat history",
+    )
 
 
+_CLEAR_NOTES = """Removes packed models and their plans; they are packed again when asked for.
+Unless --all is given, fetched sources, compiled kernels and the history of chats stay.
+"""
 _CONVERT_EXAMPLES = """examples:
   sparity-edge convert model.gguf
   sparity-edge convert org/name ./name-int8 --dtype int8 --group 32

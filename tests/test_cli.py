@@ -254,6 +254,27 @@ def test_convert_verify_and_cache(
     assert run("verify", "llama_gqa-int8")[0] == 1
 
 
+def test_clearing_all_removes_what_is_ours(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, kernels = tmp_path / "cache", tmp_path / "numba"
+    monkeypatch.setenv("SPARITY_EDGE_CACHE", str(cache))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(kernels))
+    ours = [cache / "sources" / "x.gguf", cache / "chat_history", kernels / ("0a" * 8) / "x.nbi"]
+    foreign = [cache / "letter.txt", kernels / "others" / "x.nbi"]
+    for file in (*ours, *foreign):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * 100_000)
+    assert run("cache", "clear", "--all", "x")[0] == 1
+    assert run("cache", "clear") == (0, "0 removed, 0.0 MB freed.\n", "")
+    assert all(file.exists() for file in ours)
+    out = run("cache", "clear", "--all")[1]
+    assert "All else is removed too, 0.3 MB freed." in out
+    assert not any(file.exists() for file in ours)
+    assert all(file.exists() for file in foreign)
+    assert run("cache", "clear", "--all")[0] == 0
+
+
 def keys_of(value: Any) -> Iterator[str]:
     """All keys of a JSON value; those of versions, notes and plans are names."""
     for key, item in value.items() if isinstance(value, dict) else ():
