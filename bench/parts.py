@@ -1,0 +1,190 @@
+"""Where the time of a token goes: embedding and norms, attention, FFN, LM head, selection, the rest.
+
+A token is a recorded program. It is cut where the part changes and run piece by piece, less what it
+takes to start a piece; whole tokens take their turn, and the rest is what a whole one takes beyond
+its pieces (less than nothing where cutting costs more than starting an empty piece does). The state
+is that after real text. A norm that is fused with what follows counts as a norm. (Leaving parts out
+instead makes them seem too long: what remains of a small model then fits into the cache.)
+
+    python bench/parts.py --dtype int4 dense auto:0.25 chess@0.5
+    python bench/parts.py --model model.gguf --packs ./neurons centred@0.7
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from common import models_so_far, parser, save, say, thread_count
+from models import DEFAULT_MODEL
+from rows import packs
+from thinned import DENSE, Side, holders
+
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import summary, table, timed
+
+NORMS, ATTENTION, FFN, HEAD, SELECTION, REST, TOKEN = (
+    "embedding, norms", "attention", "FFN", "LM head", "selection", "rest", "token"
+)  # fmt: skip
+PARTS = (NORMS, ATTENTION, FFN, HEAD, SELECTION)
+OPERATIONS = {  # those that belong to one part wherever they stand
+    "embed": NORMS, "rmsnorm": NORMS, "thin": SELECTION, "tally": SELECTION
+}  # fmt: skip
+STARTS = 20  # empty pieces in a round
+
+
+def tagged_program(threads: int) -> Any:
+    """A Program that knows the part of each of its records: `tags`, of the part `now`."""
+    from sparity_edge.kernels.activations import rmsnorm_split
+    from sparity_edge.kernels.program import Program
+
+    class Tagged(Program):
+        now = HEAD
+
+        def __init__(self) -> None:
+            self.tags: list[str] = []
+            super().__init__(threads)
+
+        def _record(self, kernel: Any, *arguments: Any, **more: Any) -> None:
+            super()._record(kernel, *arguments, **more)
+            del self.tags[len(self._records) - 1 :]  # of records that a fusion took away
+            self.tags.append(NORMS if kernel is rmsnorm_split else self.now)
+
+    for name, part in OPERATIONS.items():
+        setattr(Tagged, name, _within(part, getattr(Tagged, name)))
+    return Tagged()
+
+
+def _within(part: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+    """The same operation, or method whose first argument is a program, within a part."""
+
+    def run(program: Any, *arguments: Any, **more: Any) -> Any:
+        before, program.now = program.now, part
+        result = operation(program, *arguments, **more)
+        program.now = before
+        return result
+
+    return run
+
+
+def tag_programs(model: Any) -> list[Any]:
+    """Have a model record its tokens with tags; the list gets each program, the latest last."""
+    programs: list[Any] = []
+
+    def prepare(forward: Callable[[Any], None]) -> Callable[[bool], None]:
+        program = tagged_program(model.threads)
+        forward(program)
+        programs.append(program)
+        return lambda patient: model._machine._team.run(program, patient=patient)
+
+    model._machine.prepare = prepare
+    model._attention = _within(ATTENTION, model._attention)
+    model._ffn = _within(FFN, model._ffn)
+    model._gain = _within(SELECTION, model._gain)
+    return programs
+
+
+def segments(program: Any) -> list[tuple[str, Any]]:
+    """The program cut where the part changes: (part, program of these records)."""
+    tagged = itertools.groupby(zip(program.tags, program._records, strict=True), itemgetter(0))
+    return [(tag, _program(program, [record for _, record in each])) for tag, each in tagged]
+
+
+def _program(of: Any, records: list[list[int]]) -> Any:
+    from sparity_edge.kernels.program import Program
+
+    result = Program(of._threads)
+    result._scratch_bytes, result._kept, result._records = of._scratch_bytes, of._kept, records
+    return result
+
+
+def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
+    """Milliseconds of each part of a token at one setting."""
+    generator, model = side.generator, side.generator._model
+    ids = side.continuation(options.tokens)
+    programs = tag_programs(model)
+    model._decode.capacity = 0  # so that it is recorded once more, with tags
+    side.settings[text].apply(generator)
+    model.cache.trim(0)
+    model.read(side.prompt)
+    for token in ids:
+        model.read([token], thin=True)
+    whole = programs[-1]
+    samples = clock(model._machine._team, whole, options.rounds)
+    parts = {name: summary([1e3 * value for value in values]) for name, values in samples.items()}
+    return {
+        "milliseconds": parts,
+        "active_weight_fraction": model.active_weight_fraction,
+        "operations": len(whole.tags),
+        "context": len(model.cache),
+    }
+
+
+def clock(team: Any, whole: Any, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each part, of the whole token and of the rest, round by round."""
+    pieces, nothing = segments(whole), _program(whole, [])
+    samples: dict[str, list[float]] = {}
+    for turn in range(rounds + 1):
+        found: Counter[str] = Counter()
+        start = min(timed(lambda: team.run(nothing)) for _ in range(STARTS))
+        for tag, piece in pieces:
+            found[tag] += timed(lambda piece=piece: team.run(piece)) - start
+        known = found.total()
+        found[TOKEN] = timed(lambda: team.run(whole))
+        found[REST] = found[TOKEN] - known
+        for name, value in found.items() if turn else ():  # the first round warms up
+            samples.setdefault(name, []).append(value)
+    return samples
+
+
+def main() -> int:
+    result = parser(__doc__, "parts")
+    result.set_defaults(rounds=25)
+    result.add_argument("--model", default=DEFAULT_MODEL, help="default: %(default)s")
+    result.add_argument("--label", help="of the model in the results (default: its name)")
+    result.add_argument("--dtype", help="our number format; default: the file's own")
+    result.add_argument("--packs", type=Path, nargs="*", default=[], metavar="FOLDER")
+    result.add_argument("--tokens", type=int, default=16, help="read before the one measured")
+    result.add_argument("settings", nargs="*", default=[DENSE], metavar="SETTING")
+    options = result.parse_args()
+    threads = thread_count(options.threads)
+    options.rounds = min(options.rounds, 15) if options.quick else options.rounds
+    thinned = [text for text in options.settings if text != DENSE]
+    places: dict[Any, list[str]] = {}
+    if thinned:
+        places = holders([*packs(options.model, options.dtype), *options.packs], thinned)
+    if DENSE in options.settings:
+        places = {options.model: [DENSE], **places}
+    rows = {}
+    for place, settings in places.items():
+        for text in settings:
+            say(f"{place} {text}")
+            side = Side(place, [text], threads, options.dtype if place == options.model else None)
+            rows[text] = measure(side, text, options)
+            side.generator.close()
+    label = options.label or f"{Path(options.model).stem} {options.dtype or ''}".strip()
+    known = models_so_far(options.out)
+    known[label] = {"machine": machine(threads), "rounds": options.rounds, "rows": rows}
+    save(options.out, {"models": known})
+    print(show(known))
+    return 0
+
+
+def show(models: dict[str, Any]) -> str:
+    """Milliseconds of every part."""
+    head = ["model", "setting", *PARTS, REST, TOKEN]
+    lines = []
+    for label, part in models.items():
+        for text, row in part["rows"].items():
+            found = {name: each["median"] for name, each in row["milliseconds"].items()}
+            cells = [f"{found[name]:.2f}" if name in found else "" for name in head[2:]]
+            lines.append([label, text, *cells])
+    return table(head, lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
