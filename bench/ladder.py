@@ -29,7 +29,7 @@ from typing import Any
 
 from common import parser, save, say, thread_count
 from fronts import made_anew, show, timed_rows, verdict
-from ladder_ours import OurSide, our_sides
+from ladder_ours import FILE, OurSide, our_sides
 from ladder_peer import LADDER, PeerSide, ladder_files
 from models import DEFAULT_MODEL, gguf_of
 from peers import PAUSE, LlamaCpp
@@ -49,7 +49,7 @@ SETTINGS = (
 QUICK: dict[str, Any] = {
     "kinds": ["F32", "Q8_0", "Q5_0", "Q4_1", "Q4_0", "Q2_K"],
     "dense": ["f32", "int8", "int4"],
-    "settings": ["auto:0.25", "auto:0.4", "centred@0.5", "chess@0.5", "teal@0.25"],
+    "settings": ["auto:0.25", "auto:0.4", "centred@0.5", "chess@0.5"],
     "windows": 2,
     "window": 512,
 }
@@ -63,9 +63,10 @@ class Ladder:
         protocol = {key: getattr(options, key) for key in ("window", "windows", "stride")}
         self.measure = partial(divergences, text=_text(options.text), **protocol)
         protocol["text"] = options.text.name if options.text else "help texts of Python"
+        protocol["reference"] = options.reference
         self.report, self.part = kept(options.out, options.label, protocol, self.threads)
         self.rows = self.part["rows"]
-        self.peer = LlamaCpp(options.peer_python)
+        self.peer = LlamaCpp(options.peer_python) if options.kinds else None
         self.sides = self._sides()
         self.cases = [name for side in self.sides for name in side.rows]
         self.started = time.perf_counter()
@@ -74,13 +75,13 @@ class Ladder:
         source = gguf_of(self.options.model)
         (kind,) = [each for each in LADDER if source.stem.upper().endswith(each)] or [""]
         kinds, base = self.options.kinds, self.options.base
-        files = ladder_files(self.peer, source, kind, kinds, base, self.threads)
         self.part["file"], self.part["file_kind"] = source.name, kind
-        return [
-            *our_sides(self.options, kind, self.threads),
-            *(PeerSide(self.peer, each, path, path == source, self.threads)
-              for each, path in files.items()),
-        ]  # fmt: skip
+        sides: list[OurSide | PeerSide] = [*our_sides(self.options, kind, self.threads)]
+        if self.peer:
+            files = ladder_files(self.peer, source, kind, kinds, base, self.threads)
+            for each, path in files.items():
+                sides.append(PeerSide(self.peer, each, path, path == source, self.threads))
+        return sides
 
     def late(self) -> bool:
         """Whether this run has taken as long as it may."""
@@ -92,7 +93,9 @@ class Ladder:
         if not missing:
             return
         load = partial(Generator.load, threads=self.threads, notify=say)
-        with load(self.options.model, dtype="f32") as reference, bars() as progress:
+        name = self.options.reference
+        dtype = None if name == FILE else name
+        with load(self.options.model, dtype=dtype) as reference, bars() as progress:
             measure = partial(self.measure, reference=reference, progress=progress)
             for side in self.sides:
                 if missing & set(side.rows) and not self.late():
@@ -136,7 +139,8 @@ class Ladder:
         for side in self.sides:
             if isinstance(side, OurSide):
                 side.close()
-        self.peer.close()
+        if self.peer:
+            self.peer.close()
 
 
 def _text(path: Path | None) -> str:
@@ -161,7 +165,9 @@ def _options() -> argparse.Namespace:
     add(
         "--dial", nargs="*", default=DIAL, metavar="DTYPE", help="our rows with it; 'file': its own"
     )
+    add("--reference", default="f32", metavar="DTYPE", help="of the KL: f32; 'file' is smaller")
     add("--packs", type=Path, nargs="*", default=[], metavar="FOLDER", help="with further plans")
+    add("--no-peer", action="store_true", help="our side alone")
     add("--no-regrouped", dest="regrouped", action="store_false", help="no int4 made anew")
     add("--window", type=int, default=1024, help="tokens; default: %(default)s")
     add("--windows", type=int, default=8, help="default: %(default)s")
@@ -174,6 +180,7 @@ def _options() -> argparse.Namespace:
     options = result.parse_args()
     if options.quick:
         vars(options).update(QUICK)
+    options.kinds = [] if options.no_peer else options.kinds
     options.settings = options.settings or list(SETTINGS)
     options.label = options.label or Path(options.model).stem
     return options

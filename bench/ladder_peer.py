@@ -98,8 +98,8 @@ class PeerSide:
 
     def quality(
         self,
-        names: Collection[str],
-        measure: Callable[..., list[Any]],  # noqa: ARG002
+        names: Collection[str],  # noqa: ARG002 - it has only one
+        measure: Callable[..., list[Any]],
     ) -> dict[str, dict[str, Any]]:
         """KL and perplexity of its row."""
         reference: Generator = measure.keywords["reference"]  # type: ignore[attr-defined]

@@ -70,7 +70,7 @@ class Peer:
         return {"seconds": time.perf_counter() - start}
 
     def logits(self, tokens: list[int], batch: int, out: str) -> dict[str, Any]:
-        """Read tokens after a clear, `batch` at a time; every one's logits, float32, go into `out`."""
+        """Read tokens after a clear, `batch` at a time; float32 logits of each go into `out`."""
         self.clear()
         with open(out, "wb") as file:  # noqa: PTH123 - a path is a string here all the way
             for start in range(0, len(tokens), batch):

@@ -1,10 +1,10 @@
-"""Where the time of a token goes: embedding and norms, attention, FFN, LM head, selection, the rest.
+"""Where the time of a token goes: embedding and norms, attention, FFN, LM head, selection, rest.
 
-A token is a recorded program. It is cut where the part changes and run piece by piece, less what it
-takes to start a piece; whole tokens take their turn, and the rest is what a whole one takes beyond
-its pieces (less than nothing where cutting costs more than starting an empty piece does). The state
-is that after real text. A norm that is fused with what follows counts as a norm. (Leaving parts out
-instead makes them seem too long: what remains of a small model then fits into the cache.)
+A token is a recorded program. It is cut where the part changes and run piece by piece, each less
+the time of the same piece with nothing to do; whole tokens take their turn, and the rest is what a
+whole one takes beyond its pieces: threads meeting, less what pieces lose by not knowing their next
+weights. The state is that after real text. A norm that is fused with what follows counts as a norm.
+(Leaving one part out makes it seem too long: what remains of a small model fits into the cache.)
 
     python bench/parts.py --dtype int4 dense auto:0.25 chess@0.5
     python bench/parts.py --model model.gguf --packs ./neurons centred@0.7
@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ PARTS = (NORMS, ATTENTION, FFN, HEAD, SELECTION)
 OPERATIONS = {  # those that belong to one part wherever they stand
     "embed": NORMS, "rmsnorm": NORMS, "thin": SELECTION, "tally": SELECTION
 }  # fmt: skip
-STARTS = 20  # empty pieces in a round
 
 
 def tagged_program(threads: int) -> Any:
@@ -88,10 +88,19 @@ def tag_programs(model: Any) -> list[Any]:
     return programs
 
 
-def segments(program: Any) -> list[tuple[str, Any]]:
-    """The program cut where the part changes: (part, program of these records)."""
-    tagged = itertools.groupby(zip(program.tags, program._records, strict=True), itemgetter(0))
-    return [(tag, _program(program, [record for _, record in each])) for tag, each in tagged]
+def pieces(program: Any) -> list[tuple[str, Any, Any]]:
+    """The program cut where the part changes: (part, the piece, the piece with nothing to do)."""
+    from sparity_edge.kernels.team import CHUNKS, WEIGHTS
+
+    found = []
+    tagged = zip(program.tags, program._records, strict=True)
+    for tag, each in itertools.groupby(tagged, itemgetter(0)):
+        records = [record for _, record in each]
+        idle = [list(record) for record in records]
+        for record in idle:
+            record[CHUNKS] = record[WEIGHTS] = 0
+        found.append((tag, _program(program, records), _program(program, idle)))
+    return found
 
 
 def _program(of: Any, records: list[list[int]]) -> Any:
@@ -126,15 +135,16 @@ def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
 
 def clock(team: Any, whole: Any, rounds: int) -> dict[str, list[float]]:
     """Seconds of each part, of the whole token and of the rest, round by round."""
-    pieces, nothing = segments(whole), _program(whole, [])
+    cut = pieces(whole)
     samples: dict[str, list[float]] = {}
     for turn in range(rounds + 1):
         found: Counter[str] = Counter()
-        start = min(timed(lambda: team.run(nothing)) for _ in range(STARTS))
-        for tag, piece in pieces:
-            found[tag] += timed(lambda piece=piece: team.run(piece)) - start
+        for tag, piece, idle in cut:
+            team.run(idle)  # Python's own memory comes back to the cache
+            nothing = min(timed(partial(team.run, idle)) for _ in range(2))
+            found[tag] += timed(partial(team.run, piece)) - nothing
         known = found.total()
-        found[TOKEN] = timed(lambda: team.run(whole))
+        found[TOKEN] = timed(partial(team.run, whole))
         found[REST] = found[TOKEN] - known
         for name, value in found.items() if turn else ():  # the first round warms up
             samples.setdefault(name, []).append(value)
@@ -143,7 +153,7 @@ def clock(team: Any, whole: Any, rounds: int) -> dict[str, list[float]]:
 
 def main() -> int:
     result = parser(__doc__, "parts")
-    result.set_defaults(rounds=25)
+    result.set_defaults(rounds=100)
     result.add_argument("--model", default=DEFAULT_MODEL, help="default: %(default)s")
     result.add_argument("--label", help="of the model in the results (default: its name)")
     result.add_argument("--dtype", help="our number format; default: the file's own")
@@ -152,7 +162,7 @@ def main() -> int:
     result.add_argument("settings", nargs="*", default=[DENSE], metavar="SETTING")
     options = result.parse_args()
     threads = thread_count(options.threads)
-    options.rounds = min(options.rounds, 15) if options.quick else options.rounds
+    options.rounds = min(options.rounds, 40) if options.quick else options.rounds
     thinned = [text for text in options.settings if text != DENSE]
     places: dict[Any, list[str]] = {}
     if thinned:
