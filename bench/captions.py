@@ -88,7 +88,8 @@ def _block(name: str) -> Block:
 
     def write(results: Results) -> str:
         caption = f"{figure.text}. {machines(results, figure.needs)}."
-        return f"![{figure.text}](figures/{name}.svg)\n\n{caption}"
+        short = re.split(r"[:.;]", figure.text)[0]
+        return f"![{short}](figures/{name}.svg)\n\n{caption}"
 
     return Block(figure.needs, write)
 

@@ -6,7 +6,6 @@ functions that time them. llama.cpp's side (ladder_peer.py) looks alike.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,7 @@ class OurSide:
         return {name: self.side.active[setting] for name, setting in self.rows.items()}
 
 
-def our_sides(options: argparse.Namespace, kind: str, threads: int) -> list[OurSide]:
+def our_sides(options: Any, kind: str, threads: int) -> list[OurSide]:
     """The packs that the options ask for.
 
     Args:

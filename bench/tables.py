@@ -106,7 +106,7 @@ def ladder_verdict(results: Results) -> str:
             f"exactly and lose only what rounding activations costs. Without these rows, all "
             f"other numbers made anew from f32: {verdict(made_anew(rows))}"
         )
-    return "\n".join(lines)
+    return "\n\n".join(lines)
 
 
 def parts_table(results: Results) -> str:
