@@ -37,7 +37,7 @@ OPERATIONS = {  # those that belong to one part wherever they stand
 }  # fmt: skip
 
 
-def tagged_program(threads: int) -> Any:
+def tagged_program(threads: int, decoding: bool) -> Any:
     """A Program that knows the part of each of its records: `tags`, of the part `now`."""
     from sparity_edge.kernels.activations import rmsnorm_split
     from sparity_edge.kernels.program import Program
@@ -47,7 +47,7 @@ def tagged_program(threads: int) -> Any:
 
         def __init__(self) -> None:
             self.tags: list[str] = []
-            super().__init__(threads)
+            super().__init__(threads, decoding)
 
         def _record(self, kernel: Any, *arguments: Any, **more: Any) -> None:
             super()._record(kernel, *arguments, **more)
@@ -75,16 +75,17 @@ def tag_programs(model: Any) -> list[Any]:
     """Have a model record its tokens with tags; the list gets each program, the latest last."""
     programs: list[Any] = []
 
-    def prepare(forward: Callable[[Any], None]) -> Callable[[bool], None]:
-        program = tagged_program(model.threads)
+    def prepare(forward: Callable[[Any], None], decoding: bool = False) -> Callable[[bool], None]:
+        program = tagged_program(model.threads, decoding)
         forward(program)
         programs.append(program)
-        return lambda patient: model._machine._team.run(program, patient=patient)
+        return lambda patient: model.machine._team.run(program, patient=patient)
 
-    model._machine.prepare = prepare
-    model._attention = _within(ATTENTION, model._attention)
-    model._ffn = _within(FFN, model._ffn)
-    model._gain = _within(SELECTION, model._gain)
+    model.machine.prepare, decoder = prepare, model.decoder
+    decoder.attention = _within(ATTENTION, decoder.attention)
+    decoder.ffn = _within(FFN, decoder.ffn)
+    decoder._gain = _within(SELECTION, decoder._gain)
+    model._passes.clear()  # what was recorded before
     return programs
 
 
@@ -116,14 +117,13 @@ def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
     generator, model = side.generator, side.generator._model
     ids = side.continuation(options.tokens)
     programs = tag_programs(model)
-    model._decode.capacity = 0  # so that it is recorded once more, with tags
     side.settings[text].apply(generator)
     model.cache.trim(0)
     model.read(side.prompt)
     for token in ids:
         model.read([token], thin=True)
     whole = programs[-1]
-    samples = clock(model._machine._team, whole, options.rounds)
+    samples = clock(model.machine._team, whole, options.rounds)
     parts = {name: summary([1e3 * value for value in values]) for name, values in samples.items()}
     return {
         "milliseconds": parts,

@@ -232,24 +232,26 @@ def test_parts_of_a_token(bench: Any, folder: Path, setting: str) -> None:
     side = bench("thinned").Side(folder, [setting], 2)
     model = side.generator._model
     programs = parts.tag_programs(model)
+    dense = setting == "dense"
     side.settings[setting].apply(side.generator)
     model.read([1, 2, 3, 4, 5])
     model.read([6], thin=True)
     program = programs[-1]
     tags = list(program.tags)
     assert len(tags) == len(program._records)
-    assert set(tags) == {*parts.PARTS} - ({parts.SELECTION} if setting == "dense" else set())
+    assert set(tags) == {*parts.PARTS} - ({parts.SELECTION} if dense else set())
     assert tags[0] == parts.NORMS
     assert tags[-1] == parts.HEAD
     layers = model.config.num_hidden_layers
     runs = [tag for tag, *_ in parts.pieces(program)]
     assert runs.count(parts.ATTENTION) >= layers
-    logits = model._latest.logits.copy()
-    samples = parts.clock(model._machine._team, program, 3)
+    (this,) = (each for each in model._passes.values() if (each.plan is None) == dense)
+    logits = this.logits.copy()
+    samples = parts.clock(model.machine._team, program, 3)
     assert {len(values) for values in samples.values()} == {3}
     token, rest = np.array(samples[parts.TOKEN]), np.array(samples[parts.REST])
     known = sum(np.array(samples[tag]) for tag in set(tags))
     assert np.allclose(token, known + rest)
     # Pieces one after another do what the token does.
-    assert (model._latest.logits == logits).all()
+    assert (this.logits == logits).all()
     side.generator.close()
