@@ -1,10 +1,10 @@
 """Where the time of a token goes: embedding and norms, attention, FFN, LM head, selection, rest.
 
-A token is a recorded program. It is cut where the part changes and run piece by piece, each less
-the time of the same piece with nothing to do; whole tokens take their turn, and the rest is what a
-whole one takes beyond its pieces: threads meeting, less what pieces lose by not knowing their next
-weights. The state is that after real text. A norm that is fused with what follows counts as a norm.
-(Leaving one part out makes it seem too long: what remains of a small model fits into the cache.)
+A token is a recorded program. Whole tokens and tokens in which one part has nothing to do run by
+turns, and what such a token lacks in time is the part's; the rest is threads meeting, less what
+parts lose by standing side by side. Before each run the caches are emptied, or else what is left of
+a small model would stay in them and every part seem too long. The state is that after real text,
+with the same active channels throughout. A norm fused with what follows counts as a norm.
 
     python bench/parts.py --dtype int4 dense auto:0.25 chess@0.5
     python bench/parts.py --model model.gguf --packs ./neurons centred@0.7
@@ -12,11 +12,8 @@ weights. The state is that after real text. A norm that is fused with what follo
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +22,15 @@ from models import DEFAULT_MODEL
 from rows import packs
 from thinned import DENSE, Side, holders
 
+from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.machine import machine
-from sparity_edge.measure.rounds import summary, table, timed
+from sparity_edge.measure.rounds import Samples, alternate, summary, table, timed
 
 NORMS, ATTENTION, FFN, HEAD, SELECTION, REST, TOKEN = (
     "embedding, norms", "attention", "FFN", "LM head", "selection", "rest", "token"
 )  # fmt: skip
 PARTS = (NORMS, ATTENTION, FFN, HEAD, SELECTION)
+EVICTED = 128 << 20  # bytes read to empty the caches, of all levels
 OPERATIONS = {  # those that belong to one part wherever they stand
     "embed": NORMS, "rmsnorm": NORMS, "thin": SELECTION, "tally": SELECTION
 }  # fmt: skip
@@ -89,26 +88,17 @@ def tag_programs(model: Any) -> list[Any]:
     return programs
 
 
-def pieces(program: Any) -> list[tuple[str, Any, Any]]:
-    """The program cut where the part changes: (part, the piece, the piece with nothing to do)."""
+def without(program: Any, parts: Collection[str]) -> Any:
+    """The same program with nothing to do in some parts; threads still meet there."""
+    from sparity_edge.kernels.program import Program
     from sparity_edge.kernels.team import CHUNKS, WEIGHTS
 
-    found = []
-    tagged = zip(program.tags, program._records, strict=True)
-    for tag, each in itertools.groupby(tagged, itemgetter(0)):
-        records = [record for _, record in each]
-        idle = [list(record) for record in records]
-        for record in idle:
+    result = Program(program._threads)
+    result._scratch_bytes, result._kept = program._scratch_bytes, program._kept
+    result._records = [list(record) for record in program._records]
+    for record, tag in zip(result._records, program.tags, strict=True):
+        if tag in parts:
             record[CHUNKS] = record[WEIGHTS] = 0
-        found.append((tag, _program(program, records), _program(program, idle)))
-    return found
-
-
-def _program(of: Any, records: list[list[int]]) -> Any:
-    from sparity_edge.kernels.program import Program
-
-    result = Program(of._threads)
-    result._scratch_bytes, result._kept, result._records = of._scratch_bytes, of._kept, records
     return result
 
 
@@ -123,7 +113,9 @@ def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
     for token in ids:
         model.read([token], thin=True)
     whole = programs[-1]
-    samples = clock(model.machine._team, whole, options.rounds)
+    memory = Memory(model.threads, EVICTED)
+    samples = clock(model.machine._team, whole, options.rounds, memory.streaming())
+    memory.close()
     parts = {name: summary([1e3 * value for value in values]) for name, values in samples.items()}
     return {
         "milliseconds": parts,
@@ -133,27 +125,41 @@ def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
     }
 
 
-def clock(team: Any, whole: Any, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each part, of the whole token and of the rest, round by round."""
-    cut = pieces(whole)
-    samples: dict[str, list[float]] = {}
-    for turn in range(rounds + 1):
-        found: Counter[str] = Counter()
-        for tag, piece, idle in cut:
-            team.run(idle)  # Python's own memory comes back to the cache
-            nothing = min(timed(partial(team.run, idle)) for _ in range(2))
-            found[tag] += timed(partial(team.run, piece)) - nothing
-        known = found.total()
-        found[TOKEN] = timed(partial(team.run, whole))
-        found[REST] = found[TOKEN] - known
-        for name, value in found.items() if turn else ():  # the first round warms up
-            samples.setdefault(name, []).append(value)
-    return samples
+def clock(team: Any, whole: Any, rounds: int, evict: Callable[[], object]) -> Samples:
+    """Seconds of each part, of the whole token and of the rest, round by round.
+
+    Args:
+        team: the threads that run the model's programs.
+        whole: the token, as `tag_programs` recorded it.
+        rounds: how often.
+        evict: empties the caches.
+    """
+    idle = without(whole, PARTS)
+    parts = [part for part in PARTS if part in whole.tags and part != SELECTION]
+
+    def case(program: Any) -> Callable[[], float]:
+        def run() -> float:
+            evict()
+            team.run(idle)  # threads wake up
+            return timed(partial(team.run, program))
+
+        return run
+
+    # Lists of active channels stay those of the whole token where nothing selects.
+    cases = {TOKEN: case(whole), SELECTION: case(without(whole, {SELECTION}))}
+    cases |= {part: case(without(whole, {SELECTION, part})) for part in parts}
+    found = alternate(cases, rounds)
+    listed = found[SELECTION]
+    samples = {part: [a - b for a, b in zip(listed, found[part])] for part in parts}
+    if SELECTION in whole.tags:
+        samples[SELECTION] = [a - b for a, b in zip(found[TOKEN], listed)]
+    known = [sum(values) for values in zip(*samples.values())]
+    return {**samples, REST: [a - b for a, b in zip(found[TOKEN], known)], TOKEN: found[TOKEN]}
 
 
 def main() -> int:
     result = parser(__doc__, "parts")
-    result.set_defaults(rounds=100)
+    result.set_defaults(rounds=60)
     result.add_argument("--model", default=DEFAULT_MODEL, help="default: %(default)s")
     result.add_argument("--label", help="of the model in the results (default: its name)")
     result.add_argument("--dtype", help="our number format; default: the file's own")
@@ -162,7 +168,7 @@ def main() -> int:
     result.add_argument("settings", nargs="*", default=[DENSE], metavar="SETTING")
     options = result.parse_args()
     threads = thread_count(options.threads)
-    options.rounds = min(options.rounds, 40) if options.quick else options.rounds
+    options.rounds = min(options.rounds, 30) if options.quick else options.rounds
     thinned = [text for text in options.settings if text != DENSE]
     places: dict[Any, list[str]] = {}
     if thinned:

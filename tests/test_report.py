@@ -242,16 +242,16 @@ def test_parts_of_a_token(bench: Any, folder: Path, setting: str) -> None:
     assert set(tags) == {*parts.PARTS} - ({parts.SELECTION} if dense else set())
     assert tags[0] == parts.NORMS
     assert tags[-1] == parts.HEAD
-    layers = model.config.num_hidden_layers
-    runs = [tag for tag, *_ in parts.pieces(program)]
-    assert runs.count(parts.ATTENTION) >= layers
     (this,) = (each for each in model._passes.values() if (each.plan is None) == dense)
     logits = this.logits.copy()
-    samples = parts.clock(model.machine._team, program, 3)
+    samples = parts.clock(model.machine._team, program, 3, lambda: None)
+    assert set(samples) == {*tags, parts.REST, parts.TOKEN}
     assert {len(values) for values in samples.values()} == {3}
-    token, rest = np.array(samples[parts.TOKEN]), np.array(samples[parts.REST])
-    known = sum(np.array(samples[tag]) for tag in set(tags))
-    assert np.allclose(token, known + rest)
-    # Pieces one after another do what the token does.
+    known = sum(np.array(samples[tag]) for tag in {*tags, parts.REST})
+    assert np.allclose(samples[parts.TOKEN], known)
+    # With something to do in each part it is the token that it was.
+    model.machine._team.run(parts.without(program, ()))
     assert (this.logits == logits).all()
+    model.machine._team.run(parts.without(program, {parts.FFN}))
+    assert (this.logits != logits).any()
     side.generator.close()
