@@ -79,7 +79,20 @@ def compare(one: Results, other: Results) -> str:
         return "The two reports have no ratio in common."
     worst = max(far, key=lambda name: abs(far[name]))
     within = sum(abs(each) <= 0.1 for each in far.values())
-    return (
+    text = (
         f"{table(['ratio', 'one', 'other', 'difference'], lines)}\n\n{within} of {len(far)} ratios "
         f"agree within 10 %; the farthest is {worst}: {far[worst]:+.1%}."
     )
+    if "roofline" in one and "roofline" in other:
+        first_speed, second_speed = _streaming(one), _streaming(other)
+        text += (
+            f"\nMemory streamed at {first_speed:.0f} and {second_speed:.0f} GB/s: where that "
+            "differs, so do ratios between what waits for memory and what does not."
+        )
+    return text
+
+
+def _streaming(results: Results) -> float:
+    """GB/s of streaming reads on all threads."""
+    most = max(results["roofline"]["results"], key=lambda each: each["threads"])
+    return float(most["streaming_gb_s"]["median"])
