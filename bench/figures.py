@@ -136,23 +136,25 @@ def _curves(results: Results) -> dict[str, list[tuple[float, float]]]:
 
 
 def parts(axes: Any, results: Results) -> None:
-    """Milliseconds of a token as stacked bars."""
-    bars = [
-        (f"{model}\n{setting}", row["milliseconds"])
+    """Shares of a token as stacked bars, its milliseconds beside them."""
+    bars = {
+        f"{model} {setting}": {part: each["median"] for part, each in row["milliseconds"].items()}
         for model, part in results["parts"]["models"].items()
         for setting, row in part["rows"].items()
-    ]
-    colours = (GREY, ORANGE, BLUE, GREEN, PINK, YELLOW)
+    }
     left = [0.0] * len(bars)
-    for part, colour in zip((*PARTS, REST), colours):
-        widths = [max(0.0, found.get(part, {"median": 0.0})["median"]) for _, found in bars]
-        axes.barh([name for name, _ in bars], widths, 0.6, left=left, color=colour, label=part,
-                  edgecolor="white")  # fmt: skip
+    for part, colour in zip((*PARTS, REST), (SKY, ORANGE, BLUE, GREEN, PINK, YELLOW)):
+        widths = [max(0.0, found.get(part, 0.0)) / found[TOKEN] for found in bars.values()]
+        axes.barh([*bars], widths, 0.6, left=left, color=colour, label=part, edgecolor="white")
         left = [a + b for a, b in zip(left, widths)]
-    for index, (_, found) in enumerate(bars):
-        axes.text(left[index], index, f" {found[TOKEN]['median']:.1f}", va="center")
+    for index, found in enumerate(bars.values()):
+        axes.text(max(1.0, left[index]), index, f" {found[TOKEN]:.1f} ms", va="center", fontsize=12)
     axes.invert_yaxis()
-    axes.set_xlabel("milliseconds a token")
+    axes.set_xlim(0, 1.25)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.tick_params(axis="y", labelsize=11)
+    axes.set_xlabel("share of a token's time")
     axes.figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=11,
                        columnspacing=1, handlelength=1)  # fmt: skip
 
@@ -194,7 +196,7 @@ def memory(axes: Any, results: Results) -> None:
     for index, total in enumerate(left):
         axes.text(total, index, f" {total:.0f}", va="center")
     axes.margins(x=0.15)
-    axes.set_ylim(-0.75, max(1.75, len(models) - 0.25))
+    axes.set_ylim(-0.75, max(0.75, len(models) - 0.25))
     axes.invert_yaxis()
     axes.set_xlabel("MB at the peak")
     axes.figure.legend(loc="outside upper center", ncols=3, frameon=False)
