@@ -8,12 +8,13 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from tables import Block, Results
 
 from sparity_edge.measure.rounds import table
 
-Results = Mapping[str, Any]
 MODELS = ("SmolLM2-f32", "SmolLM2-int4", "Qwen2.5-Coder-1.5B")
 COMPARED = ((MODELS[0], "teal"), (MODELS[0], "teal-profile"), (MODELS[2], "teal"))
 VARIED = "SmolLM2-f32-variants"  # the part with all variants, of fewer windows
@@ -114,11 +115,11 @@ def density_table(results: Results) -> str:
 
 
 # Marker on the page -> the results files that its table needs, and what makes it.
-TABLES: Mapping[str, tuple[tuple[str, ...], Callable[[Results], str]]] = {
-    "methods": (("quality",), methods_table),
-    "variants": (("quality",), variants_table),
-    "density": (("spread",), density_table),
-    "published": (("quality",), published_table),
+TABLES = {
+    "methods": Block(("quality",), methods_table),
+    "variants": Block(("quality",), variants_table),
+    "density": Block(("spread",), density_table),
+    "published": Block(("quality",), published_table),
 }
 
 

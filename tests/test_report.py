@@ -23,7 +23,7 @@ from sparity_edge.plan_file import add_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 # Code, checked by test_docs.py and test_format.py.
-NOT_GENERATED = {"chat", "tests", "snippet", "sizes", "bundles"}
+NOT_GENERATED = {"example", "chat", "tests", "snippet", "sizes", "bundles"}
 
 
 @pytest.fixture(scope="module")
