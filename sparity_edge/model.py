@@ -58,7 +58,7 @@ class _Pass:
         self.mixed = rows(tokens, heads)  # what attention gives
         self.gate = rows(tokens, config.intermediate_size)
         self.up = rows(tokens, config.intermediate_size)
-        self.middle = rows(tokens, config.intermediate_size)  # what goes into down_proj
+        self.middle = self.up  # what goes into down_proj, in the place of one of its factors
         self.exponents = rows(tokens, MOST_GAINS)  # of the gains of one half of a layer
         self.logits = rows(outputs, config.vocab_size)  # of the last `outputs` tokens
         self.run: Callable[[bool], None] = lambda _: None
@@ -281,9 +281,10 @@ class Model:
         x = self._thin(ops, this, layer, "gate_proj", h)
         self._linear(ops, this, layer, "gate_proj", x, gate)
         ops.silu(gate, gate)
-        active = self._thin(ops, this, layer, NEURONS, gate)
-        if this.plan is not None and (mean := this.plan.means[layer]) is not None:
-            ops.linear(h, mean, this.x, accumulate=True)
+        with ops.together():  # one thread selects while the others begin with the folded matrix
+            active = self._thin(ops, this, layer, NEURONS, gate)
+            if this.plan is not None and (mean := this.plan.means[layer]) is not None:
+                ops.linear(h, mean, this.x, accumulate=True)
         ops.neurons(h, active, bundle, this.up, this.middle, this.x)
 
     def _linear(

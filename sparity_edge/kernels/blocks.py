@@ -214,15 +214,9 @@ def add_rows(
 ) -> None:
     """sums += x[i] * numbers of row i, for `count` rows of a block (a multiple of four).
 
-    Args:
-        matrix: its words.
-        rows: addresses of the rows, a table.
-        wanted: those of the rows that are asked for meanwhile, which come next.
-        near: how many bytes before its use a row is asked for (from the row before it).
-        count: of the rows.
-        nbytes: of each row.
-        digits: activations.
-        sums: int32, or float32 for floats.
+    `rows` and `wanted` are tables of addresses, `nbytes` of each row count. The last `near` bytes
+    of a row go by while as many of the one on `wanted` are asked for, the others while its own are.
+    Sums are int32, or float32 for floats.
     """
     dtype, step = load_i64(matrix + DTYPE), digit_bytes(matrix)
     while dtype == INT4 and count >= 8:

@@ -27,8 +27,9 @@ KERNELS = (
     _spvmm.add_parts,
     _ffn.ffn,
 )
-# Parts of a list: many enough that two or sixteen threads end together, few enough that adding
-# their sums is nothing; not less than these weights for each.
+# Parts of a list: many enough that threads end together, few enough that adding their sums is
+# nothing, half of which another core has written (gate of SmolLM2, half of its inputs: 16 parts
+# 21 us, 8 parts 15, 4 parts 13); not less than these weights for each. With panels, chunks.
 MOST_PARTS, MOST_CHUNKS = 8, 16
 PART_WEIGHTS = 1 << 18
 
