@@ -104,9 +104,10 @@ class Decoder:
         x = self._thin(ops, this, layer, "gate_proj", h)
         self._linear(ops, this, layer, "gate_proj", x, gate)
         ops.silu(gate, gate)
-        active = self._thin(ops, this, layer, NEURONS, gate)
-        if this.plan is not None and (mean := this.plan.means[layer]) is not None:
-            ops.linear(h, mean, this.x, accumulate=True)
+        with ops.together():  # one thread selects while the others begin with the folded matrix
+            active = self._thin(ops, this, layer, NEURONS, gate)
+            if this.plan is not None and (mean := this.plan.means[layer]) is not None:
+                ops.linear(h, mean, this.x, accumulate=True)
         ops.neurons(h, active, bundle, this.up, this.middle, this.x)
 
     def _linear(

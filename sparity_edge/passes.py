@@ -58,7 +58,7 @@ class Pass:
         ]
         self.gate = rows(count, config.intermediate_size)
         self.up = rows(count, config.intermediate_size)
-        self.middle = rows(count, config.intermediate_size)  # what goes into down_proj
+        self.middle = self.up  # what goes into down_proj, in the place of one of its factors
         self.exponents = rows(count, MOST_GAINS)  # of the gains of one half of a layer
         self.logits = rows(outputs, config.vocab_size)  # of the last `outputs` tokens
         self.run: Callable[[bool], None] = lambda _: None

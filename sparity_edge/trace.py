@@ -15,7 +15,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from sparity_edge.kernels.buffers import Floats
+from sparity_edge.kernels.buffers import Floats, rows
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.model import CHUNK, Model
 from sparity_edge.passes import Pass
@@ -63,6 +63,8 @@ class Trace:
         self._spans = [(at, min(at + CHUNK, length)) for at in range(0, length, CHUNK)]
         sizes = {stop - start for start, stop in self._spans}
         self._passes = {size: Pass(model.config, [model.cache], size, 1) for size in sizes}
+        for size, this in self._passes.items():  # visitors see up as well as the product
+            this.middle = rows(size, model.config.intermediate_size)
         self._gate = np.empty((CHUNK, model.config.intermediate_size), dtype=np.float32)
         self._embed()
 

@@ -50,7 +50,7 @@ LEAST = 1e-30  # smaller activations count as zero: their inverse is not finite
 # How far ahead rows are asked for, in bytes of each, into L1: 1 KB gives 0.88 of streaming reads on
 # rows of 4 KB at density 0.5, the next four rows 0.77, and either into L2 0.75.
 NEAR = 1024
-MOST_AHEAD = 24  # rows
+MOST_AHEAD = 32  # rows
 # Scratch. The first part is that of the dot products (vmm).
 VALUES, FIRST_FREE = 1024, 1152
 
@@ -92,6 +92,12 @@ def collect(active: int, position: int, end: int, base: int, row_bytes: int, row
         position += 1
     repeat(rows + 8 * (position - first), (first - position) & 3)
     return position
+
+
+@device
+def fours(count: int) -> int:
+    """Rounded up to a multiple of four."""
+    return (count + 3) // 4 * 4
 
 
 @device
@@ -174,14 +180,14 @@ def _run(
 
 
 @device
-def _run_eight(rows: int, asks: int, place: int, ask: int, end: int, digits: int, sums: int) -> int:
-    """Bytes place..end-1 of eight int4 rows; asks for those from `ask` on of eight others."""
+def _run_eight(rows: int, asks: int, start: int, ask: int, end: int, digits: int, sums: int) -> int:
+    """Bytes start..end-1 of eight int4 rows; asks for those from `ask` on of eight others."""
     a, b, c, d = load_i64(rows), load_i64(rows + 8), load_i64(rows + 16), load_i64(rows + 24)
     e, f, g, h = load_i64(rows + 32), load_i64(rows + 40), load_i64(rows + 48), load_i64(rows + 56)
     p, q, r, s = load_i64(asks), load_i64(asks + 8), load_i64(asks + 16), load_i64(asks + 24)
     t, u = load_i64(asks + 32), load_i64(asks + 40)
     v, w = load_i64(asks + 48), load_i64(asks + 56)
-    for i in range(place, end, 64):
+    for i in range(start, end, 64):
         _ask_four(p + ask, q + ask, r + ask, s + ask)
         _ask_four(t + ask, u + ask, v + ask, w + ask)
         add_eight_int4(sums, a + i, b + i, c + i, d + i, e + i, f + i, g + i, h + i, digits)
@@ -190,49 +196,48 @@ def _run_eight(rows: int, asks: int, place: int, ask: int, end: int, digits: int
 
 
 @device
-def _add_eight(rows: int, wanted: int, place: int, nbytes: int, digits: int, sums: int) -> None:
-    near = min(NEAR, nbytes)
-    middle, end = place + nbytes - near, place + nbytes
-    sums = _run_eight(rows, rows, place, place + near, middle, digits, sums)
-    # Eight go at once, so those that come next are the ones behind `wanted`.
-    _run_eight(rows, wanted + 32, middle, place, end, digits, sums)
+def _add_eight(rows: int, wanted: int, near: int, nbytes: int, digits: int, sums: int) -> None:
+    sums = _run_eight(rows, rows, 0, near, nbytes - near, digits, sums)
+    _run_eight(rows, wanted, nbytes - near, 0, nbytes, digits, sums)
 
 
 @device
-def fours_ahead(nbytes: int) -> int:
-    """How many fours of rows, of which `nbytes` count, are asked for before their turn."""
-    return max(1, min(4, NEAR // nbytes))
+def rows_ahead(matrix: int, nbytes: int) -> int:
+    """How far on in a table the rows stand that are asked for meanwhile, of `nbytes` each."""
+    ahead = 32 * max(1, min(4, NEAR // nbytes))
+    return ahead + 32 if load_i64(matrix + DTYPE) == INT4 else ahead  # eight of int4 go at once
 
 
 @device
 def add_rows(
-    matrix: int, rows: int, count: int, place: int, nbytes: int, digits: int, sums: int
+    matrix: int, rows: int, wanted: int, near: int, count: int, nbytes: int, digits: int, sums: int
 ) -> None:
     """sums += x[i] * numbers of row i, for `count` rows of a block (a multiple of four).
 
-    `rows` lists addresses, behind the last those of rows that come next; `nbytes` of each row
-    count, from `place` on. Sums are int32, or float32 for floats.
+    `rows` and `wanted` are tables of addresses, `nbytes` of each row count. The last `near` bytes
+    of a row go by while as many of the one on `wanted` are asked for, the others while its own are.
+    Sums are int32, or float32 for floats.
     """
     dtype, step = load_i64(matrix + DTYPE), digit_bytes(matrix)
-    wanted, near = rows + 32 * fours_ahead(nbytes), min(NEAR, nbytes)
     while dtype == INT4 and count >= 8:
-        _add_eight(rows, wanted, place, nbytes, digits, sums)
+        _add_eight(rows, wanted, near, nbytes, digits, sums)
         rows, wanted, digits, count = rows + 64, wanted + 64, digits + 2 * step, count - 8
     for _ in range(0, count, 4):
-        a, b = load_i64(rows) + place, load_i64(rows + 8) + place
-        c, d = load_i64(rows + 16) + place, load_i64(rows + 24) + place
+        a, b = load_i64(rows), load_i64(rows + 8)
+        c, d = load_i64(rows + 16), load_i64(rows + 24)
         four, asks = (a, b, c, d), (a + near, b + near, c + near, d + near)
         start, end = 0, nbytes - near
         for _ in range(2):
             _run(dtype, four, asks, start, end, digits, sums)
-            a, b = load_i64(wanted) + place - end, load_i64(wanted + 8) + place - end
-            c, d = load_i64(wanted + 16) + place - end, load_i64(wanted + 24) + place - end
+            a, b = load_i64(wanted) - end, load_i64(wanted + 8) - end
+            c, d = load_i64(wanted + 16) - end, load_i64(wanted + 24) - end
             asks, start, end = (a, b, c, d), end, nbytes
         rows, wanted, digits = rows + 32, wanted + 32, digits + step
 
 
 @device
-def _ask(place: int, nbytes: int) -> None:
+def ask_bytes(place: int, nbytes: int) -> None:
+    """Ask for a run of bytes, into L2."""
     for line in range(0, nbytes, 64):
         prefetch(place + line)
 
@@ -253,14 +258,14 @@ def scale_up(
     minima = 2 * load_i64(matrix + PADDED) if load_i64(matrix + MINIMUM) != 0 else 0
     if load_i64(matrix + DTYPE) == INT8:
         for i in range(0, 2 * columns, 128):
-            _ask(other + i, 128)
+            ask_bytes(other + i, 128)
             put8(integers + 2 * i, header + i, sums + 2 * i, splat(scale), splat(whole))
         return
     for i in range(0, 2 * columns, 256):
         place, value = integers + 2 * i, sums + 2 * i
-        _ask(other + i, 256)
+        ask_bytes(other + i, 256)
         if minima != 0:
-            _ask(other + minima + i, 256)
+            ask_bytes(other + minima + i, 256)
             put16_minima(
                 place, header + i, header + minima + i, value, splat(scale), splat(scale * whole)
             )

@@ -14,16 +14,21 @@ from sparity_edge.kernels.blocks import (
     CHANNELS,
     FIRST_FREE,
     MOST_AHEAD,
+    NEAR,
     VALUES,
     add_rows,
+    ask_bytes,
     boundary,
     bytes_of,
     channel,
     clear,
     collect,
     digit_bytes,
+    fours,
     order_sums,
     quantize_values,
+    repeat,
+    rows_ahead,
     scale_up,
 )
 from sparity_edge.kernels.compress import store_i64
@@ -38,11 +43,14 @@ DATA, UP, DOWN, GROUP, HEADER_BYTES, ROW_BYTES, PANEL_BYTES, DOWN_OFFSET = (
 )
 # Arguments: those of `vmm_output` with AHEAD 0 and the up matrix as W, then these.
 BUNDLE, GATE, CENTRE, LIST, PARTS, PART_SUMS, PART_BYTES = (8 * word for word in range(10, 17))
-# Scratch: digits, the rows of two blocks, and sums of integers.
+# Scratch: digits, what is read of two blocks, and sums of integers.
 DIGITS_PLACE = FIRST_FREE
-ROWS = DIGITS_PLACE + 4 * CHANNELS
-ROWS_BYTES = 8 * (CHANNELS + MOST_AHEAD)
-INTEGERS = ROWS + 2 * ROWS_BYTES
+TABLES = DIGITS_PLACE + 4 * CHANNELS
+TABLE_BYTES = 8 * (2 * CHANNELS + MOST_AHEAD)
+INTEGERS = TABLES + 2 * TABLE_BYTES
+# Rows up to so many bytes are asked for a block ahead (0.7 KB, half of them, fast memory: 22 us
+# where a pair ahead takes 39; 1.7 KB: 220 and 425; 4 KB, slow memory: 1030 and 1000).
+LONG_ROW = 3072
 
 
 class Bundle:
@@ -84,13 +92,24 @@ def _header(bundle: int, active: int, position: int) -> int:
 
 
 @device
-def _collect(bundle: int, active: int, position: int, stop: int, rows: int) -> int:
-    """The rows of the block that begins at a position of the list; returns its end."""
-    row_bytes = load_i64(bundle + ROW_BYTES)
+def _collect(arguments: int, position: int, table: int) -> int:
+    """What is read of the block that begins at a position of the list, in that order: up rows,
+    filled up to fours, down columns, and the last one MOST_AHEAD times more.
+
+    Returns:
+        The end of the block on the list.
+    """
+    bundle, active = load_i64(arguments + BUNDLE), load_i64(arguments + LIST)
+    row_bytes, offset = load_i64(bundle + ROW_BYTES), load_i64(bundle + DOWN_OFFSET)
     panel = channel(active, position) // load_i64(bundle + GROUP)
     base = _header(bundle, active, position) + load_i64(bundle + HEADER_BYTES)
     base -= panel * load_i64(bundle + GROUP) * row_bytes
-    return collect(active, position, stop, base, row_bytes, rows)
+    end = collect(active, position, load_i64(active), base, row_bytes, table)
+    columns = table + 8 * fours(end - position)
+    for place in range(table, columns, 8):
+        store_i64(columns - table + place, load_i64(place) + offset)
+    repeat(columns + columns - table, MOST_AHEAD)
+    return end
 
 
 @device
@@ -104,31 +123,33 @@ def _middle(arguments: int, neuron: int, up: float) -> float:
 
 
 @device
-def _values(arguments: int, position: int, end: int, rows: int, scratch: int) -> None:
-    """The middle values of a block to VALUES; up rows are asked for a pair ahead."""
-    bundle, active = load_i64(arguments + BUNDLE), load_i64(arguments + LIST)
-    up, offset = load_i64(bundle + UP), load_i64(bundle + DOWN_OFFSET)
-    place, start = scratch + VALUES, rows
+def _values(arguments: int, position: int, end: int, rows: int, asks: int, scratch: int) -> None:
+    """The middle values of a block to VALUES, while the rows on the table `asks` are asked for."""
+    up, active = load_i64(load_i64(arguments + BUNDLE) + UP), load_i64(arguments + LIST)
+    place = scratch + VALUES
     store(place, splat(0.0))
     store(place + 64, splat(0.0))
     for first in range(position, end, 2):
         row, other = load_i64(rows), load_i64(rows + 8)
-        last = first + 2 >= end  # then down columns are next
-        wanted = load_i64(start) + offset if last else load_i64(rows + 16)
-        second = load_i64(start + 8) + offset if last else load_i64(rows + 24)
+        wanted, second = load_i64(asks), load_i64(asks + 8)
         a, b = two_dots(up, row, other, arguments, wanted, second, scratch)
         store_f32(place, _middle(arguments, channel(active, first), a))
         if first + 1 < end:
             store_f32(place + 4, _middle(arguments, channel(active, first + 1), b))
-        rows, place = rows + 16, place + 8
+        rows, asks, place = rows + 16, asks + 16, place + 8
 
 
 @device
-def _go_on(rows: int, others: int, count: int, offset: int) -> None:
-    """Behind the rows of a block, the up rows of the next, as `add_rows` asks `offset` bytes on."""
-    for index in range(MOST_AHEAD):
-        row = load_i64(others + 8 * min(index, count - 1))
-        store_i64(rows + 8 * index, row - offset)
+def _go_on(table: int, others: int) -> None:
+    """Behind what is read of a block, what comes next."""
+    for place in range(0, 8 * MOST_AHEAD, 8):
+        store_i64(table + place, load_i64(others + place))
+
+
+@device
+def _ask_rows(bundle: int, table: int, first: int, count: int) -> None:
+    for place in range(8 * first, 8 * count, 8):
+        ask_bytes(load_i64(table + place), load_i64(bundle + ROW_BYTES))
 
 
 @Kernel
@@ -142,28 +163,36 @@ def ffn(arguments: int, chunk: int, scratch: int) -> None:
     start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
     if start >= stop:
         return
-    here, there = scratch + ROWS, scratch + ROWS + ROWS_BYTES
-    end = _collect(bundle, active, start, stop, here)
-    offset, nbytes = load_i64(bundle + DOWN_OFFSET), bytes_of(down, columns)
-    exact = digit_bytes(down) == 8
+    here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES
+    end = _collect(arguments, start, here)
+    nbytes, exact = bytes_of(down, columns), digit_bytes(down) == 8
+    far = load_i64(bundle + ROW_BYTES) > LONG_ROW
+    header = _header(bundle, active, start)
+    ask_bytes(header, load_i64(bundle + HEADER_BYTES))
+    if not far:
+        _ask_rows(bundle, here, 0, end - start)
     if exact:
         clear(integers, columns)
-    header = _header(bundle, active, start)
     while start < stop:
-        _values(arguments, start, end, here, scratch)
-        after, other = end, header
-        if end < stop:
-            after = _collect(bundle, active, end, stop, there)
+        count, after, other, following = fours(end - start), end, header, here
+        if end < load_i64(active):  # of the next part, too, which this thread most likely takes
+            following, after = there, _collect(arguments, end, there)
             other = _header(bundle, active, end)
-        count = (end - start + 3) // 4 * 4
-        _go_on(here + 8 * count, here if after == end else there, max(1, after - end), offset)
+        rows = here + 8 * count
+        asks, wanted, near = following, following + 8 * fours(after - end), nbytes
+        if far:
+            _go_on(rows + 8 * count, following)
+            asks, wanted, near = here + 16, rows + rows_ahead(down, nbytes), min(NEAR, nbytes)
+        _values(arguments, start, end, here, asks, scratch)
+        if not far:
+            _ask_rows(bundle, following, end - start, after - end)
+        values, to = scratch + VALUES, sums
         if exact:
-            scale, whole = quantize_values(scratch + VALUES, scratch + DIGITS_PLACE)
-            digits = scratch + DIGITS_PLACE
-            add_rows(down, here, count, offset, nbytes, digits, integers)
+            scale, whole = quantize_values(values, scratch + DIGITS_PLACE)
+            values, to = scratch + DIGITS_PLACE, integers
+        add_rows(down, rows, wanted, near, count, nbytes, values, to)
+        if exact:
             scale_up(down, header, other, columns, scale, whole, integers, sums)
-        else:
-            add_rows(down, here, count, offset, nbytes, scratch + VALUES, sums)
         here, there = there, here
         start, end, header = end, after, other
     order_sums(down, sums, columns)

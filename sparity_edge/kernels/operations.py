@@ -82,7 +82,7 @@ class Operations(Protocol):
         """softmax(q K^T / sqrt(head_dim)) V over the last `window` positions, its own too."""
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
-        """silu(gate) * up, the middle of the FFN; `out` may be `gate`."""
+        """silu(gate) * up, the middle of the FFN; `out` may be one of the two."""
 
     def silu(self, x: Floats, out: Floats) -> None:
         """x / (1 + exp(-x)); `out` may be `x`."""
@@ -105,7 +105,7 @@ class Operations(Protocol):
     ) -> None:
         """Add (gate * (x W_up^T)) W_down^T over active neurons; a thinned gate is less its centre.
 
-        `up` and `middle` are memory for several tokens.
+        `up` and `middle` are memory for several tokens, and may be the same.
         """
 
     def tally(self, thinned: Sequence[Thinned], out: Integers) -> None:
