@@ -16,6 +16,7 @@ from converters.store import prepare
 from sparity_edge import Generator, doctor, host
 from sparity_edge.advice import advice
 from sparity_edge.cli import main
+from sparity_edge.errors import OptionError
 from sparity_edge.measure.decoding import bytes_of_a_token
 from sparity_edge.measure.expected import bytes_of_a_folder, bytes_of_llama_8b
 
@@ -230,6 +231,18 @@ def test_a_cache_that_cannot_be_written_is_reported_and_fails(
     assert "What keeps models from running" in out
     assert err.startswith("sparity-edge: The cache folder ")
     assert err.count("\n") == 1
+
+
+def test_a_compiler_that_is_switched_off_is_a_problem(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert main(["doctor", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["bandwidth"] is None
+    assert err == f"sparity-edge: {json.loads(out)['problems'][0]}\n"
+    with pytest.raises(OptionError, match="NUMBA_DISABLE_JIT"):
+        Generator.load("nothing")
 
 
 def test_little_memory_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
