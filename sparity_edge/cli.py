@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
+from sparity_edge.bench_options import BENCH_EXAMPLES, add_bench_options
 from sparity_edge.completion_options import add_completion
 from sparity_edge.doctor_options import add_doctor
 from sparity_edge.errors import SparityError
@@ -141,6 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_perplexity(commands)
     _add_kl(commands)
+    _add_bench(commands)
     add_convert(commands, _add)
     add_plan_commands(commands, _add)
     add_verify(commands, _add)
@@ -212,6 +214,14 @@ def _add_kl(commands: Any) -> None:
     _add_model(parser)
     add_evaluation_options(parser)
     _add_loading(parser)
+
+
+def _add_bench(commands: Any) -> None:
+    about = "measure how fast a model reads and answers here"
+    parser = _add(commands, "bench", about, BENCH_EXAMPLES)
+    parser.set_defaults(module="bench_command")
+    _add_model(parser)
+    add_bench_options(parser)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

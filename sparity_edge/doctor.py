@@ -101,7 +101,7 @@ def _bandwidth(threads: int, facts: dict[str, Any], progress: Progress) -> dict[
     progress("measuring memory", 0, 1)
     memories = [Memory(threads, spare >> 20 << 20)]
     if threads > 1:
-        memories.insert(0, Memory(1, memories[0].nbytes, memories[0].pool))
+        memories.insert(0, Memory(1, memories[0].nbytes, memories[0]))
     readings = [memory.streaming(READING) for memory in memories]
     samples: list[list[float]] = [[] for _ in memories]
     for read in readings:

@@ -113,6 +113,14 @@ def test_a_small_container_is_measured_by_its_own_memory() -> None:
     assert advice(facts) == []
 
 
+def test_what_was_measured_beside_other_work_gives_no_advice() -> None:
+    facts = copy.deepcopy(GOOD)
+    facts["bandwidth"]["one_thread_bytes_per_second"] = 50e9
+    facts["power"]["busy_cores"] = 2.0
+    (sentence,) = advice(facts)
+    assert "Other processes" in sentence
+
+
 def test_other_processors_are_not_told_of_avx(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = copy.deepcopy(GOOD)
     facts["machine"]["cpu_features"] = ["neon", "dotprod"]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from sparity_edge.kernels.buffers import Numbers
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.program import Program
 from sparity_edge.kernels.simd import add, load, load_i64, prefetch, splat, store_f32, total
@@ -92,18 +91,19 @@ class Memory:
     Args:
         threads: how many read.
         nbytes: of the pool; a multiple of 1 MB.
-        pool: that of another `Memory`, to read the same with other threads.
+        other: whose pool to read instead of an own one.
     """
 
-    def __init__(self, threads: int, nbytes: int = POOL_BYTES, pool: Numbers | None = None) -> None:
+    def __init__(self, threads: int, nbytes: int = POOL_BYTES, other: Memory | None = None) -> None:
         assert nbytes % (1 << 20) == 0
         self.nbytes = nbytes
         self.threads = threads
-        if pool is None:
-            pool = aligned_empty(nbytes + SPARE)
-            pool.view(np.float32)[:] = 1.0  # what was never written is one page of zeros
-        assert pool.nbytes == nbytes + SPARE
-        self.pool = pool
+        if other is None:
+            self.pool = aligned_empty(nbytes + SPARE)
+            self.pool.view(np.float32)[:] = 1.0  # what was never written is one page of zeros
+        else:
+            assert nbytes <= other.nbytes
+            self.pool = other.pool
         self._team = Team(threads)
         self._team.compile()
 
