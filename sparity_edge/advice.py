@@ -86,8 +86,8 @@ def _memory(facts: Facts) -> Iterator[str]:
 
 def _bandwidth(facts: Facts) -> Iterator[str]:
     measured = facts["bandwidth"]
-    if measured is None or measured["threads"] < 2:
-        return
+    if measured is None or measured["threads"] < 2 or facts["power"]["busy_cores"] > BUSY:
+        return  # nothing to compare, or measured beside other work
     one, every = (measured[f"{key}_bytes_per_second"] for key in ("one_thread", "all_threads"))
     if every < SAME_SPEED * one:
         yield (

@@ -8,10 +8,13 @@ command line is understood: `--help` needs neither NumPy nor Numba.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from sparity_edge.bench_options import BENCH_EXAMPLES, add_bench_options
@@ -41,23 +44,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the command's name; None: those of this process.
     """
     prepare_streams()
-    arguments = build_parser().parse_args(argv)
-    verbose = getattr(arguments, "verbose", 0)
-    try:
-        commands = importlib.import_module(f"sparity_edge.{arguments.module}")
-        getattr(commands, arguments.run)(arguments)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        silence_stdout()
-        return 141
-    except Exception as error:
-        if verbose > 1:
-            traceback.print_exc()
-        print(f"sparity-edge: {one_line(_sentence(error))}", file=sys.stderr)
-        return 1
+    arguments = argparse.Namespace(verbose=0)
+    with _interrupts() as heard:
+        try:
+            build_parser().parse_args(argv, arguments)
+            commands = importlib.import_module(f"sparity_edge.{arguments.module}")
+            getattr(commands, arguments.run)(arguments)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:
+            silence_stdout()
+            return 141
+        except Exception as error:
+            if heard and isinstance(error, ImportError):
+                return 130  # NumPy's import calls a Ctrl-C so
+            if arguments.verbose > 1:
+                traceback.print_exc()
+            print(f"sparity-edge: {one_line(_sentence(error))}", file=sys.stderr)
+            return 1
     return 0
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Raise KeyboardInterrupt at Ctrl-C, and take note of it in the list that is given."""
+    heard: list[int] = []
+
+    def hear(number: int, _: object) -> NoReturn:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    main_thread = threading.current_thread() is threading.main_thread()
+    if before in (None, signal.SIG_IGN) or not main_thread:  # None, ignored: by whoever started us
+        yield heard
+        return
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _sentence(error: Exception) -> str:

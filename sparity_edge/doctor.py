@@ -18,7 +18,7 @@ from typing import Any
 from sparity_edge import __version__, host
 from sparity_edge.errors import SparityError
 from sparity_edge.folders import cache_root
-from sparity_edge.loading import default_threads
+from sparity_edge.loading import default_threads, demand_compiler
 from sparity_edge.progress import Progress, silent
 
 PACKAGES = ("numpy", "numba", "llvmlite", "tokenizers", "safetensors", "huggingface-hub")
@@ -75,6 +75,10 @@ def _problems(facts: dict[str, Any]) -> list[str]:
     found = []
     if struct.calcsize("P") != 8 or sys.byteorder != "little":
         found.append("This processor is not a little-endian one of 64 bits; use another machine.")
+    try:
+        demand_compiler()
+    except SparityError as error:
+        found.append(str(error))
     cache = facts["storage"]["cache"]
     if not cache["writable"]:
         found.append(

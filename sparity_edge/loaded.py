@@ -20,6 +20,7 @@ from sparity_edge.loading import (
     checked_dial,
     checked_threads,
     default_cache_dtype,
+    demand_compiler,
     give_memory_back,
 )
 from sparity_edge.progress import Progress, silent
@@ -90,6 +91,7 @@ class LoadedModel:
             OptionError: an argument cannot be honoured.
             SourceError, ConfigError, FormatError: the model cannot be found, read or run.
         """
+        demand_compiler()
         threads = checked_threads(threads)
         checked_cache_dtype(cache_dtype)
         checked_dial(sparsity, level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from typing import TYPE_CHECKING
 
 from sparity_edge.errors import OptionError
@@ -25,6 +26,16 @@ def checked_threads(threads: int | None) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
         raise OptionError(f"threads={threads!r} is not a whole number from 1 to {MAX_THREADS}.")
     return threads
+
+
+def demand_compiler() -> None:
+    """Refuse to run where Numba is told not to compile: kernels work on addresses.
+
+    Raises:
+        OptionError: NUMBA_DISABLE_JIT is set.
+    """
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        raise OptionError("NUMBA_DISABLE_JIT is set, and kernels have to be compiled; unset it.")
 
 
 def default_threads() -> int:

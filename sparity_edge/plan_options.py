@@ -79,7 +79,10 @@ def _action(actions: Any, add: Add, name: str, about: str) -> argparse.ArgumentP
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("no name is given")
+    return names
 
 
 _CALIBRATE_EXAMPLES = """Plans are stored in the packed model; --plan chooses one of them and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -121,6 +122,8 @@ def test_sampling_and_loading_options_arrive(run: Run, generator: FakeGenerator)
         (["perplexity", "--text", "/no/such"], "No such file or directory"),
         (["verify", "/no/such"], "such"),
         (["convert", "/no/such", "/tmp/x"], "such"),
+        (["convert", ""], "sparity-edge: '': there is no such file"),
+        (["convert", "x" * 5000], f"'{'x' * 77}...': there is no such file"),
     ],
 )
 def test_faults_are_one_sentence_and_code_1(run: Run, words: list[str], sentence: str) -> None:
@@ -145,6 +148,7 @@ def test_faults_are_one_sentence_and_code_1(run: Run, words: list[str], sentence
         ["perplexity", "m"],
         ["convert"],
         ["cache"],
+        ["calibrate", "m", "--methods", ","],
     ],
 )
 def test_usage_faults_are_one_sentence_and_code_2(run: Run, words: list[str]) -> None:
@@ -195,6 +199,44 @@ def test_ctrl_c_in_one_shot(run: Run, generator: FakeGenerator) -> None:
     assert run("chat", "-p", "x") == (130, "some text\n", "")
     generator.script = [KeyboardInterrupt()]
     assert run("chat", "-p", "x")[0] == 130
+
+
+def test_ctrl_c_in_an_import_that_calls_it_an_error(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(_: str) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("importing the C-extensions failed") from None
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    assert run("info") == (130, "", "")
+    assert signal.getsignal(signal.SIGINT) is before
+
+    def broken(_: str) -> None:
+        raise ImportError("no such library")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    assert run("info")[0] == 1
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ignored(_: str) -> types.SimpleNamespace:
+        signal.raise_signal(signal.SIGINT)
+        return types.SimpleNamespace(info=lambda _: None)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as under nohup
+    try:
+        monkeypatch.setattr(importlib, "import_module", ignored)
+        assert run("info") == (0, "", "")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_info(run: Run) -> None:
@@ -300,7 +342,7 @@ def test_json_is_alone_on_stdout_and_has_plain_keys(
         assert (code, err) == (0, ""), words
         found[words.partition(f" {folder}")[0]] = json.loads(out)
         assert all(re.fullmatch(r"[a-z][a-z0-9_]*", key) for key in keys_of(json.loads(out))), words
-    files = [path.stat().st_size for path in folder.iterdir() if path.name != "sparity.json"]
+    files = [path.stat().st_size for path in folder.glob("[!.]*") if path.name != "sparity.json"]
     about = {"folder": str(folder), "files": len(files), "bytes": sum(files)}
     assert found["verify"] == about
     (pack,) = found["cache list"]["packs"]

@@ -16,6 +16,7 @@ from converters.store import prepare
 from sparity_edge import Generator, doctor, host
 from sparity_edge.advice import advice
 from sparity_edge.cli import main
+from sparity_edge.errors import OptionError
 from sparity_edge.measure.decoding import bytes_of_a_token
 from sparity_edge.measure.expected import bytes_of_a_folder, bytes_of_llama_8b
 
@@ -110,6 +111,14 @@ def test_a_small_container_is_measured_by_its_own_memory() -> None:
     facts = copy.deepcopy(GOOD)
     facts["memory"] |= {"available_bytes": 1e9, "container_limit_bytes": 2e9}
     assert advice(facts) == []
+
+
+def test_what_was_measured_beside_other_work_gives_no_advice() -> None:
+    facts = copy.deepcopy(GOOD)
+    facts["bandwidth"]["one_thread_bytes_per_second"] = 50e9
+    facts["power"]["busy_cores"] = 2.0
+    (sentence,) = advice(facts)
+    assert "Other processes" in sentence
 
 
 def test_other_processors_are_not_told_of_avx(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +239,18 @@ def test_a_cache_that_cannot_be_written_is_reported_and_fails(
     assert "What keeps models from running" in out
     assert err.startswith("sparity-edge: The cache folder ")
     assert err.count("\n") == 1
+
+
+def test_a_compiler_that_is_switched_off_is_a_problem(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert main(["doctor", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["bandwidth"] is None
+    assert err == f"sparity-edge: {json.loads(out)['problems'][0]}\n"
+    with pytest.raises(OptionError, match="NUMBA_DISABLE_JIT"):
+        Generator.load("nothing")
 
 
 def test_little_memory_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

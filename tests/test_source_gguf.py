@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -347,3 +348,11 @@ def test_damage_never_escapes(
     path.write_bytes(content)
     with contextlib.suppress(SparityError), open_source(str(path)) as source:
         read_everything(source)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize("name", ["pipe", "pipe.gguf"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SourceError, match="neither a folder nor a GGUF file"):
+        open_source(str(tmp_path / name))

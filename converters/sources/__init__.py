@@ -22,10 +22,12 @@ from converters.quantize import Quantized
 from sparity_edge.config import ModelConfig
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import Progress, silent
+from sparity_edge.shards import shown
 
 Array = npt.NDArray[Any]
 
 # What transformers calls the weights in a folder: one file, or shards and their index.
+LONG_NAME = 200  # characters of a name that a message repeats as it stands
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # A module of a block that the decoder computes: a tensor in it that we do not expect (a bias the
@@ -140,8 +142,9 @@ def _open(model: str, offline: bool, progress: Progress) -> Source:
     if is_alias(model) or is_hub_id(model):
         fetched = fetch(model, offline=offline, progress=progress)
         return _open_path(fetched.path, model, fetched.identity)
+    named = model if model.strip() and len(model) < LONG_NAME else shown(model)
     raise SourceError(
-        f"{model}: there is no such file or folder, and it is neither an alias nor a hub id of the "
+        f"{named}: there is no such file or folder, and it is neither an alias nor a hub id of the "
         "form org/name; check the spelling."
     )
 
@@ -151,7 +154,8 @@ def _open_path(path: Path, label: str, identity: str | None = None) -> Source:
         from converters.sources.hf import HuggingFaceSource
 
         return HuggingFaceSource(path, label, identity)
-    if path.suffix.lower() == ".gguf" or _starts_with(path, b"GGUF"):
+    # A pipe would be waited for.
+    if path.is_file() and (path.suffix.lower() == ".gguf" or _starts_with(path, b"GGUF")):
         from converters.sources.gguf import GgufSource
 
         return GgufSource(path, label)
