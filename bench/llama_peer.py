@@ -1,7 +1,8 @@
 """llama.cpp in a process of its own: reads commands from a pipe, times llama_decode, answers.
 
 Run by peers.py with whichever Python has llama-cpp-python; needs nothing of this project. One JSON
-object a line: {"do": "prefill", ...} gives {"seconds": ...}. What llama.cpp prints goes to stderr.
+object a line: {"do": "prefill", ...} gives {"seconds": ...}. Several models may be loaded, told
+apart by "name". What llama.cpp prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import struct
 import sys
 import time
+from collections import defaultdict
 from typing import Any
 
 import llama_cpp
@@ -67,6 +69,29 @@ class Peer:
             self._decode([token])
         return {"seconds": time.perf_counter() - start}
 
+    def logits(self, tokens: list[int], batch: int, out: str) -> dict[str, Any]:
+        """Read tokens after a clear, `batch` at a time; float32 logits of each go into `out`."""
+        self.clear()
+        with open(out, "wb") as file:  # noqa: PTH123 - a path is a string here all the way
+            for start in range(0, len(tokens), batch):
+                part = tokens[start : start + batch]
+                self._decode_all(part, start)
+                pointer = llama_cpp.llama_get_logits(self.context)
+                np.ctypeslib.as_array(pointer, (len(part), self.vocab)).tofile(file)
+        return {"shape": [len(tokens), self.vocab]}
+
+    def quantize(self, source: str, out: str, kind: str, threads: int) -> dict[str, Any]:
+        """Write a GGUF file anew in another number format, such as Q4_K_M or F32."""
+        options = llama_cpp.llama_model_quantize_default_params()
+        prefix = "LLAMA_FTYPE_ALL_" if kind == "F32" else "LLAMA_FTYPE_MOSTLY_"
+        options.ftype = getattr(llama_cpp, prefix + kind)
+        options.nthread, options.allow_requantize = threads, True
+        failed = llama_cpp.llama_model_quantize(
+            source.encode(), out.encode(), ctypes.byref(options)
+        )
+        assert not failed, f"llama.cpp cannot make {kind} of {source}"
+        return {}
+
     def fill(self, depth: int) -> dict[str, Any]:
         """Occupy `depth` positions: read the first ones, then repeat their keys and values."""
         self.clear()
@@ -99,6 +124,18 @@ class Peer:
         llama_cpp.llama_synchronize(self.context)
         assert result == 0, f"llama_decode gives {result}"
         return time.perf_counter() - start
+
+    def _decode_all(self, tokens: list[int], position: int) -> None:
+        """Read tokens from a position on, with the logits of every one."""
+        batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i], batch.pos[i] = token, position + i
+            batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, 1
+        result = llama_cpp.llama_decode(self.context, batch)
+        llama_cpp.llama_synchronize(self.context)
+        llama_cpp.llama_batch_free(batch)
+        assert result == 0, f"llama_decode gives {result}"
 
     def _state(self) -> bytes:
         size = llama_cpp.llama_state_seq_get_size(self.context, 0)
@@ -149,9 +186,10 @@ def repeated_state(state: bytes, length: int) -> bytes:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # llama.cpp itself prints to stdout
-    peer = Peer()
+    peers: dict[str, Peer] = defaultdict(Peer)
     for line in sys.stdin:
         command = json.loads(line)
+        peer = peers[command.pop("name", "")]
         result = getattr(peer, command.pop("do"))(**command)
         print(json.dumps(result), file=answers, flush=True)
 

@@ -33,13 +33,16 @@ class Side:
         path: a GGUF file or packed folder.
         settings: what it is to be measured at, texts that `Setting.parse` reads.
         threads: how many compute.
+        dtype: number format of what has to be packed; None: the file's own.
     """
 
-    def __init__(self, path: Path, settings: list[str], threads: int) -> None:
+    def __init__(
+        self, path: Path, settings: list[str], threads: int, dtype: str | None = None
+    ) -> None:
         from sparity_edge import Generator
         from sparity_edge.divergence import Setting
 
-        self.generator = Generator.load(path, threads=threads, notify=say)
+        self.generator = Generator.load(path, dtype=dtype, threads=threads, notify=say)
         self.generator.compile()
         self.settings = {text: Setting.parse(text) for text in settings}
         self.prompt = self.generator.encode([{"role": "user", "content": PROMPT}])

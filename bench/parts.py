@@ -1,0 +1,206 @@
+"""Where the time of a token goes: embedding and norms, attention, FFN, LM head, selection, rest.
+
+A token is a recorded program. Whole tokens and tokens in which one part has nothing to do run by
+turns, and what such a token lacks in time is the part's; the rest is threads meeting, less what
+parts lose by standing side by side. Before each run the caches are emptied, or else what is left of
+a small model would stay in them and every part seem too long. The state is that after real text,
+with the same active channels throughout. A norm fused with what follows counts as a norm.
+
+    python bench/parts.py --dtype int4 dense auto:0.25 chess@0.5
+    python bench/parts.py --model model.gguf --packs ./neurons centred@0.7
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import models_so_far, parser, save, say, thread_count
+from models import DEFAULT_MODEL
+from rows import packs
+from thinned import DENSE, Side, holders
+
+from sparity_edge.measure.ceiling import Memory
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import Samples, alternate, summary, table, timed
+
+NORMS, ATTENTION, FFN, HEAD, SELECTION, REST, TOKEN = (
+    "embedding, norms", "attention", "FFN", "LM head", "selection", "rest", "token"
+)  # fmt: skip
+PARTS = (NORMS, ATTENTION, FFN, HEAD, SELECTION)
+EVICTED = 128 << 20  # bytes read to empty the caches, of all levels
+OPERATIONS = {  # those that belong to one part wherever they stand
+    "embed": NORMS, "rmsnorm": NORMS, "thin": SELECTION, "tally": SELECTION
+}  # fmt: skip
+
+
+def tagged_program(threads: int, decoding: bool) -> Any:
+    """A Program that knows the part of each of its records: `tags`, of the part `now`."""
+    from sparity_edge.kernels.activations import rmsnorm_split
+    from sparity_edge.kernels.program import Program
+
+    class Tagged(Program):
+        now = HEAD
+
+        def __init__(self) -> None:
+            self.tags: list[str] = []
+            super().__init__(threads, decoding)
+
+        def _record(self, kernel: Any, *arguments: Any, **more: Any) -> None:
+            super()._record(kernel, *arguments, **more)
+            del self.tags[len(self._records) - 1 :]  # of records that a fusion took away
+            self.tags.append(NORMS if kernel is rmsnorm_split else self.now)
+
+    for name, part in OPERATIONS.items():
+        setattr(Tagged, name, _within(part, getattr(Tagged, name)))
+    return Tagged()
+
+
+def _within(part: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+    """The same operation, or method whose first argument is a program, within a part."""
+
+    def run(program: Any, *arguments: Any, **more: Any) -> Any:
+        before, program.now = program.now, part
+        result = operation(program, *arguments, **more)
+        program.now = before
+        return result
+
+    return run
+
+
+def tag_programs(model: Any) -> list[Any]:
+    """Have a model record its tokens with tags; the list gets each program, the latest last."""
+    programs: list[Any] = []
+
+    def prepare(forward: Callable[[Any], None], decoding: bool = False) -> Callable[[bool], None]:
+        program = tagged_program(model.threads, decoding)
+        forward(program)
+        programs.append(program)
+        return lambda patient: model.machine._team.run(program, patient=patient)
+
+    model.machine.prepare, decoder = prepare, model.decoder
+    decoder.attention = _within(ATTENTION, decoder.attention)
+    decoder.ffn = _within(FFN, decoder.ffn)
+    decoder._gain = _within(SELECTION, decoder._gain)
+    model._passes.clear()  # what was recorded before
+    return programs
+
+
+def without(program: Any, parts: Collection[str]) -> Any:
+    """The same program with nothing to do in some parts; threads still meet there."""
+    from sparity_edge.kernels.program import Program
+    from sparity_edge.kernels.team import CHUNKS, WEIGHTS
+
+    result = Program(program._threads)
+    result._scratch_bytes, result._kept = program._scratch_bytes, program._kept
+    result._records = [list(record) for record in program._records]
+    for record, tag in zip(result._records, program.tags, strict=True):
+        if tag in parts:
+            record[CHUNKS] = record[WEIGHTS] = 0
+    return result
+
+
+def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
+    """Milliseconds of each part of a token at one setting."""
+    generator, model = side.generator, side.generator._model
+    ids = side.continuation(options.tokens)
+    programs = tag_programs(model)
+    side.settings[text].apply(generator)
+    model.cache.trim(0)
+    model.read(side.prompt)
+    for token in ids:
+        model.read([token], thin=True)
+    whole = programs[-1]
+    memory = Memory(model.threads, EVICTED)
+    samples = clock(model.machine._team, whole, options.rounds, memory.streaming())
+    memory.close()
+    parts = {name: summary([1e3 * value for value in values]) for name, values in samples.items()}
+    return {
+        "milliseconds": parts,
+        "active_weight_fraction": model.active_weight_fraction,
+        "operations": len(whole.tags),
+        "context": len(model.cache),
+    }
+
+
+def clock(team: Any, whole: Any, rounds: int, evict: Callable[[], object]) -> Samples:
+    """Seconds of each part, of the whole token and of the rest, round by round.
+
+    Args:
+        team: the threads that run the model's programs.
+        whole: the token, as `tag_programs` recorded it.
+        rounds: how often.
+        evict: empties the caches.
+    """
+    idle = without(whole, PARTS)
+    parts = [part for part in PARTS if part in whole.tags and part != SELECTION]
+
+    def case(program: Any) -> Callable[[], float]:
+        def run() -> float:
+            evict()
+            team.run(idle)  # threads wake up
+            return timed(partial(team.run, program))
+
+        return run
+
+    # Lists of active channels stay those of the whole token where nothing selects.
+    cases = {TOKEN: case(whole), SELECTION: case(without(whole, {SELECTION}))}
+    cases |= {part: case(without(whole, {SELECTION, part})) for part in parts}
+    found = alternate(cases, rounds)
+    listed = found[SELECTION]
+    samples = {part: [a - b for a, b in zip(listed, found[part])] for part in parts}
+    if SELECTION in whole.tags:
+        samples[SELECTION] = [a - b for a, b in zip(found[TOKEN], listed)]
+    known = [sum(values) for values in zip(*samples.values())]
+    return {**samples, REST: [a - b for a, b in zip(found[TOKEN], known)], TOKEN: found[TOKEN]}
+
+
+def main() -> int:
+    result = parser(__doc__, "parts")
+    result.set_defaults(rounds=60)
+    result.add_argument("--model", default=DEFAULT_MODEL, help="default: %(default)s")
+    result.add_argument("--label", help="of the model in the results (default: its name)")
+    result.add_argument("--dtype", help="our number format; default: the file's own")
+    result.add_argument("--packs", type=Path, nargs="*", default=[], metavar="FOLDER")
+    result.add_argument("--tokens", type=int, default=16, help="read before the one measured")
+    result.add_argument("settings", nargs="*", default=[DENSE], metavar="SETTING")
+    options = result.parse_args()
+    threads = thread_count(options.threads)
+    options.rounds = min(options.rounds, 30) if options.quick else options.rounds
+    thinned = [text for text in options.settings if text != DENSE]
+    places: dict[Any, list[str]] = {}
+    if thinned:
+        places = holders([*packs(options.model, options.dtype), *options.packs], thinned)
+    if DENSE in options.settings:
+        places = {options.model: [DENSE], **places}
+    rows = {}
+    for place, settings in places.items():
+        for text in settings:
+            say(f"{place} {text}")
+            side = Side(place, [text], threads, options.dtype if place == options.model else None)
+            rows[text] = measure(side, text, options)
+            side.generator.close()
+    label = options.label or f"{Path(options.model).stem} {options.dtype or ''}".strip()
+    known = models_so_far(options.out)
+    known[label] = {"machine": machine(threads), "rounds": options.rounds, "rows": rows}
+    save(options.out, {"models": known})
+    print(show(known))
+    return 0
+
+
+def show(models: dict[str, Any]) -> str:
+    """Milliseconds of every part."""
+    head = ["model", "setting", *PARTS, REST, TOKEN]
+    lines = []
+    for label, part in models.items():
+        for text, row in part["rows"].items():
+            found = {name: each["median"] for name, each in row["milliseconds"].items()}
+            cells = [f"{found[name]:.2f}" if name in found else "" for name in head[2:]]
+            lines.append([label, text, *cells])
+    return table(head, lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
