@@ -25,6 +25,7 @@ from typing import Any
 from captions import FIGURE_BLOCKS, FIGURES, drawn_from
 from common import RESULTS, save, say
 from ratios import compare
+from report_methods import TABLES
 from tables import BLOCKS, Block, Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +51,8 @@ NEED_PEER = ("peers",)
 
 def all_blocks() -> dict[str, Block]:
     """What writes the text between markers, by their name."""
-    return {**BLOCKS, **FIGURE_BLOCKS}
+    methods = {name: Block(*each) for name, each in TABLES.items()}
+    return {**BLOCKS, **methods, **FIGURE_BLOCKS}
 
 
 def pages() -> list[Path]:

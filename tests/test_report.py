@@ -22,8 +22,8 @@ from sparity_edge.format import open_packed
 from sparity_edge.plan_file import add_plan
 
 ROOT = Path(__file__).resolve().parent.parent
-# Code, checked by test_docs.py and test_format.py.
-NOT_GENERATED = {"chat", "tests", "snippet", "sizes", "bundles"}
+# Code, checked by test_docs.py, test_format.py and test_pages.py.
+NOT_GENERATED = {"chat", "tests", "snippet", "sizes", "bundles", "example"}
 
 
 @pytest.fixture(scope="module")
