@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import runpy
@@ -104,19 +103,6 @@ def test_code_that_pages_name_exists() -> None:
 def test_every_method_has_its_place() -> None:
     page = (DOCS / "methods.md").read_text(encoding="utf-8")
     assert not [name for name in (DEFAULT_PLAN, *METHODS) if f"`{name}`" not in page]
-
-
-def test_the_tables_of_the_methods_are_those_of_the_results(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    page = (DOCS / "methods.md").read_text(encoding="utf-8")
-    for name, (needs, write) in importlib.import_module("report_methods").TABLES.items():
-        results = {
-            each: json.loads((ROOT / f"bench/results/{each}.json").read_text(encoding="utf-8"))
-            for each in needs
-        }
-        assert f"<!-- {name}: begin -->\n{write(results)}\n<!-- {name}: end -->" in page, name
 
 
 def test_the_versions_of_the_format() -> None:
