@@ -15,24 +15,23 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from sparity_edge.bench_options import BENCH_EXAMPLES, add_bench_options
+from sparity_edge.completion_options import add_completion
+from sparity_edge.doctor_options import add_doctor
 from sparity_edge.errors import SparityError
 from sparity_edge.evaluation_options import (
     KL_EXAMPLES,
     PERPLEXITY_EXAMPLES,
     add_evaluation_options,
 )
-from sparity_edge.plan_options import add_plan_commands
+from sparity_edge.json_output import add_json_option
+from sparity_edge.packing_options import SOURCE_HELP, add_cache, add_convert, add_verify
+from sparity_edge.plan_options import DTYPES, add_plan_commands
 from sparity_edge.sampling_options import add_sampling_options
 from sparity_edge.terminal import one_line, prepare_streams, silence_stdout
 
 DEFAULT_MODEL = "smollm2-135m"
-DTYPES = ("f32", "bf16", "int8", "int4")
 CACHE_DTYPES = ("f32", "bf16", "int8")
-LAYOUTS = ("dense", "neurons", "mixed", "input")
-MODEL_HELP = (
-    f"a packed folder, a Hugging Face folder, a GGUF file, a Hub id (org/name or "
-    f"org/name@revision) or an alias (default: {DEFAULT_MODEL})"
-)
+MODEL_HELP = f"{SOURCE_HELP} (default: {DEFAULT_MODEL})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,10 +116,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_perplexity(commands)
     _add_kl(commands)
     _add_bench(commands)
-    _add_convert(commands)
+    add_convert(commands, _add)
     add_plan_commands(commands, _add)
-    _add_verify(commands)
-    _add_cache(commands)
+    add_verify(commands, _add)
+    add_cache(commands, _add)
+    add_doctor(commands, _add, DEFAULT_MODEL)
+    add_completion(commands, _add)
     return parser
 
 
@@ -163,7 +164,7 @@ def _add_generate(commands: Any) -> None:
 def _add_info(commands: Any) -> None:
     parser = _add(commands, "info", "show what there is to know about a model")
     _add_model(parser)
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_json_option(parser)
     parser.add_argument(
         "--cpu", action="store_true", help="show what kernels are compiled to here, and no model"
     )
@@ -196,47 +197,6 @@ def _add_bench(commands: Any) -> None:
     add_bench_options(parser)
 
 
-def _add_convert(commands: Any) -> None:
-    parser = _add(commands, "convert", "write a model as a packed folder", _CONVERT_EXAMPLES)
-    parser.add_argument("source", metavar="SOURCE", help=MODEL_HELP.partition(" (default")[0])
-    parser.add_argument("out", nargs="?", metavar="OUT", help="folder (default: ./NAME-DTYPE)")
-    parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        help="number format (default: integers stay as they are, all else becomes int8)",
-    )
-    parser.add_argument(
-        "--group", type=int, choices=(32, 64, 128), help="input channels that share a scale"
-    )
-    parser.add_argument(
-        "--layout",
-        choices=LAYOUTS,
-        help="what can be skipped: dense nothing, neurons the FFN's neurons and inputs of q and o, "
-        "mixed neurons and all inputs but those of up and down, input all inputs (default: dense, "
-        "or mixed with --calibrate)",
-    )
-    parser.add_argument(
-        "--calibrate", action="store_true", help="add sparsity plans, made from the default text"
-    )
-    parser.add_argument("--force", action="store_true", help="replace a packed folder at OUT")
-    parser.add_argument("--offline", action="store_true", help="use only what is on this machine")
-
-
-def _add_verify(commands: Any) -> None:
-    parser = _add(commands, "verify", "compare a packed folder with its checksums")
-    parser.add_argument("folder", metavar="DIR", help="a packed folder")
-
-
-def _add_cache(commands: Any) -> None:
-    parser = _add(commands, "cache", "list or clear the packed models that are kept")
-    actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
-    listing = _add(actions, "list", "list what is kept, with sizes")
-    listing.set_defaults(run="cache_list")
-    clearing = _add(actions, "clear", "remove what is kept")
-    clearing.set_defaults(run="cache_clear")
-    clearing.add_argument("name", nargs="?", metavar="NAME", help="only this one (default: all)")
-
-
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL", help=MODEL_HELP)
 
@@ -263,7 +223,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         "--sparsity", type=float, metavar="S", help="share of the weights to skip (default: 0)"
     )
     group.add_argument(
-        "--plan", metavar="NAME", help="the sparsity plan to follow (default: the model's own)"
+        "--plan", metavar="PLAN", help="the sparsity plan to follow (default: the model's own)"
     )
     group.add_argument(
         "--level", type=float, metavar="L", help="the plan's own level, in place of --sparsity"
@@ -296,8 +256,4 @@ _GEN_EXAMPLES = """examples:
   sparity-edge generate org/base-model -p "def fibonacci(n):" --temperature 0 --stop "\\ndef"
   sparity-edge generate --prompt "1, 2, 3" --logit-bias 42=-inf --ignore-eos --max-tokens 20
   sparity-edge generate < beginning.txt
-"""
-_CONVERT_EXAMPLES = """examples:
-  sparity-edge convert model.gguf
-  sparity-edge convert org/name ./name-int8 --dtype int8 --group 32
 """

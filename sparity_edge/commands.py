@@ -6,10 +6,7 @@ for more with -v. Models, sources and packs are used through their public functi
 
 from __future__ import annotations
 
-import json
-import re
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from sparity_edge.chat import Answer, ChatSession, cut_short, statistics_line
 from sparity_edge.conversation import Conversation, plain_text
 from sparity_edge.errors import OptionError
+from sparity_edge.json_output import print_json
 from sparity_edge.loading import default_threads
 from sparity_edge.sampling_options import sampling_params
-from sparity_edge.terminal import Bars, Screen, neutral, one_line, read_stdin
+from sparity_edge.terminal import Bars, Screen, one_line, read_stdin
 
 if TYPE_CHECKING:
     from sparity_edge.generate import Generator
@@ -62,67 +60,11 @@ def info(arguments: Namespace) -> None:
             if plans := generator.plans():
                 facts["active_weight_fraction_by_level"] = plans
     if arguments.json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
+        print_json(facts)
         return
     width = max(22, *(len(key) for key in facts))
     for key, value in facts.items():
         print(f"{key.replace('_', ' '):<{width}} {one_line(_fact(value))}")
-
-
-def convert(arguments: Namespace) -> None:
-    """`sparity-edge convert`: a source becomes a packed folder."""
-    from converters.pack import PackOptions
-    from converters.pack import convert as pack
-    from converters.store import open_any
-
-    layout = arguments.layout or ("mixed" if arguments.calibrate else "dense")
-    options = PackOptions(arguments.dtype, arguments.group, layout)
-    screen = side_screen(arguments)
-    with progress_bars(arguments, screen) as bars:
-        source = open_any(arguments.source, offline=arguments.offline, progress=bars)
-        try:
-            out = Path(arguments.out or _default_out(arguments.source, arguments.dtype))
-            path = pack(source, out, options, force=arguments.force, progress=bars)
-        finally:
-            source.close()
-        if arguments.calibrate:
-            from converters.calibrate import calibrate
-
-            calibrate(str(path), progress=bars)
-    print(neutral(str(path)))
-
-
-def verify(arguments: Namespace) -> None:
-    """`sparity-edge verify`: whether every file is as the manifest says."""
-    from sparity_edge.format import verify_packed
-
-    with progress_bars(arguments, side_screen(arguments)) as bars:
-        verify_packed(arguments.folder, bars)
-    print(neutral(f"{arguments.folder}: all files are as the manifest says."))
-
-
-def cache_list(_: Namespace) -> None:
-    """`sparity-edge cache list`: one line for each pack."""
-    from converters import store
-    from sparity_edge.folders import cache_root
-
-    entries = store.entries()
-    for entry in entries:
-        options = " ".join(str(value) for value in entry.options.values() if value is not None)
-        used = time.strftime("%Y-%m-%d", time.localtime(entry.last_used))
-        size = f"{entry.nbytes / 1e6:10.1f} MB"
-        print(neutral(f"{entry.key[:12]}  {size}  {used}  {entry.name}  ({options})"))
-    total = sum(entry.nbytes for entry in entries)
-    print(neutral(f"{len(entries)} packed, {total / 1e6:.1f} MB, in {cache_root()}"))
-
-
-def cache_clear(arguments: Namespace) -> None:
-    """`sparity-edge cache clear`: remove packs and say how much that freed."""
-    from converters import store
-
-    removed = store.clear(arguments.name)
-    freed = sum(entry.nbytes for entry in removed)
-    print(f"{len(removed)} removed, {freed / 1e6:.1f} MB freed.")
 
 
 def _hold_session(session: ChatSession) -> None:
@@ -238,13 +180,6 @@ def read_text(path: Path) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise OptionError(f"{path} is not UTF-8 text (byte {error.start}).") from None
-
-
-def _default_out(source: str, dtype: str | None) -> str:
-    """./NAME-DTYPE, NAME being the last part of a path, a Hub id or an alias."""
-    name = Path(source.partition("@")[0]).resolve().name if source else ""
-    name = re.sub(r"[^\w.-]", "_", re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE))
-    return f"{name.lstrip('.') or 'model'}-{dtype or 'packed'}"
 
 
 def _fact(value: Any) -> str:

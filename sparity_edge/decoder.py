@@ -60,25 +60,23 @@ class Decoder:
 
     def attention(self, ops: Operations, layer: int, this: Pass) -> None:
         """The first half of a block: x += o_proj(attention(norm(x)))."""
-        block, h, q, k, v = self.blocks[layer], this.h, this.q, this.k, this.v
+        block, h = self.blocks[layer], this.h
         ops.rmsnorm(this.x, block.input_layernorm, self.config.rms_norm_eps, h)
         self._gain(ops, this, layer, ATTENTION)
         with ops.together():
             inputs = [self._thin(ops, this, layer, name, h) for name in QKV]
         with ops.together():
-            for name, x, out in zip(QKV, inputs, (q, k, v), strict=True):
+            for name, x, out in zip(QKV, inputs, (this.q, this.k, this.v), strict=True):
                 self._linear(ops, this, layer, name, x, out)
         with ops.together():
-            for own, position, cache in this.sequences():
-                heads = self.config.num_attention_heads
-                ops.rope(q[own], self.table, position, heads, q[own])
-                ops.append(k[own], v[own], self.table, position, *cache.layer(layer))
+            for q, k, v, _, position, cache in this.sequences():
+                ops.rope(q, self.table, position, self.config.num_attention_heads, q)
+                ops.append(k, v, self.table, position, *cache.layer(layer))
         with ops.together():
-            for own, position, cache in this.sequences():
-                keys, values = cache.layer(layer)
-                ops.attention(q[own], keys, values, position, block.window, this.mixed[own])
-        mixed = self._thin(ops, this, layer, "o_proj", this.mixed)
-        self._linear(ops, this, layer, "o_proj", mixed, this.x, accumulate=True)
+            for q, _, _, mixed, position, cache in this.sequences():
+                ops.attention(q, *cache.layer(layer), position, block.window, mixed)
+        x = self._thin(ops, this, layer, "o_proj", this.mixed)
+        self._linear(ops, this, layer, "o_proj", x, this.x, accumulate=True)
 
     def ffn(self, ops: Operations, layer: int, this: Pass) -> None:
         """The second half of a block: x += down_proj(silu(gate_proj(h)) * up_proj(h))."""

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparity_edge.errors import OptionError
+from sparity_edge.json_output import finite
 from sparity_edge.perplexity import (
     PerplexityResult,
     blocks,
     chosen,
     cut_windows,
-    finite,
     log_normaliser,
     positions,
     standard_error,
@@ -104,7 +104,8 @@ class DivergenceResult:
         values = {name: getattr(self, name) for name in FIGURES}
         values["dense_perplexity"] = self.dense.perplexity
         values["dense_stderr"] = self.dense.stderr
-        return finite({**values, **self.thinned.to_dict()})
+        ready: dict[str, float | None] = finite({**values, **self.thinned.to_dict()})
+        return ready
 
 
 FIGURES = (

@@ -6,7 +6,6 @@ a text that is only read would else be measured dense.
 
 from __future__ import annotations
 
-import json
 import math
 from argparse import Namespace
 from collections.abc import Mapping
@@ -15,8 +14,9 @@ from typing import Any
 
 from sparity_edge.commands import loaded, progress_bars, read_text, side_screen
 from sparity_edge.errors import OptionError
+from sparity_edge.json_output import print_json
 
-# What --json of `perplexity` has; NaN, the standard error of a single window, becomes null.
+# What --json of `perplexity` has; the standard error of a single window is null.
 PERPLEXITY_KEYS = ("perplexity", "stderr", "tokens", "active_weight_fraction")
 
 
@@ -25,14 +25,12 @@ def perplexity(arguments: Namespace) -> None:
     text = read_text(Path(arguments.text))
     arguments.sparse_prefill = True
     with loaded(arguments, side_screen(arguments)) as (generator, screen):
-        from sparity_edge.perplexity import finite
         from sparity_edge.perplexity import perplexity as measure
 
         with progress_bars(arguments, screen) as bars:
             result = measure(generator, text, **_windows(arguments), progress=bars)
-    values = finite({key: getattr(result, key) for key in PERPLEXITY_KEYS})
     if arguments.json:
-        print(json.dumps(values))
+        print_json({key: getattr(result, key) for key in PERPLEXITY_KEYS})
         return
     _show(
         {
@@ -58,7 +56,7 @@ def kl(arguments: Namespace) -> None:
                 generator, text, [setting], **_windows(arguments), progress=bars
             )
     if arguments.json:
-        print(json.dumps(result.to_dict()))
+        print_json(result.to_dict())
         return
     ratio = _with_error(result.perplexity_ratio, result.perplexity_ratio_stderr)
     _show(

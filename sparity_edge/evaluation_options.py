@@ -1,11 +1,13 @@
 """The options of the commands that measure quality: which text, and which windows of it.
 
-`--help` must not wait for NumPy, so this module imports nothing.
+`--help` must not wait for NumPy, so this module imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import argparse
+
+from sparity_edge.json_output import add_json_option
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +22,7 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stride", type=int, default=1, metavar="N", help="take every N-th window (default: 1)"
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_json_option(parser)
 
 
 PERPLEXITY_EXAMPLES = """With a sparsity every position but the first four of a window is thinned.

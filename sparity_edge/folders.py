@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 CACHE_VARIABLE = "SPARITY_EDGE_CACHE"
+_OF_KERNELS = re.compile(r"[0-9a-f]{16}")  # folders of one version's kernels
 
 
 def cache_root() -> Path:
@@ -20,6 +22,17 @@ def kernel_root() -> Path:
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(chosen)
     return _users_cache() / "kernels"
+
+
+def besides_packs() -> list[Path]:
+    """What is kept and is no packed model: fetched sources, the chat history, compiled kernels.
+
+    Only what is ours: NUMBA_CACHE_DIR may name a folder that others use as well.
+    """
+    ours = [cache_root() / name for name in ("sources", "chat_history")]
+    if kernel_root().is_dir():
+        ours += [each for each in kernel_root().iterdir() if _OF_KERNELS.fullmatch(each.name)]
+    return [each for each in sorted(ours) if each.exists() and not each.is_symlink()]
 
 
 def _users_cache() -> Path:

@@ -120,8 +120,11 @@ def view(stored: Stored, arena: npt.NDArray[np.uint8]) -> PackedMatrix | PackedB
     return vector.view(np.float32)
 
 
-def verify_packed(path: str | os.PathLike[str], progress: Progress = silent) -> None:
+def verify_packed(path: str | os.PathLike[str], progress: Progress = silent) -> dict[str, int]:
     """Compare every file of a packed folder with the SHA-256 in its manifest.
+
+    Returns:
+        Bytes of each file.
 
     Raises:
         FormatError, ConfigError: the first fault found, structure before content.
@@ -143,6 +146,7 @@ def verify_packed(path: str | os.PathLike[str], progress: Progress = silent) -> 
             raise damaged(folder.path / name, f"cannot be read ({error.strerror})") from error
         if digest.hexdigest() != entry["sha256"]:
             raise damaged(folder.path / name, "does not match its SHA-256 in the manifest")
+    return {name: entry["size"] for name, entry in files.items()}
 
 
 def _read_json(

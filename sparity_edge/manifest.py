@@ -22,6 +22,7 @@ from sparity_edge.shards import (
 )
 
 MANIFEST = "sparity.json"
+LOCK_FILE = ".sparity.json.lock"  # empty; held by whoever adds or removes plans
 FORMAT_NAME = "sparity-edge"
 
 

@@ -7,13 +7,14 @@ for one cache (decoding), or one for each of several (a batch). It knows nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from sparity_edge.applied_plan import MOST_GAINS, AppliedPlan, Reader
 from sparity_edge.cache import Cache
 from sparity_edge.config import ModelConfig
-from sparity_edge.kernels.buffers import Integers, rows
+from sparity_edge.kernels.buffers import Floats, Integers, rows
 from sparity_edge.kernels.thinned import Thinned
 
 
@@ -50,6 +51,11 @@ class Pass:
         self.k = rows(count, kv_heads)
         self.v = rows(count, kv_heads)
         self.mixed = rows(count, heads)  # what attention gives
+        attention = (self.q, self.k, self.v, self.mixed)
+        self._own: list[tuple[Any, ...]] = [
+            (*(each[tokens * i :][:tokens] for each in attention), self.positions[i : i + 1])
+            for i in range(len(caches))
+        ]
         self.gate = rows(count, config.intermediate_size)
         self.up = rows(count, config.intermediate_size)
         self.middle = rows(count, config.intermediate_size)  # what goes into down_proj
@@ -64,11 +70,10 @@ class Pass:
         """What the addresses of keys and values depend on."""
         return [(cache, cache.capacity) for cache in self.caches]
 
-    def sequences(self) -> Iterator[tuple[slice, Integers, Cache]]:
-        """The rows of each sequence, the position (1,) of the first, and its cache."""
-        for index, cache in enumerate(self.caches):
-            first = index * self.tokens
-            yield slice(first, first + self.tokens), self.positions[index : index + 1], cache
+    def sequences(self) -> Iterator[tuple[Floats, Floats, Floats, Floats, Integers, Cache]]:
+        """Of each sequence its rows of q, k, v and mixed, its position (1,) and its cache."""
+        for own, cache in zip(self._own, self.caches, strict=True):
+            yield *own, cache
 
     def forget(self) -> None:
         """Before another recording: what the plan thinned, and for which pieces."""

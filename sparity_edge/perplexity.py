@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -142,11 +142,3 @@ def standard_error(values: Sequence[float]) -> float:
     if len(values) < 2:
         return math.nan
     return float(np.std(values, ddof=1)) / math.sqrt(len(values))
-
-
-def finite(values: dict[str, Any]) -> dict[str, Any]:
-    """The same with None for what is not finite: JSON has no NaN."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in values.items()
-    }

@@ -6,13 +6,13 @@ packed folder stands for the packs of it that are in the cache.
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from sparity_edge.commands import progress_bars, side_screen
 from sparity_edge.errors import OptionError
+from sparity_edge.json_output import print_json
 from sparity_edge.manifest import is_packed
 from sparity_edge.plan import PlanFamily
 from sparity_edge.plan_file import add_plan, plan_names, read_plan, remove_plan
@@ -49,7 +49,7 @@ def plan_list(arguments: Namespace) -> None:
     families = [(folder, read_plan(folder, name)) for folder, name in found]
     if arguments.json:
         facts = [{"folder": str(folder), **_summary(family)} for folder, family in families]
-        print(json.dumps(facts, indent=2))
+        print_json(facts)
         return
     for folder, family in families:
         print(neutral(f"{_line(family)}  {folder}"))
@@ -64,7 +64,7 @@ def plan_show(arguments: Namespace) -> None:
         facts = {**_summary(family), "notes": dict(family.notes)}
         facts["levels"] = [round(float(level), 4) for level in family.levels]
         facts["active"] = [round(float(active), 4) for active in family.active]
-        print(json.dumps(facts, indent=2, default=str))
+        print_json(facts)
         return
     print(neutral(f"{family.name}: {family.method}"))
     print(f"layout {family.layout}, thins {', '.join(family.tables)}")

@@ -7,6 +7,7 @@ asks for it, and never a model that is used without.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -20,10 +21,12 @@ from sparity_edge.atomic import one_sentence, remove_stale, replace_file
 from sparity_edge.config import ModelConfig
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.format import PackedFolder, PackedModel, Vector, open_folder
-from sparity_edge.manifest import MANIFEST, encode_manifest, listed_files, read_manifest
+from sparity_edge.manifest import LOCK_FILE, MANIFEST, encode_manifest, listed_files, read_manifest
 from sparity_edge.plan import PlanFamily
 from sparity_edge.plan_bytes import PlanFile, check_sizes, content, in_single_precision
 from sparity_edge.shards import PLAN_FILE, damaged, shown
+
+LOCK_SECONDS = 600  # a plan of some hundred MB on a slow disk takes a minute
 
 
 def plan_names(folder: Path) -> list[str]:
@@ -88,7 +91,7 @@ def add_plan(folder: Path, family: PlanFamily) -> None:
             size += len(block)
             yield block
 
-    with one_sentence(folder):
+    with one_sentence(folder), _alone(folder):
         remove_stale(folder, path.name)
         replace_file(path, blocks())
         entry = {"size": size, "sha256": digest.hexdigest()}
@@ -104,7 +107,7 @@ def remove_plan(folder: Path, name: str) -> None:
     """
     _demand_listed(folder, name)
     path = folder / _file_name(name)
-    with one_sentence(folder):
+    with one_sentence(folder), _alone(folder):
         _edit_list(folder, lambda files: files.pop(path.name, None))
         path.unlink(missing_ok=True)
         remove_stale(folder, path.name)
@@ -179,8 +182,25 @@ def _demand_listed(folder: Path, name: str) -> None:
         raise OptionError(f"{folder} carries no plan {shown(name)}; {others}.")
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from changing the plans of a folder at the same time.
+
+    Raises:
+        FormatError: one of them takes very long.
+    """
+    import filelock
+
+    try:
+        with filelock.FileLock(folder / LOCK_FILE, timeout=LOCK_SECONDS):
+            yield
+    except filelock.Timeout:
+        raise FormatError(
+            f"{folder} has been changed by another process for {LOCK_SECONDS} s; try again later."
+        ) from None
+
+
 def _edit_list(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    # Read as late as possible: another process may add a plan at the same time.
     manifest = read_manifest(folder)
     change(manifest["files"])
     remove_stale(folder, MANIFEST)

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from sparity_edge.json_output import add_json_option
+
 Add = Callable[..., argparse.ArgumentParser]
 DTYPES = ("f32", "bf16", "int8", "int4")
 PLAN_LAYOUTS = ("neurons", "mixed", "input")
@@ -24,14 +26,14 @@ def add_plan_commands(commands: Any, add: Add) -> None:
     parser = add(commands, "plan", about, _PLAN_EXAMPLES)
     actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=type(parser))
     listing = _action(actions, add, "list", "list the plans of a model")
-    listing.add_argument("--json", action="store_true", help="as JSON")
+    add_json_option(listing)
     showing = _action(actions, add, "show", "show a plan: what it skips at every level")
-    showing.add_argument("name", metavar="NAME", help="the plan")
-    showing.add_argument("--json", action="store_true", help="as JSON")
+    showing.add_argument("name", metavar="PLAN", help="the plan")
+    add_json_option(showing)
     adding = _action(actions, add, "add", "copy a plan that was made for the same model")
     adding.add_argument("file", metavar="FILE", help="plan-NAME.safetensors in a packed folder")
     removing = _action(actions, add, "remove", "remove a plan")
-    removing.add_argument("name", metavar="NAME", help="the plan")
+    removing.add_argument("name", metavar="PLAN", help="the plan")
 
 
 def _add_calibrate(commands: Any, add: Add) -> None:

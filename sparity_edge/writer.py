@@ -21,7 +21,14 @@ import numpy.typing as npt
 from sparity_edge.atomic import AtomicFolder, is_stale, one_sentence
 from sparity_edge.errors import FormatError
 from sparity_edge.format import HASH_BLOCK, shard_name
-from sparity_edge.manifest import FORMAT_NAME, MANIFEST, encode_manifest, is_packed, listed_files
+from sparity_edge.manifest import (
+    FORMAT_NAME,
+    LOCK_FILE,
+    MANIFEST,
+    encode_manifest,
+    is_packed,
+    listed_files,
+)
 from sparity_edge.shards import (
     FORMAT_VERSION,
     Packed,
@@ -33,8 +40,8 @@ from sparity_edge.shards import (
 )
 
 MAX_SHARD_BYTES = 2 << 30
-# What file managers drop into every folder they show.
-_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+# What file managers drop into every folder they show, and what changing plans leaves.
+_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", LOCK_FILE})
 
 
 class PackedWriter:

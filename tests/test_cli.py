@@ -5,24 +5,31 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import fakes
 import pytest
 from fakes import FakeGenerator
+from plans import family
 
 import sparity_edge
-from sparity_edge import commands
+from converters.pack import PackOptions
+from converters.store import prepare
+from sparity_edge import commands, packing_commands
 from sparity_edge.cli import main
 from sparity_edge.errors import SourceError
+from sparity_edge.format import open_packed
+from sparity_edge.json_output import print_json
 from sparity_edge.line_input import EditedInput, PlainInput, open_line_input
+from sparity_edge.plan_file import add_plan
 from sparity_edge.sampling_options import BY_NAME
 from sparity_edge.terminal import Bars, Screen
 
@@ -208,7 +215,6 @@ def test_perplexity(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
     stand_in = types.ModuleType("sparity_edge.perplexity")
     stand_in.perplexity = perplexity  # type: ignore[attr-defined]
-    stand_in.finite = dict  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sparity_edge.perplexity", stand_in)
     text = tmp_path / "text"
     text.write_text("some text", encoding="utf-8")
@@ -248,6 +254,69 @@ def test_convert_verify_and_cache(
     assert run("verify", "llama_gqa-int8")[0] == 1
 
 
+def test_clearing_all_removes_what_is_ours(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, kernels = tmp_path / "cache", tmp_path / "numba"
+    monkeypatch.setenv("SPARITY_EDGE_CACHE", str(cache))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(kernels))
+    ours = [cache / "sources" / "x.gguf", cache / "chat_history", kernels / ("0a" * 8) / "x.nbi"]
+    foreign = [cache / "letter.txt", kernels / "others" / "x.nbi"]
+    for file in (*ours, *foreign):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * 100_000)
+    assert run("cache", "clear", "--all", "x")[0] == 1
+    assert run("cache", "clear") == (0, "0 removed, 0.0 MB freed.\n", "")
+    assert all(file.exists() for file in ours)
+    out = run("cache", "clear", "--all")[1]
+    assert "All else is removed too, 0.3 MB freed." in out
+    assert not any(file.exists() for file in ours)
+    assert all(file.exists() for file in foreign)
+    assert run("cache", "clear", "--all")[0] == 0
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    """All keys of a JSON value; those of versions, notes and plans are names."""
+    for key, item in value.items() if isinstance(value, dict) else ():
+        yield key
+        if key not in ("packages", "notes", "active_weight_fraction_by_level"):
+            yield from keys_of(item)
+    for item in value if isinstance(value, list) else ():
+        yield from keys_of(item)
+
+
+def test_json_is_alone_on_stdout_and_has_plain_keys(
+    run: Run, checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARITY_EDGE_CACHE", str(tmp_path / "cache"))
+    folder = prepare(str(checkpoint("llama_gqa")), PackOptions(layout="mixed"))
+    add_plan(folder, family(open_packed(folder), "mixed"))
+    found = {}
+    for words in (
+        "info", "info --cpu", f"verify {folder}", "cache list", f"plan list {folder}",
+        f"plan show {folder} by-hand",
+    ):  # fmt: skip
+        code, out, err = run(*words.split(), "--json")
+        assert (code, err) == (0, ""), words
+        found[words.partition(f" {folder}")[0]] = json.loads(out)
+        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", key) for key in keys_of(json.loads(out))), words
+    files = [path.stat().st_size for path in folder.iterdir() if path.name != "sparity.json"]
+    about = {"folder": str(folder), "files": len(files), "bytes": sum(files)}
+    assert found["verify"] == about
+    (pack,) = found["cache list"]["packs"]
+    assert (pack["path"], pack["bytes"]) == (str(folder), found["cache list"]["bytes"])
+    assert pack["options"]["layout"] == "mixed"
+    assert found["plan show"]["levels"][0] == 0
+    assert found["info --cpu"]["vectors"]
+
+
+def test_json_has_no_nan_and_survives_any_encoding(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": [float("nan"), (float("-inf"), 1.5)], "b": {"c": "\u65e5\x9b"}})
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert json.loads(out) == {"a": [None, [None, 1.5]], "b": {"c": "\u65e5\x9b"}}
+
+
 @pytest.mark.parametrize(
     ("source", "dtype", "out"),
     [
@@ -259,7 +328,7 @@ def test_convert_verify_and_cache(
     ],
 )
 def test_default_name_of_a_conversion(source: str, dtype: str | None, out: str) -> None:
-    assert commands._default_out(source, dtype) == out
+    assert packing_commands._default_out(source, dtype) == out
 
 
 def test_the_session_needs_a_terminal_and_has_a_header_of_three_lines(

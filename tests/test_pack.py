@@ -18,7 +18,7 @@ from converters.layout_bytes import unpack_matrix
 from converters.pack import PackOptions, choose_layout, convert
 from converters.quantize import Quantized, quantize
 from converters.sources.packed import PackedSource
-from sparity_edge import cli
+from sparity_edge import packing_options
 from sparity_edge.bundle import PackedBundle, halves_of
 from sparity_edge.errors import OptionError, SourceError
 from sparity_edge.format import LAYOUTS, open_packed, verify_packed
@@ -105,7 +105,7 @@ def test_which_matrices_are_turned(layout: str, turned: str) -> None:
 
 
 def test_the_command_line_knows_the_layouts() -> None:
-    assert LAYOUTS == cli.LAYOUTS
+    assert LAYOUTS == packing_options.LAYOUTS
 
 
 @pytest.mark.parametrize(

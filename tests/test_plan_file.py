@@ -25,10 +25,11 @@ from plans import family
 
 from converters.pack import PackOptions, convert
 from converters.sources.packed import PackedSource
-from sparity_edge import atomic
+from sparity_edge import atomic, plan_file
 from sparity_edge.errors import FormatError, OptionError, SparityError
 from sparity_edge.format import LAYOUTS, open_packed, verify_packed
 from sparity_edge.layout import Layout, PackedMatrix, aligned_empty
+from sparity_edge.manifest import LOCK_FILE
 from sparity_edge.plan import PlanFamily
 from sparity_edge.plan_file import add_plan, fingerprint, plan_names, read_plan, remove_plan
 from sparity_edge.writer import PackedWriter
@@ -470,7 +471,8 @@ def test_a_killed_run_leaves_a_usable_folder(packed: Path, step: str, name: str)
     assert read_plan(packed, NAME).method == ("newer" if newer else "numbers from a fixed seed")
     add_plan(packed, changed(packed, name=name))
     verify_packed(packed)
-    assert not [path for path in packed.iterdir() if path.name.startswith(".")]
+    hidden = {path.name for path in packed.iterdir() if path.name.startswith(".")}
+    assert hidden <= {LOCK_FILE}
 
 
 def test_what_a_killed_run_left_does_not_keep_a_folder_from_being_replaced(packed: Path) -> None:
@@ -528,3 +530,67 @@ def test_a_damaged_plan_does_not_go_along(packed: Path) -> None:
     with PackedSource(packed) as source, pytest.raises(FormatError, match=r"SHA-256 .*remove plan"):
         convert(source, packed.parent / "out", PackOptions())
     assert not (packed.parent / "out").exists()
+
+
+# Between reading and writing the list there is time for others to do the same.
+ADDER = """
+import dataclasses, sys, time
+from pathlib import Path
+from sparity_edge import plan_file
+from sparity_edge.plan_file import add_plan, read_plan
+read_now = plan_file.read_manifest
+def read_slowly(folder):
+    manifest = read_now(folder)
+    time.sleep(0.01)
+    return manifest
+plan_file.read_manifest = read_slowly
+folder = Path({folder!r})
+plan = read_plan(folder, "by-hand")
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(4):
+    add_plan(folder, dataclasses.replace(plan, name=f"{name}-{{number}}"))
+    add_plan(folder, dataclasses.replace(plan, name="shared", method="{name}" * 100))
+"""
+
+
+def test_processes_that_add_plans_at_once_lose_none(packed: Path) -> None:
+    names = ("a", "b", "c")
+    adders = [
+        subprocess.Popen(
+            [sys.executable, "-c", ADDER.format(folder=str(packed), name=name)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for name in names
+    ]
+    for adder in adders:
+        assert adder.stdout
+        assert adder.stdout.readline() == "ready\n"
+    for adder in adders:
+        assert adder.stdin
+        adder.stdin.write("\n")
+        adder.stdin.flush()
+    for adder in adders:
+        adder.communicate(timeout=60)
+    assert [adder.returncode for adder in adders] == [0, 0, 0]
+    added = {f"{name}-{number}" for name in names for number in range(4)}
+    assert set(plan_names(packed)) == {NAME, "shared", *added}
+    verify_packed(packed)
+
+
+def test_waiting_for_another_process_ends(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import filelock
+
+    monkeypatch.setattr(plan_file, "LOCK_SECONDS", 0.1)
+    plan = changed(packed, name="late")
+    with filelock.FileLock(packed / LOCK_FILE):
+        with pytest.raises(FormatError, match="by another process"):
+            add_plan(packed, plan)
+        with pytest.raises(FormatError, match="by another process"):
+            remove_plan(packed, NAME)
+    assert plan_names(packed) == [NAME]
+    add_plan(packed, plan)
+    assert plan_names(packed) == [NAME, "late"]

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels.activations import BLOCK, _split
+from sparity_edge.kernels.batch_dots import two_rows_two_tokens
 from sparity_edge.kernels.blocks import (
     VALUES,
     add_rows,
     boundary,
     bytes_of,
+    channel,
     clear,
     digit_bytes,
     order_sums,
@@ -33,14 +35,16 @@ from sparity_edge.kernels.ffn import (
     PARTS,
     ROWS,
     ROWS_BYTES,
+    UP,
     _collect,
     _go_on,
     _header,
+    _middle,
     _values,
 )
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import DATA, OUTPUTS, PADDED, ROW_BYTES
-from sparity_edge.kernels.simd import load_f32, load_i64
+from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32
 from sparity_edge.kernels.vmm import _put
 
 # Arguments of every kernel: the table, its rows, and the bytes of a row and of a share of scratch.
@@ -62,20 +66,30 @@ def split_each(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
 def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
     """`vmm_output` for every token: a pair of rows is multiplied with all of them."""
     each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
-    matrix, ahead = load_i64(each + W), load_i64(each + AHEAD)
+    matrix, ahead, tokens = load_i64(each + W), load_i64(each + AHEAD), load_i64(arguments + TOKENS)
     row_bytes = load_i64(matrix + ROW_BYTES)
     first = chunk * load_i64(each + STEP)
     last = min(first + load_i64(each + STEP), load_i64(matrix + OUTPUTS)) - 1
     for output in range(first, last + 1, 2):
         row = load_i64(matrix + DATA) + output * row_bytes
         other = row + row_bytes if output < last else row
-        own = each
-        for _ in range(load_i64(arguments + TOKENS)):
-            a, b = two_dots(matrix, row, other, own, row + ahead, other + ahead, scratch)
-            _put(own, output, a)
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            yours = mine + each_bytes
+            a, b, c, d = two_rows_two_tokens(
+                matrix, row, other, mine, yours, row + ahead, other + ahead, scratch
+            )
+            _put(mine, output, a)
+            _put(yours, output, c)
             if output < last:
-                _put(own, output + 1, b)
-            own += each_bytes
+                _put(mine, output + 1, b)
+                _put(yours, output + 1, d)
+        if tokens % 2 != 0:
+            mine = each + (tokens - 1) * each_bytes
+            a, b = two_dots(matrix, row, other, mine, row + ahead, other + ahead, scratch)
+            _put(mine, output, a)
+            if output < last:
+                _put(mine, output + 1, b)
 
 
 @device
@@ -126,6 +140,32 @@ def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
         order_sums(matrix, _sums_of(each + token * each_bytes, part, first), columns)
 
 
+@device
+def _values_of_two(
+    mine: int, yours: int, position: int, end: int, rows: int, scratch: int, share: int
+) -> None:
+    """`ffn`'s middle values of a block for two tokens, each to its share of scratch memory."""
+    bundle, active = load_i64(mine + BUNDLE), load_i64(mine + LIST)
+    up, offset = load_i64(bundle + UP), load_i64(bundle + DOWN_OFFSET)
+    place, start = scratch + VALUES, rows
+    for each in (place, place + 64, place + share, place + share + 64):
+        store(each, splat(0.0))
+    for first in range(position, end, 2):
+        row, other = load_i64(rows), load_i64(rows + 8)
+        last = first + 2 >= end  # then down columns are next
+        wanted = load_i64(start) + offset if last else load_i64(rows + 16)
+        second = load_i64(start + 8) + offset if last else load_i64(rows + 24)
+        a, b, c, d = two_rows_two_tokens(up, row, other, mine, yours, wanted, second, scratch)
+        neuron = channel(active, first)
+        store_f32(place, _middle(mine, neuron, a))
+        store_f32(place + share, _middle(yours, neuron, c))
+        if first + 1 < end:
+            neuron = channel(active, first + 1)
+            store_f32(place + 4, _middle(mine, neuron, b))
+            store_f32(place + share + 4, _middle(yours, neuron, d))
+        rows, place = rows + 16, place + 8
+
+
 @Kernel
 def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     """`ffn` for every token: the rows of a block are multiplied and added up for all of them."""
@@ -145,7 +185,12 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     end, nbytes = _collect(bundle, active, start, stop, here), bytes_of(down, columns)
     header = _header(bundle, active, start)
     while start < stop:
-        for token in range(tokens):
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            of_pair = scratch + token * share
+            _values_of_two(mine, mine + each_bytes, start, end, here, of_pair, share)
+        if tokens % 2 != 0:
+            token = tokens - 1
             _values(each + token * each_bytes, start, end, here, scratch + token * share)
         after, other = end, header
         if end < stop:

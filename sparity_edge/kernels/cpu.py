@@ -38,9 +38,9 @@ def chosen() -> dict[str, str]:
     return {
         "cpu": cpu_target.target_context.codegen()._get_host_cpu_name(),
         "vectors": vectors,
-        "products of bytes (decoding)": wide.format(64, "vpdpbusd") if has_byte_dot() else widened,
-        "products of words (prompts)": wide.format(32, "vpdpwssd") if has_byte_dot() else widened,
-        "float16 scales": half,
+        "products_of_bytes": wide.format(64, "vpdpbusd") if has_byte_dot() else widened,
+        "products_of_words": wide.format(32, "vpdpwssd") if has_byte_dot() else widened,
+        "float16_scales": half,
         "compiler": f"Numba {numba.__version__}, llvmlite {llvmlite.__version__}",
     }
 

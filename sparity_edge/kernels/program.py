@@ -129,6 +129,7 @@ class Program(ThinProgram):
         self._decoding = decoding
         self._records: list[list[int]] = []
         self._kept: list[Any] = []  # whatever the recorded addresses point into
+        self._addresses: dict[int, int] = {}  # of arrays that are kept, by their identity
         self._together = self._first = False
         self._after = []
         self._scratch_bytes = 8192
@@ -325,7 +326,7 @@ class Program(ThinProgram):
 
     def _pack(self, x: Floats, words: bool) -> tuple[Any, ...]:
         """Activations by tiles, and the bytes of a tile; packed unless they are at hand."""
-        key = (int(x.ctypes.data), "words" if words else "floats", len(x))
+        key = (self._word(x), "words" if words else "floats", len(x))
         if key not in self._digits:
             size, tiles = round_up(x.shape[1], ROW_MULTIPLE), -(-len(x) // TOKENS)
             tile_bytes = 4 * TOKENS * size
@@ -351,7 +352,7 @@ class Program(ThinProgram):
     def _split(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
         """Digits, scales and sums of a row of activations, computed unless they are at hand."""
         order, places = self._new_digits(layout)
-        key = (int(x.ctypes.data), order, layout.padded)
+        key = (self._word(x), order, layout.padded)
         if key not in self._digits:
             kernel, chunks, before = take_before_split(self._records, self._word(x), layout.padded)
             self._first = True  # it waits for x, and what follows waits for it
@@ -360,14 +361,14 @@ class Program(ThinProgram):
             self._digits[key] = places
         return self._digits[key]
 
-    def _new_digits(self, layout: Layout) -> tuple[int, tuple[Any, ...]]:
-        """The order of digits that a layout wants, and memory for digits, scales and sums."""
+    def _new_digits(self, layout: Layout, tokens: int = 1) -> tuple[int, tuple[Any, ...]]:
+        """The order of digits that a layout wants, and rows for digits, scales and sums."""
         groups = layout.padded // 32
-        digits = aligned_zeros(128 * -(-groups // 2))
-        scales, sums = np.zeros((2, round_up(groups, 16)), dtype=np.float32)
+        digits = aligned_zeros(tokens * 128 * -(-groups // 2)).reshape(tokens, -1)
+        scales, sums = np.zeros((2, tokens, round_up(groups, 16)), dtype=np.float32)
         if layout.superblocks:
             floats = _superblocks.X_FLOATS // 4 * (layout.padded // SUPERBLOCK)
-            scales = np.zeros(floats, dtype=np.float32)
+            scales = np.zeros((tokens, floats), dtype=np.float32)
         return _activations.ORDERS.get(layout.dtype, _activations.IN_A_ROW), (digits, scales, sums)
 
     def _need_scratch(self, nbytes: int) -> None:
@@ -382,7 +383,7 @@ class Program(ThinProgram):
         streams: tuple[int, int] = (0, 0),
     ) -> None:
         if writes is not None:  # digits of what stood there before are no longer right
-            gone = int(writes.ctypes.data)
+            gone = self._word(writes)
             self._digits = {key: value for key, value in self._digits.items() if key[0] != gone}
         words = [self._word(argument) for argument in arguments]
         waits = self._first or not self._together
@@ -400,8 +401,11 @@ class Program(ThinProgram):
             self._kept.append(argument)
             return argument.address
         if isinstance(argument, np.ndarray):
-            self._kept.append(argument)
-            return int(argument.ctypes.data)
+            known = self._addresses.get(id(argument))
+            if known is None:  # asking NumPy takes 0.8 us, and a batch has 10,000 arguments
+                known = self._addresses[id(argument)] = int(argument.ctypes.data)
+                self._kept.append(argument)
+            return known
         if isinstance(argument, float):
             return int(np.float32(argument).view(np.int32))
         return int(argument)

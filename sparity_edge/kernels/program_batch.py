@@ -7,7 +7,7 @@ Prompts go through `gemm` instead, which unpacks rows once for all tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ class BatchProgram(SparseProgram):
     """What `Program` adds for several tokens, each of a sequence of its own."""
 
     _digits: dict[tuple[int, int | str, int], tuple[Any, ...]]
-    _new_digits: Callable[[Layout], tuple[int, tuple[Any, ...]]]
+    _new_digits: Callable[..., tuple[int, tuple[Any, ...]]]
     _vmm_steps: Callable[[Layout], tuple[int, int, int]]
     _word: Callable[[Any], int]
 
@@ -39,16 +39,11 @@ class BatchProgram(SparseProgram):
         if layout.orientation == "input":
             self._spvmm_each(x, matrix, every_channel(layout.shape[1]), out, bias, accumulate)
             return
+        digits = self._digits_of_each(x, layout)
         chunks, step, ahead = self._vmm_steps(layout)
-        each = [
-            (matrix, x[t], bias, out[t], accumulate, step, ahead, *digits)
-            for t, digits in enumerate(self._digits_of_each(x, layout))
-        ]
+        table = self._table(matrix, x, bias, out, accumulate, step, ahead, *digits)
         streams = (matrix.data_address, step * layout.row_bytes)
-        table = self._table(each)
-        self._record(
-            _batch.vmm_each, chunks, table, len(x), table.strides[0], writes=out, streams=streams
-        )
+        self._record(_batch.vmm_each, chunks, *table, writes=out, streams=streams)
 
     def _spvmm_each(
         self,
@@ -66,33 +61,26 @@ class BatchProgram(SparseProgram):
         places = _spvmm.table(layout.shape[1])
         share = self._shares(places[-1], len(x))
         sums, stride = self._sums_of_each(parts, layout, len(x))
-        each = [
-            (matrix, x[t], active, parts, panels, sums[t], stride, *places) for t in range(len(x))
-        ]
-        table = self._table(each)
-        self._record(_batch.spvmm_each, parts * panels, table, len(x), table.strides[0], share)
-        for t, own in enumerate(sums):
-            self._add_parts(own, stride, parts, [out[t : t + 1]], [bias], accumulate)
+        table = self._table(matrix, x, active, parts, panels, sums, stride, *places)
+        self._record(_batch.spvmm_each, parts * panels, *table, share)
+        self._add_parts_of_each(sums, stride, parts, out, bias, accumulate)
 
     def _ffn_each(
         self, x: Floats, gate: Floats, bundle: _ffn.Bundle, active: ActiveList, out: Floats
     ) -> None:
         """out += sum over active i of gate_i (up_i . x) down_i; other gates are zero."""
         layout = bundle.layout
+        digits = self._digits_of_each(x, layout.up)
         parts = _parts(layout.up, MOST_PARTS)
         share = self._shares(_ffn.INTEGERS + 4 * layout.down.padded, len(x))
         sums, stride = self._sums_of_each(parts, layout.down, len(x))
-        digits = self._digits_of_each(x, layout.up)
-        each = [
-            (bundle.up_rows, x[t], None, None, 0, 0, 0, *digits[t],
-             bundle.address, gate[t], None, active, parts, sums[t], stride)
-            for t in range(len(x))
-        ]  # fmt: skip
-        table = self._table(each)
-        self._record(_batch.ffn_each, parts, table, len(x), table.strides[0], share)
+        table = self._table(
+            bundle.up_rows, x, None, None, 0, 0, 0, *digits,
+            bundle.address, gate, None, active, parts, sums, stride,
+        )  # fmt: skip
+        self._record(_batch.ffn_each, parts, *table, share)
         self._kept.append(bundle)
-        for t, own in enumerate(sums):
-            self._add_parts(own, stride, parts, [out[t : t + 1]], None, True)
+        self._add_parts_of_each(sums, stride, parts, out, None, True)
 
     def _shares(self, nbytes: int, tokens: int) -> int:
         """Have scratch memory for every token; returns how far apart their shares are."""
@@ -100,32 +88,47 @@ class BatchProgram(SparseProgram):
         self._need_scratch(tokens * share)
         return share
 
-    def _sums_of_each(self, parts: int, layout: Layout, tokens: int) -> tuple[list[Any], int]:
-        """Memory for the sums of parts of every token, and how far apart parts are."""
+    def _sums_of_each(self, parts: int, layout: Layout, tokens: int) -> tuple[Any, int]:
+        """Memory for the sums of parts, a row for every token, and how far apart parts are."""
         sums, stride = self._part_sums(parts, layout, tokens)
-        return np.split(sums, tokens), stride
+        return sums.reshape(tokens, -1), stride
 
-    def _digits_of_each(self, x: Floats, layout: Layout) -> Sequence[tuple[Any, ...]]:
-        """What `_split` gives, for every row of x; zeros where rows of floats need nothing."""
+    def _add_parts_of_each(
+        self,
+        sums: Any,
+        stride: int,
+        parts: int,
+        out: Floats,
+        bias: Floats | None,
+        accumulate: bool,
+    ) -> None:
+        for token, own in enumerate(sums):
+            self._add_parts(own, stride, parts, [out[token : token + 1]], [bias], accumulate)
+
+    def _digits_of_each(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
+        """What `_split` gives, a row for every row of x; zeros where numbers stay floats."""
         if not layout.quantized:
-            return [(0, 0, 0)] * len(x)
-        order, first = self._new_digits(layout)
-        key = (int(x.ctypes.data), order, layout.padded)
+            return 0, 0, 0
+        order, places = self._new_digits(layout, len(x))
+        key = (self._word(x), order, layout.padded)
         if key not in self._digits:
-            digits = (first, *(self._new_digits(layout)[1] for _ in range(1, len(x))))
-            each = [(x[t], layout.padded, order, *digits[t]) for t in range(len(x))]
-            table = self._table(each)
             chunks = -(-layout.padded // _activations.BLOCK)
+            table = self._table(x, layout.padded, order, *places)
             self._first = True  # it waits for x, and what follows waits for it
-            self._record(
-                _batch.split_each, len(x) * chunks, table, len(x), table.strides[0], chunks
-            )
+            self._record(_batch.split_each, len(x) * chunks, *table, chunks)
             self._first = True
-            self._digits[key] = digits
+            self._digits[key] = places
         return self._digits[key]
 
-    def _table(self, each: Sequence[Sequence[Any]]) -> Any:
-        """The arguments of a kernel for every token, (tokens, words)."""
-        table = np.array([[self._word(word) for word in words] for words in each], dtype=np.int64)
-        self._kept.append(table)
-        return table
+    def _table(self, *arguments: Any) -> tuple[Any, int, int]:
+        """The arguments for every token, whose own are rows of arrays of two dimensions.
+
+        Returns:
+            The table (tokens, words), how many tokens, and the bytes from one to the next.
+        """
+        rows = [each if getattr(each, "ndim", 0) == 2 else None for each in arguments]
+        tokens = max(len(each) for each in rows if each is not None)
+        steps = np.array([0 if each is None else each.strides[0] for each in rows])
+        first = np.array([self._word(each) for each in arguments])
+        table = (first + steps * np.arange(tokens)[:, None]).astype(np.int64)
+        return table, tokens, table.strides[0]
