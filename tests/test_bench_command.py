@@ -336,6 +336,30 @@ def test_ctrl_c_keeps_whole_rounds(
     assert run(checkpoint(CASE), *SHORT) == (130, "", "")
 
 
+def test_number_formats_are_packs_of_their_own(
+    run: Run, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def peak(_: Any, path: Path, *words: Any) -> dict[str, int]:
+        asked.append((path, *words))
+        return {"peak": len(asked)}
+
+    monkeypatch.setattr("sparity_edge.bench_command.in_fresh_process", peak)
+    code, out, _ = run(
+        checkpoint(CASE), *SHORT, "--dtype", "int8,f32", "-t", "1,2", "--cache-dtype", "int8",
+        "-d", "0,16", "--json",
+    )  # fmt: skip
+    assert code == 0
+    rows = json.loads(out)
+    assert [row["dtype"] for row in rows] == ["int8"] * 8 + ["f32"] * 8
+    assert [row["peak_memory_bytes"] for row in rows] == [1] * 8 + [2] * 8
+    assert {row["cache_dtype"] for row in rows} == {"int8"}
+    dense = {"plan": None, "sparsity": None, "level": None}
+    assert [words[1:] for words in asked] == [(2, 8, 16, "int8", dense)] * 2
+    assert len({words[0] for words in asked}) == 2
+
+
 def test_ctrl_c_while_memory_is_measured(
     run: Run, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
