@@ -52,9 +52,9 @@ class Pass:
         self.mixed = rows(count, heads)  # what attention gives
         attention = (self.q, self.k, self.v, self.mixed)
         self._own = [
-            (*(each[tokens * i :][:tokens] for each in attention), self.positions[i : i + 1])
-            for i in range(len(caches))
+            [*(each[tokens * i :][:tokens] for each in attention)] for i in range(len(caches))
         ]
+        self._own_positions = [self.positions[i : i + 1] for i in range(len(caches))]
         self.gate = rows(count, config.intermediate_size)
         self.up = rows(count, config.intermediate_size)
         self.middle = rows(count, config.intermediate_size)  # what goes into down_proj
@@ -71,8 +71,10 @@ class Pass:
 
     def sequences(self) -> Iterator[tuple[Floats, Floats, Floats, Floats, Integers, Cache]]:
         """Of each sequence its rows of q, k, v and mixed, its position (1,) and its cache."""
-        for own, cache in zip(self._own, self.caches, strict=True):
-            yield *own, cache
+        for (q, k, v, mixed), position, cache in zip(
+            self._own, self._own_positions, self.caches, strict=True
+        ):
+            yield q, k, v, mixed, position, cache
 
     def forget(self) -> None:
         """Before another recording: what the plan thinned, and for which pieces."""
