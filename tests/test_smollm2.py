@@ -107,18 +107,14 @@ def test_the_numbers_of_the_file_are_kept(default: Generator) -> None:
     assert info["parameters"] == 134_479_872
 
 
-@pytest.mark.parametrize("size", [2, 5, 8])
-def test_batches_give_the_answers_of_one_by_one(
-    exact: Generator, default: Generator, size: int
-) -> None:
-    """Ragged prompts and early ends; what is alike in a batch and alone is so to the last bit."""
+def test_batches_give_the_answers_of_one_by_one(exact: Generator, default: Generator) -> None:
+    """Ragged prompts and early ends, greedy and drawn."""
     prompts = [
-        [1 + (31 * index + 7 * k) % 9000 for k in range(1 + 11 * (index % 4))]
-        for index in range(size)
+        [1 + (31 * index + 7 * k) % 9000 for k in range(1 + 11 * (index % 4))] for index in range(5)
     ]
     params = [
-        SamplingParams(temperature=index % 2 * 0.8, seed=index, max_tokens=4 + 3 * index)
-        for index in range(size)
+        SamplingParams(temperature=index % 2 * 0.8, seed=index, max_tokens=2 + 2 * index)
+        for index in range(5)
     ]
     for generator in (exact, default):
         together = generator.generate_batch(prompts, params)
