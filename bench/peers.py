@@ -27,7 +27,8 @@ from common import models_so_far, parser, save, say, thread_count
 from models import DEFAULT_MODEL, gguf_of
 from synthetic import FORMATS, SYNTHETIC, synthetic_gguf
 
-from sparity_edge.measure.decoding import bytes_of_a_token, fill_cache
+from sparity_edge.measure.context import fill_cache
+from sparity_edge.measure.decoding import bytes_of_a_token
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, ratios, summary, table, timed, with_spread
 

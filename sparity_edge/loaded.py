@@ -94,15 +94,10 @@ class LoadedModel:
         checked_cache_dtype(cache_dtype)
         checked_dial(sparsity, level)
         notes: dict[str, Any] = {"offline": offline, "progress": progress, "notify": notify}
-        if sparsity or level or plan:
-            from converters.ready import prepare_planned
+        from converters.ready import prepare_for
 
-            path = prepare_planned(str(model), dtype=dtype, plan=plan, threads=threads, **notes)
-        else:
-            from converters.pack import PackOptions
-            from converters.store import prepare
-
-            path = prepare(str(model), PackOptions(dtype=dtype), **notes)
+        thinned = bool(sparsity or level or plan)
+        path = prepare_for(str(model), thinned, dtype=dtype, plan=plan, threads=threads, **notes)
         loaded = cls._open(path, threads, max_context, cache_dtype)
         loaded.sparse_prefill = sparse_prefill
         try:
@@ -139,6 +134,26 @@ class LoadedModel:
         tokenizer = Tokenizer.from_folder(path)
         give_memory_back()
         return cls(path, model, tokenizer, info)
+
+    def twin(self, *, threads: int | None = None) -> Self:
+        """Another one of the same weights in memory, with threads and a cache of its own.
+
+        Args:
+            threads: how many compute; None: as many as here.
+
+        Raises:
+            OptionError: that is no number of threads.
+        """
+        from sparity_edge.kernels.program import ThreadedMachine
+        from sparity_edge.model import Model
+
+        own, threads = self._model, self.threads if threads is None else checked_threads(threads)
+        machine = ThreadedMachine(threads)
+        model = Model(own.packed, machine, own.cache.max_context, own.cache.dtype)
+        other = type(self)(self.path, model, self.tokenizer, self._info)
+        other._dial = self._dial.twin(model)
+        other._sparse_prefill = self._sparse_prefill
+        return other
 
     @property
     def config(self) -> ModelConfig:

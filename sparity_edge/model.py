@@ -47,7 +47,7 @@ class Model:
         self.cache = Cache(self.config, max_context, cache_dtype)
         self.machine = machine
         self.decoder = Decoder(packed, self.config, machine)
-        self._packed = packed
+        self.packed = packed
         self._plan: AppliedPlan | None = None
         # Those of one token a sequence, by whether the plan applies and how many sequences.
         self._passes: dict[tuple[bool, int], Pass] = {}
@@ -69,7 +69,7 @@ class Model:
     def dtypes(self) -> list[str]:
         """The number formats of the matrices, sorted."""
         found = set()
-        for each in self._packed.tensors.values():
+        for each in self.packed.tensors.values():
             if isinstance(each, PackedMatrix):
                 found.add(each.layout.dtype)
             elif isinstance(each, PackedBundle):
@@ -79,7 +79,7 @@ class Model:
     @property
     def block_bytes(self) -> int:
         """Bytes of all decoder-block weights."""
-        return block_bytes(self._packed)
+        return block_bytes(self.packed)
 
     @property
     def plan(self) -> SparsityPlan | None:
@@ -98,7 +98,7 @@ class Model:
                 {name: linear.bias for name, linear in block.linears.items()}
                 for block in self.decoder.blocks
             ]
-            applied = AppliedPlan(plan, self._packed, biases, self.machine)
+            applied = AppliedPlan(plan, self.packed, biases, self.machine)
         self._plan = applied
         self._passes = {key: each for key, each in self._passes.items() if each.plan is None}
 

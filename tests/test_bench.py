@@ -92,7 +92,7 @@ def test_a_synthetic_model_runs(
     import numpy as np
 
     from sparity_edge import Generator
-    from sparity_edge.measure import decoding
+    from sparity_edge.measure import context, decoding
 
     synthetic, models = bench("synthetic"), bench("models")
     monkeypatch.setattr(synthetic, "DRAWN", 1 << 12)
@@ -102,7 +102,7 @@ def test_a_synthetic_model_runs(
     assert models.gguf_of(str(path)) == path
     with Generator.load(path, threads=1) as generator:
         model = generator._model
-        decoding.fill_cache(model, 100, 10)
+        context.fill_cache(model, 100, 10)
         assert len(model.cache) == 100
         assert np.isfinite(model.read([1, 2])).all()
         head = 512 * model.decoder.lm_head.layout.row_bytes
