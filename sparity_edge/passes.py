@@ -7,7 +7,6 @@ for one cache (decoding), or one for each of several (a batch). It knows nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -52,10 +51,10 @@ class Pass:
         self.v = rows(count, kv_heads)
         self.mixed = rows(count, heads)  # what attention gives
         attention = (self.q, self.k, self.v, self.mixed)
-        self._own: list[tuple[Any, ...]] = [
-            (*(each[tokens * i :][:tokens] for each in attention), self.positions[i : i + 1])
-            for i in range(len(caches))
+        self._own = [
+            [*(each[tokens * i :][:tokens] for each in attention)] for i in range(len(caches))
         ]
+        self._own_positions = [self.positions[i : i + 1] for i in range(len(caches))]
         self.gate = rows(count, config.intermediate_size)
         self.up = rows(count, config.intermediate_size)
         self.middle = self.up  # what goes into down_proj, in the place of one of its factors
@@ -72,8 +71,10 @@ class Pass:
 
     def sequences(self) -> Iterator[tuple[Floats, Floats, Floats, Floats, Integers, Cache]]:
         """Of each sequence its rows of q, k, v and mixed, its position (1,) and its cache."""
-        for own, cache in zip(self._own, self.caches, strict=True):
-            yield *own, cache
+        for (q, k, v, mixed), position, cache in zip(
+            self._own, self._own_positions, self.caches, strict=True
+        ):
+            yield q, k, v, mixed, position, cache
 
     def forget(self) -> None:
         """Before another recording: what the plan thinned, and for which pieces."""

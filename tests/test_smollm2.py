@@ -105,3 +105,21 @@ def test_the_numbers_of_the_file_are_kept(default: Generator) -> None:
     info = default.info()
     assert info["dtypes"] == ["int4", "int8"]
     assert info["parameters"] == 134_479_872
+
+
+def test_batches_give_the_answers_of_one_by_one(exact: Generator, default: Generator) -> None:
+    """Ragged prompts and early ends, greedy and drawn."""
+    prompts = [
+        [1 + (31 * index + 7 * k) % 9000 for k in range(1 + 11 * (index % 4))] for index in range(5)
+    ]
+    params = [
+        SamplingParams(temperature=index % 2 * 0.8, seed=index, max_tokens=2 + 2 * index)
+        for index in range(5)
+    ]
+    for generator in (exact, default):
+        together = generator.generate_batch(prompts, params)
+        for prompt, own, answer in zip(prompts, params, together, strict=True):
+            generator._model.cache.trim(0)
+            alone = generator.generate(prompt, own)
+            assert answer.token_ids == alone.token_ids
+            assert answer.text == alone.text

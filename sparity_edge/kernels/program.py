@@ -351,9 +351,10 @@ class Program(ThinProgram):
 
     def _split(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
         """Digits, scales and sums of a row of activations, computed unless they are at hand."""
-        order, places = self._new_digits(layout)
+        order = _activations.ORDERS.get(layout.dtype, _activations.IN_A_ROW)
         key = (self._word(x), order, layout.padded)
         if key not in self._digits:
+            places = self._new_digits(layout)
             kernel, chunks, before = take_before_split(self._records, self._word(x), layout.padded)
             self._first = True  # it waits for x, and what follows waits for it
             self._record(kernel, chunks, x, layout.padded, order, *places, *before)
@@ -361,15 +362,15 @@ class Program(ThinProgram):
             self._digits[key] = places
         return self._digits[key]
 
-    def _new_digits(self, layout: Layout, tokens: int = 1) -> tuple[int, tuple[Any, ...]]:
-        """The order of digits that a layout wants, and rows for digits, scales and sums."""
+    def _new_digits(self, layout: Layout, tokens: int = 1) -> tuple[Any, ...]:
+        """Memory for digits, scales and sums, a row for each token."""
         groups = layout.padded // 32
         digits = aligned_zeros(tokens * 128 * -(-groups // 2)).reshape(tokens, -1)
         scales, sums = np.zeros((2, tokens, round_up(groups, 16)), dtype=np.float32)
         if layout.superblocks:
             floats = _superblocks.X_FLOATS // 4 * (layout.padded // SUPERBLOCK)
             scales = np.zeros((tokens, floats), dtype=np.float32)
-        return _activations.ORDERS.get(layout.dtype, _activations.IN_A_ROW), (digits, scales, sums)
+        return digits, scales, sums
 
     def _need_scratch(self, nbytes: int) -> None:
         self._scratch_bytes = max(self._scratch_bytes, round_up(nbytes, 64))

@@ -27,7 +27,7 @@ class BatchProgram(SparseProgram):
     """What `Program` adds for several tokens, each of a sequence of its own."""
 
     _digits: dict[tuple[int, int | str, int], tuple[Any, ...]]
-    _new_digits: Callable[..., tuple[int, tuple[Any, ...]]]
+    _new_digits: Callable[..., tuple[Any, ...]]
     _vmm_steps: Callable[[Layout], tuple[int, int, int]]
     _word: Callable[[Any], int]
 
@@ -109,9 +109,10 @@ class BatchProgram(SparseProgram):
         """What `_split` gives, a row for every row of x; zeros where numbers stay floats."""
         if not layout.quantized:
             return 0, 0, 0
-        order, places = self._new_digits(layout, len(x))
+        order = _activations.ORDERS.get(layout.dtype, _activations.IN_A_ROW)
         key = (self._word(x), order, layout.padded)
         if key not in self._digits:
+            places = self._new_digits(layout, len(x))
             chunks = -(-layout.padded // _activations.BLOCK)
             table = self._table(x, layout.padded, order, *places)
             self._first = True  # it waits for x, and what follows waits for it
@@ -128,7 +129,7 @@ class BatchProgram(SparseProgram):
         """
         rows = [each if getattr(each, "ndim", 0) == 2 else None for each in arguments]
         tokens = max(len(each) for each in rows if each is not None)
-        steps = np.array([0 if each is None else each.strides[0] for each in rows])
-        first = np.array([self._word(each) for each in arguments])
-        table = (first + steps * np.arange(tokens)[:, None]).astype(np.int64)
+        steps = np.array([0 if each is None else each.strides[0] for each in rows], dtype=np.int64)
+        first = np.array([self._word(each) for each in arguments], dtype=np.int64)
+        table = first + steps * np.arange(tokens)[:, None]
         return table, tokens, table.strides[0]

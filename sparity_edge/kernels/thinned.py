@@ -19,7 +19,9 @@ from sparity_edge.plan import Thinning
 LARGEST_FACTOR = 4.0
 FLOOR = 1e-30
 LARGEST_EXPONENT = 1.0  # of a gain
-# Of channels, that are active for one of several tokens; beyond it all of them are read.
+# Of channels, that are active for one of several tokens; beyond it all of them are read. Four and
+# eight tokens of the 1.5B model took 2.88 and 5.43 times one with 0.9, 2.83 and 5.46 without such
+# a limit, 3.12 and 5.94 with 0.6: all that is read has to be multiplied with every token.
 MOST_LISTED = 0.9
 
 
