@@ -11,15 +11,19 @@ from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels.activations import BLOCK, _split
 from sparity_edge.kernels.batch_dots import two_rows_two_tokens
 from sparity_edge.kernels.blocks import (
+    NEAR,
     VALUES,
     add_rows,
+    ask_bytes,
     boundary,
     bytes_of,
     channel,
     clear,
     digit_bytes,
+    fours,
     order_sums,
     quantize_values,
+    rows_ahead,
     scale_up,
 )
 from sparity_edge.kernels.dots import AHEAD, STEP, W, two_dots
@@ -27,20 +31,21 @@ from sparity_edge.kernels.ffn import (
     BUNDLE,
     DIGITS_PLACE,
     DOWN,
-    DOWN_OFFSET,
+    HEADER_BYTES,
     INTEGERS,
     LIST,
     PART_BYTES,
     PART_SUMS,
     PARTS,
-    ROWS,
-    ROWS_BYTES,
+    TABLE_BYTES,
+    TABLES,
     UP,
     _collect,
-    _go_on,
     _header,
     _middle,
     _values,
+    ask_rows,
+    look_ahead,
 )
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import DATA, OUTPUTS, PADDED, ROW_BYTES
@@ -107,8 +112,9 @@ def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
     matrix, active = load_i64(each + _spvmm.W), load_i64(each + _spvmm.LIST)
     parts, panels = load_i64(each + _spvmm.PARTS), load_i64(each + _spvmm.PANELS)
     part = chunk // panels
-    first = (chunk - part * panels) * _spvmm.MOST_COLUMNS
-    columns = min(_spvmm.MOST_COLUMNS, load_i64(matrix + PADDED) - first)
+    columns = load_i64(each + _spvmm.PANEL_COLUMNS)
+    first = (chunk - part * panels) * columns
+    columns = min(columns, load_i64(matrix + PADDED) - first)
     start, stop = boundary(active, part, parts), boundary(active, part + 1, parts)
     rows, digits = scratch + _spvmm.ROWS, scratch + load_i64(each + _spvmm.TABLE)
     integers, block = scratch + _spvmm.INTEGERS, digits + load_i64(each + _spvmm.TABLE + 8)
@@ -118,8 +124,11 @@ def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
         clear(_sums_of(own, part, first), columns)
         clear(integers + mine, columns)
         if start < stop:
-            blocks = _spvmm._prepare(own, start, stop, rows + mine, digits + mine, block + mine)
-    place, nbytes = bytes_of(matrix, first), bytes_of(matrix, columns)
+            blocks = _spvmm._prepare(
+                own, start, stop, rows + mine, digits + mine, block + mine, first, columns
+            )
+    nbytes = bytes_of(matrix, columns)
+    ahead, near = rows_ahead(matrix, nbytes), min(NEAR, nbytes)
     for index in range(blocks):
         count = load_i64(block + 8)
         header = load_i64(block) + 2 * first
@@ -127,7 +136,8 @@ def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
         for token in range(tokens):
             mine, sums = token * share, _sums_of(each + token * each_bytes, part, first)
             to = integers + mine if exact else sums
-            add_rows(matrix, rows + mine, count, place, nbytes, digits + mine, to)
+            own_rows = rows + mine
+            add_rows(matrix, own_rows, own_rows + ahead, near, count, nbytes, digits + mine, to)
             if exact:
                 scale, whole = load_f32(block + mine + 16), load_f32(block + mine + 20)
                 scale_up(matrix, header, other, columns, scale, whole, to, sums)
@@ -142,19 +152,16 @@ def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
 
 @device
 def _values_of_two(
-    mine: int, yours: int, position: int, end: int, rows: int, scratch: int, share: int
+    mine: int, yours: int, position: int, end: int, rows: int, asks: int, scratch: int, share: int
 ) -> None:
     """`ffn`'s middle values of a block for two tokens, each to its share of scratch memory."""
-    bundle, active = load_i64(mine + BUNDLE), load_i64(mine + LIST)
-    up, offset = load_i64(bundle + UP), load_i64(bundle + DOWN_OFFSET)
-    place, start = scratch + VALUES, rows
+    up, active = load_i64(load_i64(mine + BUNDLE) + UP), load_i64(mine + LIST)
+    place = scratch + VALUES
     for each in (place, place + 64, place + share, place + share + 64):
         store(each, splat(0.0))
     for first in range(position, end, 2):
         row, other = load_i64(rows), load_i64(rows + 8)
-        last = first + 2 >= end  # then down columns are next
-        wanted = load_i64(start) + offset if last else load_i64(rows + 16)
-        second = load_i64(start + 8) + offset if last else load_i64(rows + 24)
+        wanted, second = load_i64(asks), load_i64(asks + 8)
         a, b, c, d = two_rows_two_tokens(up, row, other, mine, yours, wanted, second, scratch)
         neuron = channel(active, first)
         store_f32(place, _middle(mine, neuron, a))
@@ -163,7 +170,7 @@ def _values_of_two(
             neuron = channel(active, first + 1)
             store_f32(place + 4, _middle(mine, neuron, b))
             store_f32(place + share + 4, _middle(yours, neuron, d))
-        rows, place = rows + 16, place + 8
+        rows, asks, place = rows + 16, asks + 16, place + 8
 
 
 @Kernel
@@ -173,7 +180,7 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     tokens, share = load_i64(arguments + TOKENS), load_i64(arguments + SHARE)
     bundle, active = load_i64(each + BUNDLE), load_i64(each + LIST)
     down, parts = load_i64(bundle + DOWN), load_i64(each + PARTS)
-    columns, offset = load_i64(down + PADDED), load_i64(bundle + DOWN_OFFSET)
+    columns = load_i64(down + PADDED)
     of_part, exact = chunk * load_i64(each + PART_BYTES), digit_bytes(down) == 8
     for token in range(tokens):
         clear(load_i64(each + token * each_bytes + PART_SUMS) + of_part, columns)
@@ -181,32 +188,36 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
     if start >= stop:
         return
-    here, there = scratch + ROWS, scratch + ROWS + ROWS_BYTES
-    end, nbytes = _collect(bundle, active, start, stop, here), bytes_of(down, columns)
+    here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES
+    end, nbytes = _collect(each, start, here), bytes_of(down, columns)
     header = _header(bundle, active, start)
+    ask_bytes(header, load_i64(bundle + HEADER_BYTES))
+    ask_rows(bundle, here, 0, end - start)
     while start < stop:
+        count, after, other, following = fours(end - start), end, header, here
+        if end < load_i64(active):
+            following, after = there, _collect(each, end, there)
+            other = _header(bundle, active, end)
+        asks, wanted, near = look_ahead(bundle, here, count, following, fours(after - end))
         for token in range(0, tokens - 1, 2):
             mine = each + token * each_bytes
             of_pair = scratch + token * share
-            _values_of_two(mine, mine + each_bytes, start, end, here, of_pair, share)
+            _values_of_two(mine, mine + each_bytes, start, end, here, asks, of_pair, share)
         if tokens % 2 != 0:
             token = tokens - 1
-            _values(each + token * each_bytes, start, end, here, scratch + token * share)
-        after, other = end, header
-        if end < stop:
-            after = _collect(bundle, active, end, stop, there)
-            other = _header(bundle, active, end)
-        count = (end - start + 3) // 4 * 4
-        _go_on(here + 8 * count, here if after == end else there, max(1, after - end), offset)
+            own = scratch + token * share
+            _values(each + token * each_bytes, start, end, here, asks, own)
+        ask_rows(bundle, following, end - start, after - end)
         for token in range(tokens):
             mine = scratch + token * share
             sums = load_i64(each + token * each_bytes + PART_SUMS) + of_part
+            values, to = mine + VALUES, sums
             if exact:
-                scale, whole = quantize_values(mine + VALUES, mine + DIGITS_PLACE)
-                add_rows(down, here, count, offset, nbytes, mine + DIGITS_PLACE, mine + INTEGERS)
-                scale_up(down, header, other, columns, scale, whole, mine + INTEGERS, sums)
-            else:
-                add_rows(down, here, count, offset, nbytes, mine + VALUES, sums)
+                scale, whole = quantize_values(values, mine + DIGITS_PLACE)
+                values, to = mine + DIGITS_PLACE, mine + INTEGERS
+            add_rows(down, here + 8 * count, wanted, near, count, nbytes, values, to)
+            if exact:
+                scale_up(down, header, other, columns, scale, whole, to, sums)
         here, there = there, here
         start, end, header = end, after, other
     for token in range(tokens):

@@ -147,9 +147,37 @@ def _go_on(table: int, others: int) -> None:
 
 
 @device
-def _ask_rows(bundle: int, table: int, first: int, count: int) -> None:
-    for place in range(8 * first, 8 * count, 8):
-        ask_bytes(load_i64(table + place), load_i64(bundle + ROW_BYTES))
+def ask_rows(bundle: int, table: int, first: int, count: int) -> None:
+    """Ask for rows first..count-1 of a table, unless they are long."""
+    row_bytes = load_i64(bundle + ROW_BYTES)
+    if row_bytes <= LONG_ROW:
+        for place in range(8 * first, 8 * count, 8):
+            ask_bytes(load_i64(table + place), row_bytes)
+
+
+@device
+def look_ahead(
+    bundle: int, here: int, count: int, following: int, others: int
+) -> tuple[int, int, int]:
+    """What is asked for while a block of `count` rows is read, whose table is `here`.
+
+    Args:
+        bundle: whose block it is.
+        here: its table.
+        count: its rows, a multiple of four.
+        following: the table of the block that comes next.
+        others: rows of that block, a multiple of four.
+
+    Returns:
+        The tables of what up rows and down columns ask for, and `near` of `add_rows`.
+    """
+    down = load_i64(bundle + DOWN)
+    nbytes = bytes_of(down, load_i64(down + PADDED))
+    if load_i64(bundle + ROW_BYTES) <= LONG_ROW:
+        return following, following + 8 * others, nbytes
+    columns = here + 8 * count
+    _go_on(columns + 8 * count, following)
+    return here + 16, columns + rows_ahead(down, nbytes), min(NEAR, nbytes)
 
 
 @Kernel
@@ -166,11 +194,9 @@ def ffn(arguments: int, chunk: int, scratch: int) -> None:
     here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES
     end = _collect(arguments, start, here)
     nbytes, exact = bytes_of(down, columns), digit_bytes(down) == 8
-    far = load_i64(bundle + ROW_BYTES) > LONG_ROW
     header = _header(bundle, active, start)
     ask_bytes(header, load_i64(bundle + HEADER_BYTES))
-    if not far:
-        _ask_rows(bundle, here, 0, end - start)
+    ask_rows(bundle, here, 0, end - start)
     if exact:
         clear(integers, columns)
     while start < stop:
@@ -178,19 +204,14 @@ def ffn(arguments: int, chunk: int, scratch: int) -> None:
         if end < load_i64(active):  # of the next part, too, which this thread most likely takes
             following, after = there, _collect(arguments, end, there)
             other = _header(bundle, active, end)
-        rows = here + 8 * count
-        asks, wanted, near = following, following + 8 * fours(after - end), nbytes
-        if far:
-            _go_on(rows + 8 * count, following)
-            asks, wanted, near = here + 16, rows + rows_ahead(down, nbytes), min(NEAR, nbytes)
+        asks, wanted, near = look_ahead(bundle, here, count, following, fours(after - end))
         _values(arguments, start, end, here, asks, scratch)
-        if not far:
-            _ask_rows(bundle, following, end - start, after - end)
+        ask_rows(bundle, following, end - start, after - end)
         values, to = scratch + VALUES, sums
         if exact:
             scale, whole = quantize_values(values, scratch + DIGITS_PLACE)
             values, to = scratch + DIGITS_PLACE, integers
-        add_rows(down, rows, wanted, near, count, nbytes, values, to)
+        add_rows(down, here + 8 * count, wanted, near, count, nbytes, values, to)
         if exact:
             scale_up(down, header, other, columns, scale, whole, integers, sums)
         here, there = there, here

@@ -19,7 +19,13 @@ from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels.active import ActiveList
 from sparity_edge.kernels.buffers import Floats
 from sparity_edge.kernels.matrix import Matrix
-from sparity_edge.kernels.program_sparse import MOST_PARTS, SparseProgram, _parts, every_channel
+from sparity_edge.kernels.program_sparse import (
+    MOST_PARTS,
+    SparseProgram,
+    _parts,
+    every_channel,
+    shares_of,
+)
 from sparity_edge.layout import Layout, round_up
 
 
@@ -56,12 +62,11 @@ class BatchProgram(SparseProgram):
     ) -> None:
         """The same over active inputs of an input-major W; the others of x are zero."""
         layout = matrix.layout
-        panels = -(-layout.padded // _spvmm.MOST_COLUMNS)
-        parts = max(1, _parts(layout, MOST_PARTS) // panels)
+        parts, panels, columns = shares_of(layout)
         places = _spvmm.table(layout.shape[1])
         share = self._shares(places[-1], len(x))
         sums, stride = self._sums_of_each(parts, layout, len(x))
-        table = self._table(matrix, x, active, parts, panels, sums, stride, *places)
+        table = self._table(matrix, x, active, parts, panels, columns, sums, stride, *places)
         self._record(_batch.spvmm_each, parts * panels, *table, share)
         self._add_parts_of_each(sums, stride, parts, out, bias, accumulate)
 

@@ -114,9 +114,7 @@ class SparseProgram:
     ) -> None:
         """x W^T over active inputs (+ bias) (+ outs), W stacked of as many matrices as `outs`."""
         layout = matrix.layout
-        panels = -(-layout.padded // _spvmm.MOST_COLUMNS)
-        columns = round_up(-(-layout.padded // panels), _spvmm.COLUMNS)
-        parts = max(2, MOST_CHUNKS // panels) if panels > 1 else _parts(layout, MOST_PARTS)
+        parts, panels, columns = shares_of(layout)
         *places, end = _spvmm.table(layout.shape[1])
         self._need_scratch(end)
         sums, stride = self._part_sums(parts, layout)
@@ -216,6 +214,13 @@ class SparseProgram:
             arguments = (start, stride, parts, size, bias, accumulate, out)
             self._record(_spvmm.add_parts, chunks, *arguments, writes=out)
             start += 4 * size
+
+
+def shares_of(layout: Layout) -> tuple[int, int, int]:
+    """Of an input-sparse product: parts of the list, panels of columns, columns of a panel."""
+    panels = -(-layout.padded // _spvmm.MOST_COLUMNS)
+    parts = max(2, MOST_CHUNKS // panels) if panels > 1 else _parts(layout, MOST_PARTS)
+    return parts, panels, round_up(-(-layout.padded // panels), _spvmm.COLUMNS)
 
 
 def _parts(layout: Layout, most: int) -> int:
