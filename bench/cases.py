@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ceiling import Memory
-from common import timed
 
 from sparity_edge.bundle import BundleLayout, PackedBundle
 from sparity_edge.kernels.active import ActiveList, channels, empty_list, full_list, set_channels
@@ -20,6 +18,8 @@ from sparity_edge.kernels.buffers import Floats, rows
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program import ThreadedMachine
 from sparity_edge.layout import ORIENTATIONS, Layout, PackedMatrix
+from sparity_edge.measure.ceiling import Memory
+from sparity_edge.measure.rounds import timed
 
 FORMATS = {
     "f32": ("f32", 0, False),

@@ -13,8 +13,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from common import alternate, machine, parser, save, say, summary, table, thread_count
+from common import parser, save, say, thread_count
 from synthetic import SHAPES
+
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import alternate, summary, table
 
 MODELS = ("SmolLM2-135M", "Qwen2.5-1.5B", "Llama-3-8B")
 FORMATS = ("int8", "int4+min")

@@ -18,20 +18,11 @@ import json
 from typing import Any
 
 import numpy as np
-from common import (
-    alternate,
-    machine,
-    parser,
-    ratios,
-    save,
-    say,
-    summary,
-    table,
-    thread_count,
-    timed,
-    with_spread,
-)
+from common import parser, save, say, thread_count
 from synthetic import SHAPES, Shape
+
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import alternate, ratios, summary, table, timed, with_spread
 
 PLANS = ("chess", "gate", "inputs")
 EPSILON, CONTEXT = 1e-5, 512

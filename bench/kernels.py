@@ -15,19 +15,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from common import (
-    alternate,
-    machine,
-    parser,
-    ratios,
-    save,
-    say,
-    summary,
-    table,
-    thread_count,
-    with_spread,
-)
+from common import parser, save, say, thread_count
 from synthetic import SHAPES
+
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import alternate, ratios, summary, table, with_spread
 
 FORMATS = ("f32", "bf16", "int8", "int4", "int4+min")
 SPARSE_FORMATS = ("int8", "int4", "int4+min")

@@ -11,7 +11,6 @@ kernels and the packed model, a cold one has to compile (NUMBA_CACHE_DIR is empt
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import statistics
 import subprocess
@@ -21,32 +20,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import (
-    alternate,
-    machine,
-    models_so_far,
-    parser,
-    ratios,
-    save,
-    say,
-    summary,
-    table,
-    thread_count,
-    with_spread,
-)
-from models import DEFAULT_MODEL, bytes_of_a_token, fill_cache
+from common import models_so_far, parser, save, say, thread_count
+from models import DEFAULT_MODEL
+
+from sparity_edge.measure.context import fill_cache
+from sparity_edge.measure.decoding import bytes_of_a_token, time_answer
+from sparity_edge.measure.fresh import in_fresh_process, peak_memory
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import alternate, ratios, summary, table, with_spread
 
 PROMPT, ANSWER = 512, 128  # tokens, as in llama-bench's pp512 and tg128
-
-
-def stream_once(generator: Any, ids: list[int], tokens: int) -> tuple[float, float]:
-    """(seconds to the first token, seconds of each further one)."""
-    from sparity_edge import SamplingParams
-
-    params = SamplingParams(max_tokens=tokens, ignore_eos=True, seed=1)
-    start = time.perf_counter()
-    times = [time.perf_counter() for _ in generator.stream(ids, params)]
-    return times[0] - start, (times[-1] - times[0]) / (len(times) - 1)
 
 
 def measure_prompt(generator: Any, memory: Any, rounds: int) -> dict[str, Any]:
@@ -54,14 +37,14 @@ def measure_prompt(generator: Any, memory: Any, rounds: int) -> dict[str, Any]:
     first: list[float] = []
     vocab = generator.config.vocab_size
 
-    def answer() -> float:
+    def ours() -> float:
         # Another beginning each time, so that nothing in the cache can be used again.
         ids = [2 + (len(first) + 7 * i) % 1000 % (vocab - 2) for i in range(PROMPT)]
-        ttft, tpot = stream_once(generator, ids, ANSWER)
-        first.append(ttft)
-        return tpot
+        found = time_answer(generator, ids, ANSWER - 1)
+        first.append(found.first)
+        return statistics.fmean(found.later)
 
-    result = with_ceiling(generator, memory, answer, PROMPT + ANSWER // 2, rounds, "pp512/tg128")
+    result = with_ceiling(generator, memory, ours, PROMPT + ANSWER // 2, rounds, "pp512/tg128")
     result["ttft_seconds"] = summary(first[-rounds:])
     result["prompt_tokens_s"] = summary([PROMPT / value for value in first[-rounds:]])
     return result
@@ -72,18 +55,18 @@ def measure_context(generator: Any, memory: Any, depth: int, rounds: int) -> dic
     model = generator._model
     fill_cache(model, depth, ANSWER + 1)
 
-    def answer() -> float:
+    def ours() -> float:
         # All but the last token are found in the cache.
-        return stream_once(generator, [1] * (depth + 1), ANSWER)[1]
+        return statistics.fmean(time_answer(generator, [1] * (depth + 1), ANSWER - 1).later)
 
-    return with_ceiling(generator, memory, answer, depth + ANSWER // 2, rounds, f"tg128@{depth}")
+    return with_ceiling(generator, memory, ours, depth + ANSWER // 2, rounds, f"tg128@{depth}")
 
 
 def with_ceiling(
-    generator: Any, memory: Any, answer: Any, depth: int, rounds: int, what: str
+    generator: Any, memory: Any, ours: Any, depth: int, rounds: int, what: str
 ) -> dict[str, Any]:
     """TPOT, and its share of what the memory could do in the same round."""
-    cases = {"answer": answer, "streaming": memory.streaming(0.3)}
+    cases = {"answer": ours, "streaming": memory.streaming(0.3)}
     samples = alternate(cases, rounds, say=lambda text: say(f"{what}: {text}"))
     nbytes = bytes_of_a_token(generator._model, depth)
     ideal = [nbytes / speed / 1e9 for speed in samples["streaming"]]
@@ -94,40 +77,6 @@ def with_ceiling(
         "streaming_gb_s": summary(samples["streaming"]),
         "of_streaming": summary(ratios(ideal, samples["answer"])),
     }
-
-
-def peak_memory(model: str, dtype: str | None, threads: int) -> dict[str, int]:
-    """Bytes that a process holds at most while it answers a prompt; needs a process of its own."""
-    import psutil
-
-    from sparity_edge import Generator
-
-    with Generator.load(model, dtype=dtype, threads=threads) as generator:
-        stream_once(generator, [5] * PROMPT, 8)
-        cache = generator._model.cache
-        result = {
-            "weights": generator.info()["weight_bytes"],
-            "cache": cache.bytes_per_token * len(cache),
-            "rss": psutil.Process().memory_info().rss,
-            "peak": peak_of_this_process(),
-        }
-    result["beyond_weights_and_cache"] = result["peak"] - result["weights"] - result["cache"]
-    return result
-
-
-def peak_of_this_process() -> int:
-    """The most bytes in memory so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux; its ru_maxrss counts what the parent held before the exec
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 def start_seconds(model: str, dtype: str | None, threads: int, kernels: str | None) -> float:
@@ -164,15 +113,15 @@ def measure_starts(model: str, dtype: str | None, threads: int, count: int) -> d
 
 def measure(model: str, options: Any) -> dict[str, Any]:
     """Everything about one model."""
-    from ceiling import Memory
-
     from sparity_edge import Generator
+    from sparity_edge.measure.ceiling import Memory
 
     threads, dtype = thread_count(options.threads), options.dtype
     rounds = 2 if options.quick else options.rounds
     starts = min(options.starts, 2) if options.quick else options.starts
     report: dict[str, Any] = {"machine": machine(threads), "rounds": rounds}
     generator = Generator.load(model, dtype=dtype, threads=threads, notify=say)
+    path = generator.path
     with generator:
         generator.compile()
         report["dtypes"] = generator.info()["dtypes"]
@@ -185,8 +134,7 @@ def measure(model: str, options: Any) -> dict[str, Any]:
         }
         memory.close()
     del generator, memory
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        report["memory_bytes"] = pool.apply(peak_memory, (model, dtype, threads))
+    report["memory_bytes"] = in_fresh_process(peak_memory, path, threads, PROMPT)
     if starts:
         report["starts"] = measure_starts(model, dtype, threads, starts)
     return report

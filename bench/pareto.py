@@ -13,33 +13,21 @@ costs as well. Rows already in the results file are kept.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import (
-    RESULTS,
-    alternate,
-    parser,
-    ratios,
-    save,
-    say,
-    summary,
-    table,
-    thread_count,
-    with_spread,
-)
+from common import RESULTS, parser, save, say, thread_count
 from models import DEFAULT_MODEL
 from rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, packs, settings_of
 
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.divergence import DENSE, Setting, divergences
-from sparity_edge.progress import Progress
+from sparity_edge.measure.rounds import alternate, counted, ratios, summary, table, with_spread
 
 QUICK_SPARSITIES = (0.25, 0.4, 0.5)
 PROMPT = 64  # tokens in front of those that are timed
@@ -135,8 +123,9 @@ class Run:
             if not each.dense:
                 cases[str(each)] = _case(generator, each, prompt, options.tokens, fractions)
         with bars() as progress:
-            turns = len(cases) * (options.rounds + 1)
-            samples = alternate(_counted(cases, turns, progress), options.rounds)
+            calls = len(cases) * (options.rounds + 1)
+            told = counted(cases, calls, "decoding", progress)
+            samples = alternate(told, options.rounds)
         for name in map(str, settings):
             row = self.rows[name]
             row["tokens_s"] = summary(samples[name])
@@ -164,22 +153,6 @@ def _case(
         return (len(steps) - SETTLE) / seconds
 
     return run
-
-
-def _counted(
-    cases: Mapping[str, Callable[[], float]], turns: int, progress: Progress
-) -> dict[str, Callable[[], float]]:
-    """The same cases, telling how many of all turns are through."""
-    done = itertools.count()
-
-    def told(case: Callable[[], float]) -> Callable[[], float]:
-        def run() -> float:
-            progress("decoding", next(done), turns)
-            return case()
-
-        return run
-
-    return {name: told(case) for name, case in cases.items()}
 
 
 def finish(path: Path) -> None:

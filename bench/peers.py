@@ -23,22 +23,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import (
-    alternate,
-    machine,
-    models_so_far,
-    parser,
-    ratios,
-    save,
-    say,
-    summary,
-    table,
-    thread_count,
-    timed,
-    with_spread,
-)
-from models import DEFAULT_MODEL, bytes_of_a_token, fill_cache, gguf_of
+from common import models_so_far, parser, save, say, thread_count
+from models import DEFAULT_MODEL, gguf_of
 from synthetic import FORMATS, SYNTHETIC, synthetic_gguf
+
+from sparity_edge.measure.context import fill_cache
+from sparity_edge.measure.decoding import bytes_of_a_token
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import alternate, ratios, summary, table, timed, with_spread
 
 PROMPT = 512  # tokens of a prefill
 SAMPLE_SECONDS = 0.8  # decoding takes as many tokens as fit into this
@@ -82,9 +74,8 @@ class Duel:
     """One model on both sides."""
 
     def __init__(self, label: str, path: Path, dtype: str | None, options: Any) -> None:
-        from ceiling import Memory
-
         from sparity_edge import Generator
+        from sparity_edge.measure.ceiling import Memory
 
         threads = thread_count(options.threads)
         self.rounds, self.tokens = options.rounds, options.tokens

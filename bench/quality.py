@@ -16,13 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import parser, save, table, thread_count
+from common import parser, save, thread_count
 from models import DEFAULT_MODEL
 from rows import WIKITEXT, bars, by_plan, kept, packs, settings_of
 from tasks import TASKS, answer, difference, questions
 
 from sparity_edge import Generator
 from sparity_edge.divergence import DENSE, Setting, divergences
+from sparity_edge.measure.rounds import table
 
 SPARSITIES = (0.25, 0.35, 0.5)
 

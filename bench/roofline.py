@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from common import alternate, machine, parser, ratios, save, say, summary, table, thread_count
+from common import parser, save, say, thread_count
+
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import alternate, ratios, summary, table
 
 ROW_BYTES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 DENSITIES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0)
@@ -18,7 +21,7 @@ def measure(
     threads: int, row_bytes: tuple[int, ...], densities: tuple[float, ...], rounds: int
 ) -> dict[str, Any]:
     """Streaming and all pairs of row length and density, by turns."""
-    from ceiling import Memory
+    from sparity_edge.measure.ceiling import Memory
 
     memory = Memory(threads)
     pairs = {f"{size}, {part}": (size, part) for size in row_bytes for part in densities}

@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import machine
-
 from converters.pack import PackOptions
 from converters.ready import LAYOUTS
 from converters.store import known
 from sparity_edge.divergence import Setting
 from sparity_edge.manifest import is_packed
+from sparity_edge.measure.machine import machine
 from sparity_edge.plan_file import plan_names, read_plan
 from sparity_edge.terminal import Bars, Screen
 

@@ -17,11 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import machine, parser, save, table, thread_count
+from common import parser, save, thread_count
 from rows import WIKITEXT, bars
 
 from sparity_edge import Generator
 from sparity_edge.divergence import Setting, divergences
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import table
 from sparity_edge.plan_file import read_plan
 
 PLANS = ("chess-ffn", "chess-top", "chess-scaled")

@@ -14,20 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import (
-    alternate,
-    machine,
-    models_so_far,
-    parser,
-    ratios,
-    save,
-    say,
-    summary,
-    table,
-    thread_count,
-    timed,
-    with_spread,
-)
+from common import models_so_far, parser, save, say, thread_count
+
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import alternate, ratios, summary, table, timed, with_spread
 
 PROMPT = (
     "A laptop reads every weight of a language model once for each word it writes. Explain to a "

@@ -1,4 +1,4 @@
-"""A model ready to be thinned: packed and calibrated in the cache once, when first asked for.
+"""The pack to load: made in the cache once, and calibrated where it is to be thinned.
 
 A packed folder that the user names is left as it is: whether it carries a plan is for its owner.
 """
@@ -19,8 +19,9 @@ TOKENS = 32768  # of calibration on first use: half of what `calibrate` reads, f
 LAYOUTS = ("mixed", "input", "neurons")  # those that let weights be skipped
 
 
-def prepare_planned(
+def prepare_for(
     model: str,
+    thinned: bool,
     *,
     dtype: str | None = None,
     plan: str | None = None,
@@ -29,14 +30,18 @@ def prepare_planned(
     progress: Progress = silent,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """The packed folder of a model that carries a plan; arguments as for `Generator.load`.
+    """The packed folder to load; arguments as for `Generator.load`.
+
+    Args:
+        thinned: whether a plan is to be followed; else the pack that is quickest to read whole.
 
     Raises:
         OptionError: there is no such plan and no method of that name, or as `store.prepare`.
         SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
     """
-    if is_packed(model):
-        return prepare(model, PackOptions(dtype=dtype), offline=offline)
+    if is_packed(model) or not thinned:
+        options = PackOptions(dtype=dtype)
+        return prepare(model, options, offline=offline, progress=progress, notify=notify)
     wanted = plan or DEFAULT_PLAN
     for layout in LAYOUTS:
         path = known(model, PackOptions(dtype=dtype, layout=layout))

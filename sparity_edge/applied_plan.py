@@ -150,17 +150,23 @@ class Reader:
     ) -> None:
         self.thinned = thinned
         self.tallies = np.zeros(len(thinned), dtype=np.int64)
+        self._counts = len(thinned[0].counts) if thinned else 1
         self._row_bytes, self._channels, self._sites = row_bytes, channels, sites
         self._always = always
 
-    def bytes_read(self, tokens: int) -> float:
-        """Bytes of decoder-block weights that counted for a token of the latest pass, averaged."""
-        return self._always + float(self.tallies @ self._row_bytes) / tokens
+    @property
+    def bytes_read(self) -> float:
+        """Bytes of decoder-block weights that counted for a token of the latest pass, averaged.
 
-    def densities(self, tokens: int) -> dict[str, float]:
+        Sequences that decode together count as one token.
+        """
+        return self._always + float(self.tallies @ self._row_bytes) / self._counts
+
+    @property
+    def densities(self) -> dict[str, float]:
         """Active channels / channels at each site that was thinned in the latest pass."""
         count = len(SITE_NAMES)
-        active = np.bincount(self._sites, self.tallies, count) / tokens
+        active = np.bincount(self._sites, self.tallies, count) / self._counts
         possible = np.bincount(self._sites, self._channels, count)
         return {
             name: float(active[index] / possible[index])

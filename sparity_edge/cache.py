@@ -71,10 +71,23 @@ class Cache:
             How many of `ids` need not be read again: at most all but the last one, whose logits
             are wanted.
         """
-        most = min(len(self.ids), len(ids) - 1)
-        shared = next((i for i in range(most) if self.ids[i] != ids[i]), most)
+        shared = self.common(ids)
         self.trim(shared)
         return shared
+
+    def common(self, ids: Sequence[int]) -> int:
+        """The length of the longest common prefix with `ids`, at most all but the last one."""
+        most = min(len(self.ids), len(ids) - 1)
+        return next((i for i in range(most) if self.ids[i] != ids[i]), most)
+
+    def copy(self, other: Cache, length: int) -> None:
+        """Hold what the first `length` positions of another cache like this one hold."""
+        self.trim(0)
+        self.reserve(length)
+        pairs = zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True)
+        for mine, theirs in pairs:
+            mine[:, :length] = theirs[:, :length]
+        self.ids[:] = other.ids[:length]
 
     def trim(self, length: int) -> None:
         """Forget all positions from `length` on."""

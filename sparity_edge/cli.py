@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from sparity_edge.bench_options import BENCH_EXAMPLES, add_bench_options
 from sparity_edge.errors import SparityError
 from sparity_edge.evaluation_options import (
     KL_EXAMPLES,
@@ -115,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_perplexity(commands)
     _add_kl(commands)
+    _add_bench(commands)
     _add_convert(commands)
     add_plan_commands(commands, _add)
     _add_verify(commands)
@@ -184,6 +186,14 @@ def _add_kl(commands: Any) -> None:
     _add_model(parser)
     add_evaluation_options(parser)
     _add_loading(parser)
+
+
+def _add_bench(commands: Any) -> None:
+    about = "measure how fast a model reads and answers here"
+    parser = _add(commands, "bench", about, BENCH_EXAMPLES)
+    parser.set_defaults(module="bench_command")
+    _add_model(parser)
+    add_bench_options(parser)
 
 
 def _add_convert(commands: Any) -> None:

@@ -209,9 +209,10 @@ def side_screen(arguments: Namespace) -> Screen:
     return Screen(sys.stderr, sys.stderr if wanted else None)
 
 
-def progress_bars(arguments: Namespace, screen: Screen) -> Bars:
+def progress_bars(arguments: Namespace, screen: Screen, *, still: bool = False) -> Bars:
     terminal = sys.stderr.isatty()
-    return Bars(screen, enabled=terminal or arguments.verbose > 0, terminal=terminal)
+    wanted = terminal or arguments.verbose > 0
+    return Bars(screen, enabled=wanted, terminal=terminal, still=still)
 
 
 def _prompt(arguments: Namespace) -> str:

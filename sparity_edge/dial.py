@@ -32,6 +32,12 @@ class Dial:
         self._families: dict[str, PlanFamily] = {}
         self._chosen: str | None = None
 
+    def twin(self, model: Model) -> Dial:
+        """The dial of another model of the same weights; plans that were read are shared."""
+        other = Dial(self._path, model)
+        other._families = self._families
+        return other
+
     @property
     def name(self) -> str | None:
         """The plan in force; None while everything is read."""
@@ -46,6 +52,12 @@ class Dial:
         """The plan in force, ready for JSON; nothing where everything is read."""
         plan = self._model.plan
         return {} if plan is None else {"plan": plan.name, "level": plan.level}
+
+    @property
+    def held_back_kl(self) -> float | None:
+        """What is known of the loss that the plan in force brings (`PlanFamily.held_back_kl`)."""
+        plan = self._model.plan
+        return None if plan is None else self._families[plan.name].held_back_kl(plan.sparsity)
 
     def active_by_level(self) -> dict[str, dict[str, float]]:
         """Plan -> level -> active weight fraction; reads every plan and keeps none in memory."""

@@ -157,6 +157,20 @@ class PlanFamily:
         """The largest sparsity that the table reaches."""
         return float(1 - self.active[-1])
 
+    def held_back_kl(self, sparsity: float) -> float | None:
+        """KL to the dense model, in nats a token, that calibration measured on text it held back.
+
+        Linear between what was measured, which overstates a loss that grows ever faster; None
+        beyond that, or where nothing was measured.
+        """
+        evidence = self.notes.get("evidence")
+        try:
+            points = sorted((1 - each["active"], each["kl"]) for each in evidence or ())
+            shares, losses = np.array([(0.0, 0.0), *points], dtype=np.float64).T
+        except (TypeError, KeyError, ValueError):  # notes are anybody's
+            return None
+        return float(np.interp(sparsity, shares, losses)) if sparsity <= shares[-1] else None
+
     def at_sparsity(self, sparsity: float) -> SparsityPlan:
         """The plan that leaves the share `sparsity` of decoder-block weight bytes unread.
 

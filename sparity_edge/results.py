@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -56,6 +56,16 @@ class Completion:
     token_ids: tuple[int, ...]  # end of text included
     finish_reason: str  # "stop" or "length"
     stats: Statistics
+
+    @classmethod
+    def of(cls, steps: Sequence[Step]) -> Completion:
+        """The answer that the steps, at least one, add up to."""
+        return cls(
+            text="".join(step.text for step in steps),
+            token_ids=tuple(step.token_id for step in steps),
+            finish_reason=steps[-1].finish_reason or "length",
+            stats=steps[-1].stats,
+        )
 
 
 class Meter:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from sparity_edge.kernels.buffers import Floats
 from sparity_edge.kernels.operations import Operations
-from sparity_edge.model import CHUNK, Model, _Pass
-from sparity_edge.rotary import rotary_table
+from sparity_edge.model import CHUNK, Model
+from sparity_edge.passes import Pass
 
 Windows = npt.NDArray[np.int64]  # (windows, tokens of a window)
 
@@ -59,11 +59,10 @@ class Trace:
         self.residual = np.empty((count, length, model.config.hidden_size), dtype=np.float32)
         model.cache.trim(0)
         model.cache.reserve(length)
-        if len(model._table) < model.cache.capacity:
-            model._table = rotary_table(model.config, model.cache.capacity)
+        model.decoder.cover(model.cache.capacity)
         self._spans = [(at, min(at + CHUNK, length)) for at in range(0, length, CHUNK)]
         sizes = {stop - start for start, stop in self._spans}
-        self._passes = {size: _Pass(model.config, size, 1) for size in sizes}
+        self._passes = {size: Pass(model.config, [model.cache], size, 1) for size in sizes}
         self._gate = np.empty((CHUNK, model.config.intermediate_size), dtype=np.float32)
         self._embed()
 
@@ -100,7 +99,7 @@ class Trace:
         for window, residual in enumerate(self.residual):
             for start, stop in self._spans:
                 this = self._passes[stop - start]
-                this.position[0] = start
+                this.positions[0] = start
                 this.x[:] = residual[start:stop]
                 attention, ffn = runs[stop - start]
                 attention(True)
@@ -113,21 +112,21 @@ class Trace:
                     residual[start:stop] = this.x
 
     def _prepare(
-        self, layer: int, this: _Pass
+        self, layer: int, this: Pass
     ) -> tuple[Callable[[bool], None], Callable[[bool], None]]:
         model = self.model
 
         def attention(ops: Operations) -> None:
-            model._attention(ops, layer, this)
+            model.decoder.attention(ops, layer, this)
 
         def ffn(ops: Operations) -> None:
-            model._ffn(ops, layer, this)
+            model.decoder.ffn(ops, layer, this)
 
-        return model._machine.prepare(attention), model._machine.prepare(ffn)
+        return model.machine.prepare(attention), model.machine.prepare(ffn)
 
-    def _activated(self, layer: int, this: _Pass) -> Floats:
+    def _activated(self, layer: int, this: Pass) -> Floats:
         """The gates after SiLU; where up and down are a bundle, the pass has them already."""
-        if self.model._blocks[layer].bundle is not None:
+        if self.model.decoder.blocks[layer].bundle is not None:
             return np.ascontiguousarray(this.gate)
         gate = self._gate[: len(this.gate)]
         # exp of a large number is inf, and the gate then 0; NaN is for the visitor to notice.
@@ -140,10 +139,10 @@ class Trace:
         model = self.model
         for size, this in self._passes.items():
 
-            def embed(ops: Operations, this: _Pass = this) -> None:
-                ops.embed(this.ids, model._embed_tokens, this.x)
+            def embed(ops: Operations, this: Pass = this) -> None:
+                ops.embed(this.ids, model.decoder.embed_tokens, this.x)
 
-            run = model._machine.prepare(embed)
+            run = model.machine.prepare(embed)
             for window, residual in zip(self.windows, self.residual, strict=True):
                 for start, stop in self._spans:
                     if stop - start == size:

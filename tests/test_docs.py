@@ -1,4 +1,4 @@
-"""The README against the code: files, options, defaults, chat commands and the Python snippet."""
+"""README and docs against the code: files, options, defaults, chat commands, links, the snippet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ import pytest
 from sparity_edge import SamplingParams
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+README = PAGES["README.md"]
 IGNORED = [
     line.rstrip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
 ] + [".git"]
@@ -31,8 +35,8 @@ def marked(name: str) -> str:
     return str(blocks[0])
 
 
-def section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+def section(title: str, page: str = "README.md") -> str:
+    return PAGES[page].split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def files(folder: Path) -> Iterator[str]:
@@ -84,33 +88,51 @@ def test_quick_start_commands_are_one_line_each(name: str) -> None:
     assert lines[0].startswith("python3 -m venv .venv && .venv/bin/pip install ")
 
 
-def test_commands_and_options_in_the_readme_exist() -> None:
-    lines = [line.split() for line in README.splitlines() if line.startswith("sparity-edge ")]
-    assert len(lines) == 6
+@pytest.mark.parametrize("page", ["README.md", "docs/usage.md"])
+def test_commands_and_options_of_a_page_exist(page: str) -> None:
+    lines = [line.split() for line in PAGES[page].splitlines() if line.startswith("sparity-edge ")]
+    assert len(lines) >= 3
     for line in lines:
         text = help_of(line[1])
         for option in (word for word in line if word.startswith("--")):
             assert re.search(rf"{option}\b", text), f"{line[1]} has no {option}"
-    commands = help_of()
-    for command in re.findall(r"`(\w+)`", section("Commands").split("In a chat:")[0]):
-        assert re.search(rf"\b{command}\b", commands), command
+
+
+def test_every_command_is_in_the_docs() -> None:
+    names = re.findall(r"^  +([a-z]+)  +\S", help_of().split("commands:")[1], re.MULTILINE)
+    assert "chat" in names
+    commands = section("Commands", "docs/usage.md")
+    for name in names:
+        assert re.search(rf"^sparity-edge {name}\b", commands, re.MULTILINE), name
 
 
 def test_the_chat_commands_are_listed_in_full() -> None:
     from sparity_edge.chat_commands import COMMANDS
 
-    listed = section("Commands").split("In a chat:")[1]
+    listed = section("Commands", "docs/usage.md").split("In a chat:")[1]
     assert re.findall(r"`(/\w+)", listed) == list(COMMANDS)
 
 
 def test_the_sampling_table_has_every_parameter_and_its_default() -> None:
+    sampling = section("Sampling", "docs/usage.md")
     defaults = {field.name: field.default for field in dataclasses.fields(SamplingParams)}
-    assert set(defaults) == set(re.findall(r"`(\w+)`", section("Sampling"))) - {"set"}
-    for row in section("Sampling").splitlines():
+    assert set(defaults) == set(re.findall(r"`(\w+)`", sampling)) - {"set"}
+    for row in sampling.splitlines():
         cells = [cell.strip() for cell in row.split("|")]
         if len(cells) > 4 and re.fullmatch(r"[\d.]+", cells[3]):
             for name in re.findall(r"`(\w+)`", cells[2]):
                 assert defaults[name] == float(cells[3]), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    for target, _, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)(#([^)]*))?\)", PAGES[page]):
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), f"{page}: {target}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
+            assert heading in slugs, f"{page}: {target}#{heading}"
 
 
 def test_the_figures_of_quality_are_those_of_the_results_file() -> None:
@@ -119,7 +141,7 @@ def test_the_figures_of_quality_are_those_of_the_results_file() -> None:
         f"| {row['dtype']} | {row['perplexity']:.3f} | {row['ratio']:.4f} |"
         for row in report["rows"]
     ]
-    assert "\n".join(rows) in section("Quality")
+    assert "\n".join(rows) in PAGES["docs/measurements.md"]
 
 
 def test_the_figures_of_sparsity_are_those_of_the_results_file() -> None:
@@ -133,7 +155,7 @@ def test_the_figures_of_sparsity_are_those_of_the_results_file() -> None:
             )
             kl = "" if row["kl"] is None else f"{row['kl']:.4f}"
             line = f"| {name} | {row['case']} {cells} | {kl} |"
-            assert line in section("Sparsity"), line
+            assert line in PAGES["docs/measurements.md"], line
 
 
 def test_packages_are_listed_in_full() -> None:

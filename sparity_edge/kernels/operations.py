@@ -43,8 +43,8 @@ class Operations(Protocol):
     ) -> None:
         """x W^T, plus `bias` if there is one, plus what `out` holds if `accumulate`.
 
-        Of a thinned x only active channels count, less their centre; for one token the others are
-        not read, if the matrix is input-major.
+        Of a thinned x only active channels count, less their centre; while decoding, those that are
+        active in no row are not read, if the matrix is input-major.
         """
 
     def rope(self, x: Floats, table: Floats, position: Integers, heads: int, out: Floats) -> None:
@@ -109,7 +109,7 @@ class Operations(Protocol):
         """
 
     def tally(self, thinned: Sequence[Thinned], out: Integers) -> None:
-        """out[i] = active channels of thinned[i], summed over tokens."""
+        """out[i] = sum of the counts of thinned[i]."""
 
 
 class Machine(Protocol):
@@ -123,8 +123,15 @@ class Machine(Protocol):
     def bundle(self, packed: PackedBundle) -> Bundle:
         """What `neurons` takes as a bundle."""
 
-    def prepare(self, forward: Callable[[Operations], None]) -> Callable[[bool], None]:
+    def prepare(
+        self, forward: Callable[[Operations], None], decoding: bool = False
+    ) -> Callable[[bool], None]:
         """Make `forward` runnable again and again while the arrays it names stay in place.
+
+        Args:
+            forward: calls operations.
+            decoding: every row is the next token of a sequence of its own, so that reading weights
+                is what costs: each is read once for all rows, and not if no row needs it.
 
         Returns:
             A function that runs it; called with True where the run may take long, so that it can be

@@ -50,6 +50,7 @@ from sparity_edge.progress import Progress
 # a chunk (0.1 us) is nothing.
 CHUNK_BYTES = 1 << 16
 LEAST_CHUNKS = 8
+AHEAD_BYTES = 13000  # how far ahead of its use a weight is asked for, as near as pairs of rows come
 
 
 class ThreadedMachine:
@@ -78,9 +79,11 @@ class ThreadedMachine:
         self._orientations.add("input")
         return Bundle(packed)
 
-    def prepare(self, forward: Callable[[Operations], None]) -> Callable[[bool], None]:
+    def prepare(
+        self, forward: Callable[[Operations], None], decoding: bool = False
+    ) -> Callable[[bool], None]:
         """Record `forward` once."""
-        program = Program(self.threads)
+        program = Program(self.threads, decoding)
         forward(program)
         return lambda may_take_long: self._team.run(program, patient=may_take_long)
 
@@ -121,19 +124,22 @@ class Program(ThinProgram):
 
     Args:
         threads: of the team that will run it; sets the amount of scratch memory.
+        decoding: every row is a token of a sequence of its own.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, decoding: bool = False) -> None:
         super().__init__()
         self._threads = threads
+        self._decoding = decoding
         self._records: list[list[int]] = []
         self._kept: list[Any] = []  # whatever the recorded addresses point into
+        self._addresses: dict[int, int] = {}  # of arrays that are kept, by their identity
         self._together = self._first = False
         self._after = []
         self._scratch_bytes = 8192
         self._digits: dict[tuple[int, int | str, int], tuple[Any, ...]] = {}
         self._packed: dict[tuple[bool, int, int], Any] = {}
-        self._parts: Any = None
+        self._parts: dict[int, Any] = {}
         self._header: Integers | None = None
         self._counters = np.zeros(0, dtype=np.int64)
 
@@ -143,7 +149,7 @@ class Program(ThinProgram):
         self._together = self._first = True
         yield
         self._together = False
-        self._add_all_parts()
+        self._record_after()
 
     def start(self) -> Integers:
         """Set the counters back and give the header words; called by the team before a run."""
@@ -182,12 +188,11 @@ class Program(ThinProgram):
     ) -> None:
         """out = x W^T (+ bias) (+ out)."""
         if isinstance(x, Thinned):
-            if x.values is None:
-                self._thinned_vmm(x, matrix, out, bias, accumulate)
-            else:
-                self._gemm(x.values, matrix, out, bias, accumulate)
+            self._thinned(x, matrix, out, bias, accumulate)
         elif len(x) == 1:
             self._vmm(x, matrix, out, bias, accumulate)
+        elif self._decoding:
+            self._vmm_each(x, matrix, out, bias, accumulate)
         else:
             self._gemm(x, matrix, out, bias, accumulate)
 
@@ -254,14 +259,16 @@ class Program(ThinProgram):
         )  # fmt: skip
         self._need_scratch(_attention.scratch_bytes(heads // kv_heads, head_dim))
         self._record(_attention.attention_decode, kv_heads * blocks, *arguments)
-        self._record(_attention.attention_combine, heads, *arguments, writes=out)
+        self._afterwards(
+            lambda: self._record(_attention.attention_combine, heads, *arguments, writes=out)
+        )
 
     def _parts_of(self, nbytes: int) -> Any:
-        """Memory for partial results: one for all layers, whose attention is never side by side."""
-        assert not self._together
-        if self._parts is None or self._parts.nbytes < nbytes:
-            self._parts = aligned_empty(nbytes)
-        return self._parts
+        """Memory for partial results: all layers share it, queries side by side do not."""
+        place = len(self._after)
+        if place not in self._parts or self._parts[place].nbytes < nbytes:
+            self._parts[place] = aligned_empty(nbytes)
+        return self._parts[place]
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
         """silu(gate) * up."""
@@ -279,27 +286,32 @@ class Program(ThinProgram):
         if layout.orientation == "input":
             self.spvmm(x, matrix, every_channel(layout.shape[1]), [out], [bias], accumulate)
             return
-        outputs = layout.shape[0]
-        kernel, rows = _vmm.kernel_of(layout)
-        step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
-        step = max(rows, step - step % rows)
         digits = self._split(x, layout) if layout.quantized else ()
+        kernel, rows = _vmm.kernel_of(layout)
+        chunks, step, _ = self._vmm_steps(layout, rows)
         streams = (matrix.data_address, step * layout.row_bytes)
-        ahead = _vmm.ahead_of(layout)
         self._record(
             kernel,
-            -(-outputs // step),
+            chunks,
             matrix,
             x,
             bias,
             out,
             accumulate,
             step,
-            ahead,
+            _vmm.ahead_of(layout),
             *digits,
             writes=out,
             streams=streams,
         )
+
+    def _vmm_steps(self, layout: Layout, together: int = 2) -> tuple[int, int, int]:
+        """Chunks of a product, rows of a chunk, and how many bytes ahead pairs are asked for."""
+        outputs = layout.shape[0]
+        step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
+        step = max(together, step - step % together)  # rows that the kernel takes at a time
+        ahead = max(1, round(AHEAD_BYTES / (2 * layout.row_bytes))) * 2 * layout.row_bytes
+        return -(-outputs // step), step, ahead
 
     def _gemm(
         self, x: Floats, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
@@ -319,7 +331,7 @@ class Program(ThinProgram):
 
     def _pack(self, x: Floats, words: bool) -> tuple[Any, ...]:
         """Activations by tiles, and the bytes of a tile; packed unless they are at hand."""
-        key = (int(x.ctypes.data), "words" if words else "floats", len(x))
+        key = (self._word(x), "words" if words else "floats", len(x))
         if key not in self._digits:
             size, tiles = round_up(x.shape[1], ROW_MULTIPLE), -(-len(x) // TOKENS)
             tile_bytes = 4 * TOKENS * size
@@ -344,24 +356,25 @@ class Program(ThinProgram):
 
     def _split(self, x: Floats, layout: Layout) -> tuple[Any, ...]:
         """Digits, scales and sums of a row of activations, computed unless they are at hand."""
-        order = _activations.ORDERS.get(layout.dtype, _activations.IN_A_ROW)
-        key = (int(x.ctypes.data), order, layout.padded)
+        order, places = self._new_digits(layout)
+        key = (self._word(x), order, layout.padded)
         if key not in self._digits:
-            groups = layout.padded // 32
-            digits = aligned_empty(128 * -(-groups // 2))
-            scales, sums = np.zeros((2, round_up(groups, 16)), dtype=np.float32)
-            if layout.superblocks:
-                floats = _superblocks.X_FLOATS // 4 * (layout.padded // SUPERBLOCK)
-                scales = np.zeros(floats, dtype=np.float32)
-            digits[:] = 0
             kernel, chunks, before = take_before_split(self._records, self._word(x), layout.padded)
             self._first = True  # it waits for x, and what follows waits for it
-            self._record(
-                kernel, chunks, x, layout.padded, order, digits, scales, sums, *before,
-            )  # fmt: skip
+            self._record(kernel, chunks, x, layout.padded, order, *places, *before)
             self._first = True
-            self._digits[key] = (digits, scales, sums)
+            self._digits[key] = places
         return self._digits[key]
+
+    def _new_digits(self, layout: Layout, tokens: int = 1) -> tuple[int, tuple[Any, ...]]:
+        """The order of digits that a layout wants, and rows for digits, scales and sums."""
+        groups = layout.padded // 32
+        digits = aligned_zeros(tokens * 128 * -(-groups // 2)).reshape(tokens, -1)
+        scales, sums = np.zeros((2, tokens, round_up(groups, 16)), dtype=np.float32)
+        if layout.superblocks:
+            floats = _superblocks.X_FLOATS // 4 * (layout.padded // SUPERBLOCK)
+            scales = np.zeros((tokens, floats), dtype=np.float32)
+        return _activations.ORDERS.get(layout.dtype, _activations.IN_A_ROW), (digits, scales, sums)
 
     def _need_scratch(self, nbytes: int) -> None:
         self._scratch_bytes = max(self._scratch_bytes, round_up(nbytes, 64))
@@ -375,7 +388,7 @@ class Program(ThinProgram):
         streams: tuple[int, int] = (0, 0),
     ) -> None:
         if writes is not None:  # digits of what stood there before are no longer right
-            gone = int(writes.ctypes.data)
+            gone = self._word(writes)
             self._digits = {key: value for key, value in self._digits.items() if key[0] != gone}
         words = [self._word(argument) for argument in arguments]
         waits = self._first or not self._together
@@ -393,8 +406,11 @@ class Program(ThinProgram):
             self._kept.append(argument)
             return argument.address
         if isinstance(argument, np.ndarray):
-            self._kept.append(argument)
-            return int(argument.ctypes.data)
+            known = self._addresses.get(id(argument))
+            if known is None:  # asking NumPy takes 0.8 us, and a batch has 10,000 arguments
+                known = self._addresses[id(argument)] = int(argument.ctypes.data)
+                self._kept.append(argument)
+            return known
         if isinstance(argument, float):
             return int(np.float32(argument).view(np.int32))
         return int(argument)

@@ -47,7 +47,7 @@ class SparseProgram:
     _need_scratch: Callable[[int], None]
     _first: bool
     _together: bool
-    _after: list[tuple[Any, ...]]  # sums of parts that are still to be added
+    _after: list[Callable[[], None]]  # what has to wait for operations that go side by side
 
     def __init__(self) -> None:
         self._sums: dict[tuple[int, int], Any] = {}  # of parts, by their bytes
@@ -157,14 +157,14 @@ class SparseProgram:
         digits = self._split(x, matrix.layout) if matrix.layout.quantized else (0, 0, 0)
         return matrix, x, bias, out, 0, 0, 0, *digits
 
-    def _part_sums(self, parts: int, layout: Layout) -> tuple[Any, int]:
-        """Memory for the sums of parts, and how far apart they are.
+    def _part_sums(self, parts: int, layout: Layout, tokens: int = 1) -> tuple[Any, int]:
+        """Memory for the sums of parts (of each of several tokens), and how far apart they are.
 
         Operations share it (they wait for the addition of the parts before), so that it stays in
         cache: 0.5 MB for each of 32 layers would come from memory every time.
         """
         stride = 4 * layout.padded + 64  # a power of two would fall on the same lines of L1
-        nbytes = parts * stride + 64
+        nbytes = tokens * (parts * stride + 64)
         place = (len(self._after), nbytes)  # products side by side keep their sums apart
         if place not in self._sums:
             self._sums[place] = aligned_empty(nbytes)
@@ -180,16 +180,21 @@ class SparseProgram:
         accumulate: bool,
     ) -> None:
         self._kept.append(sums)
-        self._after.append((sums, stride, parts, outs, biases, accumulate))
-        if not self._together:
-            self._add_all_parts()
+        self._afterwards(
+            lambda: self._record_add_parts(sums, stride, parts, outs, biases, accumulate)
+        )
 
-    def _add_all_parts(self) -> None:
-        """What has to wait for the sums: once for all products that were made side by side."""
+    def _afterwards(self, record: Callable[[], None]) -> None:
+        """Record what has to wait: once for all operations that go side by side."""
+        self._after.append(record)
+        if not self._together:
+            self._record_after()
+
+    def _record_after(self) -> None:
         self._first = bool(self._after)
         inside, self._together = self._together, True
-        for each in self._after:
-            self._record_add_parts(*each)
+        for record in self._after:
+            record()
         self._after, self._together = [], inside
         self._first = True
 

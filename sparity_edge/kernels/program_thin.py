@@ -9,12 +9,14 @@ import numpy as np
 
 from sparity_edge.kernels import gates as _gates
 from sparity_edge.kernels import thin as _thin
-from sparity_edge.kernels.active import empty_list
+from sparity_edge.kernels import unite as _unite
+from sparity_edge.kernels.active import ActiveList, empty_list
 from sparity_edge.kernels.buffers import Floats, Integers, rows
 from sparity_edge.kernels.ffn import Bundle
 from sparity_edge.kernels.operations import Matrix
-from sparity_edge.kernels.program_sparse import SparseProgram, every_channel
-from sparity_edge.kernels.thinned import Choice, Thinned
+from sparity_edge.kernels.program_batch import BatchProgram
+from sparity_edge.kernels.program_sparse import every_channel
+from sparity_edge.kernels.thinned import MOST_LISTED, Choice, Thinned
 
 KERNELS = (
     _gates.silu,
@@ -26,10 +28,12 @@ KERNELS = (
 )
 
 
-class ThinProgram(SparseProgram):
+class ThinProgram(BatchProgram):
     """What `Program` adds for plans."""
 
     linear: Callable[..., None]
+    _gemm: Callable[..., None]
+    _decoding: bool
 
     def silu(self, x: Floats, out: Floats) -> None:
         """x / (1 + exp(-x))."""
@@ -58,10 +62,25 @@ class ThinProgram(SparseProgram):
             stride = 0 if exponents is None else exponents.strides[0]
             scaled = (choice.thresholds, choice.coefficients, exponents, stride)
             self._record(_thin.thin_threshold, tokens, *places, *scaled, writes=values)
-        return Thinned(x, choice.centre, counts, values=values)
+        if not self._decoding:
+            return Thinned(x, choice.centre, counts, values=values)
+        active = self._union(values)
+        return Thinned(x, choice.centre, active[:2].view(np.int64), active, values)
+
+    def _union(self, values: Floats) -> ActiveList:
+        """The list of the channels that are not zero in every row."""
+        tokens, size = values.shape
+        active = empty_list(size)
+        most = int(MOST_LISTED * size)
+        self._afterwards(
+            lambda: self._record(
+                _unite.unite, 1, values, values.strides[0], tokens, size, active, most
+            )
+        )
+        return active
 
     def tally(self, thinned: Sequence[Thinned], out: Integers) -> None:
-        """out[i] = active channels of thinned[i], summed over tokens."""
+        """out[i] = sum of the counts of thinned[i]."""
         lists = np.array([each.counts.ctypes.data for each in thinned], dtype=np.int64)
         self._kept += [each.counts for each in thinned]
         tokens = len(thinned[0].counts) if thinned else 0
@@ -86,9 +105,25 @@ class ThinProgram(SparseProgram):
             return
         values = gate if isinstance(gate, np.ndarray) else gate.values
         assert values is not None
+        if self._decoding:
+            all_of_them = every_channel(values.shape[1])
+            active = all_of_them if isinstance(gate, np.ndarray) else gate.active
+            assert active is not None
+            self._ffn_each(x, values, bundle, active, out)
+            return
         self.linear(x, bundle.up_rows, up)
         self._blockwise(_gates.multiply, up, middle, values)
         self.linear(middle, bundle.down_rows, out, accumulate=True)
+
+    def _thinned(
+        self, x: Thinned, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
+    ) -> None:
+        if x.values is None:
+            self._thinned_vmm(x, matrix, out, bias, accumulate)
+        elif x.active is None:
+            self._gemm(x.values, matrix, out, bias, accumulate)
+        else:
+            self._spvmm_each(x.values, matrix, x.active, out, bias, accumulate)
 
     def _thinned_vmm(
         self, x: Thinned, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool

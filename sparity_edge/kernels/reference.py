@@ -37,9 +37,11 @@ class ReferenceMachine:
         up, down = split(packed)
         return unpack(up), unpack(down)
 
-    def prepare(self, forward: Callable[[Operations], None]) -> Callable[[bool], None]:
+    def prepare(
+        self, forward: Callable[[Operations], None], decoding: bool = False
+    ) -> Callable[[bool], None]:
         """Nothing can be prepared: `forward` computes each time it is run."""
-        return lambda _may_take_long: forward(Reference())
+        return lambda _may_take_long: forward(Reference(decoding))
 
     def compile(self, progress: Progress) -> None:
         """Nothing to compile."""
@@ -49,7 +51,14 @@ class ReferenceMachine:
 
 
 class Reference(ThinReference):
-    """`Operations` computed as they are called; see there for what each one does."""
+    """`Operations` computed as they are called; see there for what each one does.
+
+    Args:
+        decoding: every row is a token of a sequence of its own.
+    """
+
+    def __init__(self, decoding: bool = False) -> None:
+        self._decoding = decoding
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -8,13 +8,14 @@ import numpy as np
 
 from sparity_edge.kernels.buffers import Floats, Integers
 from sparity_edge.kernels.reference_sparse import SparseReference, UpDown, factors, factors_of_gain
-from sparity_edge.kernels.thinned import Choice, Thinned
+from sparity_edge.kernels.thinned import MOST_LISTED, Choice, Thinned
 
 
 class ThinReference(SparseReference):
     """What `Reference` adds for plans."""
 
     linear: Callable[..., None]
+    _decoding: bool
 
     def silu(self, x: Floats, out: Floats) -> None:
         """x / (1 + exp(-x))."""
@@ -40,6 +41,10 @@ class ThinReference(SparseReference):
             dropped = np.abs(values) <= thresholds
         values[dropped] = 0
         counts = np.count_nonzero(~dropped, axis=1).astype(np.int64)
+        if self._decoding and len(x) > 1:
+            union = np.count_nonzero(values.any(axis=0))
+            most = int(MOST_LISTED * values.shape[1])
+            counts = np.array([values.shape[1] if union > most else union])
         return Thinned(x, choice.centre, counts, values=values)
 
     def neurons(
@@ -59,6 +64,6 @@ class ThinReference(SparseReference):
         self.linear(middle, bundle[1], out, accumulate=True)
 
     def tally(self, thinned: Sequence[Thinned], out: Integers) -> None:
-        """out[i] = active channels of thinned[i], summed over tokens."""
+        """out[i] = sum of the counts of thinned[i]."""
         for index, each in enumerate(thinned):
             out[index] = each.counts.sum()

@@ -19,6 +19,8 @@ from sparity_edge.plan import Thinning
 LARGEST_FACTOR = 4.0
 FLOOR = 1e-30
 LARGEST_EXPONENT = 1.0  # of a gain
+# Of channels, that are active for one of several tokens; beyond it all of them are read.
+MOST_LISTED = 0.9
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,12 @@ class Choice:
 class Thinned:
     """A vector and its active channels.
 
-    One token has a list of channels, several have `values` with zeros in place of all others.
+    One token has a list of channels, several have `values` with zeros in place of all others; while
+    decoding they have both, and the list holds every channel that is active for one of them.
     """
 
     x: Floats  # (tokens, size), as it was
     centre: Floats | None
-    counts: Integers  # (tokens,): how many channels are active
+    counts: Integers  # (tokens,): how many channels are active; (1,): how many are on the list
     active: ActiveList | None = None
     values: Floats | None = None  # (tokens, size): x - centre or zero

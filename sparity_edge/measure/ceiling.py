@@ -91,14 +91,19 @@ class Memory:
     Args:
         threads: how many read.
         nbytes: of the pool; a multiple of 1 MB.
+        other: whose pool to read instead of an own one.
     """
 
-    def __init__(self, threads: int, nbytes: int = POOL_BYTES) -> None:
+    def __init__(self, threads: int, nbytes: int = POOL_BYTES, other: Memory | None = None) -> None:
         assert nbytes % (1 << 20) == 0
         self.nbytes = nbytes
         self.threads = threads
-        self.pool = aligned_empty(nbytes + SPARE)
-        self.pool.view(np.float32)[:] = 1.0  # what was never written is one page of zeros
+        if other is None:
+            self.pool = aligned_empty(nbytes + SPARE)
+            self.pool.view(np.float32)[:] = 1.0  # what was never written is one page of zeros
+        else:
+            assert nbytes <= other.nbytes
+            self.pool = other.pool
         self._team = Team(threads)
         self._team.compile()
 

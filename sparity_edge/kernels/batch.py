@@ -1,0 +1,213 @@
+"""Several tokens of as many sequences times one matrix, each weight read from memory once.
+
+Every token has the arguments of the kernel for one (`vmm`, `spvmm`, `ffn`) in a row of a table and
+a share of the scratch memory. What was brought into cache is multiplied with one token after the
+other, by the same products in the same order, so that a result does not depend on other tokens.
+"""
+
+from __future__ import annotations
+
+from sparity_edge.kernels import spvmm as _spvmm
+from sparity_edge.kernels.activations import BLOCK, _split
+from sparity_edge.kernels.batch_dots import two_rows_two_tokens
+from sparity_edge.kernels.blocks import (
+    VALUES,
+    add_rows,
+    boundary,
+    bytes_of,
+    channel,
+    clear,
+    digit_bytes,
+    order_sums,
+    quantize_values,
+    scale_up,
+)
+from sparity_edge.kernels.dots import AHEAD, STEP, W, two_dots
+from sparity_edge.kernels.ffn import (
+    BUNDLE,
+    DIGITS_PLACE,
+    DOWN,
+    DOWN_OFFSET,
+    INTEGERS,
+    LIST,
+    PART_BYTES,
+    PART_SUMS,
+    PARTS,
+    ROWS,
+    ROWS_BYTES,
+    UP,
+    _collect,
+    _go_on,
+    _header,
+    _middle,
+    _values,
+)
+from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.matrix import DATA, OUTPUTS, PADDED, ROW_BYTES
+from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32
+from sparity_edge.kernels.vmm import _put
+
+# Arguments of every kernel: the table, its rows, and the bytes of a row and of a share of scratch.
+EACH, TOKENS, EACH_BYTES, SHARE = (8 * word for word in range(4))
+SPLIT_CHUNKS = SHARE  # of one token, for `split_each`
+
+
+@Kernel
+def split_each(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """`split_activations` for every token, SPLIT_CHUNKS chunks each."""
+    chunks = load_i64(arguments + SPLIT_CHUNKS)
+    token = chunk // chunks
+    start = (chunk - token * chunks) * BLOCK
+    own = load_i64(arguments + EACH) + token * load_i64(arguments + EACH_BYTES)
+    _split(own, start, start + BLOCK)
+
+
+@Kernel
+def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
+    """`vmm_output` for every token: a pair of rows is multiplied with all of them."""
+    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
+    matrix, ahead, tokens = load_i64(each + W), load_i64(each + AHEAD), load_i64(arguments + TOKENS)
+    row_bytes = load_i64(matrix + ROW_BYTES)
+    first = chunk * load_i64(each + STEP)
+    last = min(first + load_i64(each + STEP), load_i64(matrix + OUTPUTS)) - 1
+    for output in range(first, last + 1, 2):
+        row = load_i64(matrix + DATA) + output * row_bytes
+        other = row + row_bytes if output < last else row
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            yours = mine + each_bytes
+            a, b, c, d = two_rows_two_tokens(
+                matrix, row, other, mine, yours, row + ahead, other + ahead, scratch
+            )
+            _put(mine, output, a)
+            _put(yours, output, c)
+            if output < last:
+                _put(mine, output + 1, b)
+                _put(yours, output + 1, d)
+        if tokens % 2 != 0:
+            mine = each + (tokens - 1) * each_bytes
+            a, b = two_dots(matrix, row, other, mine, row + ahead, other + ahead, scratch)
+            _put(mine, output, a)
+            if output < last:
+                _put(mine, output + 1, b)
+
+
+@device
+def _sums_of(own: int, part: int, first: int) -> int:
+    """The sums of a part for one token, from column `first` on (`spvmm`)."""
+    of_part = part * load_i64(own + _spvmm.PART_BYTES)
+    return load_i64(own + _spvmm.PART_SUMS) + of_part + 4 * first
+
+
+@Kernel
+def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
+    """`spvmm` for every token: the rows of a block are added up for all of them."""
+    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
+    tokens, share = load_i64(arguments + TOKENS), load_i64(arguments + SHARE)
+    matrix, active = load_i64(each + _spvmm.W), load_i64(each + _spvmm.LIST)
+    parts, panels = load_i64(each + _spvmm.PARTS), load_i64(each + _spvmm.PANELS)
+    part = chunk // panels
+    first = (chunk - part * panels) * _spvmm.MOST_COLUMNS
+    columns = min(_spvmm.MOST_COLUMNS, load_i64(matrix + PADDED) - first)
+    start, stop = boundary(active, part, parts), boundary(active, part + 1, parts)
+    rows, digits = scratch + _spvmm.ROWS, scratch + load_i64(each + _spvmm.TABLE)
+    integers, block = scratch + _spvmm.INTEGERS, digits + load_i64(each + _spvmm.TABLE + 8)
+    step, exact, blocks = digit_bytes(matrix), digit_bytes(matrix) == 8, 0
+    for token in range(tokens):
+        own, mine = each + token * each_bytes, token * share
+        clear(_sums_of(own, part, first), columns)
+        clear(integers + mine, columns)
+        if start < stop:
+            blocks = _spvmm._prepare(own, start, stop, rows + mine, digits + mine, block + mine)
+    place, nbytes = bytes_of(matrix, first), bytes_of(matrix, columns)
+    for index in range(blocks):
+        count = load_i64(block + 8)
+        header = load_i64(block) + 2 * first
+        other = load_i64(block + _spvmm.BLOCK_BYTES) + 2 * first if index < blocks - 1 else header
+        for token in range(tokens):
+            mine, sums = token * share, _sums_of(each + token * each_bytes, part, first)
+            to = integers + mine if exact else sums
+            add_rows(matrix, rows + mine, count, place, nbytes, digits + mine, to)
+            if exact:
+                scale, whole = load_f32(block + mine + 16), load_f32(block + mine + 20)
+                scale_up(matrix, header, other, columns, scale, whole, to, sums)
+        rows, digits, block = (
+            rows + 8 * count,
+            digits + step * count // 4,
+            block + _spvmm.BLOCK_BYTES,
+        )
+    for token in range(tokens):
+        order_sums(matrix, _sums_of(each + token * each_bytes, part, first), columns)
+
+
+@device
+def _values_of_two(
+    mine: int, yours: int, position: int, end: int, rows: int, scratch: int, share: int
+) -> None:
+    """`ffn`'s middle values of a block for two tokens, each to its share of scratch memory."""
+    bundle, active = load_i64(mine + BUNDLE), load_i64(mine + LIST)
+    up, offset = load_i64(bundle + UP), load_i64(bundle + DOWN_OFFSET)
+    place, start = scratch + VALUES, rows
+    for each in (place, place + 64, place + share, place + share + 64):
+        store(each, splat(0.0))
+    for first in range(position, end, 2):
+        row, other = load_i64(rows), load_i64(rows + 8)
+        last = first + 2 >= end  # then down columns are next
+        wanted = load_i64(start) + offset if last else load_i64(rows + 16)
+        second = load_i64(start + 8) + offset if last else load_i64(rows + 24)
+        a, b, c, d = two_rows_two_tokens(up, row, other, mine, yours, wanted, second, scratch)
+        neuron = channel(active, first)
+        store_f32(place, _middle(mine, neuron, a))
+        store_f32(place + share, _middle(yours, neuron, c))
+        if first + 1 < end:
+            neuron = channel(active, first + 1)
+            store_f32(place + 4, _middle(mine, neuron, b))
+            store_f32(place + share + 4, _middle(yours, neuron, d))
+        rows, place = rows + 16, place + 8
+
+
+@Kernel
+def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
+    """`ffn` for every token: the rows of a block are multiplied and added up for all of them."""
+    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
+    tokens, share = load_i64(arguments + TOKENS), load_i64(arguments + SHARE)
+    bundle, active = load_i64(each + BUNDLE), load_i64(each + LIST)
+    down, parts = load_i64(bundle + DOWN), load_i64(each + PARTS)
+    columns, offset = load_i64(down + PADDED), load_i64(bundle + DOWN_OFFSET)
+    of_part, exact = chunk * load_i64(each + PART_BYTES), digit_bytes(down) == 8
+    for token in range(tokens):
+        clear(load_i64(each + token * each_bytes + PART_SUMS) + of_part, columns)
+        clear(scratch + token * share + INTEGERS, columns)
+    start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
+    if start >= stop:
+        return
+    here, there = scratch + ROWS, scratch + ROWS + ROWS_BYTES
+    end, nbytes = _collect(bundle, active, start, stop, here), bytes_of(down, columns)
+    header = _header(bundle, active, start)
+    while start < stop:
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            of_pair = scratch + token * share
+            _values_of_two(mine, mine + each_bytes, start, end, here, of_pair, share)
+        if tokens % 2 != 0:
+            token = tokens - 1
+            _values(each + token * each_bytes, start, end, here, scratch + token * share)
+        after, other = end, header
+        if end < stop:
+            after = _collect(bundle, active, end, stop, there)
+            other = _header(bundle, active, end)
+        count = (end - start + 3) // 4 * 4
+        _go_on(here + 8 * count, here if after == end else there, max(1, after - end), offset)
+        for token in range(tokens):
+            mine = scratch + token * share
+            sums = load_i64(each + token * each_bytes + PART_SUMS) + of_part
+            if exact:
+                scale, whole = quantize_values(mine + VALUES, mine + DIGITS_PLACE)
+                add_rows(down, here, count, offset, nbytes, mine + DIGITS_PLACE, mine + INTEGERS)
+                scale_up(down, header, other, columns, scale, whole, mine + INTEGERS, sums)
+            else:
+                add_rows(down, here, count, offset, nbytes, mine + VALUES, sums)
+        here, there = there, here
+        start, end, header = end, after, other
+    for token in range(tokens):
+        order_sums(down, load_i64(each + token * each_bytes + PART_SUMS) + of_part, columns)

@@ -1,0 +1,133 @@
+"""What `bench` measures: configurations and tasks, named as in llama-bench; cases are all pairs.
+
+pp512 reads a prompt of 512 tokens, tg128 decodes 128 tokens one after another, pp512+tg128 does
+both in one answer; "@ d2048" means behind 2048 tokens of context and "4 x" four answers side by
+side. Knows nothing of how it is done.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sparity_edge.batch import MOST_TOGETHER
+from sparity_edge.divergence import DENSE, Setting
+from sparity_edge.errors import OptionError
+from sparity_edge.loading import checked_dial
+from sparity_edge.model import DENSE_POSITIONS
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to time."""
+
+    prompt: int  # tokens read at once and timed; 0: a single one is, which is not timed
+    later: int  # tokens decoded one after another and timed
+    depth: int = 0  # tokens of context before all that
+    together: int = 1  # answers that are decoded side by side
+
+    @property
+    def name(self) -> str:
+        """As llama-bench would call it."""
+        sizes = (("pp", self.prompt), ("tg", self.later))
+        name = "+".join(f"{what}{size}" for what, size in sizes if size)
+        name = f"{self.together} x {name}" if self.together > 1 else name
+        return f"{name} @ d{self.depth}" if self.depth else name
+
+    @property
+    def settle(self) -> int:
+        """Tokens left out between the first and those that are timed: plans spare the first few."""
+        return 0 if self.prompt else DENSE_POSITIONS
+
+    @property
+    def positions(self) -> int:
+        """Positions of the cache that it needs."""
+        return self.depth + (self.prompt or 1) + self.settle + self.later + 1
+
+    @property
+    def decoding_depth(self) -> float:
+        """Positions in the cache while tokens are decoded, on average."""
+        return self.depth + (self.prompt or 1) + self.settle + self.later / 2
+
+    @property
+    def tokens(self) -> int:
+        """What its speed counts."""
+        return self.prompt + self.later * self.together
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a task runs on."""
+
+    dtype: str | None  # None: the default
+    threads: int
+    setting: Setting = DENSE
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task on a configuration."""
+
+    configuration: Configuration
+    task: Task
+
+
+def tasks_of(
+    prompts: Iterable[int],
+    tokens: Iterable[int],
+    pairs: Iterable[tuple[int, int]],
+    depths: Iterable[int],
+    together: Iterable[int],
+) -> list[Task]:
+    """Every task at every depth, decoding alone for each number of answers; none of 0 tokens.
+
+    Raises:
+        OptionError: nothing is left, or too many answers are to be decoded together.
+    """
+    together = list(together)
+    if max(together) > MOST_TOGETHER:
+        raise OptionError(f"No more than {MOST_TOGETHER} answers are decoded together; lower -b.")
+    tasks = []
+    for depth in depths:
+        tasks += [Task(prompt, 0, depth) for prompt in prompts if prompt]
+        tasks += [Task(0, later, depth, b) for later in tokens for b in together if later]
+        tasks += [Task(*pair, depth) for pair in pairs]
+    if not tasks:
+        raise OptionError("Nothing is left to measure; give -p or -n more than 0.")
+    return list(dict.fromkeys(tasks))
+
+
+def settings_of(
+    plans: Sequence[str | None],
+    sparsities: Sequence[float] | None,
+    levels: Sequence[float] | None,
+) -> list[Setting]:
+    """Positions of the dial, those that skip nothing as one.
+
+    Raises:
+        OptionError: both or neither of sparsities and levels are given for a plan, or one is out of
+            range.
+    """
+    if sparsities and levels:
+        checked_dial(sparsities[0], levels[0])  # refuses both
+    if any(plans) and sparsities is None and levels is None:
+        raise OptionError("Nothing is thinned; say how far with --sparsity or --level.")
+    found = []
+    for plan in plans:
+        for share in sparsities or ():
+            found.append(Setting(plan, sparsity=checked_dial(share, None)))
+        for share in levels or ():
+            found.append(Setting(plan, level=checked_dial(None, share)))
+    return list(dict.fromkeys(DENSE if each.dense else each for each in found or [DENSE]))
+
+
+def cases_of(
+    dtypes: Iterable[str | None],
+    threads: Iterable[int],
+    settings: Iterable[Setting],
+    tasks: Sequence[Task],
+) -> Iterator[Case]:
+    """All of them, configuration by configuration."""
+    for each in itertools.product(dtypes, threads, settings):
+        yield from (Case(Configuration(*each), task) for task in tasks)

@@ -1,0 +1,85 @@
+"""Timed answers, and the bytes that a token has to read.
+
+An answer is timed where a user sees it: from the call of Generator.stream, sampling included, to
+each token.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sparity_edge.parameters import SamplingParams
+
+if TYPE_CHECKING:
+    from sparity_edge.generate import Generator
+    from sparity_edge.model import Model
+    from sparity_edge.results import Step
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What an answer took, or several that were made together."""
+
+    first: float  # seconds to the first token
+    later: tuple[float, ...]  # seconds of each further one
+    active: float  # active weight fraction, mean over the further ones; of the prompt without any
+
+
+def time_answer(
+    generator: Generator, ids: Sequence[int], later: int, settle: int = 0, together: int = 1
+) -> Timing:
+    """Time one answer, sampled as by default and with the same seed each time.
+
+    Args:
+        generator: whose cache may hold a beginning of `ids`.
+        ids: the prompt.
+        later: how many tokens to time after the first.
+        settle: how many more to leave out in front of these: no plan thins the first positions,
+            and passes over several answers are recorded there.
+        together: how many answers to make side by side. They differ in the last token of their
+            prompts and in their seeds, so that what they have in common is the context.
+    """
+    tokens = 1 + settle + later
+    if together == 1:
+        steps = generator.stream(ids, _params(tokens, 0))
+    else:
+        steps = _first_of_several(generator, ids, tokens, together)
+    marks, fractions = [time.perf_counter()], []
+    for step in steps:
+        marks.append(time.perf_counter())
+        fractions.append(step.stats.active_weight_fraction)  # the mean of all but the first
+    gaps = [after - before for before, after in itertools.pairwise(marks)]
+    active = generator.active_weight_fraction
+    if later:
+        active = ((settle + later) * fractions[-1] - settle * fractions[settle]) / later
+    return Timing(gaps[0], tuple(gaps[1 + settle :]), active)
+
+
+def _first_of_several(
+    generator: Generator, ids: Sequence[int], tokens: int, together: int
+) -> Iterator[Step]:
+    """The steps of the first answer: each comes when a token of every answer is there."""
+    vocab = generator.config.vocab_size
+    prompts = [[*ids[:-1], (ids[-1] + 97 * number) % vocab] for number in range(together)]
+    params = [_params(tokens, number) for number in range(together)]
+    return (step for number, step in generator.stream_batch(prompts, params) if number == 0)
+
+
+def _params(tokens: int, seed: int) -> SamplingParams:
+    return SamplingParams(max_tokens=tokens, ignore_eos=True, seed=seed)
+
+
+def bytes_of_a_token(model: Model, depth: float, active: float = 1.0) -> int:
+    """What decoding has to read: weights but the embedding's other rows, and the cache.
+
+    Args:
+        model: what decodes.
+        depth: positions in the cache, on average; of all caches together where there are several.
+        active: active weight fraction of the decoder blocks.
+    """
+    head = model.decoder.lm_head.layout.nbytes
+    return int(model.block_bytes * active + head + depth * model.cache.bytes_per_token)
