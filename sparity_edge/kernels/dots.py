@@ -146,20 +146,19 @@ def join_scales(
     x_scales: Any,
     x_sums: Any,
     parts: Any,
-    products: Any,
+    offsets: Any,
     scratch: int,
 ) -> Any:
-    """Scales of weights, of activations and `parts` to scratch; returns products and offsets.
+    """Scales of weights, of activations and `parts` to scratch; returns the offsets so far.
 
     Weights are multiplied as unsigned integers, so every group of inputs also contributes its sum
-    times what the integer 0 stands for: the minimum, or -8 (int4) or -128 (int8) scales, by which
-    `x_sums` are multiplied already.
+    times what the integer 0 stands for: the minimum, or -8 (int4) or -128 (int8) scales.
     """
     scales = mul(_spread(group, header, block, left), x_scales)
     store(scratch, mul(scales, parts))
     if minima != 0:
         scales = mul(_spread(group, header + minima, block, left), x_scales)
-    return fma(scales, x_sums, products)
+    return fma(scales, x_sums, offsets)
 
 
 # What `batch_dots` builds upon.
@@ -214,7 +213,7 @@ def _digit_dot(weights: Any, x: int) -> Any:
 def _int8(
     matrix: int, row: int, other: int, arguments: int, first: int, second: int, scratch: int
 ) -> tuple[float, float]:
-    a, b, one, offset = splat(0.0), splat(0.0), splat(1.0), splat(-128.0)
+    a, b, c, d, one = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(1.0)
     p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
     groups, x = load_i64(matrix + PADDED) // 32, load_i64(arguments + DIGITS)
     group, x_scales = load_i64(matrix + GROUP), load_i64(arguments + SCALES)
@@ -225,10 +224,9 @@ def _int8(
         ask(second)
         first, second = first + pace, second + pace
     for block in range(0, groups, 16):
-        left, v = groups - block, load(x_scales + 4 * block)
-        w = mul(offset, load(x_sums + 4 * block))
-        a = join_scales(group, 0, row, block, left, v, w, one, a, scratch)
-        b = join_scales(group, 0, other, block, left, v, w, one, b, scratch + 64)
+        left, v, w = groups - block, load(x_scales + 4 * block), load(x_sums + 4 * block)
+        c = join_scales(group, 0, row, block, left, v, w, one, c, scratch)
+        d = join_scales(group, 0, other, block, left, v, w, one, d, scratch + 64)
         count = min(16, left)
         for index in range(0, count - 1, 2):
             scale = scratch + 4 * index
@@ -242,29 +240,27 @@ def _int8(
             scale = scratch + 4 * (count - 1)
             a = fma(load_splat(scale), _digit_dot(load_offset_bytes_half(p), x), a)
             b = fma(load_splat(scale + 64), _digit_dot(load_offset_bytes_half(q), x), b)
-    return total(a), total(b)
+    return total(fma(splat(-128.0), c, a)), total(fma(splat(-128.0), d, b))
 
 
 @device
 def _int4(
     matrix: int, row: int, other: int, arguments: int, first: int, second: int, scratch: int
 ) -> tuple[float, float]:
-    a, b, minima = splat(0.0), splat(0.0), minima_of(matrix)
+    a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
     groups, x = load_i64(matrix + PADDED) // 32, load_i64(arguments + DIGITS)
     group, x_scales = load_i64(matrix + GROUP), load_i64(arguments + SCALES)
-    x_sums = load_i64(arguments + SUMS)
+    x_sums, minima = load_i64(arguments + SUMS), minima_of(matrix)
     pace, parts = _pace(arguments), high_nibble_scales()
-    offset = splat(1.0 if minima != 0 else -8.0)
     for _ in range(0, load_i64(matrix + HEADER_BYTES), 64):
         ask(first)
         ask(second)
         first, second = first + pace, second + pace
     for block in range(0, groups, 16):
-        left, v = groups - block, load(x_scales + 4 * block)
-        w = mul(offset, load(x_sums + 4 * block))
-        a = join_scales(group, minima, row, block, left, v, w, parts, a, scratch)
-        b = join_scales(group, minima, other, block, left, v, w, parts, b, scratch + 64)
+        left, v, w = groups - block, load(x_scales + 4 * block), load(x_sums + 4 * block)
+        c = join_scales(group, minima, row, block, left, v, w, parts, c, scratch)
+        d = join_scales(group, minima, other, block, left, v, w, parts, d, scratch + 64)
         count = min(16, left)
         for index in range(0, count - 2, 4):
             scale = scratch + 4 * index
@@ -281,4 +277,5 @@ def _int4(
             scale = scratch + 4 * (count - 2)
             a = fma(splat_pair(scale), _digit_dot(load_both_nibbles(p), x), a)
             b = fma(splat_pair(scale + 64), _digit_dot(load_both_nibbles(q), x), b)
-    return total(a), total(b)
+    offset = splat(1.0 if minima != 0 else -8.0)
+    return total(fma(offset, c, a)), total(fma(offset, d, b))

@@ -25,7 +25,7 @@ from sparity_edge.kernels.bytewise import (
 from sparity_edge.kernels.dots import DIGITS, SCALES, SUMS, _digit_dot, join_scales, minima_of
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DTYPE, GROUP, HEADER_BYTES, INT8, PADDED, ROW_BYTES
-from sparity_edge.kernels.simd import fma, load, load_i64, load_splat, mul, splat, total
+from sparity_edge.kernels.simd import fma, load, load_i64, load_splat, splat, total
 from sparity_edge.kernels.simd import prefetch_near as ask
 from sparity_edge.layout import Layout
 
@@ -110,6 +110,7 @@ def _int8(
     matrix: int, a: int, b: int, c: int, d: int, arguments: int, ahead: int, scratch: int
 ) -> Four:
     e, f, g, h = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    i, j, k, m = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     groups, group = load_i64(matrix + PADDED) // 32, load_i64(matrix + GROUP)
     place, x = load_i64(matrix + HEADER_BYTES), load_i64(arguments + DIGITS)
     x_scales, x_sums = load_i64(arguments + SCALES), load_i64(arguments + SUMS)
@@ -121,12 +122,11 @@ def _int8(
         later += pace
     wanted = a + place + 32 * (groups - turn)
     for block in range(0, groups, 16):
-        left, v = groups - block, load(x_scales + 4 * block)
-        w = mul(offset, load(x_sums + 4 * block))
-        e = join_scales(group, 0, a, block, left, v, w, one, e, scratch)
-        f = join_scales(group, 0, b, block, left, v, w, one, f, scratch + 64)
-        g = join_scales(group, 0, c, block, left, v, w, one, g, scratch + 128)
-        h = join_scales(group, 0, d, block, left, v, w, one, h, scratch + 192)
+        left, v, w = groups - block, load(x_scales + 4 * block), load(x_sums + 4 * block)
+        i = join_scales(group, 0, a, block, left, v, w, one, i, scratch)
+        j = join_scales(group, 0, b, block, left, v, w, one, j, scratch + 64)
+        k = join_scales(group, 0, c, block, left, v, w, one, k, scratch + 128)
+        m = join_scales(group, 0, d, block, left, v, w, one, m, scratch + 192)
         if block == turn:
             wanted = later
         count, scale = min(16, left), scratch
@@ -143,6 +143,7 @@ def _int8(
             f = _bytes_half(f, scale + 64, b + place, x)
             g = _bytes_half(g, scale + 128, c + place, x)
             h = _bytes_half(h, scale + 192, d + place, x)
+    e, f, g, h = fma(offset, i, e), fma(offset, j, f), fma(offset, k, g), fma(offset, m, h)
     return total(e), total(f), total(g), total(h)
 
 
@@ -151,6 +152,7 @@ def _int4(
     matrix: int, a: int, b: int, c: int, d: int, arguments: int, ahead: int, scratch: int
 ) -> Four:
     e, f, g, h = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    i, j, k, m = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     groups, group = load_i64(matrix + PADDED) // 32, load_i64(matrix + GROUP)
     place, x = load_i64(matrix + HEADER_BYTES), load_i64(arguments + DIGITS)
     x_scales, x_sums = load_i64(arguments + SCALES), load_i64(arguments + SUMS)
@@ -163,12 +165,11 @@ def _int4(
         later += pace
     wanted = a + place + 16 * (groups - turn)
     for block in range(0, groups, 16):
-        left, v = groups - block, load(x_scales + 4 * block)
-        w = mul(offset, load(x_sums + 4 * block))
-        e = join_scales(group, minima, a, block, left, v, w, parts, e, scratch)
-        f = join_scales(group, minima, b, block, left, v, w, parts, f, scratch + 64)
-        g = join_scales(group, minima, c, block, left, v, w, parts, g, scratch + 128)
-        h = join_scales(group, minima, d, block, left, v, w, parts, h, scratch + 192)
+        left, v, w = groups - block, load(x_scales + 4 * block), load(x_sums + 4 * block)
+        i = join_scales(group, minima, a, block, left, v, w, parts, i, scratch)
+        j = join_scales(group, minima, b, block, left, v, w, parts, j, scratch + 64)
+        k = join_scales(group, minima, c, block, left, v, w, parts, k, scratch + 128)
+        m = join_scales(group, minima, d, block, left, v, w, parts, m, scratch + 192)
         if block == turn:
             wanted = later
         count, scale = min(16, left), scratch
@@ -185,4 +186,5 @@ def _int4(
             f = _nibbles_half(f, scale + 64, b + place, x)
             g = _nibbles_half(g, scale + 128, c + place, x)
             h = _nibbles_half(h, scale + 192, d + place, x)
+    e, f, g, h = fma(offset, i, e), fma(offset, j, f), fma(offset, k, g), fma(offset, m, h)
     return total(e), total(f), total(g), total(h)
