@@ -29,6 +29,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[ThreadedMachine]:
     machine = ThreadedMachine(request.param)
     for orientation in ("output", "input"):
         machine.matrix(packed(Layout("f32", orientation, (1, 1))))
+    machine.matrix(packed(Layout("int8", "output", (1, 1), 32)))
     machine.compile(silent)  # before hypothesis looks at the clock
     yield machine
     machine.close()
@@ -106,6 +107,20 @@ def test_linear_of_many_chunks(machine: ThreadedMachine, dtype: str, orientation
     layout = Layout(dtype, orientation, (1537, 640), group, dtype == "int4")
     for tokens in (1, 9):
         assert_linear(machine, layout, tokens, 3, bias=False, accumulate=False)
+
+
+@given(
+    st.sampled_from([("int8", False), ("int4", False), ("int4", True)]),
+    st.sampled_from([2048, 2080, 8192, 8224, 8300, 9000]),  # about where kernels change
+    st.sampled_from([32, 64, 128]),
+    st.integers(1, 9),
+)
+def test_linear_of_wide_rows(
+    machine: ThreadedMachine, numbers: tuple[str, bool], inputs: int, group: int, outputs: int
+) -> None:
+    dtype, minimum = numbers
+    layout = Layout(dtype, "output", (outputs, inputs), group, minimum)
+    assert_linear(machine, layout, 1, outputs, bias=outputs % 2 == 0, accumulate=outputs % 3 == 0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

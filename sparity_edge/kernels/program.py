@@ -48,7 +48,7 @@ from sparity_edge.progress import Progress
 
 # Weights in one chunk of a decoding matrix: small enough to share evenly, large enough that taking
 # a chunk (0.1 us) is nothing.
-CHUNK_BYTES = 1 << 15
+CHUNK_BYTES = 1 << 16
 LEAST_CHUNKS = 8
 AHEAD_BYTES = 13000  # how far ahead of its use a weight is asked for, as near as pairs of rows come
 
@@ -64,10 +64,14 @@ class ThreadedMachine:
         self.threads = threads
         self._team = _team.Team(threads)
         self._orientations: set[str] = set()
+        self._products: list[Kernel] = []
 
     def matrix(self, packed: PackedMatrix) -> Matrix:
         """The words that kernels read about the matrix."""
         self._orientations.add(packed.layout.orientation)
+        kernel, _ = _vmm.kernel_of(packed.layout)
+        if packed.layout.orientation == "output" and kernel not in self._products:
+            self._products.append(kernel)
         return Matrix(packed)
 
     def bundle(self, packed: PackedBundle) -> Bundle:
@@ -85,7 +89,7 @@ class ThreadedMachine:
 
     def compile(self, progress: Progress) -> None:
         """Compile the kernels that the matrices seen so far need."""
-        wanted = [*_COMMON, *((_vmm.vmm_output,) if "output" in self._orientations else ())]
+        wanted = [*_COMMON, *self._products]
         if "input" in self._orientations:  # what is stored by input channels can be skipped
             wanted += [*_SPARSE, *_THIN]
         self._team.compile()
@@ -283,10 +287,11 @@ class Program(ThinProgram):
             self.spvmm(x, matrix, every_channel(layout.shape[1]), [out], [bias], accumulate)
             return
         digits = self._split(x, layout) if layout.quantized else ()
-        chunks, step, ahead = self._vmm_steps(layout)
+        kernel, rows = _vmm.kernel_of(layout)
+        chunks, step, _ = self._vmm_steps(layout, rows)
         streams = (matrix.data_address, step * layout.row_bytes)
         self._record(
-            _vmm.vmm_output,
+            kernel,
             chunks,
             matrix,
             x,
@@ -294,17 +299,17 @@ class Program(ThinProgram):
             out,
             accumulate,
             step,
-            ahead,
+            _vmm.ahead_of(layout),
             *digits,
             writes=out,
             streams=streams,
         )
 
-    def _vmm_steps(self, layout: Layout) -> tuple[int, int, int]:
-        """Chunks of a product, rows of a chunk, and how many bytes ahead rows are asked for."""
+    def _vmm_steps(self, layout: Layout, together: int = 2) -> tuple[int, int, int]:
+        """Chunks of a product, rows of a chunk, and how many bytes ahead pairs are asked for."""
         outputs = layout.shape[0]
         step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
-        step = max(2, step - step % 2)  # the kernel takes rows in pairs
+        step = max(together, step - step % together)  # rows that the kernel takes at a time
         ahead = max(1, round(AHEAD_BYTES / (2 * layout.row_bytes))) * 2 * layout.row_bytes
         return -(-outputs // step), step, ahead
 

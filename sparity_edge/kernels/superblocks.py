@@ -65,8 +65,6 @@ X_SIXTEENS, X_OFFSETS, X_FLOATS = 64, 128, 192
 
 # Arguments of products: those of `dots`; SCALES are the floats above.
 AHEAD, DIGITS, FLOATS = (8 * word for word in range(6, 9))
-# Bytes of a row asked for ahead, where rows follow each other (AHEAD is not 0), as in `dots`.
-NEAR = 4096
 
 
 @device
@@ -97,10 +95,15 @@ def split_in_superblock(x: int, index: int, digits: int, floats: int) -> None:
 def two_superblock_dots(
     matrix: int, row: int, other: int, arguments: int, first: int, second: int, scratch: int
 ) -> tuple[float, float]:
-    """The products of two rows; asks for a row's length at `first` and at `second` meanwhile."""
+    """The products of two rows; asks for memory at `first` and `second` as `dots` says."""
+    pace = 128 if load_i64(arguments + AHEAD) != 0 else 64
+    for _ in range(0, load_i64(matrix + HEADER_BYTES), 64):
+        ask(first)
+        ask(second)
+        first, second = first + pace, second + pace
     if load_i64(matrix + DTYPE) == INT4K:
-        return _dots_int4k(matrix, row, other, arguments, first - row, second - other, scratch)
-    return _dots_int6k(matrix, row, other, arguments, first - row, second - other, scratch)
+        return _dots_int4k(matrix, row, other, arguments, first, second, pace, scratch)
+    return _dots_int6k(matrix, row, other, arguments, first, second, pace, scratch)
 
 
 @device
@@ -111,37 +114,37 @@ def _turn(blocks: int, near: int, arguments: int) -> int:
 
 @device
 def _dots_int4k(
-    matrix: int, row: int, other: int, arguments: int, ahead: int, ahead_other: int, scratch: int
+    matrix: int,
+    row: int,
+    other: int,
+    arguments: int,
+    first: int,
+    second: int,
+    pace: int,
+    scratch: int,
 ) -> tuple[float, float]:
     a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
     x, about = load_i64(arguments + DIGITS), load_i64(arguments + FLOATS)
     blocks = load_i64(matrix + PADDED) // BLOCK
     factors, factors_other = row + 16 * blocks, other + 16 * blocks
-    turn = _turn(blocks, NEAR // 128, arguments)
-    numbers = numbers_other = 128 * (blocks - turn)
     for start in range(0, blocks, 8):
         # The factors of eight superblocks, two of each.
         store(scratch, load_f16(factors + 4 * start, 16))
         store(scratch + 64, load_f16(factors_other + 4 * start, 16))
-        ask(factors + 4 * start + ahead)
-        ask(factors_other + 4 * start + ahead_other)
         place = scratch
-        for block in range(start, min(start + 8, blocks)):
-            if block >= turn:
-                numbers, numbers_other = ahead - 128 * turn, ahead_other - 128 * turn
+        for _ in range(start, min(start + 8, blocks)):
             # Scales and minima of the eight groups, times those of activations.
             weighing = load(about)
             v, w = mul(load_u8(row), weighing), mul(load_u8(other), weighing)
             store(scratch + 128, v)
             store(scratch + 192, w)
-            ask(row + ahead)
-            ask(other + ahead_other)
             c, d = fma(v, load_splat(place + 4), c), fma(w, load_splat(place + 68), d)
             t, u = splat(0.0), splat(0.0)
             for scale in (scratch + 128, scratch + 144):
-                ask(p + numbers)
-                ask(q + numbers_other)
+                ask(first)
+                ask(second)
+                first, second = first + pace, second + pace
                 g, h = load_bytes(p), load_bytes(q)
                 t = fma(splat_pair(scale), quad_dot(low_nibbles(g), x), t)
                 u = fma(splat_pair(scale + 64), quad_dot(low_nibbles(h), x), u)
@@ -155,37 +158,37 @@ def _dots_int4k(
 
 @device
 def _dots_int6k(
-    matrix: int, row: int, other: int, arguments: int, ahead: int, ahead_other: int, scratch: int
+    matrix: int,
+    row: int,
+    other: int,
+    arguments: int,
+    first: int,
+    second: int,
+    pace: int,
+    scratch: int,
 ) -> tuple[float, float]:
     a, b = splat(0.0), splat(0.0)
     p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
     x, about = load_i64(arguments + DIGITS), load_i64(arguments + FLOATS)
     blocks = load_i64(matrix + PADDED) // BLOCK
     factors, factors_other = row + 16 * blocks, other + 16 * blocks
-    turn = _turn(blocks, NEAR // 192, arguments)
-    numbers = numbers_other = 192 * (blocks - turn)
     for start in range(0, blocks, 16):
         store(scratch, load_f16(factors + 2 * start, 16))
         store(scratch + 64, load_f16(factors_other + 2 * start, 16))
-        ask(factors + 2 * start + ahead)
-        ask(factors_other + 2 * start + ahead_other)
         place = scratch
-        for block in range(start, min(start + 16, blocks)):
-            if block >= turn:
-                numbers, numbers_other = ahead - 192 * turn, ahead_other - 192 * turn
+        for _ in range(start, min(start + 16, blocks)):
             weighing, offset = load(about + X_SIXTEENS), load(about + X_OFFSETS)
             t, u = mul(load_i8(row), weighing), mul(load_i8(other), weighing)
             scale = scratch + 128
             store(scale, t)
             store(scale + 64, u)
-            ask(row + ahead)
-            ask(other + ahead_other)
             t, u = mul(t, offset), mul(u, offset)
             e, f, g = load_bytes(p), load_bytes(p + 64), load_bytes(p + 128)
             h, i, j = load_bytes(q), load_bytes(q + 64), load_bytes(q + 128)
-            for line in range(0, 192, 64):
-                ask(p + numbers + line)
-                ask(q + numbers_other + line)
+            for _ in range(3):
+                ask(first)
+                ask(second)
+                first, second = first + pace, second + pace
             t = fma(repeat_four(scale), quad_dot(low_sixes(e), x), t)
             u = fma(repeat_four(scale + 64), quad_dot(low_sixes(h), x), u)
             t = fma(repeat_four(scale + 16), quad_dot(low_sixes(f), x + 128), t)
