@@ -16,6 +16,7 @@ from sparity_edge.measure.rounds import table, with_spread
 
 Results = Mapping[str, Any]
 MB = 1e6
+LITTLE_LOSS = 0.03  # of KL: between the six and the four bits of the ladder
 
 
 class Block(NamedTuple):
@@ -39,14 +40,39 @@ def thinned_table(results: Results) -> str:
     lines = []
     for name, model in results["thinned"]["models"].items():
         for row in model["rows"]:
-            speed = 1 / row["seconds_a_token"]["median"]
             against = [f"{row[key]['median']:.2f}" for key in ("against_dense", "against_llama")]
             kl = "" if row["kl"] is None else f"{row['kl']:.4f}"
             active = f"{row['active_weight_fraction']:.3f}"
-            lines.append([name, row["case"], f"{speed:.1f}", *against, active, kl])
+            lines.append([name, row["case"], f"{_speed(row):.1f}", *against, active, kl])
     head = ["model", "case", "tok/s", "against our dense", "against llama.cpp",
             "active weight fraction", "KL"]  # fmt: skip
     return table(head, lines)
+
+
+def summary_table(results: Results) -> str:
+    """What a reader asks first: dense against llama.cpp, and the fastest plan that loses little."""
+    lines = []
+    for name, model in results["thinned"]["models"].items():
+        rows = {row["case"]: row for row in model["rows"]}
+        plans = [row for row in rows.values() if row["kl"] and row["kl"] <= LITTLE_LOSS]
+        best = min(plans, key=lambda row: row["seconds_a_token"]["median"], default=None)
+        cells = [name, *(f"{_speed(rows[case]):.0f}" for case in ("llama.cpp", "dense"))]
+        cells.append(f"{rows['dense']['against_llama']['median']:.2f}")
+        if best is None:
+            lines.append([*cells, "none loses so little", "", "", ""])
+            continue
+        read = f"{best['active_weight_fraction']:.2f}"
+        ratio = f"{best['against_llama']['median']:.2f}"
+        lines.append(
+            [*cells, f"{best['case']}, {_speed(best):.0f}", ratio, read, f"{best['kl']:.3f}"]
+        )
+    head = ["model", "llama.cpp, tok/s", "ours, tok/s", "ratio", "ours with a plan, tok/s", "ratio",
+            "active weight fraction", "KL"]  # fmt: skip
+    return table(head, lines)
+
+
+def _speed(row: Mapping[str, Any]) -> float:
+    return float(1 / row["seconds_a_token"]["median"])
 
 
 def ladder_table(results: Results) -> str:
@@ -175,6 +201,7 @@ def roofline_table(results: Results) -> str:
 
 BLOCKS: dict[str, Block] = {
     "quality": Block(("quality_dense",), quality_table),
+    "summary": Block(("thinned",), summary_table),
     "thinned": Block(("thinned",), thinned_table),
     "ladder": Block(("ladder",), ladder_table),
     "ladder-ours": Block(("ladder",), ours_table),
