@@ -38,7 +38,7 @@ STEPS = {
                   "--methods", "chess,centred,auto", "--tokens", "16384"],
     "quality": [*QUICK_LADDER, "--only", "quality"],
     "speed": [*QUICK_LADDER, "--only", "speed", "--rounds", "12"],
-    "peers": ["peers.py", "--rounds", "7"],
+    "peers": ["peers.py", "--rounds", "12"],
     "parts": ["parts.py", "--dtype", "int4", "--label", "SmolLM2 int4",
               "dense", "auto:0.25", "chess@0.5", "centred@0.5"],
     "roofline": ["roofline.py", "--quick"],
