@@ -78,11 +78,12 @@ def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
     for output in range(first, last + 1, 2):
         row = load_i64(matrix + DATA) + output * row_bytes
         other = row + row_bytes if output < last else row
+        line = row + ahead
         for token in range(0, tokens - 1, 2):
             mine = each + token * each_bytes
             yours = mine + each_bytes
             a, b, c, d = two_rows_two_tokens(
-                matrix, row, other, mine, yours, row + ahead, other + ahead, scratch
+                matrix, row, other, mine, yours, line, line + 64, scratch
             )
             _put(mine, output, a)
             _put(yours, output, c)
@@ -91,7 +92,7 @@ def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
                 _put(yours, output + 1, d)
         if tokens % 2 != 0:
             mine = each + (tokens - 1) * each_bytes
-            a, b = two_dots(matrix, row, other, mine, row + ahead, other + ahead, scratch)
+            a, b = two_dots(matrix, row, other, mine, line, line + 64, scratch)
             _put(mine, output, a)
             if output < last:
                 _put(mine, output + 1, b)

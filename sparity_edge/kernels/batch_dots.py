@@ -22,25 +22,29 @@ from sparity_edge.kernels.bytewise import (
 )
 from sparity_edge.kernels.dots import (
     DIGITS,
-    NEAR,
-    _ask_headers,
-    _digit_dot,
-    _join_scales,
-    _turn,
+    SCALES,
+    SUMS,
+    digit_dot,
+    join_scales,
+    minima_of,
+    pace_of,
     two_dots,
 )
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import (
+    BF16,
     DTYPE,
+    F32,
+    GROUP,
     HEADER_BYTES,
     INT4,
     INT4K,
     INT8,
-    MINIMUM,
     PADDED,
 )
 from sparity_edge.kernels.simd import (
     fma,
+    load,
     load_i64,
     load_splat,
     splat,
@@ -63,26 +67,29 @@ def two_rows_two_tokens(
     Returns:
         Both rows times my token, then both times yours.
     """
-    dtype = load_i64(matrix + DTYPE)
+    dtype, pace = load_i64(matrix + DTYPE), pace_of(mine)
+    if dtype in (F32, BF16):
+        a, b = two_dots(matrix, row, other, mine, first, second, scratch)
+        e, f = two_dots(matrix, row, other, yours, first, second, scratch)
+        return a, b, e, f
+    for _ in range(0, load_i64(matrix + HEADER_BYTES), 64):
+        ask(first)
+        ask(second)
+        first, second = first + pace, second + pace
     if dtype == INT8:
-        return _int8(matrix, row, other, mine, yours, first, second, scratch)
+        return _int8(matrix, row, other, mine, yours, first, second, pace, scratch)
     if dtype == INT4:
-        return _int4(matrix, row, other, mine, yours, first, second, scratch)
+        return _int4(matrix, row, other, mine, yours, first, second, pace, scratch)
     if dtype == INT4K:
-        ahead, behind = first - row, second - other
-        return four_dots_int4k(matrix, row, other, mine, yours, ahead, behind, scratch)
-    if dtype > INT4K:
-        ahead, behind = first - row, second - other
-        return four_dots_int6k(matrix, row, other, mine, yours, ahead, behind, scratch)
-    a, b = two_dots(matrix, row, other, mine, first, second, scratch)
-    e, f = two_dots(matrix, row, other, yours, first, second, scratch)
-    return a, b, e, f
+        return four_dots_int4k(matrix, row, other, mine, yours, first, second, pace, scratch)
+    return four_dots_int6k(matrix, row, other, mine, yours, first, second, pace, scratch)
 
 
 @device
 def _int8(
-    matrix: int, row: int, other: int, mine: int, yours: int, first: int, second: int, scratch: int
-) -> FOUR:
+    matrix: int, row: int, other: int, mine: int, yours: int, first: int, second: int, pace: int,
+    scratch: int,
+) -> FOUR:  # fmt: skip
     a, b, c, d, one = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(1.0)
     e, f, g, h = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
@@ -91,34 +98,34 @@ def _int8(
         load_i64(mine + DIGITS),
         load_i64(yours + DIGITS),
     )
-    turn = _turn(groups, NEAR // 32, mine)
-    ahead = behind = 32 * (groups - turn)
+    group = load_i64(matrix + GROUP)
     for block in range(0, groups, 16):
-        c = _join_scales(matrix, row, block, mine, one, c, scratch)
-        d = _join_scales(matrix, other, block, mine, one, d, scratch + 64)
-        g = _join_scales(matrix, row, block, yours, one, g, scratch + 128)
-        h = _join_scales(matrix, other, block, yours, one, h, scratch + 192)
-        _ask_headers(matrix, block, first, second)
-        if block >= turn:
-            ahead, behind = first - row - 32 * turn, second - other - 32 * turn
-        count = min(16, groups - block)
+        left, place = groups - block, 4 * block
+        v, w = load(load_i64(mine + SCALES) + place), load(load_i64(mine + SUMS) + place)
+        c = join_scales(group, 0, row, block, left, v, w, one, c, scratch)
+        d = join_scales(group, 0, other, block, left, v, w, one, d, scratch + 64)
+        v, w = load(load_i64(yours + SCALES) + place), load(load_i64(yours + SUMS) + place)
+        g = join_scales(group, 0, row, block, left, v, w, one, g, scratch + 128)
+        h = join_scales(group, 0, other, block, left, v, w, one, h, scratch + 192)
+        count = min(16, left)
         for index in range(0, count - 1, 2):
             s = scratch + 4 * index
-            ask(p + ahead)
-            ask(q + behind)
+            ask(first)
+            ask(second)
+            first, second = first + pace, second + pace
             v, w = load_offset_bytes(p), load_offset_bytes(q)
-            a = fma(splat_halves(s, s + 4), _digit_dot(v, x), a)
-            b = fma(splat_halves(s + 64, s + 68), _digit_dot(w, x), b)
-            e = fma(splat_halves(s + 128, s + 132), _digit_dot(v, y), e)
-            f = fma(splat_halves(s + 192, s + 196), _digit_dot(w, y), f)
+            a = fma(splat_halves(s, s + 4), digit_dot(v, x), a)
+            b = fma(splat_halves(s + 64, s + 68), digit_dot(w, x), b)
+            e = fma(splat_halves(s + 128, s + 132), digit_dot(v, y), e)
+            f = fma(splat_halves(s + 192, s + 196), digit_dot(w, y), f)
             p, q, x, y = p + 64, q + 64, x + 128, y + 128
         if count % 2 != 0:
             s = scratch + 4 * (count - 1)
             v, w = load_offset_bytes_half(p), load_offset_bytes_half(q)
-            a = fma(load_splat(s), _digit_dot(v, x), a)
-            b = fma(load_splat(s + 64), _digit_dot(w, x), b)
-            e = fma(load_splat(s + 128), _digit_dot(v, y), e)
-            f = fma(load_splat(s + 192), _digit_dot(w, y), f)
+            a = fma(load_splat(s), digit_dot(v, x), a)
+            b = fma(load_splat(s + 64), digit_dot(w, x), b)
+            e = fma(load_splat(s + 128), digit_dot(v, y), e)
+            f = fma(load_splat(s + 192), digit_dot(w, y), f)
     zero = splat(-128.0)
     return (
         total(fma(zero, c, a)),
@@ -130,8 +137,9 @@ def _int8(
 
 @device
 def _int4(
-    matrix: int, row: int, other: int, mine: int, yours: int, first: int, second: int, scratch: int
-) -> FOUR:
+    matrix: int, row: int, other: int, mine: int, yours: int, first: int, second: int, pace: int,
+    scratch: int,
+) -> FOUR:  # fmt: skip
     a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     e, f, g, h = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
@@ -140,41 +148,41 @@ def _int4(
         load_i64(mine + DIGITS),
         load_i64(yours + DIGITS),
     )
-    turn, parts = _turn(groups, NEAR // 16, mine), high_nibble_scales()
-    ahead = behind = 16 * (groups - turn)
+    group, minima, parts = load_i64(matrix + GROUP), minima_of(matrix), high_nibble_scales()
     for block in range(0, groups, 16):
-        c = _join_scales(matrix, row, block, mine, parts, c, scratch)
-        d = _join_scales(matrix, other, block, mine, parts, d, scratch + 64)
-        g = _join_scales(matrix, row, block, yours, parts, g, scratch + 128)
-        h = _join_scales(matrix, other, block, yours, parts, h, scratch + 192)
-        _ask_headers(matrix, block, first, second)
-        if block >= turn:
-            ahead, behind = first - row - 16 * turn, second - other - 16 * turn
-        count = min(16, groups - block)
+        left, place = groups - block, 4 * block
+        v, w = load(load_i64(mine + SCALES) + place), load(load_i64(mine + SUMS) + place)
+        c = join_scales(group, minima, row, block, left, v, w, parts, c, scratch)
+        d = join_scales(group, minima, other, block, left, v, w, parts, d, scratch + 64)
+        v, w = load(load_i64(yours + SCALES) + place), load(load_i64(yours + SUMS) + place)
+        g = join_scales(group, minima, row, block, left, v, w, parts, g, scratch + 128)
+        h = join_scales(group, minima, other, block, left, v, w, parts, h, scratch + 192)
+        count = min(16, left)
         for index in range(0, count - 2, 4):
             s = scratch + 4 * index
-            ask(p + ahead)
-            ask(q + behind)
+            ask(first)
+            ask(second)
+            first, second = first + pace, second + pace
             v, w = load_bytes(p), load_bytes(q)
             i, j = low_nibbles(v), low_nibbles(w)
-            a = fma(splat_pair(s), _digit_dot(i, x), a)
-            b = fma(splat_pair(s + 64), _digit_dot(j, x), b)
-            e = fma(splat_pair(s + 128), _digit_dot(i, y), e)
-            f = fma(splat_pair(s + 192), _digit_dot(j, y), f)
+            a = fma(splat_pair(s), digit_dot(i, x), a)
+            b = fma(splat_pair(s + 64), digit_dot(j, x), b)
+            e = fma(splat_pair(s + 128), digit_dot(i, y), e)
+            f = fma(splat_pair(s + 192), digit_dot(j, y), f)
             i, j = high_nibbles_in_place(v), high_nibbles_in_place(w)
-            a = fma(splat_pair(s + 8), _digit_dot(i, x + 128), a)
-            b = fma(splat_pair(s + 72), _digit_dot(j, x + 128), b)
-            e = fma(splat_pair(s + 136), _digit_dot(i, y + 128), e)
-            f = fma(splat_pair(s + 200), _digit_dot(j, y + 128), f)
+            a = fma(splat_pair(s + 8), digit_dot(i, x + 128), a)
+            b = fma(splat_pair(s + 72), digit_dot(j, x + 128), b)
+            e = fma(splat_pair(s + 136), digit_dot(i, y + 128), e)
+            f = fma(splat_pair(s + 200), digit_dot(j, y + 128), f)
             p, q, x, y = p + 64, q + 64, x + 256, y + 256
         if count % 4 != 0:
             s = scratch + 4 * (count - 2)
             i, j = load_both_nibbles(p), load_both_nibbles(q)
-            a = fma(splat_pair(s), _digit_dot(i, x), a)
-            b = fma(splat_pair(s + 64), _digit_dot(j, x), b)
-            e = fma(splat_pair(s + 128), _digit_dot(i, y), e)
-            f = fma(splat_pair(s + 192), _digit_dot(j, y), f)
-    zero = splat(1.0 if load_i64(matrix + MINIMUM) != 0 else -8.0)
+            a = fma(splat_pair(s), digit_dot(i, x), a)
+            b = fma(splat_pair(s + 64), digit_dot(j, x), b)
+            e = fma(splat_pair(s + 128), digit_dot(i, y), e)
+            f = fma(splat_pair(s + 192), digit_dot(j, y), f)
+    zero = splat(1.0 if minima != 0 else -8.0)
     return (
         total(fma(zero, c, a)),
         total(fma(zero, d, b)),

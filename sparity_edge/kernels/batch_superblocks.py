@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.kernels.bytewise import high_nibbles, load_bytes, low_nibbles, splat_pair
-from sparity_edge.kernels.dots import NEAR
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import HEADER_BYTES, PADDED
 from sparity_edge.kernels.quads import (
@@ -40,7 +39,6 @@ from sparity_edge.kernels.superblocks import (
     X_FLOATS,
     X_OFFSETS,
     X_SIXTEENS,
-    _turn,
 )
 
 FOUR = tuple[float, float, float, float]  # both rows times the first token, then times the second
@@ -48,8 +46,9 @@ FOUR = tuple[float, float, float, float]  # both rows times the first token, the
 
 @device
 def four_dots_int4k(
-    matrix: int, row: int, other: int, mine: int, yours: int, ahead: int, behind: int, scratch: int
-) -> FOUR:
+    matrix: int, row: int, other: int, mine: int, yours: int, first: int, second: int, pace: int,
+    scratch: int,
+) -> FOUR:  # fmt: skip
     a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     e, f, g, h = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
@@ -57,18 +56,12 @@ def four_dots_int4k(
     y, about_y = load_i64(yours + DIGITS), load_i64(yours + FLOATS)
     blocks = load_i64(matrix + PADDED) // BLOCK
     factors, factors_other = row + 16 * blocks, other + 16 * blocks
-    turn = _turn(blocks, NEAR // 128, mine)
-    near = near_other = 128 * (blocks - turn)
     for start in range(0, blocks, 8):
         # The factors of eight superblocks, two of each.
         store(scratch, load_f16(factors + 4 * start, 16))
         store(scratch + 64, load_f16(factors_other + 4 * start, 16))
-        ask(factors + 4 * start + ahead)
-        ask(factors_other + 4 * start + behind)
         place = scratch
-        for block in range(start, min(start + 8, blocks)):
-            if block >= turn:
-                near, near_other = ahead - 128 * turn, behind - 128 * turn
+        for _ in range(start, min(start + 8, blocks)):
             # Scales and minima of the eight groups, times those of activations.
             v, w, s = load_u8(row), load_u8(other), scratch + 128
             m, n = mul(v, load(about)), mul(w, load(about))
@@ -77,15 +70,14 @@ def four_dots_int4k(
             store(s + 64, n)
             store(s + 128, k)
             store(s + 192, o)
-            ask(row + ahead)
-            ask(other + behind)
             least, least_other = load_splat(place + 4), load_splat(place + 68)
             c, d = fma(m, least, c), fma(n, least_other, d)
             g, h = fma(k, least, g), fma(o, least_other, h)
             m, n, k, o = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
             for s in (scratch + 128, scratch + 144):
-                ask(p + near)
-                ask(q + near_other)
+                ask(first)
+                ask(second)
+                first, second = first + pace, second + pace
                 i, j = load_bytes(p), load_bytes(q)
                 t, u = low_nibbles(i), low_nibbles(j)
                 m = fma(splat_pair(s), quad_dot(t, x), m)
@@ -121,25 +113,20 @@ def _quad(
 
 @device
 def four_dots_int6k(
-    matrix: int, row: int, other: int, mine: int, yours: int, ahead: int, behind: int, scratch: int
-) -> FOUR:
+    matrix: int, row: int, other: int, mine: int, yours: int, first: int, second: int, pace: int,
+    scratch: int,
+) -> FOUR:  # fmt: skip
     a, b, e, f = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
     x, about = load_i64(mine + DIGITS), load_i64(mine + FLOATS)
     y, about_y = load_i64(yours + DIGITS), load_i64(yours + FLOATS)
     blocks = load_i64(matrix + PADDED) // BLOCK
     factors, factors_other = row + 16 * blocks, other + 16 * blocks
-    turn = _turn(blocks, NEAR // 192, mine)
-    near = near_other = 192 * (blocks - turn)
     for start in range(0, blocks, 16):
         store(scratch, load_f16(factors + 2 * start, 16))
         store(scratch + 64, load_f16(factors_other + 2 * start, 16))
-        ask(factors + 2 * start + ahead)
-        ask(factors_other + 2 * start + behind)
         place = scratch
-        for block in range(start, min(start + 16, blocks)):
-            if block >= turn:
-                near, near_other = ahead - 192 * turn, behind - 192 * turn
+        for _ in range(start, min(start + 16, blocks)):
             v, w, s = load_i8(row), load_i8(other), scratch + 128
             m, n = mul(v, load(about + X_SIXTEENS)), mul(w, load(about + X_SIXTEENS))
             k, o = mul(v, load(about_y + X_SIXTEENS)), mul(w, load(about_y + X_SIXTEENS))
@@ -147,13 +134,12 @@ def four_dots_int6k(
             store(s + 64, n)
             store(s + 128, k)
             store(s + 192, o)
-            ask(row + ahead)
-            ask(other + behind)
             m, n = mul(m, load(about + X_OFFSETS)), mul(n, load(about + X_OFFSETS))
             k, o = mul(k, load(about_y + X_OFFSETS)), mul(o, load(about_y + X_OFFSETS))
-            for line in range(0, 192, 64):
-                ask(p + near + line)
-                ask(q + near_other + line)
+            for _ in range(3):
+                ask(first)
+                ask(second)
+                first, second = first + pace, second + pace
             c, d, g = load_bytes(p), load_bytes(p + 64), load_bytes(p + 128)
             h, i, j = load_bytes(q), load_bytes(q + 64), load_bytes(q + 128)
             # Three units of low bits, then one of what the three have on top.

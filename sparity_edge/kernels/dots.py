@@ -62,9 +62,6 @@ from sparity_edge.kernels.superblocks import two_superblock_dots
 
 # Arguments of every kernel that multiplies a matrix with one token.
 W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for word in range(10))
-# Bytes of a row that `batch_dots` asks for ahead of their use, where rows follow each other in
-# memory (AHEAD is not 0): more of long rows pushes the activations out of L1.
-NEAR = 4096
 
 
 @device
@@ -91,7 +88,7 @@ def two_dots(
 
 
 @device
-def _pace(arguments: int) -> int:
+def pace_of(arguments: int) -> int:
     """How far on the next lines to ask for are: those of two rows, or of one stream."""
     return 128 if load_i64(arguments + AHEAD) != 0 else 64
 
@@ -101,7 +98,7 @@ def _floats(
     matrix: int, row: int, other: int, arguments: int, first: int, second: int
 ) -> tuple[float, float]:
     a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    size, x, pace = load_i64(matrix + PADDED), load_i64(arguments + X), _pace(arguments)
+    size, x, pace = load_i64(matrix + PADDED), load_i64(arguments + X), pace_of(arguments)
     if load_i64(matrix + DTYPE) == BF16:
         for i in range(0, size, 32):
             ask(first)
@@ -161,49 +158,8 @@ def join_scales(
     return fma(scales, x_sums, offsets)
 
 
-# What `batch_dots` builds upon.
-
-
 @device
-def _join_scales(
-    matrix: int, row: int, block: int, arguments: int, parts: Any, offsets: Any, scratch: int
-) -> Any:
-    """Scales of weights, of activations and `parts` to scratch; returns the sum of offsets so far.
-
-    Weights are multiplied as unsigned integers, so every group of inputs also contributes its sum
-    times what the integer 0 stands for: the minimum, or -8 (int4) or -128 (int8) scales.
-    """
-    x_scales = load(load_i64(arguments + SCALES) + 4 * block)
-    group, left = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // 32 - block
-    scales = mul(_spread(group, row, block, left), x_scales)
-    store(scratch, mul(scales, parts))
-    if load_i64(matrix + MINIMUM) != 0:
-        minima = row + 2 * load_i64(matrix + GROUPS)
-        scales = mul(_spread(group, minima, block, left), x_scales)
-    return fma(scales, load(load_i64(arguments + SUMS) + 4 * block), offsets)
-
-
-@device
-def _ask_headers(matrix: int, block: int, first: int, second: int) -> None:
-    """What of two rows' headers belongs to groups block..block+15."""
-    ask(first + 2 * block)
-    ask(second + 2 * block)
-    if load_i64(matrix + MINIMUM) != 0:
-        minima = 2 * load_i64(matrix + GROUPS) + 2 * block
-        ask(first + minima)
-        ask(second + minima)
-
-
-@device
-def _turn(groups: int, near: int, arguments: int) -> int:
-    """The group at which a row has been asked for to its end, with `near` groups in NEAR bytes."""
-    if load_i64(arguments + AHEAD) == 0:
-        return 0
-    return max(0, (groups - near + 15) // 16 * 16)
-
-
-@device
-def _digit_dot(weights: Any, x: int) -> Any:
+def digit_dot(weights: Any, x: int) -> Any:
     """Sums of products, by fours, with 64 activations whose high and low digits stand at x."""
     high = dot_bytes(no_integers(), weights, load_bytes(x))
     return to_floats(dot_bytes(times256(high), weights, load_bytes(x + 64)))
@@ -218,7 +174,7 @@ def _int8(
     groups, x = load_i64(matrix + PADDED) // 32, load_i64(arguments + DIGITS)
     group, x_scales = load_i64(matrix + GROUP), load_i64(arguments + SCALES)
     x_sums = load_i64(arguments + SUMS)
-    pace = _pace(arguments)
+    pace = pace_of(arguments)
     for _ in range(0, load_i64(matrix + HEADER_BYTES), 64):
         ask(first)
         ask(second)
@@ -233,13 +189,13 @@ def _int8(
             ask(first)
             ask(second)
             first, second = first + pace, second + pace
-            a = fma(splat_halves(scale, scale + 4), _digit_dot(load_offset_bytes(p), x), a)
-            b = fma(splat_halves(scale + 64, scale + 68), _digit_dot(load_offset_bytes(q), x), b)
+            a = fma(splat_halves(scale, scale + 4), digit_dot(load_offset_bytes(p), x), a)
+            b = fma(splat_halves(scale + 64, scale + 68), digit_dot(load_offset_bytes(q), x), b)
             p, q, x = p + 64, q + 64, x + 128
         if count % 2 != 0:
             scale = scratch + 4 * (count - 1)
-            a = fma(load_splat(scale), _digit_dot(load_offset_bytes_half(p), x), a)
-            b = fma(load_splat(scale + 64), _digit_dot(load_offset_bytes_half(q), x), b)
+            a = fma(load_splat(scale), digit_dot(load_offset_bytes_half(p), x), a)
+            b = fma(load_splat(scale + 64), digit_dot(load_offset_bytes_half(q), x), b)
     return total(fma(splat(-128.0), c, a)), total(fma(splat(-128.0), d, b))
 
 
@@ -252,7 +208,7 @@ def _int4(
     groups, x = load_i64(matrix + PADDED) // 32, load_i64(arguments + DIGITS)
     group, x_scales = load_i64(matrix + GROUP), load_i64(arguments + SCALES)
     x_sums, minima = load_i64(arguments + SUMS), minima_of(matrix)
-    pace, parts = _pace(arguments), high_nibble_scales()
+    pace, parts = pace_of(arguments), high_nibble_scales()
     for _ in range(0, load_i64(matrix + HEADER_BYTES), 64):
         ask(first)
         ask(second)
@@ -268,14 +224,14 @@ def _int4(
             ask(second)
             first, second = first + pace, second + pace
             g, h = load_bytes(p), load_bytes(q)
-            a = fma(splat_pair(scale), _digit_dot(low_nibbles(g), x), a)
-            b = fma(splat_pair(scale + 64), _digit_dot(low_nibbles(h), x), b)
-            a = fma(splat_pair(scale + 8), _digit_dot(high_nibbles_in_place(g), x + 128), a)
-            b = fma(splat_pair(scale + 72), _digit_dot(high_nibbles_in_place(h), x + 128), b)
+            a = fma(splat_pair(scale), digit_dot(low_nibbles(g), x), a)
+            b = fma(splat_pair(scale + 64), digit_dot(low_nibbles(h), x), b)
+            a = fma(splat_pair(scale + 8), digit_dot(high_nibbles_in_place(g), x + 128), a)
+            b = fma(splat_pair(scale + 72), digit_dot(high_nibbles_in_place(h), x + 128), b)
             p, q, x = p + 64, q + 64, x + 256
         if count % 4 != 0:
             scale = scratch + 4 * (count - 2)
-            a = fma(splat_pair(scale), _digit_dot(load_both_nibbles(p), x), a)
-            b = fma(splat_pair(scale + 64), _digit_dot(load_both_nibbles(q), x), b)
+            a = fma(splat_pair(scale), digit_dot(load_both_nibbles(p), x), a)
+            b = fma(splat_pair(scale + 64), digit_dot(load_both_nibbles(q), x), b)
     offset = splat(1.0 if minima != 0 else -8.0)
     return total(fma(offset, c, a)), total(fma(offset, d, b))

@@ -22,7 +22,7 @@ from sparity_edge.kernels.bytewise import (
     splat_halves,
     splat_pair,
 )
-from sparity_edge.kernels.dots import DIGITS, SCALES, SUMS, _digit_dot, join_scales, minima_of
+from sparity_edge.kernels.dots import DIGITS, SCALES, SUMS, digit_dot, join_scales, minima_of
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DTYPE, GROUP, HEADER_BYTES, INT8, PADDED, ROW_BYTES
 from sparity_edge.kernels.simd import fma, load, load_i64, load_splat, splat, total
@@ -84,25 +84,25 @@ def _order(matrix: int, unit: int) -> tuple[int, int, int]:
 @device
 def _bytes_unit(sums: Any, scale: int, row: int, x: int) -> Any:
     """Sixty-four products of a row, whose two scales stand at `scale`, added to its sums."""
-    return fma(splat_halves(scale, scale + 4), _digit_dot(load_offset_bytes(row), x), sums)
+    return fma(splat_halves(scale, scale + 4), digit_dot(load_offset_bytes(row), x), sums)
 
 
 @device
 def _bytes_half(sums: Any, scale: int, row: int, x: int) -> Any:
-    return fma(load_splat(scale), _digit_dot(load_offset_bytes_half(row), x), sums)
+    return fma(load_splat(scale), digit_dot(load_offset_bytes_half(row), x), sums)
 
 
 @device
 def _nibbles_unit(sums: Any, scale: int, row: int, x: int) -> Any:
     """As `_bytes_unit`, 128 products."""
     both = load_bytes(row)
-    sums = fma(splat_pair(scale), _digit_dot(low_nibbles(both), x), sums)
-    return fma(splat_pair(scale + 8), _digit_dot(high_nibbles_in_place(both), x + 128), sums)
+    sums = fma(splat_pair(scale), digit_dot(low_nibbles(both), x), sums)
+    return fma(splat_pair(scale + 8), digit_dot(high_nibbles_in_place(both), x + 128), sums)
 
 
 @device
 def _nibbles_half(sums: Any, scale: int, row: int, x: int) -> Any:
-    return fma(splat_pair(scale), _digit_dot(load_both_nibbles(row), x), sums)
+    return fma(splat_pair(scale), digit_dot(load_both_nibbles(row), x), sums)
 
 
 @device

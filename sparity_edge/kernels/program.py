@@ -50,7 +50,6 @@ from sparity_edge.progress import Progress
 # a chunk (0.1 us) is nothing.
 CHUNK_BYTES = 1 << 16
 LEAST_CHUNKS = 8
-AHEAD_BYTES = 13000  # how far ahead of its use a weight is asked for, as near as pairs of rows come
 
 
 class ThreadedMachine:
@@ -288,7 +287,7 @@ class Program(ThinProgram):
             return
         digits = self._split(x, layout) if layout.quantized else ()
         kernel, rows = _vmm.kernel_of(layout)
-        chunks, step, _ = self._vmm_steps(layout, rows)
+        chunks, step = self._vmm_steps(layout, rows)
         streams = (matrix.data_address, step * layout.row_bytes)
         self._record(
             kernel,
@@ -299,19 +298,18 @@ class Program(ThinProgram):
             out,
             accumulate,
             step,
-            _vmm.ahead_of(layout),
+            _vmm.ahead_of(layout, rows),
             *digits,
             writes=out,
             streams=streams,
         )
 
-    def _vmm_steps(self, layout: Layout, together: int = 2) -> tuple[int, int, int]:
-        """Chunks of a product, rows of a chunk, and how many bytes ahead pairs are asked for."""
+    def _vmm_steps(self, layout: Layout, together: int) -> tuple[int, int]:
+        """Chunks of a product, and rows of a chunk, a multiple of those taken `together`."""
         outputs = layout.shape[0]
         step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
         step = max(together, step - step % together)  # rows that the kernel takes at a time
-        ahead = max(1, round(AHEAD_BYTES / (2 * layout.row_bytes))) * 2 * layout.row_bytes
-        return -(-outputs // step), step, ahead
+        return -(-outputs // step), step
 
     def _gemm(
         self, x: Floats, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool

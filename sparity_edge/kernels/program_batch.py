@@ -16,6 +16,7 @@ from sparity_edge.kernels import activations as _activations
 from sparity_edge.kernels import batch as _batch
 from sparity_edge.kernels import ffn as _ffn
 from sparity_edge.kernels import spvmm as _spvmm
+from sparity_edge.kernels import vmm as _vmm
 from sparity_edge.kernels.active import ActiveList
 from sparity_edge.kernels.buffers import Floats
 from sparity_edge.kernels.matrix import Matrix
@@ -34,7 +35,7 @@ class BatchProgram(SparseProgram):
 
     _digits: dict[tuple[int, int | str, int], tuple[Any, ...]]
     _new_digits: Callable[..., tuple[Any, ...]]
-    _vmm_steps: Callable[[Layout], tuple[int, int, int]]
+    _vmm_steps: Callable[[Layout, int], tuple[int, int]]
     _word: Callable[[Any], int]
 
     def _vmm_each(
@@ -46,7 +47,8 @@ class BatchProgram(SparseProgram):
             self._spvmm_each(x, matrix, every_channel(layout.shape[1]), out, bias, accumulate)
             return
         digits = self._digits_of_each(x, layout)
-        chunks, step, ahead = self._vmm_steps(layout)
+        chunks, step = self._vmm_steps(layout, 2)
+        ahead = _vmm.ahead_of(layout, 2)
         table = self._table(matrix, x, bias, out, accumulate, step, ahead, *digits)
         streams = (matrix.data_address, step * layout.row_bytes)
         self._record(_batch.vmm_each, chunks, *table, writes=out, streams=streams)

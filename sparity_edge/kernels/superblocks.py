@@ -107,12 +107,6 @@ def two_superblock_dots(
 
 
 @device
-def _turn(blocks: int, near: int, arguments: int) -> int:
-    """The superblock at which a row has been asked for to its end, `near` superblocks ahead."""
-    return max(0, blocks - near) if load_i64(arguments + AHEAD) != 0 else 0
-
-
-@device
 def _dots_int4k(
     matrix: int,
     row: int,

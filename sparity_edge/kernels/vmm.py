@@ -91,9 +91,8 @@ def kernel_of(layout: Layout) -> tuple[Kernel, int]:
     return (vmm_fours, 4) if takes_four(layout) else (vmm_output, 2)
 
 
-def ahead_of(layout: Layout) -> int:
-    """How many bytes on `kernel_of` asks for memory: always more than the rows that it is at."""
-    rows = kernel_of(layout)[1]
+def ahead_of(layout: Layout, rows: int) -> int:
+    """How many bytes on memory is asked for, always more than the `rows` taken at a time."""
     if rows == 4 and layout.padded >= WIDE:
         return 4 * layout.row_bytes
     return LEAD + (rows - 1) * layout.row_bytes
