@@ -34,7 +34,8 @@ MOST = 127 * 256  # so that the high digit fits into a signed byte
 BLOCK = 512  # numbers in one chunk, and in a block of weights
 
 X, SIZE, ORDER, DIGITS, SCALES, SUMS = (8 * word for word in range(6))
-# Orders of digits behind the last block; for superblocks SCALES is the place of all floats that go with them.
+# Orders of digits, of int8 and int4 behind the last block; for superblocks SCALES is the place of
+# all floats that go with them.
 IN_A_ROW, BY_FOURS, IN_SUPERBLOCKS = range(3)
 ORDERS = {"int4": BY_FOURS, "int4k": IN_SUPERBLOCKS, "int6k": IN_SUPERBLOCKS}
 # What is computed before: its arguments, at most so many words, stand behind those above.

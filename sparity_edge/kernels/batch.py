@@ -81,13 +81,13 @@ def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
             mine = each + token * each_bytes
             yours = mine + each_bytes
             product, other = product_of(matrix, mine), product_of(matrix, yours)
-            a, b = row_two_tokens(product, other, row, row + ahead, scratch)
+            a, b = row_two_tokens(product, other, row, ahead, scratch)
             put(mine, output, a)
             put(yours, output, b)
         if tokens % 2 != 0:
             mine = each + (tokens - 1) * each_bytes
             product = product_of(matrix, mine)
-            put(mine, output, row_dot(product, row, row + ahead, scratch))
+            put(mine, output, row_dot(product, row, ahead, scratch))
 
 
 @device
@@ -154,7 +154,8 @@ def _values_of_two(
         store(each, splat(0.0))
     product, other = product_of(up, mine), product_of(up, yours)
     for index in range(position, end):
-        a, b = row_two_tokens(product, other, load_i64(rows), load_i64(asks), scratch)
+        row = load_i64(rows)
+        a, b = row_two_tokens(product, other, row, load_i64(asks) - row, scratch)
         neuron = channel(active, index)
         store_f32(place, _middle(mine, neuron, a))
         store_f32(place + share, _middle(yours, neuron, b))

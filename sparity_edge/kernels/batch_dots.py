@@ -33,58 +33,58 @@ TWO = tuple[float, float]
 
 
 @device
-def row_two_tokens(mine: Product, yours: Product, row: int, wanted: int, scratch: int) -> TWO:
+def row_two_tokens(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TWO:
     """The products of a row with two tokens.
 
     Args:
         mine, yours: as `product_of` gives them, which differ in their activations.
-        row, wanted, scratch: as for `row_dot`.
+        row, gap, scratch: as for `row_dot`.
     """
     if mine[0] == INT8:
-        return _int8(mine, yours, row, wanted, scratch)
+        return _int8(mine, yours, row, gap, scratch)
     if mine[0] == INT4:
-        return _int4(mine, yours, row, wanted, scratch)
-    first = row_dot(mine, row, wanted, scratch)
-    return first, row_dot(yours, row, wanted, scratch)
+        return _int4(mine, yours, row, gap, scratch)
+    first = row_dot(mine, row, gap, scratch)
+    return first, row_dot(yours, row, gap, scratch)
 
 
 @inlined
-def _int8(mine: Product, yours: Product, row: int, wanted: int, scratch: int) -> TWO:
+def _int8(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TWO:
     _, _, _, group, groups, scales_at, _, _, x, x_scales, x_sums, zero = mine
-    y, y_scales, y_sums = yours[8], yours[9], yours[10]
+    y, y_scales = yours[8], yours[9]
     a, c, b, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    p, later, header, place = row, wanted, row + scales_at, 0
+    p, header = row, row + scales_at
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
-        scales, block = spread(group, header, index, BLOCK_GROUPS), load_int8_block(p, later)
+        scales, block = spread(group, header, index, BLOCK_GROUPS), load_int8_block(p, p + gap)
         products = int8_block_dot(block, x)
-        a, c = add_groups(products, scales, scales, x_scales + place, x_sums + place, a, c)
+        a, c = add_groups(products, scales, scales, x_scales, x_sums, a, c)
         products = int8_block_dot(block, y)
-        b, d = add_groups(products, scales, scales, y_scales + place, y_sums + place, b, d)
-        p, later, place = p + INT8_BLOCK, later + INT8_BLOCK, place + 64
-        x, y = x + X_BLOCK, y + X_BLOCK
-    ask_rest(mine, wanted, p - row)
+        b, d = add_groups(products, scales, scales, y_scales, x_sums, b, d)
+        p, x, y = p + INT8_BLOCK, x + X_BLOCK, y + X_BLOCK
+        x_scales, y_scales = x_scales + 64, y_scales + 64
+    ask_rest(mine, row + gap, p - row)
     a, c = int8_rest(mine, row, a, c, scratch)
     b, d = int8_rest(yours, row, b, d, scratch)
     return total(fma(splat(zero), c, a)), total(fma(splat(zero), d, b))
 
 
 @inlined
-def _int4(mine: Product, yours: Product, row: int, wanted: int, scratch: int) -> TWO:
+def _int4(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TWO:
     _, _, _, group, groups, scales_at, minima, _, x, x_scales, x_sums, zero = mine
-    y, y_scales, y_sums = yours[8], yours[9], yours[10]
+    y, y_scales = yours[8], yours[9]
     a, c, b, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    p, later, header, place = row, wanted, row + scales_at, 0
+    p, header = row, row + scales_at
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
         offsets = spread(group, header + minima, index, BLOCK_GROUPS)
-        block = load_int4_block(p, later)
+        block = load_int4_block(p, p + gap)
         products = int4_block_dot(block, x)
-        a, c = add_groups(products, scales, offsets, x_scales + place, x_sums + place, a, c)
+        a, c = add_groups(products, scales, offsets, x_scales, x_sums, a, c)
         products = int4_block_dot(block, y)
-        b, d = add_groups(products, scales, offsets, y_scales + place, y_sums + place, b, d)
-        p, later, place = p + INT4_BLOCK, later + INT4_BLOCK, place + 64
-        x, y = x + X_BLOCK, y + X_BLOCK
-    ask_rest(mine, wanted, p - row)
+        b, d = add_groups(products, scales, offsets, y_scales, x_sums, b, d)
+        p, x, y = p + INT4_BLOCK, x + X_BLOCK, y + X_BLOCK
+        x_scales, y_scales = x_scales + 64, y_scales + 64
+    ask_rest(mine, row + gap, p - row)
     a, c = int4_rest(mine, row, a, c, scratch)
     b, d = int4_rest(yours, row, b, d, scratch)
     return total(fma(splat(zero), c, a)), total(fma(splat(zero), d, b))

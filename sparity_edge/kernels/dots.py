@@ -70,13 +70,14 @@ BLOCK_GROUPS, INT8_BLOCK, INT4_BLOCK, X_BLOCK = 16, 512, 256, 1024
 
 # What rows of a product share: dtype, matrix, arguments, inputs of a group, groups of 32, where in
 # a row scales stand, how far behind them minima (0: none), where the row ends, the addresses of
-# digits, scales and sums of activations, and what the sums are multiplied with in the end. (Weights
+# digits and scales of activations, how far behind scales sums, and what the sums are multiplied
+# with in the end. (Weights
 # are multiplied as unsigned integers, so a group of inputs also contributes its sum times what the
 # integer 0 stands for: the minimum, or -8 (int4) or -128 (int8) scales.)
 Product = tuple[int, int, int, int, int, int, int, int, int, int, int, float]
 
 
-@inlined
+@device
 def product_of(matrix: int, arguments: int) -> Product:
     """What all rows of a product have in common, read once: stores of results would hide it.
 
@@ -93,58 +94,60 @@ def product_of(matrix: int, arguments: int) -> Product:
     else:
         minima = 0
     x, x_scales = load_i64(arguments + DIGITS), load_i64(arguments + SCALES)
-    x_sums = load_i64(arguments + SUMS)
+    x_sums = load_i64(arguments + SUMS) - x_scales
     return (
         load_i64(matrix + DTYPE), matrix, arguments, group, groups, scales_at, minima, end,
         x, x_scales, x_sums, zero,
     )  # fmt: skip
 
 
-@inlined
-def row_dot(product: Product, row: int, wanted: int, scratch: int) -> float:
+@device
+def row_dot(product: Product, row: int, gap: int, scratch: int) -> float:
     """The product of a row.
 
     Args:
         product: as `product_of` gives it.
         row: the address of the row.
-        wanted: an address; as many bytes as the row has are asked for from there on.
+        gap: how far on as many bytes as the row has are asked for.
         scratch: 64 bytes.
     """
-    dtype = product[0]
-    if dtype == INT4:
-        return _int4(product, row, wanted, scratch)
-    if dtype == INT8:
-        return _int8(product, row, wanted, scratch)
-    if dtype >= INT4K:
-        return _superblocks(product[1], row, product[2], wanted, scratch)
-    return _floats(product[1], row, product[2], wanted)
+    if product[0] == INT4:
+        return int4_dot(product, row, gap, scratch)
+    if product[0] == INT8:
+        return int8_dot(product, row, gap, scratch)
+    if product[0] >= INT4K:
+        return superblock_dot(product, row, gap, scratch)
+    return float_dot(product, row, gap, scratch)
 
 
-@device
-def _superblocks(matrix: int, row: int, arguments: int, wanted: int, scratch: int) -> float:
-    a, _ = two_superblock_dots(matrix, row, row, arguments, wanted, wanted + 64, scratch)
+@inlined
+def superblock_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+    """`row_dot` of int4k or int6k."""
+    wanted = row + gap
+    a, _ = two_superblock_dots(product[1], row, row, product[2], wanted, wanted + 64, scratch)
     return a
 
 
-@device
-def _floats(matrix: int, row: int, arguments: int, wanted: int) -> float:
+@inlined
+def float_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
+    """`row_dot` of f32 or bf16."""
     a, b = splat(0.0), splat(0.0)
-    size, x = load_i64(matrix + PADDED), load_i64(arguments + X)
-    if load_i64(matrix + DTYPE) == BF16:
+    size, x = load_i64(product[1] + PADDED), load_i64(product[2] + X)
+    if product[0] == BF16:
         for _ in range(0, size, 32):
-            prefetch_near(wanted)
+            prefetch_near(row + gap)
             a = fma(load_bf16(row), load(x), a)
             b = fma(load_bf16(row + 32), load(x + 64), b)
-            row, wanted, x = row + 64, wanted + 64, x + 128
+            row, x = row + 64, x + 128
         return total(add(a, b))
     for _ in range(0, size - 16, 32):
-        prefetch_near(wanted)
-        prefetch_near(wanted + 64)
+        prefetch_near(row + gap)
+        prefetch_near(row + gap + 64)
         a = fma(load(row), load(x), a)
         b = fma(load(row + 64), load(x + 64), b)
-        row, wanted, x = row + 128, wanted + 128, x + 128
+        row, x = row + 128, x + 128
     if size % 32 != 0:
-        prefetch_near(wanted)
+        prefetch_near(row + gap)
         a = fma(load(row), load(x), a)
     return total(add(a, b))
 
@@ -160,10 +163,10 @@ def spread(group: int, halves: int, index: int, left: int) -> Any:
 
 
 @inlined
-def ask_rest(product: Product, wanted: int, nbytes: int) -> None:
-    """Ask for what stands behind the first `nbytes` of a row that begins at `wanted`."""
+def ask_rest(product: Product, row: int, nbytes: int) -> None:
+    """Ask for what stands behind the first `nbytes` of a row."""
     for offset in range(nbytes, product[7], 64):
-        prefetch_near(wanted + offset)
+        prefetch_near(row + offset)
 
 
 @inlined
@@ -176,43 +179,73 @@ def add_groups(
         products: sums of integers.
         scales: of the weights.
         offsets: their minima, or the scales again.
-        x_scales, x_sums: addresses of those of the activations.
+        x_scales: address of those of the activations.
+        x_sums: how far on their sums stand.
         a, c: so far.
     """
     of_x = load(x_scales)
-    c = fma(mul(offsets, of_x), load(x_sums), c)
+    c = fma(mul(offsets, of_x), load(x_scales + x_sums), c)
     return fma(mul(scales, of_x), products, a), c
 
 
 @inlined
-def _int8(product: Product, row: int, wanted: int, scratch: int) -> float:
-    _, _, _, group, groups, scales_at, _, _, x, x_scales, x_sums, zero = product
-    a, c, p, later, header = splat(0.0), splat(0.0), row, wanted, row + scales_at
-    for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
+def _int8_blocks(group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
+    """The sums of products and of activations over the blocks of a row."""
+    a, c, header = splat(0.0), splat(0.0), row + product[5]
+    x, x_scales, x_sums = product[8], product[9], product[10]
+    for index in range(0, product[4] - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
-        products = int8_block_dot(load_int8_block(p, later), x)
+        products = int8_block_dot(load_int8_block(row, row + gap), x)
         a, c = add_groups(products, scales, scales, x_scales, x_sums, a, c)
-        p, later, x = p + INT8_BLOCK, later + INT8_BLOCK, x + X_BLOCK
-        x_scales, x_sums = x_scales + 64, x_sums + 64
-    ask_rest(product, wanted, p - row)
-    a, c = int8_rest(product, row, a, c, scratch)
-    return total(fma(splat(zero), c, a))
+        row, x, x_scales = row + INT8_BLOCK, x + X_BLOCK, x_scales + 64
+    return a, c
 
 
 @inlined
-def _int4(product: Product, row: int, wanted: int, scratch: int) -> float:
-    _, _, _, group, groups, scales_at, minima, _, x, x_scales, x_sums, zero = product
-    a, c, p, later, header = splat(0.0), splat(0.0), row, wanted, row + scales_at
-    for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
+def _int4_blocks(group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
+    a, c, header, minima = splat(0.0), splat(0.0), row + product[5], product[6]
+    x, x_scales, x_sums = product[8], product[9], product[10]
+    for index in range(0, product[4] - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
         offsets = spread(group, header + minima, index, BLOCK_GROUPS)
-        products = int4_block_dot(load_int4_block(p, later), x)
+        products = int4_block_dot(load_int4_block(row, row + gap), x)
         a, c = add_groups(products, scales, offsets, x_scales, x_sums, a, c)
-        p, later, x = p + INT4_BLOCK, later + INT4_BLOCK, x + X_BLOCK
-        x_scales, x_sums = x_scales + 64, x_sums + 64
-    ask_rest(product, wanted, p - row)
+        row, x, x_scales = row + INT4_BLOCK, x + X_BLOCK, x_scales + 64
+    return a, c
+
+
+@device
+def _int8_wide(product: Product, row: int, gap: int) -> tuple[Any, Any]:
+    return _int8_blocks(product[3], product, row, gap)
+
+
+@device
+def _int4_wide(product: Product, row: int, gap: int) -> tuple[Any, Any]:
+    return _int4_blocks(product[3], product, row, gap)
+
+
+@inlined
+def int8_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+    """`row_dot` of int8. Groups of 32 have a loop of their own: registers are scarce."""
+    if product[3] == 32:
+        a, c = _int8_blocks(32, product, row, gap)
+    else:
+        a, c = _int8_wide(product, row, gap)
+    ask_rest(product, row + gap, product[4] // BLOCK_GROUPS * INT8_BLOCK)
+    a, c = int8_rest(product, row, a, c, scratch)
+    return total(fma(splat(product[11]), c, a))
+
+
+@inlined
+def int4_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+    """`row_dot` of int4."""
+    if product[3] == 32:
+        a, c = _int4_blocks(32, product, row, gap)
+    else:
+        a, c = _int4_wide(product, row, gap)
+    ask_rest(product, row + gap, product[4] // BLOCK_GROUPS * INT4_BLOCK)
     a, c = int4_rest(product, row, a, c, scratch)
-    return total(fma(splat(zero), c, a))
+    return total(fma(splat(product[11]), c, a))
 
 
 # --- behind the last block, at most 15 groups -----------------------------------------------
@@ -236,7 +269,7 @@ def _join_scales(
     store(scratch, mul(scales, parts))
     if minima != 0:
         scales = mul(spread(group, row + scales_at + minima, index, left), of_x)
-    return fma(scales, load(x_sums + 4 * index), offsets)
+    return fma(scales, load(x_scales + x_sums + 4 * index), offsets)
 
 
 @inlined

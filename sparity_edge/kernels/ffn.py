@@ -131,7 +131,8 @@ def _values(arguments: int, position: int, end: int, rows: int, asks: int, scrat
     store(place + 64, splat(0.0))
     product = product_of(up, arguments)
     for index in range(position, end):
-        dot = row_dot(product, load_i64(rows), load_i64(asks), scratch)
+        row = load_i64(rows)
+        dot = row_dot(product, row, load_i64(asks) - row, scratch)
         store_f32(place, _middle(arguments, channel(active, index), dot))
         rows, asks, place = rows + 8, asks + 8, place + 4
 

@@ -202,6 +202,8 @@ def _numbers(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
 def _blocks(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
     """Blocks of 16 groups of 32, four elements of each by turns, and what is left behind them."""
     count, elements = len(rows), elements_in_blocks(layout.padded)
+    fours: npt.NDArray[Any]
+    rest: npt.NDArray[Any]
     if layout.dtype == "int8":
         fours = rows[:, :elements].view(np.int8).reshape(count, elements // 512, 8, 16, 4)
         rest = rows[:, elements:].view(np.int8)

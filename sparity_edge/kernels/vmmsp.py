@@ -37,4 +37,5 @@ def vmmsp(arguments: int, chunk: int, scratch: int) -> None:
         output = channel(active, position)
         # Behind the end the last row is asked for once more, which is at hand.
         wanted = data + channel(active, min(position + ahead, stop - 1)) * row_bytes
-        put(arguments, output, row_dot(product, data + output * row_bytes, wanted, scratch))
+        row = data + output * row_bytes
+        put(arguments, output, row_dot(product, row, wanted - row, scratch))
