@@ -64,9 +64,10 @@ def _int8(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TW
         b, d = add_groups(products, scales, scales, y_scales, x_sums, b, d)
         p, x, y = p + INT8_BLOCK, x + X_BLOCK, y + X_BLOCK
         x_scales, y_scales = x_scales + 64, y_scales + 64
-    ask_behind(mine, row + gap, INT8_BLOCK)
-    a, c = int8_rest(mine, row, a, c, scratch)
-    b, d = int8_rest(yours, row, b, d, scratch)
+    if groups % BLOCK_GROUPS != 0:
+        ask_behind(mine, row + gap, INT8_BLOCK)
+        a, c = int8_rest(mine, row, a, c, scratch)
+        b, d = int8_rest(yours, row, b, d, scratch)
     return total(fma(splat(zero), c, a)), total(fma(splat(zero), d, b))
 
 
@@ -87,7 +88,8 @@ def _int4(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TW
         b, d = add_groups(products, scales, offsets, y_scales, x_sums, b, d)
         p, x, y = p + INT4_BLOCK, x + X_BLOCK, y + X_BLOCK
         x_scales, y_scales = x_scales + 64, y_scales + 64
-    ask_behind(mine, row + gap, INT4_BLOCK)
-    a, c = int4_rest(mine, row, a, c, scratch)
-    b, d = int4_rest(yours, row, b, d, scratch)
+    if groups % BLOCK_GROUPS != 0:
+        ask_behind(mine, row + gap, INT4_BLOCK)
+        a, c = int4_rest(mine, row, a, c, scratch)
+        b, d = int4_rest(yours, row, b, d, scratch)
     return total(fma(splat(zero), c, a)), total(fma(splat(zero), d, b))

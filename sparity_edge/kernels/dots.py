@@ -56,7 +56,7 @@ from sparity_edge.kernels.simd import (
     load_i64,
     load_splat,
     mul,
-    prefetch_near,
+    prefetch_once,
     repeat2,
     repeat4,
     splat,
@@ -134,19 +134,19 @@ def float_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # n
     size, x = load_i64(product[1] + PADDED), load_i64(product[2] + X)
     if product[0] == BF16:
         for _ in range(0, size, 32):
-            prefetch_near(row + gap)
+            prefetch_once(row + gap)
             a = fma(load_bf16(row), load(x), a)
             b = fma(load_bf16(row + 32), load(x + 64), b)
             row, x = row + 64, x + 128
         return total(add(a, b))
     for _ in range(0, size - 16, 32):
-        prefetch_near(row + gap)
-        prefetch_near(row + gap + 64)
+        prefetch_once(row + gap)
+        prefetch_once(row + gap + 64)
         a = fma(load(row), load(x), a)
         b = fma(load(row + 64), load(x + 64), b)
         row, x = row + 128, x + 128
     if size % 32 != 0:
-        prefetch_near(row + gap)
+        prefetch_once(row + gap)
         a = fma(load(row), load(x), a)
     return total(add(a, b))
 
@@ -165,7 +165,7 @@ def spread(group: int, halves: int, index: int, left: int) -> Any:
 def ask_lines(start: int, end: int) -> None:
     """Ask for the lines from one address to another."""
     for place in range(start, end, 64):
-        prefetch_near(place)
+        prefetch_once(place)
 
 
 @inlined
@@ -244,8 +244,9 @@ def int8_dot(product: Product, row: int, gap: int, scratch: int) -> float:
         a, c = _int8_blocks(32, product, row, gap)
     else:
         a, c = _int8_wide(product, row, gap)
-    ask_behind(product, row + gap, INT8_BLOCK)
-    a, c = int8_rest(product, row, a, c, scratch)
+    if product[4] % BLOCK_GROUPS != 0:
+        ask_behind(product, row + gap, INT8_BLOCK)
+        a, c = int8_rest(product, row, a, c, scratch)
     return total(fma(splat(product[11]), c, a))
 
 
@@ -257,8 +258,9 @@ def int4_dot(product: Product, row: int, gap: int, scratch: int) -> float:
         a, c = _int4_blocks(32, product, row, gap)
     else:
         a, c = _int4_wide(product, row, gap)
-    ask_behind(product, row + gap, INT4_BLOCK)
-    a, c = int4_rest(product, row, a, c, scratch)
+    if product[4] % BLOCK_GROUPS != 0:
+        ask_behind(product, row + gap, INT4_BLOCK)
+        a, c = int4_rest(product, row, a, c, scratch)
     return total(fma(splat(product[11]), c, a))
 
 
@@ -290,8 +292,6 @@ def _join_scales(
 def int8_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
     """Add the groups behind the last block to the sums a of products and c of activations."""
     groups, whole = product[4], product[4] // BLOCK_GROUPS * BLOCK_GROUPS
-    if whole == groups:
-        return a, c
     c = _join_scales(product, row, whole, splat(1.0), c, scratch)
     p, x = row + product[7] + 32 * whole, product[8] + 64 * whole
     for index in range(0, groups - whole - 1, 2):
@@ -308,8 +308,6 @@ def int8_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple
 def int4_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
     """The same of int4."""
     groups, whole = product[4], product[4] // BLOCK_GROUPS * BLOCK_GROUPS
-    if whole == groups:
-        return a, c
     c = _join_scales(product, row, whole, high_nibble_scales(), c, scratch)
     p, x = row + product[7] + 16 * whole, product[8] + 64 * whole
     for index in range(0, groups - whole - 2, 4):
