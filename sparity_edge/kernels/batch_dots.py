@@ -8,7 +8,7 @@ nanosecond instead of 71, in int8 66 instead of 52. Superblocks are in `batch_su
 
 from __future__ import annotations
 
-from sparity_edge.kernels.batch_superblocks import FOUR, four_dots_int4k, four_dots_int6k
+from sparity_edge.kernels.batch_superblocks import superblock_dot_of_two
 from sparity_edge.kernels.bytewise import (
     high_nibble_scales,
     high_nibbles_in_place,
@@ -21,6 +21,7 @@ from sparity_edge.kernels.bytewise import (
     splat_pair,
 )
 from sparity_edge.kernels.dots import (
+    AHEAD,
     DIGITS,
     SCALES,
     SUMS,
@@ -37,10 +38,10 @@ from sparity_edge.kernels.matrix import (
     F32,
     GROUP,
     HEADER_BYTES,
-    INT4,
     INT4K,
     INT8,
     PADDED,
+    ROW_BYTES,
 )
 from sparity_edge.kernels.simd import (
     fma,
@@ -51,6 +52,8 @@ from sparity_edge.kernels.simd import (
     total,
 )
 from sparity_edge.kernels.simd import prefetch_near as ask
+
+FOUR = tuple[float, float, float, float]  # both rows times the first token, then times the second
 
 
 @device
@@ -72,17 +75,19 @@ def two_rows_two_tokens(
         a, b = two_dots(matrix, row, other, mine, first, second, scratch)
         e, f = two_dots(matrix, row, other, yours, first, second, scratch)
         return a, b, e, f
+    if dtype >= INT4K:
+        if load_i64(mine + AHEAD) != 0:
+            second = first + load_i64(matrix + ROW_BYTES)
+        a, e = superblock_dot_of_two(matrix, row, mine, yours, first)
+        b, f = superblock_dot_of_two(matrix, other, mine, yours, second)
+        return a, b, e, f
     for _ in range(0, load_i64(matrix + HEADER_BYTES), 64):
         ask(first)
         ask(second)
         first, second = first + pace, second + pace
     if dtype == INT8:
         return _int8(matrix, row, other, mine, yours, first, second, pace, scratch)
-    if dtype == INT4:
-        return _int4(matrix, row, other, mine, yours, first, second, pace, scratch)
-    if dtype == INT4K:
-        return four_dots_int4k(matrix, row, other, mine, yours, first, second, pace, scratch)
-    return four_dots_int6k(matrix, row, other, mine, yours, first, second, pace, scratch)
+    return _int4(matrix, row, other, mine, yours, first, second, pace, scratch)
 
 
 @device

@@ -42,6 +42,7 @@ from sparity_edge.kernels.matrix import (
     INT8,
     MINIMUM,
     PADDED,
+    ROW_BYTES,
 )
 from sparity_edge.kernels.simd import (
     fma,
@@ -58,7 +59,7 @@ from sparity_edge.kernels.simd import (
     total,
 )
 from sparity_edge.kernels.simd import prefetch_near as ask
-from sparity_edge.kernels.superblocks import two_superblock_dots
+from sparity_edge.kernels.superblocks import superblock_dot
 
 # Arguments of every kernel that multiplies a matrix with one token.
 W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for word in range(10))
@@ -79,7 +80,10 @@ def two_dots(
     """
     dtype = load_i64(matrix + DTYPE)
     if dtype >= INT4K:
-        return two_superblock_dots(matrix, row, other, arguments, first, second, scratch)
+        if load_i64(arguments + AHEAD) != 0:
+            second = first + load_i64(matrix + ROW_BYTES)
+        a = superblock_dot(matrix, row, arguments, first)
+        return a, superblock_dot(matrix, other, arguments, second)
     if dtype == INT8:
         return _int8(matrix, row, other, arguments, first, second, scratch)
     if dtype == INT4:

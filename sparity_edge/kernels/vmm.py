@@ -93,6 +93,8 @@ def kernel_of(layout: Layout) -> tuple[Kernel, int]:
 
 def ahead_of(layout: Layout, rows: int) -> int:
     """How many bytes on memory is asked for, always more than the `rows` taken at a time."""
+    if layout.superblocks:
+        return 5120 if layout.padded <= WIDE else LEAD
     if rows == 4 and layout.padded >= WIDE:
         return 4 * layout.row_bytes
     return LEAD + (rows - 1) * layout.row_bytes
