@@ -123,9 +123,8 @@ load_scales, load_minima = _sixes(16, 0), _sixes(16, 6)
 load_half_scales, load_half_minima = _sixes(8, 0), _sixes(8, 6)
 
 
-def _load_factors(builder: Any, address: Any, lanes: list[int]) -> Any:
-    """Finite float16 as float32, those that `lanes` name; reads no more than them."""
-    count = max(lanes) + 1
+def _load_factors(builder: Any, address: Any, count: int, lanes: list[int]) -> Any:
+    """Of `count` finite float16 those that `lanes` name, as float32."""
     halves = load_unaligned(builder, address, ir.VectorType(I16, count))
     if "f16c" in features():
         values = builder.bitcast(halves, ir.VectorType(ir.HalfType(), count))
@@ -135,18 +134,20 @@ def _load_factors(builder: Any, address: Any, lanes: list[int]) -> Any:
     return _half_to_float(builder, builder.zext(spread, _INTEGERS))
 
 
-def _factors(lanes: list[int]) -> Any:
+def _factors(count: int, lanes: list[int]) -> Any:
     @define(vector, types.int64)
     def load_factors(builder: Any, address: Any) -> Any:
-        """Float16 numbers, each in eight or sixteen lanes."""
-        return _load_factors(builder, address, lanes)
+        """Some of `count` float16, each in eight or sixteen lanes."""
+        return _load_factors(builder, address, count, lanes)
 
     return load_factors
 
 
-# One in every lane; one for eight lanes and the next for the others; the same of every other one.
-load_factor, load_two_factors = _factors([0] * 16), _factors([0] * 8 + [1] * 8)
-load_other_factors = _factors([0] * 8 + [2] * 8)
+# What scales and minima of a block of int4k are multiples of, and of half a block.
+scale_factors, least_factors = _factors(4, [0] * 8 + [2] * 8), _factors(4, [1] * 8 + [3] * 8)
+half_scale_factor, half_least_factor = _factors(2, [0] * 16), _factors(2, [1] * 16)
+# Of int6k.
+six_factors, half_six_factor = _factors(2, [0] * 8 + [1] * 8), _factors(1, [0] * 16)
 
 
 @define(vector, types.int64, vector)
@@ -267,7 +268,7 @@ def turn_int4k_scales(
         place = row_address(builder, scales, stride, i, last)
         sixes = _take_sixes(builder, place, 8, [0] * 8 + [6] * 8)
         place = row_address(builder, factors, stride, i, last)
-        factor = _load_factors(builder, place, [0] * 8 + [1] * 8)
+        factor = _load_factors(builder, place, 2, [0] * 8 + [1] * 8)
         rows.append(builder.fmul(signs, builder.fmul(factor, sixes)))
     store_columns(builder, rows, out, I64(ROW), _SCALES)
 
@@ -285,6 +286,6 @@ def turn_int6k_scales(
             halves.append(load_unaligned(builder, place, ir.VectorType(I8, 8)))
         numbers = builder.sext(_pick(builder, *halves, list(range(16))), _INTEGERS)
         place = row_address(builder, factors, stride, i, last)
-        factor = _load_factors(builder, place, [0] * 16)
+        factor = _load_factors(builder, place, 1, [0] * 16)
         rows.append(builder.fmul(factor, builder.sitofp(numbers, _FLOATS)))
     store_columns(builder, rows, out, I64(ROW), _SCALES)

@@ -9,15 +9,18 @@ from __future__ import annotations
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DATA, DTYPE, INT4K, OUTPUTS, PADDED, ROW_BYTES
 from sparity_edge.kernels.quads import (
-    load_factor,
+    half_least_factor,
+    half_scale_factor,
+    half_six_factor,
+    least_factors,
     load_fours,
     load_half_minima,
     load_half_scales,
     load_minima,
-    load_other_factors,
     load_scales,
     load_sixes,
-    load_two_factors,
+    scale_factors,
+    six_factors,
     turn_fours,
     turn_int4k_scales,
     turn_int6k_scales,
@@ -61,11 +64,11 @@ def unpack_superblocks(matrix: int, row: int, out: int, scratch: int) -> None:
 def _unpack_int4k(numbers: int, scales: int, whole: bool, out: int, scratch: int) -> None:
     """A block, or half of one, in which the second half of a group stands elsewhere."""
     if whole:
-        store(scratch, mul(load_scales(scales), load_other_factors(scales + 24)))
-        store(scratch + 64, mul(load_minima(scales), load_other_factors(scales + 26)))
+        store(scratch, mul(load_scales(scales), scale_factors(scales + 24)))
+        store(scratch + 64, mul(load_minima(scales), least_factors(scales + 24)))
     else:
-        store(scratch, mul(load_half_scales(scales), load_factor(scales + 12)))
-        store(scratch + 64, mul(load_half_minima(scales), load_factor(scales + 14)))
+        store(scratch, mul(load_half_scales(scales), half_scale_factor(scales + 12)))
+        store(scratch + 64, mul(load_half_minima(scales), half_least_factor(scales + 12)))
     groups, second = (16, 128) if whole else (8, 32)
     for lane in range(0, 4 * groups, 4):
         scale, least = load_splat(scratch + lane), load_splat(scratch + 64 + lane)
@@ -77,10 +80,10 @@ def _unpack_int4k(numbers: int, scales: int, whole: bool, out: int, scratch: int
 @device
 def _unpack_int6k(numbers: int, scales: int, whole: bool, out: int, scratch: int) -> None:
     if whole:
-        store(scratch, mul(load_i8(scales), load_two_factors(scales + 32)))
-        store(scratch + 64, mul(load_i8(scales + 16), load_two_factors(scales + 32)))
+        store(scratch, mul(load_i8(scales), six_factors(scales + 32)))
+        store(scratch + 64, mul(load_i8(scales + 16), six_factors(scales + 32)))
     else:
-        store(scratch, mul(load_i8(scales), load_factor(scales + 16)))
+        store(scratch, mul(load_i8(scales), half_six_factor(scales + 16)))
     groups, second, other = (16, SIXES // 2, 64) if whole else (8, 32, 32)
     for lane in range(0, 4 * groups, 4):
         for place, scale in ((numbers, scratch), (numbers + second, scratch + other)):

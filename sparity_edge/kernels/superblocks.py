@@ -21,17 +21,20 @@ from sparity_edge.kernels.bytewise import (
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DTYPE, INT4K, PADDED
 from sparity_edge.kernels.quads import (
+    half_least_factor,
+    half_scale_factor,
+    half_six_factor,
     join_digits,
-    load_factor,
+    least_factors,
     load_half_minima,
     load_half_scales,
     load_integers,
     load_minima,
-    load_other_factors,
     load_scales,
-    load_two_factors,
     low_sixes,
     plus,
+    scale_factors,
+    six_factors,
     sixteenth,
     store_integer,
     store_quad_digits,
@@ -117,8 +120,8 @@ def _sum_fours(numbers: int, nbytes: int, x: int) -> Any:
 @device
 def add_int4k(numbers: int, scales: int, x: int, about: int, result: Any) -> Any:
     """Add a block, whose activations stand at x and `about`."""
-    scale = mul(mul(load_scales(scales), load_other_factors(scales + 24)), load(about))
-    least = mul(load_minima(scales), load_other_factors(scales + 26))
+    scale = mul(mul(load_scales(scales), scale_factors(scales + 24)), load(about))
+    least = mul(load_minima(scales), least_factors(scales + 24))
     result = fma(least, load(about + X_LEAST), result)
     return fma(scale, to_floats(_sum_fours(numbers, FOURS, x)), result)
 
@@ -126,8 +129,8 @@ def add_int4k(numbers: int, scales: int, x: int, about: int, result: Any) -> Any
 @device
 def add_half_int4k(numbers: int, scales: int, x: int, about: int, result: Any) -> Any:
     """Add the half block at the end of a row."""
-    scale = mul(mul(load_half_scales(scales), load_factor(scales + 12)), load(about))
-    least = mul(load_half_minima(scales), load_factor(scales + 14))
+    scale = mul(mul(load_half_scales(scales), half_scale_factor(scales + 12)), load(about))
+    least = mul(load_half_minima(scales), half_least_factor(scales + 12))
     result = fma(least, load(about + X_LEAST), result)
     return fma(scale, to_floats(_sum_fours(numbers, FOURS // 2, x)), result)
 
@@ -154,7 +157,7 @@ def _sum_sixes(numbers: int, x: int, zeros: int) -> Any:
 @device
 def add_int6k(numbers: int, scales: int, x: int, about: int, result: Any) -> Any:
     """Add a block, whose activations stand at x and `about`."""
-    factor = mul(load_two_factors(scales + 32), load(about))
+    factor = mul(six_factors(scales + 32), load(about))
     sums = mul(load_i8(scales), _sum_sixes(numbers, x, about + X_ZEROS))
     other = _sum_sixes(numbers + SIXES // 2, x + 512, about + X_ZEROS + 64)
     return fma(factor, fma(load_i8(scales + 16), other, sums), result)
@@ -163,7 +166,7 @@ def add_int6k(numbers: int, scales: int, x: int, about: int, result: Any) -> Any
 @device
 def add_half_int6k(numbers: int, scales: int, x: int, about: int, result: Any) -> Any:
     """Add the half block at the end of a row."""
-    factor = mul(load_factor(scales + 16), load(about))
+    factor = mul(half_six_factor(scales + 16), load(about))
     sums = mul(load_i8(scales), _sum_sixes(numbers, x, about + X_ZEROS))
     return fma(factor, sums, result)
 
