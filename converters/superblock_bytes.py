@@ -150,7 +150,7 @@ def _join_twelves(scales: Array, minimums: Array) -> Bytes:
     assert max(scales.max(), minimums.max()) < 64
     twelves = (scales | minimums.astype("<u4") << 6).reshape(*scales.shape[:2], -1, 2)
     pairs = (twelves[..., 0] | twelves[..., 1] << 12).astype("<u4")
-    threes = pairs[..., None].view(np.uint8)[..., :3]
+    threes: Bytes = pairs[..., None].view(np.uint8)[..., :3]
     return threes.reshape(*scales.shape[:2], -1)
 
 

@@ -11,6 +11,8 @@ import gguf_files
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Kind
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from packing import INT4_MINIMUM, INT4K, INT6K, INT8, contents, random_weights
 
 from converters.agreement import refuse_disagreement
@@ -174,7 +176,7 @@ def products(machine: ThreadedMachine, matrix: PackedMatrix, x: Floats, bias: An
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tokens", [1, 2, 7, 13])
 @pytest.mark.parametrize(  # blocks of two superblocks and of one, panels of 32 outputs
-    "shape", [(1, 256), (33, 2304), (40, 17 * 256), (1537, 768), (64, 8 * 256)]
+    "shape", [(1, 256), (33, 2304), (40, 17 * 256), (1537, 768), (64, 8 * 256), (5, 512)]
 )
 def test_products(
     machines: list[ThreadedMachine], form: Form, tokens: int, shape: tuple[int, int]
@@ -188,6 +190,22 @@ def test_products(
     assert all(np.array_equal(first, other) for other in others)
     whole = np.lib.stride_tricks.as_strided(first, (tokens, first.strides[0] // 4))
     assert not whole[:, shape[0] :].any()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(FORMS), st.integers(1, 5), st.sampled_from([1, 3]), st.data())
+def test_an_input_meets_its_own_weights(
+    machines: list[ThreadedMachine], form: Form, blocks: int, tokens: int, data: st.DataObject
+) -> None:
+    matrix = packed(form, (data.draw(st.integers(1, 40)), 256 * blocks))
+    weights, x = unpack(matrix), rows(tokens, 256 * blocks)
+    channels = [data.draw(st.integers(0, 256 * blocks - 1)) for _ in range(tokens)]
+    x[range(tokens), channels] = data.draw(st.sampled_from([1.0, -3.0, 1e-20]))
+    for decoding in (False, True):
+        out, handle = rows(tokens, len(weights)), machines[1].matrix(matrix)
+        machines[1].prepare(lambda ops, h=handle, o=out: ops.linear(x, h, o), decoding)(False)
+        error = np.abs(out - x[range(tokens), channels][:, None] * weights.T[channels])
+        assert error.max() <= 2e-6 * np.abs(x).max() * np.abs(weights).max()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -212,12 +230,13 @@ def test_the_largest_integers_fit(machines: list[ThreadedMachine], form: Form, t
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("channel", [300, 700])  # of two superblocks, of the one behind them
 def test_what_is_no_number_stays_with_its_token(
-    machines: list[ThreadedMachine], form: Form, tokens: int, value: float
+    machines: list[ThreadedMachine], form: Form, tokens: int, value: float, channel: int
 ) -> None:
-    x = normal(0, tokens, 512)
-    x[-1, 300] = value
-    out = products(machines[1], packed(form, (40, 512)), x, None)
+    x = normal(0, tokens, 768)
+    x[-1, channel] = value
+    out = products(machines[1], packed(form, (40, 768)), x, None)
     assert np.isfinite(out[:-1]).all()
     assert not np.isfinite(out[-1]).any()
 
@@ -237,9 +256,10 @@ def test_extreme_activations(machines: list[ThreadedMachine], form: Form, scale:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_embedding_is_exact(machines: list[ThreadedMachine], form: Form) -> None:
-    matrix, ids = packed(form, (77, 768)), np.array([76, 0, 5])
-    out, handle = rows(3, 768), machines[1].matrix(matrix)
+@pytest.mark.parametrize("inputs", [256, 512, 768])
+def test_embedding_is_exact(machines: list[ThreadedMachine], form: Form, inputs: int) -> None:
+    matrix, ids = packed(form, (77, inputs)), np.array([76, 0, 5])
+    out, handle = rows(3, inputs), machines[1].matrix(matrix)
     machines[1].prepare(lambda ops: ops.embed(ids, handle, out))(False)
     np.testing.assert_array_equal(out, unpack(matrix)[ids])
 

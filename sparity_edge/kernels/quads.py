@@ -184,7 +184,7 @@ def _quads(builder: Any, address: Any, count: int) -> list[Any]:
 def _join_quads(builder: Any, quads: list[Any]) -> Any:
     """Four times four bytes as sixteen float32."""
     halves = [_pick(builder, quads[i], quads[i + 1], list(range(8))) for i in (0, 2)]
-    whole = _pick(builder, *halves, list(range(16)))
+    whole = _pick(builder, halves[0], halves[1], list(range(16)))
     return builder.sitofp(builder.zext(whole, _INTEGERS), _FLOATS)
 
 
@@ -284,7 +284,8 @@ def turn_int6k_scales(
         for address in (even, odd):
             place = row_address(builder, address, stride, i, last)
             halves.append(load_unaligned(builder, place, ir.VectorType(I8, 8)))
-        numbers = builder.sext(_pick(builder, *halves, list(range(16))), _INTEGERS)
+        both = _pick(builder, halves[0], halves[1], list(range(16)))
+        numbers = builder.sext(both, _INTEGERS)
         place = row_address(builder, factors, stride, i, last)
         factor = _load_factors(builder, place, 1, [0] * 16)
         rows.append(builder.fmul(factor, builder.sitofp(numbers, _FLOATS)))
