@@ -209,6 +209,21 @@ def test_an_input_meets_its_own_weights(
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("tokens", [3, 4, 5])  # the activations of four are more than L1 takes
+def test_wide_products_have_the_bits_of_each_token_alone(
+    machines: list[ThreadedMachine], form: Form, tokens: int
+) -> None:
+    matrix, x = packed(form, (33, 17 * 256)), normal(1, tokens, 17 * 256)
+    for machine in machines:
+        together, handle = rows(tokens, 33), machine.matrix(matrix)
+        machine.prepare(lambda ops, h=handle, o=together: ops.linear(x, h, o), True)(False)
+        for i in range(tokens):
+            out = rows(1, 33)
+            machine.prepare(lambda ops, h=handle, o=out, v=x[i : i + 1]: ops.linear(v, h, o))(False)
+            np.testing.assert_array_equal(out[0], together[i])
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tokens", [1, 8])
 def test_the_largest_integers_fit(machines: list[ThreadedMachine], form: Form, tokens: int) -> None:
     """Sums of integers where every weight, scale and activation is as large as it can be."""

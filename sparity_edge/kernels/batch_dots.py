@@ -8,7 +8,7 @@ nanosecond instead of 71, in int8 66 instead of 52. Superblocks are in `batch_su
 
 from __future__ import annotations
 
-from sparity_edge.kernels.batch_superblocks import superblock_dot_of_two
+from sparity_edge.kernels.batch_superblocks import FOUR, superblock_dots
 from sparity_edge.kernels.bytewise import (
     high_nibble_scales,
     high_nibbles_in_place,
@@ -53,8 +53,6 @@ from sparity_edge.kernels.simd import (
 )
 from sparity_edge.kernels.simd import prefetch_near as ask
 
-FOUR = tuple[float, float, float, float]  # both rows times the first token, then times the second
-
 
 @device
 def two_rows_two_tokens(
@@ -76,11 +74,10 @@ def two_rows_two_tokens(
         e, f = two_dots(matrix, row, other, yours, first, second, scratch)
         return a, b, e, f
     if dtype >= INT4K:
-        if load_i64(mine + AHEAD) != 0:
-            second = first + load_i64(matrix + ROW_BYTES)
-        a, e = superblock_dot_of_two(matrix, row, mine, yours, first)
-        b, f = superblock_dot_of_two(matrix, other, mine, yours, second)
-        return a, b, e, f
+        if load_i64(mine + AHEAD) != 0:  # which is measured from the last of the rows
+            first += load_i64(matrix + ROW_BYTES)
+            second = first + 64
+        return superblock_dots(matrix, row, other, mine, yours, first, second, pace)
     for _ in range(0, load_i64(matrix + HEADER_BYTES), 64):
         ask(first)
         ask(second)

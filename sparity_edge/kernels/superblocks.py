@@ -18,7 +18,7 @@ from sparity_edge.kernels.bytewise import (
     no_integers,
     to_floats,
 )
-from sparity_edge.kernels.kernel import device
+from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import DTYPE, INT4K, PADDED
 from sparity_edge.kernels.quads import (
     half_least_factor,
@@ -97,7 +97,7 @@ def split_in_superblock(x: int, index: int, groups: int, digits: int, floats: in
 # --- products -------------------------------------------------------------------------------
 
 
-@device
+@inlined
 def _sum_fours(numbers: int, nbytes: int, x: int) -> Any:
     """What each lane of a block (or half of one) adds up to.
 
@@ -117,25 +117,26 @@ def _sum_fours(numbers: int, nbytes: int, x: int) -> Any:
     return plus(join_digits(a, b), sixteenth(join_digits(c, d)))
 
 
-@device
-def add_int4k(numbers: int, scales: int, x: int, about: int, result: Any) -> Any:
-    """Add a block, whose activations stand at x and `about`."""
-    scale = mul(mul(load_scales(scales), scale_factors(scales + 24)), load(about))
-    least = mul(load_minima(scales), least_factors(scales + 24))
-    result = fma(least, load(about + X_LEAST), result)
-    return fma(scale, to_floats(_sum_fours(numbers, FOURS, x)), result)
-
-
-@device
-def add_half_int4k(numbers: int, scales: int, x: int, about: int, result: Any) -> Any:
-    """Add the half block at the end of a row."""
-    scale = mul(mul(load_half_scales(scales), half_scale_factor(scales + 12)), load(about))
+@inlined
+def int4k_scales(scales: int, whole: bool) -> tuple[Any, Any]:
+    """Scales and minima of the lanes of a block, or of the half one at the end of a row."""
+    if whole:
+        least = mul(load_minima(scales), least_factors(scales + 24))
+        return mul(load_scales(scales), scale_factors(scales + 24)), least
     least = mul(load_half_minima(scales), half_least_factor(scales + 12))
+    return mul(load_half_scales(scales), half_scale_factor(scales + 12)), least
+
+
+@inlined
+def _add_int4k(numbers: int, scales: int, whole: bool, x: int, about: int, result: Any) -> Any:
+    """Add a block, or half of one, whose activations stand at x and `about`."""
+    scale, least = int4k_scales(scales, whole)
     result = fma(least, load(about + X_LEAST), result)
-    return fma(scale, to_floats(_sum_fours(numbers, FOURS // 2, x)), result)
+    sums = _sum_fours(numbers, FOURS if whole else FOURS // 2, x)
+    return fma(mul(scale, load(about)), to_floats(sums), result)
 
 
-@device
+@inlined
 def _sum_sixes(numbers: int, x: int, zeros: int) -> Any:
     """What sixteen inputs of each lane add up to, as float32.
 
@@ -154,21 +155,20 @@ def _sum_sixes(numbers: int, x: int, zeros: int) -> Any:
     return to_floats(join_digits(high, low))
 
 
-@device
-def add_int6k(numbers: int, scales: int, x: int, about: int, result: Any) -> Any:
-    """Add a block, whose activations stand at x and `about`."""
-    factor = mul(six_factors(scales + 32), load(about))
-    sums = mul(load_i8(scales), _sum_sixes(numbers, x, about + X_ZEROS))
-    other = _sum_sixes(numbers + SIXES // 2, x + 512, about + X_ZEROS + 64)
-    return fma(factor, fma(load_i8(scales + 16), other, sums), result)
+@inlined
+def int6k_factors(scales: int, whole: bool) -> Any:
+    """What the scales of the lanes of a block (or half of one) are multiples of."""
+    return six_factors(scales + 32) if whole else half_six_factor(scales + 16)
 
 
-@device
-def add_half_int6k(numbers: int, scales: int, x: int, about: int, result: Any) -> Any:
-    """Add the half block at the end of a row."""
-    factor = mul(half_six_factor(scales + 16), load(about))
+@inlined
+def _add_int6k(numbers: int, scales: int, whole: bool, x: int, about: int, result: Any) -> Any:
+    """Add a block, or half of one, whose activations stand at x and `about`."""
     sums = mul(load_i8(scales), _sum_sixes(numbers, x, about + X_ZEROS))
-    return fma(factor, sums, result)
+    if whole:
+        other = _sum_sixes(numbers + SIXES // 2, x + 512, about + X_ZEROS + 64)
+        sums = fma(load_i8(scales + 16), other, sums)
+    return fma(mul(int6k_factors(scales, whole), load(about)), sums, result)
 
 
 @device
@@ -187,13 +187,13 @@ def _dot_int4k(matrix: int, row: int, arguments: int, wanted: int) -> float:
     for _ in range(size // 512):
         for line in range(0, FOURS + FOUR_SCALES, 64):
             ask(wanted + line)
-        result = add_int4k(row, scales, x, about, result)
+        result = _add_int4k(row, scales, True, x, about, result)
         row, scales, x, about = row + FOURS, scales + FOUR_SCALES, x + X_DIGITS, about + X_FLOATS
         wanted += FOURS + FOUR_SCALES
     if size % 512 != 0:
         for line in range(0, FOURS // 2 + FOUR_SCALES // 2, 64):
             ask(wanted + line)
-        result = add_half_int4k(row, scales, x, about, result)
+        result = _add_int4k(row, scales, False, x, about, result)
     return total(result)
 
 
@@ -205,11 +205,11 @@ def _dot_int6k(matrix: int, row: int, arguments: int, wanted: int) -> float:
     for _ in range(size // 512):
         for line in range(0, SIXES + SIX_SCALES, 64):
             ask(wanted + line)
-        result = add_int6k(row, scales, x, about, result)
+        result = _add_int6k(row, scales, True, x, about, result)
         row, scales, x, about = row + SIXES, scales + SIX_SCALES, x + X_DIGITS, about + X_FLOATS
         wanted += SIXES + SIX_SCALES
     if size % 512 != 0:
         for line in range(0, SIXES // 2 + SIX_SCALES // 2, 64):
             ask(wanted + line)
-        result = add_half_int6k(row, scales, x, about, result)
+        result = _add_int6k(row, scales, False, x, about, result)
     return total(result)
