@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparity_edge.errors import FormatError
-from sparity_edge.layout import Layout, PackedMatrix, aligned_empty
+from sparity_edge.layout import ALIGNMENT, Layout, PackedMatrix, aligned_empty, round_up
 
 # What a bundle and its halves are called in a block.
 BUNDLE = "mlp.up_down"
@@ -78,12 +78,12 @@ class BundleLayout:
     @property
     def down_offset(self) -> int:
         """Where in a row the numbers of the down column start."""
-        return self.up.row_bytes
+        return round_up(self.up.row_bytes, ALIGNMENT)
 
     @property
     def row_bytes(self) -> int:
         """Distance from one neuron to the next in a panel; a multiple of 64."""
-        return self.up.row_bytes + self.down.row_bytes
+        return self.down_offset + self.down.row_bytes
 
     @property
     def panel_bytes(self) -> int:
@@ -136,7 +136,8 @@ def split(bundle: PackedBundle) -> tuple[PackedMatrix, PackedMatrix]:
     layout = bundle.layout
     parts = parts_of(bundle.data, layout)
     up, down = aligned_empty(layout.up.nbytes), aligned_empty(layout.down.nbytes)
-    up[:] = parts.get_up(0, layout.neurons)
+    up.fill(0)
+    up[: layout.neurons * layout.up.row_bytes] = parts.get_up(0, layout.neurons)
     packed = PackedMatrix(layout.down, down)
     _panels(packed)[:, : layout.header_bytes] = parts.header
     _panels(packed)[:, layout.header_bytes :] = parts.down.reshape(layout.panels, -1)
@@ -164,8 +165,10 @@ class BundleParts:
     def put_up(self, start: int, rows: _Bytes) -> None:
         """Write up rows that stand behind each other, from row `start` on."""
         _, group, row_bytes = self.up.shape
-        neurons = np.arange(start, start + len(rows) // row_bytes)
-        self.up[neurons // group, neurons % group] = rows.reshape(-1, row_bytes)
+        count = len(rows) // row_bytes
+        neurons = np.arange(start, start + count)
+        whole = rows[: count * row_bytes]  # without what fills a matrix up
+        self.up[neurons // group, neurons % group] = whole.reshape(-1, row_bytes)
 
 
 def parts_of(data: _Bytes, layout: BundleLayout) -> BundleParts:
@@ -174,7 +177,7 @@ def parts_of(data: _Bytes, layout: BundleLayout) -> BundleParts:
     rows = panels[:, layout.header_bytes :].reshape(layout.panels, layout.group, layout.row_bytes)
     return BundleParts(
         panels[:, : layout.header_bytes],
-        rows[:, :, : layout.down_offset],
+        rows[:, :, : layout.up.row_bytes],
         rows[:, :, layout.down_offset :],
     )
 

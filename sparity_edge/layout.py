@@ -34,6 +34,8 @@ DTYPE_BITS = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int4k": 4, "int6k": 
 # group is a whole number of times. Output-major only; they are kept, never made from floats.
 SUPERBLOCK = 256
 SUPERBLOCK_GROUPS = {"int4k": 32, "int6k": 16}
+SUPERBLOCK_SCALES = {"int4k": 16, "int6k": 18}  # bytes of scales and what they are multiples of
+HALF_LINE = 32  # bytes, to which rows of superblocks are filled up
 ORIENTATIONS = ("output", "input")
 MAX_SIDE = 1 << 32  # channels; bounds what a hostile header can ask for
 
@@ -83,7 +85,7 @@ class Layout:
 
     int8 stands for w = scale * q with q in -128..127; int4 for w = scale * q + minimum with q in
     0..15, or w = scale * (q - 8) where `minimum` is False. In superblocks, int4k stands for
-    w = (d * s) * q - (e * m) with s and m in 0..255, int6k for w = (d * s) * q with q in -32..31
+    w = (d * s) * q - (e * m) with s and m in 0..63, int6k for w = (d * s) * q with q in -32..31
     and s in -128..127.
 
     Raises:
@@ -156,12 +158,9 @@ class Layout:
 
     @property
     def header_bytes(self) -> int:
-        """Bytes of scales (and minima) of a row or panel."""
-        if not self.quantized:
+        """Bytes of scales (and minima) of a row or panel; those of superblocks do not count."""
+        if not self.quantized or self.superblocks:
             return 0
-        if self.superblocks:  # sixteen bytes of scales and minima, and what they are multiples of
-            blocks = self.padded // SUPERBLOCK
-            return round_up(blocks * (16 + 2 * (1 + self.minimum)), ALIGNMENT)
         columns = self.groups if self.orientation == "output" else self.padded
         return round_up(columns * 2 * (1 + self.minimum), 16)
 
@@ -188,6 +187,9 @@ class Layout:
         """Distance from one row to the next; for `output` the scales are inside."""
         if self.orientation == "input":
             return self.number_bytes
+        if self.superblocks:
+            scales = self.padded // SUPERBLOCK * SUPERBLOCK_SCALES[self.dtype]
+            return round_up(self.number_bytes + scales, HALF_LINE)
         return round_up(self.header_bytes + self.number_bytes, ALIGNMENT)
 
     @property
@@ -202,7 +204,7 @@ class Layout:
         """Bytes of the whole matrix, a multiple of 64."""
         outputs, inputs = self.shape
         if self.orientation == "output":
-            return outputs * self.row_bytes
+            return round_up(outputs * self.row_bytes, ALIGNMENT)
         return (self.groups if self.quantized else inputs) * self.panel_bytes
 
     def to_dict(self) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def _random_superblocks(
         dtype,
         group,
         random.integers(0, 16, shape).astype(np.uint8),
-        random.integers(0, 256, scales).astype(np.uint8),
-        random.integers(0, 256, scales).astype(np.uint8),
+        random.integers(0, 64, scales).astype(np.uint8),
+        random.integers(0, 64, scales).astype(np.uint8),
         (random.normal(size=(*blocks, 2)) / 64).astype(np.float16),
     )
 

@@ -86,9 +86,9 @@ def test_formulas_of_the_document(layout: Layout) -> None:
     kinds = 2 if layout.minimum else 1
     if layout.dtype in ("int4k", "int6k"):
         padded = inputs
-        header = up(inputs // 256 * (16 + 2 * kinds), 64)
-        row = header + inputs * bits // 8
-        nbytes = outputs * row
+        header, scales = 0, {"int4k": 16, "int6k": 18}[layout.dtype]
+        row = up(inputs * bits // 8 + inputs // 256 * scales, 32)
+        nbytes = up(outputs * row, 64)
     elif layout.orientation == "output":
         least = {"f32": 16, "bf16": 32, "int8": 32, "int4": 64}[layout.dtype]
         padded = up(inputs, max(least, layout.group))
@@ -104,7 +104,8 @@ def test_formulas_of_the_document(layout: Layout) -> None:
             nbytes = -(-inputs // layout.group) * (header + layout.group * row)
     assert (layout.padded, layout.header_bytes, layout.row_bytes) == (padded, header, row)
     assert layout.nbytes == nbytes
-    assert nbytes % 64 == row % 64 == 0
+    assert nbytes % 64 == row % 32 == 0
+    assert row % 64 == 0 or layout.superblocks
 
 
 @settings(deadline=None)
@@ -195,6 +196,7 @@ def test_turning_a_matrix_changes_no_value(layout: Layout) -> None:
 @given(layouts(), st.integers(1, 40))
 def test_blocks_of_output_rows_follow_each_other(layout: Layout, step: int) -> None:
     layout = replace(layout, orientation="output")
+    step *= 1 + layout.superblocks  # an odd number of their rows is filled up to 64 bytes
     weights = random_weights(layout)
     whole = pack_matrix(weights, layout)
     parts = []
@@ -267,40 +269,55 @@ def test_bytes_of_an_int8_row() -> None:
 
 
 def test_bytes_of_an_int4k_row() -> None:
-    layout = Layout("int4k", "output", (3, 512), 32, True)
+    layout = Layout("int4k", "output", (3, 768), 32, True)
     weights = random_quantized(layout.shape, "int4k", 32, True)
-    row = pack_matrix(weights, layout)[2 * layout.row_bytes :][: layout.row_bytes]
-    assert (layout.padded, layout.header_bytes, layout.row_bytes) == (512, 64, 320)
-    assert weights.minimums is not None
+    packed = pack_matrix(weights, layout)
+    assert (layout.padded, layout.row_bytes, layout.nbytes) == (768, 448, 1344)
+    row = packed[2 * layout.row_bytes :][: layout.row_bytes]
+    q, scales, least = weights.numbers[2], weights.scales[2], weights.minimums
+    assert least is not None
     assert weights.factors is not None
-    assert row[16:24].tobytes() == weights.scales[2, 8:].tobytes()
-    assert row[24:32].tobytes() == weights.minimums[2, 8:].tobytes()
-    assert row[32:40].tobytes() == weights.factors[2].tobytes()
-    assert not row[40:64].any()
-    q = weights.numbers[2]
-    line = row[64 + 128 + 64 :]  # units 2 and 3 of the second superblock
-    low, high = 256 + 128, 256 + 192
-    places = [(0, 0), (3, 3), (4, 32), (8, 16), (12, 48), (16, 4), (63, 63)]
-    for byte, element in places:
-        assert line[byte] == q[low + element] | q[high + element] << 4
+    # Two superblocks: four inputs of each of 16 groups, eight inputs further in the next line.
+    for line, byte, element in [(0, 0, 0), (0, 3, 3), (0, 4, 32), (0, 63, 483), (1, 0, 8)]:
+        assert row[64 * line + byte] == q[element] | q[element + 4] << 4
+    assert row[3 * 64 + 61] == q[505] | q[509] << 4
+    # One superblock: of each group four inputs of the first half, and four of the second.
+    for place, element in [(0, 0), (4, 32), (31, 227), (32, 16), (63, 243), (64, 8), (96, 24)]:
+        assert row[256 + place] == q[512 + element] | q[516 + element] << 4
+    bits = "".join(f"{byte:08b}"[::-1] for byte in row[384:])
+    for start, groups, factors in ((0, 16, [0, 1]), (256, 8, [2])):
+        for group in range(groups):
+            twelve = int(bits[start + 12 * group :][:12][::-1], 2)
+            index = group + start // 16
+            assert twelve == int(scales[index]) | int(least[2, index]) << 6
+        place = 384 + start // 8 + 12 * groups // 8
+        expected = weights.factors[2, factors].tobytes()
+        assert row[place : place + len(expected)].tobytes() == expected
+    assert not row[384 + 48 :].any()
 
 
 def test_bytes_of_an_int6k_row() -> None:
-    layout = Layout("int6k", "output", (3, 512), 16)
+    layout = Layout("int6k", "output", (3, 768), 16)
     weights = random_quantized(layout.shape, "int6k", 16, False)
     row = pack_matrix(weights, layout)[2 * layout.row_bytes :][: layout.row_bytes]
-    assert (layout.padded, layout.header_bytes, layout.row_bytes) == (512, 64, 448)
-    assert weights.factors is not None
-    scales = weights.scales[2].view(np.uint8)
-    assert row[16:24].tolist() == scales[[16, 18, 17, 19, 20, 22, 21, 23]].tolist()
-    assert row[32:36].tobytes() == weights.factors[2].tobytes()
+    assert (layout.padded, layout.row_bytes, layout.nbytes) == (768, 640, 1920)
     q = (weights.numbers[2] + 32).astype(np.uint8)
-    lines = row[64 + 192 :].reshape(3, 64)
-    for byte, element in [(0, 0), (4, 32), (9, 17), (12, 48), (63, 63)]:
-        last = q[256 + 192 + element]
-        for unit in range(3):
-            top = last >> 2 * unit & 3
-            assert lines[unit, byte] == q[256 + 64 * unit + element] | top << 6
+    lines = row[: 9 * 64].reshape(9, 64)
+    # Of every 16 inputs of a group twelve, and on top of them the other four.
+    places = [(0, 0, 0), (0, 4, 32), (0, 61, 481), (3, 0, 16), (3, 9, 16 + 65)]
+    places += [(6, 0, 512), (6, 5, 545), (6, 32, 528), (6, 63, 512 + 243)]
+    for line, byte, element in places:
+        for index in range(3):
+            top = q[element + 12] >> 2 * index & 3
+            assert lines[line + index, byte] == q[element + 4 * index] | top << 6
+    assert weights.factors is not None
+    scales, factors = weights.scales[2].view(np.uint8), weights.factors[2].tobytes()
+    assert row[576:592].tobytes() == scales[0:32:2].tobytes()
+    assert row[592:608].tobytes() == scales[1:32:2].tobytes()
+    assert row[608:612].tobytes() == factors[:4]
+    assert row[612:628].tobytes() == scales[32::2].tobytes() + scales[33::2].tobytes()
+    assert row[628:630].tobytes() == factors[4:]
+    assert not row[630:].any()
 
 
 def test_bytes_of_an_input_panel() -> None:

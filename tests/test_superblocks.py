@@ -11,6 +11,8 @@ import gguf_files
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Kind
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from packing import INT4_MINIMUM, INT4K, INT6K, INT8, contents, random_weights
 
 from converters.agreement import refuse_disagreement
@@ -173,8 +175,8 @@ def products(machine: ThreadedMachine, matrix: PackedMatrix, x: Floats, bias: An
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tokens", [1, 2, 7, 13])
-@pytest.mark.parametrize(  # factors come by eights and sixteens, panels by 32 outputs
-    "shape", [(1, 256), (33, 2304), (40, 17 * 256), (1537, 768), (64, 8 * 256)]
+@pytest.mark.parametrize(  # blocks of two superblocks and of one, panels of 32 outputs
+    "shape", [(1, 256), (33, 2304), (40, 17 * 256), (1537, 768), (64, 8 * 256), (5, 512)]
 )
 def test_products(
     machines: list[ThreadedMachine], form: Form, tokens: int, shape: tuple[int, int]
@@ -190,6 +192,37 @@ def test_products(
     assert not whole[:, shape[0] :].any()
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(FORMS), st.integers(1, 5), st.sampled_from([1, 3]), st.data())
+def test_an_input_meets_its_own_weights(
+    machines: list[ThreadedMachine], form: Form, blocks: int, tokens: int, data: st.DataObject
+) -> None:
+    matrix = packed(form, (data.draw(st.integers(1, 40)), 256 * blocks))
+    weights, x = unpack(matrix), rows(tokens, 256 * blocks)
+    channels = [data.draw(st.integers(0, 256 * blocks - 1)) for _ in range(tokens)]
+    x[range(tokens), channels] = data.draw(st.sampled_from([1.0, -3.0, 1e-20]))
+    for decoding in (False, True):
+        out, handle = rows(tokens, len(weights)), machines[1].matrix(matrix)
+        machines[1].prepare(lambda ops, h=handle, o=out: ops.linear(x, h, o), decoding)(False)
+        error = np.abs(out - x[range(tokens), channels][:, None] * weights.T[channels])
+        assert error.max() <= 2e-6 * np.abs(x).max() * np.abs(weights).max()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("tokens", [3, 4, 5])  # the activations of four are more than L1 takes
+def test_wide_products_have_the_bits_of_each_token_alone(
+    machines: list[ThreadedMachine], form: Form, tokens: int
+) -> None:
+    matrix, x = packed(form, (33, 17 * 256)), normal(1, tokens, 17 * 256)
+    for machine in machines:
+        together, handle = rows(tokens, 33), machine.matrix(matrix)
+        machine.prepare(lambda ops, h=handle, o=together: ops.linear(x, h, o), True)(False)
+        for i in range(tokens):
+            out = rows(1, 33)
+            machine.prepare(lambda ops, h=handle, o=out, v=x[i : i + 1]: ops.linear(v, h, o))(False)
+            np.testing.assert_array_equal(out[0], together[i])
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tokens", [1, 8])
 def test_the_largest_integers_fit(machines: list[ThreadedMachine], form: Form, tokens: int) -> None:
@@ -197,7 +230,7 @@ def test_the_largest_integers_fit(machines: list[ThreadedMachine], form: Form, t
     layout = Layout(form[0], "output", (40, 512), *form[1:])
     weights = random_weights(layout)
     weights.numbers[:] = -32 if form == INT6K else 15
-    weights.scales[:] = -128 if form == INT6K else 255
+    weights.scales[:] = -128 if form == INT6K else 63
     if weights.minimums is not None:
         weights.minimums[:] = 0
     weights.factors[:] = 1
@@ -212,12 +245,13 @@ def test_the_largest_integers_fit(machines: list[ThreadedMachine], form: Form, t
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("channel", [300, 700])  # of two superblocks, of the one behind them
 def test_what_is_no_number_stays_with_its_token(
-    machines: list[ThreadedMachine], form: Form, tokens: int, value: float
+    machines: list[ThreadedMachine], form: Form, tokens: int, value: float, channel: int
 ) -> None:
-    x = normal(0, tokens, 512)
-    x[-1, 300] = value
-    out = products(machines[1], packed(form, (40, 512)), x, None)
+    x = normal(0, tokens, 768)
+    x[-1, channel] = value
+    out = products(machines[1], packed(form, (40, 768)), x, None)
     assert np.isfinite(out[:-1]).all()
     assert not np.isfinite(out[-1]).any()
 
@@ -237,9 +271,10 @@ def test_extreme_activations(machines: list[ThreadedMachine], form: Form, scale:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_embedding_is_exact(machines: list[ThreadedMachine], form: Form) -> None:
-    matrix, ids = packed(form, (77, 768)), np.array([76, 0, 5])
-    out, handle = rows(3, 768), machines[1].matrix(matrix)
+@pytest.mark.parametrize("inputs", [256, 512, 768])
+def test_embedding_is_exact(machines: list[ThreadedMachine], form: Form, inputs: int) -> None:
+    matrix, ids = packed(form, (77, inputs)), np.array([76, 0, 5])
+    out, handle = rows(3, inputs), machines[1].matrix(matrix)
     machines[1].prepare(lambda ops: ops.embed(ids, handle, out))(False)
     np.testing.assert_array_equal(out, unpack(matrix)[ids])
 

@@ -49,7 +49,9 @@ def _split(arguments: int, start: int, stop: int) -> None:
     order, blocks = load_i64(arguments + ORDER), load_i64(arguments + SIZE) // BLOCK * BLOCK
     for i in range(start, min(stop, load_i64(arguments + SIZE)), 32):
         if order == IN_SUPERBLOCKS:
-            split_in_superblock(x, i // 32, digits, load_i64(arguments + SCALES))
+            split_in_superblock(
+                x, i // 32, load_i64(arguments + SIZE) // 32, digits, load_i64(arguments + SCALES)
+            )
             continue
         v, w = load(x + 4 * i), load(x + 4 * i + 64)
         sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels.activations import BLOCK, _split
 from sparity_edge.kernels.batch_dots import row_two_tokens
+from sparity_edge.kernels.batch_superblocks import superblock_dots
 from sparity_edge.kernels.blocks import (
     NEAR,
     VALUES,
@@ -48,13 +49,17 @@ from sparity_edge.kernels.ffn import (
     look_ahead,
 )
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.matrix import DATA, OUTPUTS, PADDED, ROW_BYTES
+from sparity_edge.kernels.matrix import DATA, DTYPE, GROUP, INT4K, OUTPUTS, PADDED, ROW_BYTES
 from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32
+from sparity_edge.kernels.superblocks import superblock_dot
 from sparity_edge.kernels.vmm import put
 
 # Arguments of every kernel: the table, its rows, and the bytes of a row and of a share of scratch.
 EACH, TOKENS, EACH_BYTES, SHARE = (8 * word for word in range(4))
 SPLIT_CHUNKS = SHARE  # of one token, for `split_each`
+# Activations of so many numbers stay in L1, beside rows (48 KB; 32 KB take rows from L2 instead).
+IN_L1 = 16384
+GROUPED = 6  # rows that wait in L2 for the next token; 4 give 6 % less
 
 
 @Kernel
@@ -67,6 +72,55 @@ def split_each(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
     _split(own, start, start + BLOCK)
 
 
+@device
+def _by_tokens(arguments: int, first: int, last: int, scratch: int) -> None:
+    """Outputs first..last-1, some rows with one token after the other.
+
+    Two tokens at a time drive each other's activations out of L1 where those are long: rows of
+    8960 in int4k came at 27 GB/s (two threads), and come at 49 so.
+    """
+    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
+    matrix, tokens = load_i64(each + W), load_i64(arguments + TOKENS)
+    row_bytes = load_i64(matrix + ROW_BYTES)
+    share = row_bytes // tokens  # every product asks for its share of the rows that come next
+    for output in range(first, last, GROUPED):
+        end = min(output + GROUPED, last)
+        start = load_i64(matrix + DATA) + output * row_bytes
+        wanted = start + GROUPED * row_bytes
+        for token in range(tokens):
+            own, row = each + token * each_bytes, start
+            product = product_of(matrix, own)
+            for index in range(output, end):
+                put(own, index, row_dot(product, row, wanted - row, scratch))
+                row, wanted = row + row_bytes, wanted + share
+
+
+@device
+def _superblocks(arguments: int, first: int, last: int) -> None:
+    """Outputs first..last-1 of a matrix in superblocks, two rows and two tokens at a time."""
+    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
+    matrix, ahead, tokens = load_i64(each + W), load_i64(each + AHEAD), load_i64(arguments + TOKENS)
+    row_bytes = load_i64(matrix + ROW_BYTES)
+    for output in range(first, last, 2):
+        row = load_i64(matrix + DATA) + output * row_bytes
+        other = row + row_bytes if output + 1 < last else row
+        wanted = other + ahead
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            yours = mine + each_bytes
+            a, b, c, d = superblock_dots(matrix, row, other, mine, yours, wanted)
+            put(mine, output, a)
+            put(yours, output, c)
+            if other != row:
+                put(mine, output + 1, b)
+                put(yours, output + 1, d)
+        if tokens % 2 != 0:
+            mine = each + (tokens - 1) * each_bytes
+            put(mine, output, superblock_dot(matrix, row, mine, wanted))
+            if other != row:
+                put(mine, output + 1, superblock_dot(matrix, other, mine, wanted + row_bytes))
+
+
 @Kernel
 def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
     """`vmm` for every token: a row is multiplied with all of them."""
@@ -75,6 +129,12 @@ def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
     row_bytes = load_i64(matrix + ROW_BYTES)
     first = chunk * load_i64(each + STEP)
     last = min(first + load_i64(each + STEP), load_i64(matrix + OUTPUTS))
+    if load_i64(matrix + GROUP) != 0 and tokens * load_i64(matrix + PADDED) > IN_L1:
+        _by_tokens(arguments, first, last, scratch)
+        return
+    if load_i64(matrix + DTYPE) >= INT4K:
+        _superblocks(arguments, first, last)
+        return
     for output in range(first, last):
         row = load_i64(matrix + DATA) + output * row_bytes
         for token in range(0, tokens - 1, 2):

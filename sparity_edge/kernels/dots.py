@@ -66,7 +66,7 @@ from sparity_edge.kernels.simd import (
     store,
     total,
 )
-from sparity_edge.kernels.superblocks import two_superblock_dots
+from sparity_edge.kernels.superblocks import superblock_dot as dot_of_superblocks
 
 # Arguments of every kernel that multiplies a matrix with one token.
 W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for word in range(10))
@@ -123,11 +123,9 @@ def row_dot(product: Product, row: int, gap: int, scratch: int) -> float:
 
 
 @inlined
-def superblock_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+def superblock_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
     """`row_dot` of int4k or int6k."""
-    wanted = row + gap
-    a, _ = two_superblock_dots(product[1], row, row, product[2], wanted, wanted + 64, scratch)
-    return a
+    return dot_of_superblocks(product[1], row, product[2], row + gap)
 
 
 @inlined

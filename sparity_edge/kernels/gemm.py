@@ -35,7 +35,10 @@ from sparity_edge.kernels.simd import (
     sub,
     total,
 )
-from sparity_edge.kernels.superblocks import word_panel_of_superblocks
+from sparity_edge.kernels.superblock_panels import (
+    expect_superblocks,
+    word_panel_of_superblocks,
+)
 from sparity_edge.kernels.tiles import (
     PANEL,
     ROW,
@@ -60,7 +63,8 @@ from sparity_edge.kernels.tiles import (
 )
 
 FLOAT_BLOCK = 256  # inputs of a panel in L1: 32 KB
-WORD_BLOCK = 8  # units of 32 inputs: 18 KB, and 4 KB of activations; 12 lose 10 %, 16 lose 40 %
+# Units of 32 inputs, a superblock: 18 KB, and 4 KB of activations; 12 lose 10 %, 16 lose 40 %.
+WORD_BLOCK = 8
 SUMS = ROW * TOKENS  # bytes of a tile
 SMALL_SCRATCH = 256  # bytes for unpacking a row
 PANEL_BYTES = max(FLOAT_BLOCK * ROW, WORD_BLOCK * W_UNIT)
@@ -231,11 +235,13 @@ def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
         stop = min(start + WORD_BLOCK, depth)
         if load_i64(arguments + INPUT_MAJOR) != 0:
             word_panel_of_columns(matrix, first, start, stop, panel)
+        elif dtype >= INT4K:
+            word_panel_of_superblocks(matrix, first, start // WORD_BLOCK, panel)
+            following = stop < depth
+            ahead = first if following else first + PANEL
+            expect_superblocks(matrix, ahead, stop // WORD_BLOCK if following else 0)
         else:
-            if dtype >= INT4K:
-                word_panel_of_superblocks(matrix, first, start, stop, panel)
-            else:
-                word_panel_of_rows(matrix, first, start, stop, panel)
+            word_panel_of_rows(matrix, first, start, stop, panel)
             if stop < depth:
                 expect_word_rows(matrix, first, stop, min(stop + WORD_BLOCK, depth))
             else:

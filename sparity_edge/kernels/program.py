@@ -366,7 +366,7 @@ class Program(ThinProgram):
         digits = aligned_zeros(tokens * 128 * -(-groups // 2)).reshape(tokens, -1)
         scales, sums = np.zeros((2, tokens, round_up(groups, 16)), dtype=np.float32)
         if layout.superblocks:
-            floats = _superblocks.X_FLOATS // 4 * (layout.padded // SUPERBLOCK)
+            floats = _superblocks.X_FLOATS // 4 * -(-layout.padded // (2 * SUPERBLOCK))
             scales = np.zeros((tokens, floats), dtype=np.float32)
         return digits, scales, sums
 

@@ -1,26 +1,32 @@
-"""Vectors of numbers in superblocks (int4k, int6k), whose units of 64 take turns by fours.
+"""Vectors of numbers in superblocks (int4k, int6k), four inputs of a group in every lane.
 
-Lane i of a byte dot product holds four inputs of sixteen i % 4 of its unit (in the order 0, 2, 1,
-3), so that a scale for every 16 inputs is four floats repeated, and one for every 32 two floats.
-Everything here is an intrinsic, as in `simd`.
+A block is 512 inputs, so that its sixteen groups of 32 are the lanes of a vector; the last block of
+a row may be half of one, and then two lanes share a group. Everything here is an intrinsic, as in
+`simd`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba.core import types
 
-from sparity_edge.kernels.bytewise import byte_vector, digits_of, dot
+from sparity_edge.kernels.bytewise import byte_vector, digits_of, integer_vector
+from sparity_edge.kernels.cpu import features
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
-from sparity_edge.kernels.simd import vector
-from sparity_edge.kernels.tiles import ROW, row_address, store_columns
+from sparity_edge.kernels.simd import _half_to_float, vector
+from sparity_edge.kernels.tiles import (
+    ROW,
+    W_MINIMA,
+    W_SCALES,
+    W_UNIT,
+    row_address,
+    store_columns,
+)
 
 _BYTES = ir.VectorType(I8, 64)
 _FOURS = ir.VectorType(I32, 4)
-_SIXTEEN = ir.VectorType(I8, 16)
 _THIRTY_TWO = ir.VectorType(I8, 32)
 _INTEGERS = ir.VectorType(I32, 16)
 _FLOATS = ir.VectorType(F32, 16)
@@ -64,38 +70,89 @@ def top_sixes(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return _tops(builder, a, b, c)
 
 
-@define(vector, byte_vector, types.int64)
-def quad_dot(builder: Any, weights: Any, x: Any) -> Any:
-    """Sums of products, by fours, with 64 activations: high digits at x, low ones behind them."""
-    high, low = (load_unaligned(builder, builder.add(x, I64(offset)), _BYTES) for offset in (0, 64))
-    sums = dot(builder, _constant(_INTEGERS, 0), weights, high)
-    sums = dot(builder, builder.shl(sums, _constant(_INTEGERS, 8)), weights, low)
-    return builder.sitofp(sums, _FLOATS)
+@define(integer_vector, types.int64)
+def load_integers(builder: Any, address: Any) -> Any:
+    """Sixteen int32."""
+    return load_unaligned(builder, address, _INTEGERS)
 
 
-@define(vector, types.int64)
-def repeat_four(builder: Any, address: Any) -> Any:
-    """Four float32, four times."""
-    four = load_unaligned(builder, address, ir.VectorType(F32, 4))
-    return _pick(builder, four, four, [lane % 4 for lane in range(16)])
+@define(integer_vector, integer_vector, integer_vector)
+def join_digits(builder: Any, high: Any, low: Any) -> Any:
+    """256 high + low."""
+    return builder.add(low, builder.shl(high, _constant(_INTEGERS, 8)))
 
 
-@define(vector, types.int64)
-def load_u8(builder: Any, address: Any) -> Any:
-    """Sixteen unsigned bytes as float32."""
-    numbers = load_unaligned(builder, address, _SIXTEEN)
-    return builder.sitofp(builder.zext(numbers, _INTEGERS), _FLOATS)
+@define(integer_vector, integer_vector)
+def sixteenth(builder: Any, sums: Any) -> Any:
+    """Sums of `high_nibbles_in_place`, which are 16 times what they should be."""
+    return builder.ashr(sums, _constant(_INTEGERS, 4))
 
 
-@define(vector, vector)
-def upper_half(builder: Any, value: Any) -> Any:
-    """Lanes 8-15; the others become zero."""
-    return _pick(builder, _constant(_FLOATS, 0.0), value, [*range(8), *range(24, 32)])
+@define(integer_vector, integer_vector, integer_vector)
+def plus(builder: Any, left: Any, right: Any) -> Any:
+    """Sums of integers."""
+    return builder.add(left, right)
+
+
+def _take_sixes(builder: Any, address: Any, groups: int, shifts: list[int]) -> Any:
+    """Six of the twelve bits of every group as float32, from bit `shifts[lane]` on.
+
+    Reads the twelve bits of 16 groups, or of 8, which then stand in both halves.
+    """
+    words = groups * 12 // 16
+    starts = [lane % groups * 12 for lane in range(16)]
+    pairs = [min(start // 16 + odd, words - 1) for start in starts for odd in (0, 1)]
+    places = [start % 16 + shift for start, shift in zip(starts, shifts)]
+    packed = load_unaligned(builder, address, ir.VectorType(I16, words))
+    spread = builder.bitcast(_pick(builder, packed, packed, pairs), _INTEGERS)
+    moved = builder.lshr(spread, ir.Constant(_INTEGERS, places))
+    return builder.sitofp(builder.and_(moved, _constant(_INTEGERS, 63)), _FLOATS)
+
+
+def _sixes(groups: int, shift: int) -> Any:
+    @define(vector, types.int64)
+    def load_part(builder: Any, address: Any) -> Any:
+        """The scale or the minimum of every group."""
+        return _take_sixes(builder, address, groups, [shift] * 16)
+
+    return load_part
+
+
+# Of the groups of a block of int4k, and of half a block.
+load_scales, load_minima = _sixes(16, 0), _sixes(16, 6)
+load_half_scales, load_half_minima = _sixes(8, 0), _sixes(8, 6)
+
+
+def _load_factors(builder: Any, address: Any, count: int, lanes: list[int]) -> Any:
+    """Of `count` finite float16 those that `lanes` name, as float32."""
+    halves = load_unaligned(builder, address, ir.VectorType(I16, count))
+    if "f16c" in features():
+        values = builder.bitcast(halves, ir.VectorType(ir.HalfType(), count))
+        values = builder.fpext(values, ir.VectorType(F32, count))
+        return _pick(builder, values, values, lanes)
+    spread = _pick(builder, halves, halves, lanes)
+    return _half_to_float(builder, builder.zext(spread, _INTEGERS))
+
+
+def _factors(count: int, lanes: list[int]) -> Any:
+    @define(vector, types.int64)
+    def load_factors(builder: Any, address: Any) -> Any:
+        """Some of `count` float16, each in eight or sixteen lanes."""
+        return _load_factors(builder, address, count, lanes)
+
+    return load_factors
+
+
+# What scales and minima of a block of int4k are multiples of, and of half a block.
+scale_factors, least_factors = _factors(4, [0] * 8 + [2] * 8), _factors(4, [1] * 8 + [3] * 8)
+half_scale_factor, half_least_factor = _factors(2, [0] * 16), _factors(2, [1] * 16)
+# Of int6k.
+six_factors, half_six_factor = _factors(2, [0] * 8 + [1] * 8), _factors(1, [0] * 16)
 
 
 @define(vector, types.int64, vector)
 def store_quad_digits(builder: Any, address: Any, values: Any) -> Any:
-    """Round 16 numbers, write each four of high digits 16 bytes on, low digits 64 bytes behind.
+    """Round 16 numbers, write each four of high digits 128 bytes on, low digits 64 bytes behind.
 
     Returns:
         The rounded numbers.
@@ -104,120 +161,132 @@ def store_quad_digits(builder: Any, address: Any, values: Any) -> Any:
     for offset, digit in zip((0, 64), digits):
         fours = builder.bitcast(digit, _FOURS)
         for index in range(4):
-            place = at(builder, builder.add(address, I64(offset + 16 * index)), I32)
+            place = at(builder, builder.add(address, I64(offset + 128 * index)), I32)
             builder.store(builder.extract_element(fours, I32(index)), place, align=1)
     return whole
+
+
+@define(types.none, types.int64, types.float32)
+def store_integer(builder: Any, address: Any, value: Any) -> Any:
+    """Write a whole number as int32."""
+    builder.store(builder.fptosi(value, I32), at(builder, address, I32), align=1)
 
 
 # --- floats ---------------------------------------------------------------------------------
 
 
-def _every_fourth_four(builder: Any, address: Any) -> Any:
-    """Bytes 0-3, 16-19, 32-35 and 48-51: a sixteen of a unit."""
-    fours = ir.Constant(_FOURS, ir.Undefined)
-    for index in range(4):
-        four = load_unaligned(builder, builder.add(address, I64(16 * index)), I32)
-        fours = builder.insert_element(fours, four, I32(index))
-    return builder.bitcast(fours, _SIXTEEN)
+def _quads(builder: Any, address: Any, count: int) -> list[Any]:
+    """Four bytes each, 64 bytes apart."""
+    places = [builder.add(address, I64(64 * index)) for index in range(count)]
+    return [load_unaligned(builder, place, ir.VectorType(I8, 4)) for place in places]
 
 
-def _sixteen(take: Callable[[Any, Any], Any]) -> Any:
-    @define(vector, types.int64)
-    def load_sixteen(builder: Any, address: Any) -> Any:
-        """A sixteen of a unit as float32."""
-        return builder.sitofp(builder.zext(take(builder, address), _INTEGERS), _FLOATS)
-
-    return load_sixteen
+def _join_quads(builder: Any, quads: list[Any]) -> Any:
+    """Four times four bytes as sixteen float32."""
+    halves = [_pick(builder, quads[i], quads[i + 1], list(range(8))) for i in (0, 2)]
+    whole = _pick(builder, halves[0], halves[1], list(range(16)))
+    return builder.sitofp(builder.zext(whole, _INTEGERS), _FLOATS)
 
 
-def _bits(shift: int, mask: int) -> Any:
-    def take(builder: Any, address: Any) -> Any:
-        packed = _shift_down(builder, _every_fourth_four(builder, address), shift)
-        return builder.and_(packed, _constant(_SIXTEEN, mask))
-
-    return _sixteen(take)
-
-
-def _top_bits(builder: Any, address: Any) -> Any:
-    parts = [_every_fourth_four(builder, builder.add(address, I64(64 * i))) for i in range(3)]
-    return _tops(builder, *parts)
+@define(vector, types.int64)
+def load_fours(builder: Any, address: Any) -> Any:
+    """Sixteen int4k numbers of a group as float32."""
+    quads = []
+    for packed in _quads(builder, address, 2):
+        quads += [builder.and_(packed, _constant(packed.type, 15)), _shift_down(builder, packed, 4)]
+    return _join_quads(builder, quads)
 
 
-# Of the unit whose first byte for that sixteen is at the address; for the fourth unit of int6k it
-# is that of the first unit.
-low_nibbles_of, high_nibbles_of, low_sixes_of = _bits(0, 15), _bits(4, 15), _bits(0, 63)
-top_sixes_of = _sixteen(_top_bits)
+@define(vector, types.int64)
+def load_sixes(builder: Any, address: Any) -> Any:
+    """Sixteen int6k numbers of a group, 0..63, as float32."""
+    packed = _quads(builder, address, 3)
+    low = [builder.and_(each, _constant(each.type, 63)) for each in packed]
+    return _join_quads(builder, [*low, _tops(builder, *packed)])
 
 
 # --- panels for prompts ---------------------------------------------------------------------
 
 _ROWS = (types.int64,) * 3  # address of the first of sixteen rows, their distance, the last there
+# Where columns of eight groups go, in rows of a panel: two pairs of inputs each, and two scales.
+_PAIRS = [group * W_UNIT // ROW + pair for group in range(8) for pair in (0, 1)]
+_SCALES = [(group * W_UNIT + place) // ROW for place in (W_SCALES, W_MINIMA) for group in range(8)]
 
 
-def _thirty_two(builder: Any, address: Any, group: Any, shift: Any) -> Any:
-    """The bytes of group 0 or 1 of the unit at an address, shifted down: fours 0, 4, 1, 5, ..."""
-    pairs = load_unaligned(builder, address, ir.VectorType(I64, 8))
-    places = builder.add(builder.shl(group, I64(5)), shift)
-    alone = builder.insert_element(ir.Constant(pairs.type, ir.Undefined), places, I32(0))
-    moved = builder.lshr(pairs, _pick(builder, alone, alone, [0] * 8))
-    return builder.bitcast(builder.trunc(moved, ir.VectorType(I32, 8)), _THIRTY_TWO)
-
-
-def _store_panel(builder: Any, out: Any, rows: list[Any], zero: int) -> None:
-    """Rows of 32 bytes, less `zero`, as columns of pairs in the order of the inputs."""
+def _store_pairs(builder: Any, out: Any, rows: list[Any], zero: int) -> None:
+    """Rows of 32 bytes, less `zero`, as columns of pairs: four inputs of each of eight groups."""
     words = []
     for numbers in rows:
         shorts = builder.sub(builder.zext(numbers, _SHORTS), _constant(_SHORTS, zero))
         words.append(builder.bitcast(shorts, _INTEGERS))
-    # The four that stands at place m is the one of inputs 4 n: n = m % 2 * 4 + m // 2.
-    order = [2 * (m % 2 * 4 + m // 2) + odd for m in range(8) for odd in (0, 1)]
-    store_columns(builder, words, out, I64(ROW), order)
+    store_columns(builder, words, out, I64(ROW), _PAIRS)
+
+
+@define(types.none, types.int64, *_ROWS)
+def turn_fours(builder: Any, out: Any, a: Any, stride: Any, last: Any) -> Any:
+    """Eight inputs of eight groups of int4k: pairs of 16-bit integers, by columns."""
+    places = [row_address(builder, a, stride, i, last) for i in range(16)]
+    packed = [load_unaligned(builder, place, _THIRTY_TWO) for place in places]
+    low = [builder.and_(each, _constant(_THIRTY_TWO, 15)) for each in packed]
+    high = [_shift_down(builder, each, 4) for each in packed]
+    _store_pairs(builder, out, low, 0)
+    _store_pairs(builder, builder.add(out, I64(2 * ROW)), high, 0)
 
 
 @define(types.none, types.int64, *_ROWS, types.int64)
-def turn_fours(builder: Any, out: Any, a: Any, stride: Any, last: Any, group: Any) -> Any:
-    """Group 0-3 (of 32 inputs) of two int4k units: pairs of 16-bit integers, by columns."""
-    odd, shift = builder.and_(group, I64(1)), builder.shl(builder.and_(group, I64(2)), I64(1))
+def turn_sixes(builder: Any, out: Any, a: Any, stride: Any, last: Any, index: Any) -> Any:
+    """Four inputs of eight groups of int6k, less 32, as `turn_fours`; `index` is 0, 1 or 2."""
+    place = builder.add(a, builder.shl(index, I64(6)))
     rows = []
     for i in range(16):
-        packed = _thirty_two(builder, row_address(builder, a, stride, i, last), odd, shift)
-        rows.append(builder.and_(packed, _constant(_THIRTY_TWO, 15)))
-    _store_panel(builder, out, rows, 0)
-
-
-@define(types.none, types.int64, *_ROWS, types.int64)
-def turn_low_sixes(builder: Any, out: Any, a: Any, stride: Any, last: Any, group: Any) -> Any:
-    """Group 0 or 1 of one of the first three units of int6k, less 32, as `turn_fours`."""
-    rows = []
-    for i in range(16):
-        packed = _thirty_two(builder, row_address(builder, a, stride, i, last), group, I64(0))
+        row = row_address(builder, place, stride, i, last)
+        packed = load_unaligned(builder, row, _THIRTY_TWO)
         rows.append(builder.and_(packed, _constant(_THIRTY_TWO, 63)))
-    _store_panel(builder, out, rows, 32)
+    _store_pairs(builder, out, rows, 32)
 
 
-@define(types.none, types.int64, *_ROWS, types.int64)
-def turn_top_sixes(builder: Any, out: Any, a: Any, stride: Any, last: Any, group: Any) -> Any:
-    """Group 0 or 1 of the fourth unit of the int6k superblock at `a`, as `turn_low_sixes`."""
+@define(types.none, types.int64, *_ROWS)
+def turn_top_sixes(builder: Any, out: Any, a: Any, stride: Any, last: Any) -> Any:
+    """The four inputs that stand in the top bits of three times 32 bytes, as `turn_sixes`."""
     rows = []
     for i in range(16):
         row = row_address(builder, a, stride, i, last)
-        places = [builder.add(row, I64(64 * unit)) for unit in range(3)]
-        rows.append(_tops(builder, *(_thirty_two(builder, p, group, I64(0)) for p in places)))
-    _store_panel(builder, out, rows, 32)
+        places = [builder.add(row, I64(64 * index)) for index in range(3)]
+        packed = [load_unaligned(builder, place, _THIRTY_TWO) for place in places]
+        rows.append(_tops(builder, *packed))
+    _store_pairs(builder, out, rows, 32)
 
 
-def _byte_column(signed: bool) -> Any:
-    @define(vector, *_ROWS)
-    def load_column(builder: Any, a: Any, stride: Any, last: Any) -> Any:
-        """One byte of each of sixteen rows as float32."""
-        column = ir.Constant(_SIXTEEN, ir.Undefined)
-        for i in range(16):
-            value = load_unaligned(builder, row_address(builder, a, stride, i, last), I8)
-            column = builder.insert_element(column, value, I32(i))
-        widen = builder.sext if signed else builder.zext
-        return builder.sitofp(widen(column, _INTEGERS), _FLOATS)
+@define(types.none, types.int64, types.int64, *_ROWS)
+def turn_int4k_scales(
+    builder: Any, out: Any, scales: Any, factors: Any, stride: Any, last: Any
+) -> Any:
+    """Scales and minima (taken off) of eight groups of sixteen rows, to their places."""
+    signs = ir.Constant(_FLOATS, [1.0] * 8 + [-1.0] * 8)
+    rows = []
+    for i in range(16):
+        place = row_address(builder, scales, stride, i, last)
+        sixes = _take_sixes(builder, place, 8, [0] * 8 + [6] * 8)
+        place = row_address(builder, factors, stride, i, last)
+        factor = _load_factors(builder, place, 2, [0] * 8 + [1] * 8)
+        rows.append(builder.fmul(signs, builder.fmul(factor, sixes)))
+    store_columns(builder, rows, out, I64(ROW), _SCALES)
 
-    return load_column
 
-
-load_i8_column, load_u8_column = _byte_column(True), _byte_column(False)
+@define(types.none, types.int64, types.int64, types.int64, *_ROWS)
+def turn_int6k_scales(
+    builder: Any, out: Any, even: Any, odd: Any, factors: Any, stride: Any, last: Any
+) -> Any:
+    """Both scales of eight groups of sixteen rows, to their places."""
+    rows = []
+    for i in range(16):
+        halves = []
+        for address in (even, odd):
+            place = row_address(builder, address, stride, i, last)
+            halves.append(load_unaligned(builder, place, ir.VectorType(I8, 8)))
+        both = _pick(builder, halves[0], halves[1], list(range(16)))
+        numbers = builder.sext(both, _INTEGERS)
+        place = row_address(builder, factors, stride, i, last)
+        factor = _load_factors(builder, place, 1, [0] * 16)
+        rows.append(builder.fmul(factor, builder.sitofp(numbers, _FLOATS)))
+    store_columns(builder, rows, out, I64(ROW), _SCALES)

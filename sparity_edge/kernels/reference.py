@@ -20,7 +20,13 @@ from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.reference_sparse import UpDown
 from sparity_edge.kernels.reference_thin import ThinReference
 from sparity_edge.kernels.thinned import Thinned
-from sparity_edge.layout import SUPERBLOCK, Layout, PackedMatrix, elements_in_blocks
+from sparity_edge.layout import (
+    SUPERBLOCK,
+    SUPERBLOCK_SCALES,
+    Layout,
+    PackedMatrix,
+    elements_in_blocks,
+)
 from sparity_edge.progress import Progress
 
 
@@ -161,7 +167,7 @@ def unpack(packed: PackedMatrix) -> Floats:
     layout = packed.layout
     outputs, inputs = layout.shape
     if layout.orientation == "output":
-        rows = packed.data.reshape(outputs, layout.row_bytes)
+        rows = packed.data[: outputs * layout.row_bytes].reshape(outputs, layout.row_bytes)
         if layout.superblocks:
             return _superblocks(rows, layout)
         numbers = _numbers(rows[:, layout.numbers_at :][:, : layout.number_bytes], layout)
@@ -242,29 +248,59 @@ def _scale(numbers: Floats, headers: npt.NDArray[np.uint8], layout: Layout, grou
 
 def _superblocks(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
     """The values of output-major rows of int4k or int6k."""
-    outputs, inputs = layout.shape
-    blocks = inputs // SUPERBLOCK
-    header = np.ascontiguousarray(rows[:, : layout.header_bytes])
-    scales = header[:, : 16 * blocks].reshape(outputs, blocks, 16)
-    kinds = 1 + layout.minimum
-    halves = header[:, 16 * blocks :][:, : 2 * kinds * blocks].copy().view(np.float16)
-    factors = halves.astype(np.float32).reshape(outputs, blocks, kinds, 1)
-    packed = rows[:, layout.header_bytes :][:, : layout.number_bytes]
-    packed = packed.reshape(outputs, blocks, -1, 64)
-    if layout.minimum:
-        units = np.stack([packed & 15, packed >> 4], axis=3).reshape(outputs, blocks, 4, 64)
-    else:
-        top = packed >> 6
-        last = top[:, :, 0] | top[:, :, 1] << 2 | top[:, :, 2] << 4
-        units = np.concatenate([packed & 63, last[:, :, None]], axis=2)
-    # Fours of the sixteens 0, 2, 1, 3 take turns in a unit: (unit, four, half, group, element).
-    turns = units.reshape(outputs, blocks, 4, 4, 2, 2, 4).transpose(0, 1, 2, 5, 4, 3, 6)
-    numbers = turns.reshape(outputs, blocks, -1, layout.group).astype(np.float32)
-    if layout.minimum:
-        least = factors[:, :, 1] * scales[..., 8:]
-        scaled = (factors[:, :, 0] * scales[..., :8])[..., None] * numbers - least[..., None]
-    else:
-        in_order = scales.view(np.int8).reshape(outputs, blocks, 4, 2, 2).swapaxes(3, 4)
-        scale = factors[:, :, 0] * in_order.reshape(outputs, blocks, 16)
-        scaled = scale[..., None] * (numbers - 32)
-    return scaled.reshape(outputs, inputs)
+    size = layout.padded // 512 * 512
+    numbers, scales = rows[:, : layout.number_bytes], rows[:, layout.number_bytes :]
+    parts = []
+    for start, stop, groups in ((0, size, 16), (size, layout.padded, 8)):
+        blocks = (stop - start) // (32 * groups)
+        if blocks:
+            first, last = (at * layout.number_bytes // layout.padded for at in (start, stop))
+            packed = numbers[:, first:last].reshape(len(rows), blocks, -1, 64)
+            first, last = (
+                at // SUPERBLOCK * SUPERBLOCK_SCALES[layout.dtype] for at in (start, stop)
+            )
+            behind = scales[:, first:last].reshape(len(rows), blocks, -1)
+            of_block = _int4k_blocks if layout.minimum else _int6k_blocks
+            parts.append(of_block(packed, behind, groups).reshape(len(rows), -1))
+    return np.concatenate(parts, axis=1)
+
+
+def _fours(vectors: npt.NDArray[np.uint8], groups: int) -> Floats:
+    """(rows, blocks, groups, half of a group, its 16 inputs) of vectors in which fours take turns.
+
+    Of 16 groups the vectors of first halves come first, of 8 groups they stand side by side.
+    """
+    shape = (2, 4, 16, 4) if groups == 16 else (4, 2, 8, 4)
+    order = (0, 1, 4, 2, 3, 5) if groups == 16 else (0, 1, 4, 3, 2, 5)
+    turned = vectors.reshape(*vectors.shape[:2], *shape).transpose(order)
+    return turned.reshape(*vectors.shape[:2], groups, 2, 16).astype(np.float32)
+
+
+def _factors(behind: npt.NDArray[np.uint8], count: int) -> Floats:
+    """The last `count` float16 of each block."""
+    return behind[:, :, -2 * count :].copy().view(np.float16).astype(np.float32)
+
+
+def _int4k_blocks(
+    packed: npt.NDArray[np.uint8], behind: npt.NDArray[np.uint8], groups: int
+) -> Floats:
+    vectors = np.stack([packed & 15, packed >> 4], axis=3)
+    bits = np.unpackbits(behind[:, :, : groups * 3 // 2], axis=2, bitorder="little")
+    sixes = bits.reshape(*bits.shape[:2], groups, 2, 6) @ (1 << np.arange(6))
+    factors = _factors(behind, groups // 4).reshape(*bits.shape[:2], -1, 1, 2)
+    scaled = factors * sixes.reshape(*bits.shape[:2], groups // 8, 8, 2).astype(np.float32)
+    scaled = scaled.reshape(*bits.shape[:2], groups, 1, 1, 2)
+    return scaled[..., 0] * _fours(vectors, groups) - scaled[..., 1]
+
+
+def _int6k_blocks(
+    packed: npt.NDArray[np.uint8], behind: npt.NDArray[np.uint8], groups: int
+) -> Floats:
+    threes = packed.reshape(*packed.shape[:2], -1, 3, 64)
+    top = threes >> 6
+    last = top[..., 0, :] | top[..., 1, :] << 2 | top[..., 2, :] << 4
+    vectors = np.concatenate([threes & 63, last[..., None, :]], axis=3)
+    scales = behind[:, :, : 2 * groups].copy().view(np.int8).astype(np.float32)
+    scales = scales.reshape(*packed.shape[:2], 2, groups).swapaxes(2, 3)
+    factors = np.repeat(_factors(behind, groups // 8), 8, axis=2)
+    return (factors[..., None] * scales)[..., None] * (_fours(vectors, groups) - 32)

@@ -39,7 +39,7 @@ from sparity_edge.kernels.simd import (
     splat,
     store,
 )
-from sparity_edge.kernels.superblocks import unpack_superblocks
+from sparity_edge.kernels.superblock_panels import unpack_superblocks
 
 
 @device
