@@ -28,9 +28,6 @@ from sparity_edge.kernels.tiles import (
     PANEL,
     ROW,
     UNIT,
-    W_MINIMA,
-    W_SCALES,
-    W_UNIT,
     load_f16_column,
     turn_bytes,
     turn_floats,
@@ -40,6 +37,7 @@ from sparity_edge.kernels.tiles import (
     zip_nibbles,
 )
 from sparity_edge.kernels.unpack import row_place, unpack_row, unpack_sixteen
+from sparity_edge.kernels.word_tiles import W_MINIMA, W_SCALES, W_UNIT
 
 
 @device

@@ -50,11 +50,9 @@ from sparity_edge.kernels.simd import (
 from sparity_edge.kernels.simd import prefetch_near as ask
 from sparity_edge.kernels.tiles import (
     PANEL,
-    W_MINIMA,
-    W_SCALES,
-    W_UNIT,
     load_f16_column,
 )
+from sparity_edge.kernels.word_tiles import W_MINIMA, W_SCALES, W_UNIT
 
 MOST = 127 * 256  # of an activation: its high digit has to fit into a signed byte
 BLOCK = 256  # inputs of a superblock
