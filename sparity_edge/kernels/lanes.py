@@ -19,7 +19,8 @@ from numba.extending import models, register_model
 from sparity_edge.kernels.bytewise import digits_of, dot
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
 from sparity_edge.kernels.simd import ask_for, vector
-from sparity_edge.kernels.tiles import ROW, W_UNIT, row_address, store_columns
+from sparity_edge.kernels.tiles import ROW, row_address, store_columns
+from sparity_edge.kernels.word_tiles import W_UNIT
 
 VECTORS = 8  # of 64 numbers in a block
 GROUPS = 16  # of 32

@@ -31,8 +31,8 @@ from sparity_edge.kernels.tiles import (
 )
 
 # Of the eight fours of inputs of a unit, those multiplied crosswise: adders and multipliers have as
-# much to do then. Products alone reach 708, 777, 755 GFLOP/s a core of Zen 5 with four, five, six of
-# them and 529 with none; whole units 461 with none, 619 with 0 1 3 4 6, 586 to 652 with other fives.
+# much to do then. Products alone reach 708, 777 and 755 GFLOP/s a core of Zen 5 with four, five and
+# six of them, 529 with none; whole units 461 with none and 586 to 652 with different fives.
 CROSSED = (1, 2, 4, 5, 7) if has_spare_adders() else ()
 FOURS = UNIT // 4
 # A unit of activations: 16 pairs of inputs of six tokens, their scales, their sums (unscaled), and
