@@ -175,17 +175,6 @@ def _store_panel(builder: Any, out: Any, rows: list[Any], zero: int) -> None:
 
 
 @define(types.none, types.int64, *_ROWS, types.int64)
-def turn_fours(builder: Any, out: Any, a: Any, stride: Any, last: Any, group: Any) -> Any:
-    """Group 0-3 (of 32 inputs) of two int4k units: pairs of 16-bit integers, by columns."""
-    odd, shift = builder.and_(group, I64(1)), builder.shl(builder.and_(group, I64(2)), I64(1))
-    rows = []
-    for i in range(16):
-        packed = _thirty_two(builder, row_address(builder, a, stride, i, last), odd, shift)
-        rows.append(builder.and_(packed, _constant(_THIRTY_TWO, 15)))
-    _store_panel(builder, out, rows, 0)
-
-
-@define(types.none, types.int64, *_ROWS, types.int64)
 def turn_low_sixes(builder: Any, out: Any, a: Any, stride: Any, last: Any, group: Any) -> Any:
     """Group 0 or 1 of one of the first three units of int6k, less 32, as `turn_fours`."""
     rows = []

@@ -16,7 +16,6 @@ from sparity_edge.kernels.quads import (
     high_nibbles_of,
     load_i8_column,
     load_u8,
-    load_u8_column,
     low_nibbles_of,
     low_sixes,
     low_sixes_of,
@@ -25,7 +24,6 @@ from sparity_edge.kernels.quads import (
     store_quad_digits,
     top_sixes,
     top_sixes_of,
-    turn_fours,
     turn_low_sixes,
     turn_top_sixes,
     upper_half,
@@ -52,6 +50,7 @@ from sparity_edge.kernels.tiles import (
     PANEL,
     load_f16_column,
 )
+from sparity_edge.kernels.turns import turn_int4k, turn_int4k_scales
 from sparity_edge.kernels.word_tiles import W_MINIMA, W_SCALES, W_UNIT
 
 MOST = 127 * 256  # of an activation: its high digit has to fit into a signed byte
@@ -266,26 +265,21 @@ def word_panel_of_superblocks(matrix: int, first: int, start: int, stop: int, pa
         last = min(16, outputs - first - half) - 1
         for unit in range(start, stop):
             out = panel + (unit - start) * W_UNIT + 4 * half
-            if four_bits:
-                _turn_int4k(matrix, row, stride, last, unit, out)
-            else:
+            if not four_bits:
                 _turn_int6k(matrix, row, stride, last, unit, out)
+            elif unit % 8 == 0:
+                _turn_int4k(matrix, row, stride, last, unit // 8, out)
 
 
 @device
-def _turn_int4k(matrix: int, row: int, stride: int, last: int, unit: int, out: int) -> None:
-    block, group = unit // 8, unit % 8
+def _turn_int4k(matrix: int, row: int, stride: int, last: int, block: int, out: int) -> None:
     factors = row + load_i64(matrix + PADDED) // BLOCK * 16 + 4 * block
-    scales = row + 16 * block + group
-    factor, least = (
-        load_f16_column(factors, stride, last),
-        load_f16_column(factors + 2, stride, last),
-    )
-    store(out + W_SCALES, mul(factor, load_u8_column(scales, stride, last)))
-    least = mul(least, load_u8_column(scales + 8, stride, last))
-    store(out + W_MINIMA, sub(splat(0.0), least))
-    numbers = row + load_i64(matrix + HEADER_BYTES) + 128 * block + group // 4 * 64
-    turn_fours(out, numbers, stride, last, group % 4)
+    factor = load_f16_column(factors, stride, last)
+    least = load_f16_column(factors + 2, stride, last)
+    turn_int4k_scales(out, row + 16 * block, stride, last, factor, least)
+    numbers = row + load_i64(matrix + HEADER_BYTES) + 128 * block
+    turn_int4k(out, numbers, stride, last)
+    turn_int4k(out + 4 * W_UNIT, numbers + 64, stride, last)
 
 
 @device
