@@ -24,8 +24,8 @@ from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.lanes import (
     int4_block_dot,
     int8_block_dot,
-    load_int4_block,
-    load_int8_block,
+    load_int4_block_near,
+    load_int8_block_near,
 )
 from sparity_edge.kernels.matrix import INT4, INT8
 from sparity_edge.kernels.simd import fma, splat, total
@@ -55,18 +55,19 @@ def _int8(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TW
     y, y_scales = yours[8], yours[9]
     a, c, b, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, header = row + numbers_at, row + scales_at
-    ask_front(mine, row + gap)
+    ask_front(False, mine, row + gap)
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
-        scales, block = spread(group, header, index, BLOCK_GROUPS), load_int8_block(p, p + gap)
+        scales, block = spread(group, header, index, BLOCK_GROUPS), load_int8_block_near(p, p + gap)
         products = int8_block_dot(block, x)
         a, c = add_groups(products, scales, scales, x_scales, x_sums, a, c)
         products = int8_block_dot(block, y)
         b, d = add_groups(products, scales, scales, y_scales, x_sums, b, d)
         p, x, y = p + INT8_BLOCK, x + X_BLOCK, y + X_BLOCK
         x_scales, y_scales = x_scales + 64, y_scales + 64
-    ask_behind(mine, row + gap, INT8_BLOCK)
-    a, c = int8_rest(mine, row, a, c, scratch)
-    b, d = int8_rest(yours, row, b, d, scratch)
+    if groups % BLOCK_GROUPS != 0:
+        ask_behind(False, mine, row + gap, INT8_BLOCK)
+        a, c = int8_rest(mine, row, a, c, scratch)
+        b, d = int8_rest(yours, row, b, d, scratch)
     return total(fma(splat(zero), c, a)), total(fma(splat(zero), d, b))
 
 
@@ -76,18 +77,19 @@ def _int4(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TW
     y, y_scales = yours[8], yours[9]
     a, c, b, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, header = row + numbers_at, row + scales_at
-    ask_front(mine, row + gap)
+    ask_front(False, mine, row + gap)
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
         offsets = spread(group, header + minima, index, BLOCK_GROUPS)
-        block = load_int4_block(p, p + gap)
+        block = load_int4_block_near(p, p + gap)
         products = int4_block_dot(block, x)
         a, c = add_groups(products, scales, offsets, x_scales, x_sums, a, c)
         products = int4_block_dot(block, y)
         b, d = add_groups(products, scales, offsets, y_scales, x_sums, b, d)
         p, x, y = p + INT4_BLOCK, x + X_BLOCK, y + X_BLOCK
         x_scales, y_scales = x_scales + 64, y_scales + 64
-    ask_behind(mine, row + gap, INT4_BLOCK)
-    a, c = int4_rest(mine, row, a, c, scratch)
-    b, d = int4_rest(yours, row, b, d, scratch)
+    if groups % BLOCK_GROUPS != 0:
+        ask_behind(False, mine, row + gap, INT4_BLOCK)
+        a, c = int4_rest(mine, row, a, c, scratch)
+        b, d = int4_rest(yours, row, b, d, scratch)
     return total(fma(splat(zero), c, a)), total(fma(splat(zero), d, b))

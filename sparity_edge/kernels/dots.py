@@ -31,7 +31,9 @@ from sparity_edge.kernels.lanes import (
     int4_block_dot,
     int8_block_dot,
     load_int4_block,
+    load_int4_block_near,
     load_int8_block,
+    load_int8_block_near,
 )
 from sparity_edge.kernels.matrix import (
     BF16,
@@ -57,6 +59,7 @@ from sparity_edge.kernels.simd import (
     load_splat,
     mul,
     prefetch_near,
+    prefetch_once,
     repeat2,
     repeat4,
     splat,
@@ -111,9 +114,9 @@ def row_dot(product: Product, row: int, gap: int, scratch: int) -> float:
         scratch: 64 bytes.
     """
     if product[0] == INT4:
-        return int4_dot(product, row, gap, scratch)
+        return _int4(False, product, row, gap, scratch)
     if product[0] == INT8:
-        return int8_dot(product, row, gap, scratch)
+        return _int8(False, product, row, gap, scratch)
     if product[0] >= INT4K:
         return superblock_dot(product, row, gap, scratch)
     return float_dot(product, row, gap, scratch)
@@ -134,19 +137,19 @@ def float_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # n
     size, x = load_i64(product[1] + PADDED), load_i64(product[2] + X)
     if product[0] == BF16:
         for _ in range(0, size, 32):
-            prefetch_near(row + gap)
+            prefetch_once(row + gap)
             a = fma(load_bf16(row), load(x), a)
             b = fma(load_bf16(row + 32), load(x + 64), b)
             row, x = row + 64, x + 128
         return total(add(a, b))
     for _ in range(0, size - 16, 32):
-        prefetch_near(row + gap)
-        prefetch_near(row + gap + 64)
+        prefetch_once(row + gap)
+        prefetch_once(row + gap + 64)
         a = fma(load(row), load(x), a)
         b = fma(load(row + 64), load(x + 64), b)
         row, x = row + 128, x + 128
     if size % 32 != 0:
-        prefetch_near(row + gap)
+        prefetch_once(row + gap)
         a = fma(load(row), load(x), a)
     return total(add(a, b))
 
@@ -162,10 +165,13 @@ def spread(group: int, halves: int, index: int, left: int) -> Any:
 
 
 @inlined
-def ask_lines(start: int, end: int) -> None:
+def ask_lines(once: bool, start: int, end: int) -> None:
     """Ask for the lines from one address to another."""
     for place in range(start, end, 64):
-        prefetch_near(place)
+        if once:
+            prefetch_once(place)
+        else:
+            prefetch_near(place)
 
 
 @inlined
@@ -188,26 +194,28 @@ def add_groups(
 
 
 @inlined
-def _int8_blocks(group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
+def _int8_blocks(once: bool, group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
     """The sums of products and of activations over the blocks of a row."""
     a, c, header, p = splat(0.0), splat(0.0), row + product[5], row + product[7]
     x, x_scales, x_sums = product[8], product[9], product[10]
     for index in range(0, product[4] - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
-        products = int8_block_dot(load_int8_block(p, p + gap), x)
+        block = load_int8_block(p, p + gap) if once else load_int8_block_near(p, p + gap)
+        products = int8_block_dot(block, x)
         a, c = add_groups(products, scales, scales, x_scales, x_sums, a, c)
         p, x, x_scales = p + INT8_BLOCK, x + X_BLOCK, x_scales + 64
     return a, c
 
 
 @inlined
-def _int4_blocks(group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
+def _int4_blocks(once: bool, group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
     a, c, header, minima = splat(0.0), splat(0.0), row + product[5], product[6]
     p, x, x_scales, x_sums = row + product[7], product[8], product[9], product[10]
     for index in range(0, product[4] - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
         offsets = spread(group, header + minima, index, BLOCK_GROUPS)
-        products = int4_block_dot(load_int4_block(p, p + gap), x)
+        block = load_int4_block(p, p + gap) if once else load_int4_block_near(p, p + gap)
+        products = int4_block_dot(block, x)
         a, c = add_groups(products, scales, offsets, x_scales, x_sums, a, c)
         p, x, x_scales = p + INT4_BLOCK, x + X_BLOCK, x_scales + 64
     return a, c
@@ -215,51 +223,64 @@ def _int4_blocks(group: int, product: Product, row: int, gap: int) -> tuple[Any,
 
 @device
 def _int8_wide(product: Product, row: int, gap: int) -> tuple[Any, Any]:
-    return _int8_blocks(product[3], product, row, gap)
+    return _int8_blocks(False, product[3], product, row, gap)
 
 
 @device
 def _int4_wide(product: Product, row: int, gap: int) -> tuple[Any, Any]:
-    return _int4_blocks(product[3], product, row, gap)
+    return _int4_blocks(False, product[3], product, row, gap)
 
 
 @inlined
-def ask_front(product: Product, row: int) -> None:
+def ask_front(once: bool, product: Product, row: int) -> None:
     """Ask for what stands in front of the numbers of a row."""
-    ask_lines(row, row + product[7])
+    ask_lines(once, row, row + product[7])
 
 
 @inlined
-def ask_behind(product: Product, row: int, block: int) -> None:
+def ask_behind(once: bool, product: Product, row: int, block: int) -> None:
     """Ask for what stands behind the blocks of a row, of so many bytes."""
     first = row + product[7] + product[4] // BLOCK_GROUPS * block
-    ask_lines(first, row + load_i64(product[1] + ROW_END))
+    ask_lines(once, first, row + load_i64(product[1] + ROW_END))
+
+
+@inlined
+def _int8(once: bool, product: Product, row: int, gap: int, scratch: int) -> float:
+    """Groups of 32 have a loop of their own: registers are scarce."""
+    ask_front(once, product, row + gap)
+    if product[3] == 32:
+        a, c = _int8_blocks(once, 32, product, row, gap)
+    else:
+        a, c = _int8_wide(product, row, gap)
+    if product[4] % BLOCK_GROUPS != 0:
+        ask_behind(once, product, row + gap, INT8_BLOCK)
+        a, c = int8_rest(product, row, a, c, scratch)
+    return total(fma(splat(product[11]), c, a))
+
+
+@inlined
+def _int4(once: bool, product: Product, row: int, gap: int, scratch: int) -> float:
+    ask_front(once, product, row + gap)
+    if product[3] == 32:
+        a, c = _int4_blocks(once, 32, product, row, gap)
+    else:
+        a, c = _int4_wide(product, row, gap)
+    if product[4] % BLOCK_GROUPS != 0:
+        ask_behind(once, product, row + gap, INT4_BLOCK)
+        a, c = int4_rest(product, row, a, c, scratch)
+    return total(fma(splat(product[11]), c, a))
 
 
 @inlined
 def int8_dot(product: Product, row: int, gap: int, scratch: int) -> float:
-    """`row_dot` of int8. Groups of 32 have a loop of their own: registers are scarce."""
-    ask_front(product, row + gap)
-    if product[3] == 32:
-        a, c = _int8_blocks(32, product, row, gap)
-    else:
-        a, c = _int8_wide(product, row, gap)
-    ask_behind(product, row + gap, INT8_BLOCK)
-    a, c = int8_rest(product, row, a, c, scratch)
-    return total(fma(splat(product[11]), c, a))
+    """`row_dot` of int8 for rows that follow each other: what is asked for will be used once."""
+    return _int8(True, product, row, gap, scratch)
 
 
 @inlined
 def int4_dot(product: Product, row: int, gap: int, scratch: int) -> float:
-    """`row_dot` of int4."""
-    ask_front(product, row + gap)
-    if product[3] == 32:
-        a, c = _int4_blocks(32, product, row, gap)
-    else:
-        a, c = _int4_wide(product, row, gap)
-    ask_behind(product, row + gap, INT4_BLOCK)
-    a, c = int4_rest(product, row, a, c, scratch)
-    return total(fma(splat(product[11]), c, a))
+    """The same of int4."""
+    return _int4(True, product, row, gap, scratch)
 
 
 # --- behind the last block, at most 15 groups -----------------------------------------------
@@ -290,8 +311,6 @@ def _join_scales(
 def int8_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
     """Add the groups behind the last block to the sums a of products and c of activations."""
     groups, whole = product[4], product[4] // BLOCK_GROUPS * BLOCK_GROUPS
-    if whole == groups:
-        return a, c
     c = _join_scales(product, row, whole, splat(1.0), c, scratch)
     p, x = row + product[7] + 32 * whole, product[8] + 64 * whole
     for index in range(0, groups - whole - 1, 2):
@@ -308,8 +327,6 @@ def int8_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple
 def int4_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
     """The same of int4."""
     groups, whole = product[4], product[4] // BLOCK_GROUPS * BLOCK_GROUPS
-    if whole == groups:
-        return a, c
     c = _join_scales(product, row, whole, high_nibble_scales(), c, scratch)
     p, x = row + product[7] + 16 * whole, product[8] + 64 * whole
     for index in range(0, groups - whole - 2, 4):

@@ -18,7 +18,7 @@ from numba.extending import models, register_model
 
 from sparity_edge.kernels.bytewise import digits_of, dot
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
-from sparity_edge.kernels.simd import ask_for, vector
+from sparity_edge.kernels.simd import L1, ONCE, ask_for, vector
 
 VECTORS = 8  # of 64 numbers in a block
 GROUPS = 16  # of 32
@@ -66,32 +66,39 @@ def _of_vectors(builder: Any, vectors: Sequence[Any]) -> Any:
 # --- products -------------------------------------------------------------------------------
 
 
-def _load_lines(builder: Any, numbers: Any, wanted: Any, count: int) -> list[Any]:
+def _load_lines(builder: Any, numbers: Any, wanted: Any, count: int, level: int) -> list[Any]:
     """Lines of 64 bytes, while as many are asked for."""
     lines = []
     for index in range(count):
-        ask_for(builder, builder.add(wanted, I64(64 * index)))
+        ask_for(builder, builder.add(wanted, I64(64 * index)), level)
         lines.append(_load(builder, numbers, 64 * index, _BYTES))
     return lines
 
 
-@define(block, types.int64, types.int64)
-def load_int8_block(builder: Any, numbers: Any, wanted: Any) -> Any:
-    """512 signed bytes, each plus 128; asks for as many from `wanted` on."""
-    lines = _load_lines(builder, numbers, wanted, VECTORS)
-    return _of_vectors(builder, [builder.xor(line, _constant(_BYTES, -128)) for line in lines])
+def _loading(level: int) -> tuple[Any, Any]:
+    @define(block, types.int64, types.int64)
+    def load_int8(builder: Any, numbers: Any, wanted: Any) -> Any:
+        """512 signed bytes, each plus 128; asks for as many from `wanted` on."""
+        lines = _load_lines(builder, numbers, wanted, VECTORS, level)
+        return _of_vectors(builder, [builder.xor(line, _constant(_BYTES, -128)) for line in lines])
+
+    @define(block, types.int64, types.int64)
+    def load_int4(builder: Any, numbers: Any, wanted: Any) -> Any:
+        """512 nibbles, the second half of each group times 16; asks for 256 bytes.
+
+        Shifting the high nibbles would take two more instructions for every 64 bytes.
+        """
+        lines = _load_lines(builder, numbers, wanted, VECTORS // 2, level)
+        low = [builder.and_(line, _constant(_BYTES, 15)) for line in lines]
+        high = [builder.and_(line, _constant(_BYTES, 0xF0 - 0x100)) for line in lines]
+        return _of_vectors(builder, [*low, *high])
+
+    return load_int8, load_int4
 
 
-@define(block, types.int64, types.int64)
-def load_int4_block(builder: Any, numbers: Any, wanted: Any) -> Any:
-    """512 nibbles, the second half of each group times 16; asks for 256 bytes from `wanted` on.
-
-    Shifting the high nibbles would take two more instructions for every 64 bytes.
-    """
-    lines = _load_lines(builder, numbers, wanted, VECTORS // 2)
-    low = [builder.and_(line, _constant(_BYTES, 15)) for line in lines]
-    high = [builder.and_(line, _constant(_BYTES, 0xF0 - 0x100)) for line in lines]
-    return _of_vectors(builder, [*low, *high])
+# What they ask for is used once, or it goes into L2 when L1 has no room for it until then.
+load_int8_block, load_int4_block = _loading(ONCE)
+load_int8_block_near, load_int4_block_near = _loading(L1)
 
 
 def _digit_sums(builder: Any, weights: Any, digits: Any, vectors: range) -> Any:
