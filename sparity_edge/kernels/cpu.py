@@ -23,6 +23,11 @@ def has_byte_dot() -> bool:
     return "avx512vnni" in features()
 
 
+def has_spare_adders() -> bool:
+    """Whether a core adds in more places than it multiplies: AMD does, whose CPUs have sse4a."""
+    return has_byte_dot() and "sse4a" in features()
+
+
 def chosen() -> dict[str, str]:
     """What kernels are compiled to on this CPU, by the part of the work it serves."""
     import llvmlite

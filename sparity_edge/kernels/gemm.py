@@ -1,13 +1,16 @@
 """Matrix product for many tokens: Y = X W^T.
 
-Activations are packed once, six tokens side by side, for all matrices that read them. A chunk is
-a panel of 32 outputs: a block of its inputs is unpacked into L1 and multiplied with all tokens,
-whose sums wait in L2, then the next. int8 and int4 weights stay integers where the CPU has a
-16-bit dot product: activations are 16-bit integers then, with a scale for every 128. Two cores of
-an AMD EPYC (Zen 5) do 820 of at most 1070 GFLOP/s that way, and 470 of 535 in float32.
+Activations are packed once, six tokens side by side, for all matrices that read them. A block of
+inputs of a panel of 32 outputs is unpacked into L1 and multiplied with all tokens, whose sums wait
+in L2, then the next. int8 and int4 weights stay integers where the CPU has a 16-bit dot product:
+activations are 16-bit integers then, with a scale for every 128, and a chunk is a few panels, which
+read a block of activations from L2 by turns. Two cores of an AMD EPYC (Zen 5) do 1020 GFLOP/s that
+way (`word_tiles` says how: one product at a time, they could do 1070), and 470 of 535 in float32.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import DTYPE, INT4K, INT6K, MINIMUM, OUTPUTS
@@ -44,32 +47,38 @@ from sparity_edge.kernels.tiles import (
     ROW,
     TOKENS,
     UNIT,
-    W_UNIT,
     WIDTH,
+    load_sums,
+    no_sums,
+    step_side_by_side,
+    store_sums,
+    turn_floats,
+)
+from sparity_edge.kernels.word_tiles import (
+    CROSSED,
+    W_UNIT,
     X_SCALES,
     X_SUMS,
     X_UNIT,
     add_scaled_sums,
-    load_sums,
-    no_sums,
+    cross_weights,
+    cross_weights_by_halves,
     no_word_sums,
-    step_side_by_side,
     step_words,
     step_words_by_halves,
     step_words_with_minimum,
-    store_sums,
     store_words,
-    turn_floats,
 )
 
 FLOAT_BLOCK = 256  # inputs of a panel in L1: 32 KB
 # Units of 32 inputs, a superblock: 18 KB, and 4 KB of activations; 12 lose 10 %, 16 lose 40 %.
 WORD_BLOCK = 8
 SUMS = ROW * TOKENS  # bytes of a tile
+MOST_PANELS = 4  # of a chunk: 1 loses 4-6 % where activations exceed L2, 8 loses as much
 SMALL_SCRATCH = 256  # bytes for unpacking a row
 PANEL_BYTES = max(FLOAT_BLOCK * ROW, WORD_BLOCK * W_UNIT)
 SHARED = 4  # units of activations that share a scale; 1 costs 4 % of the speed
-MOST = 32767
+MOST = 32767 - 128  # of an activation: a weight is added to it
 
 # Arguments of both kernels that pack. Tiles of floats take TILE bytes each; words go by blocks of
 # WORD_BLOCK units, all tiles of a block behind each other, so that a product reads straight on.
@@ -86,7 +95,8 @@ X, X_STRIDE, X_TOKENS, PACKED, TILE, SIZE = (8 * word for word in range(6))
     ACCUMULATE,
     DEPTH,
     INPUT_MAJOR,
-) = (8 * word for word in range(10))
+    PANELS,
+) = (8 * word for word in range(11))
 
 
 @Kernel
@@ -202,53 +212,94 @@ def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
     _put(arguments, first, sums)
 
 
+def _multiply_words(step: Any) -> Any:
+    @device
+    def multiply(panel: int, count: int, x: int, sums: int) -> None:
+        """Add a block of `count` units to the sums of one tile."""
+        for first in range(0, count, SHARED):
+            tile = no_word_sums()
+            for unit in range(first, min(first + SHARED, count)):
+                for line in range(0, X_UNIT, 64):
+                    prefetch(x + line + WORD_BLOCK * X_UNIT)
+                tile = step(tile, panel + W_UNIT * unit, x)
+                x += X_UNIT
+            add_scaled_sums(sums, tile, x - X_UNIT)
+
+    return multiply
+
+
+_multiply, _multiply_with_minimum = (
+    _multiply_words(step_words),
+    _multiply_words(step_words_with_minimum),
+)
+_multiply_by_halves = _multiply_words(step_words_by_halves)
+
+
 @device
-def _multiply_words(panel: int, count: int, x: int, sums: int, minimum: bool, halves: bool) -> None:
-    """Add a block of `count` units to the sums of one tile."""
-    for first in range(0, count, SHARED):
-        tile = no_word_sums()
-        for unit in range(first, min(first + SHARED, count)):
-            w = panel + W_UNIT * unit
-            for line in range(0, X_UNIT, 64):
-                prefetch(x + line + WORD_BLOCK * X_UNIT)
-            if minimum:
-                tile = step_words_with_minimum(tile, w, x)
-            elif halves:
-                tile = step_words_by_halves(tile, w, x)
+def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int) -> None:
+    """A block of a panel of weights as `word_tiles` has them."""
+    matrix = load_i64(arguments + W)
+    dtype = load_i64(matrix + DTYPE)
+    if load_i64(arguments + INPUT_MAJOR) != 0:
+        word_panel_of_columns(matrix, first, start, stop, panel)
+    elif dtype >= INT4K:
+        word_panel_of_superblocks(matrix, first, start // WORD_BLOCK, panel)
+    else:
+        word_panel_of_rows(matrix, first, start, stop, panel)
+    if CROSSED:
+        for unit in range(stop - start):
+            if dtype == INT6K:
+                cross_weights_by_halves(panel + W_UNIT * unit)
             else:
-                tile = step_words(tile, w, x)
-            x += X_UNIT
-        add_scaled_sums(sums, tile, x - X_UNIT)
+                cross_weights(panel + W_UNIT * unit)
+
+
+@device
+def _expect_words(arguments: int, first: int, start: int) -> None:
+    """Ask for what `_unpack_words` will read."""
+    matrix, depth = load_i64(arguments + W), load_i64(arguments + DEPTH)
+    if load_i64(arguments + INPUT_MAJOR) != 0:
+        return
+    if load_i64(matrix + DTYPE) >= INT4K:
+        expect_superblocks(matrix, first, start // WORD_BLOCK)
+    else:
+        expect_word_rows(matrix, first, start, min(start + WORD_BLOCK, depth))
 
 
 @Kernel
 def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
-    """PANEL outputs of all tokens from integers; activations come from `pack_words`."""
+    """PANELS times PANEL outputs of all tokens from integers; `pack_words` gives activations."""
     matrix, depth = load_i64(arguments + W), load_i64(arguments + DEPTH)
-    tiles, first = (load_i64(arguments + COUNT) + TOKENS - 1) // TOKENS, chunk * PANEL
+    tiles = (load_i64(arguments + COUNT) + TOKENS - 1) // TOKENS
     minimum, dtype = load_i64(matrix + MINIMUM) != 0, load_i64(matrix + DTYPE)
+    step = PANEL * load_i64(arguments + PANELS)
+    begin = chunk * step
+    end = min(begin + step, load_i64(matrix + OUTPUTS))
     panel = scratch + SMALL_SCRATCH
     sums = panel + PANEL_BYTES
-    for i in range(0, SUMS * tiles, 64):
+    for i in range(0, SUMS * tiles * ((end - begin + PANEL - 1) // PANEL), 64):
         store(sums + i, splat(0.0))
     for start in range(0, depth, WORD_BLOCK):
         stop = min(start + WORD_BLOCK, depth)
-        if load_i64(arguments + INPUT_MAJOR) != 0:
-            word_panel_of_columns(matrix, first, start, stop, panel)
-        elif dtype >= INT4K:
-            word_panel_of_superblocks(matrix, first, start // WORD_BLOCK, panel)
-            following = stop < depth
-            ahead = first if following else first + PANEL
-            expect_superblocks(matrix, ahead, stop // WORD_BLOCK if following else 0)
-        else:
-            word_panel_of_rows(matrix, first, start, stop, panel)
-            if stop < depth:
-                expect_word_rows(matrix, first, stop, min(stop + WORD_BLOCK, depth))
+        place = sums
+        for first in range(begin, end, PANEL):
+            _unpack_words(arguments, first, start, stop, panel)
+            if first + PANEL < end:
+                _expect_words(arguments, first + PANEL, start)
+            elif stop < depth:
+                _expect_words(arguments, begin, stop)
             else:
-                expect_word_rows(matrix, first + PANEL, 0, min(WORD_BLOCK, depth))
-        x = load_i64(arguments + TILES) + X_UNIT * start * tiles
-        for tile in range(tiles):
-            place = sums + SUMS * tile
-            _multiply_words(panel, stop - start, x, place, minimum, dtype == INT6K)
-            x += WORD_BLOCK * X_UNIT
-    _put(arguments, first, sums)
+                _expect_words(arguments, end, 0)
+            x = load_i64(arguments + TILES) + X_UNIT * start * tiles
+            for _ in range(tiles):
+                if minimum:
+                    _multiply_with_minimum(panel, stop - start, x, place)
+                elif dtype == INT6K:
+                    _multiply_by_halves(panel, stop - start, x, place)
+                else:
+                    _multiply(panel, stop - start, x, place)
+                x += WORD_BLOCK * X_UNIT
+                place += SUMS
+    for first in range(begin, end, PANEL):
+        _put(arguments, first, sums)
+        sums += SUMS * tiles

@@ -19,7 +19,6 @@ from numba.extending import models, register_model
 from sparity_edge.kernels.bytewise import digits_of, dot
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
 from sparity_edge.kernels.simd import L1, ONCE, ask_for, vector
-from sparity_edge.kernels.tiles import ROW, W_UNIT, row_address, store_columns
 
 VECTORS = 8  # of 64 numbers in a block
 GROUPS = 16  # of 32
@@ -177,41 +176,3 @@ def _sixteen(take: Callable[[Any, Any], Any]) -> Any:
 
 lane_bytes = _sixteen(lambda builder, numbers: builder.sext(numbers, _INTEGERS))
 low_lane_nibbles, high_lane_nibbles = _sixteen(_low_nibbles), _sixteen(_high_nibbles)
-
-
-# --- panels ---------------------------------------------------------------------------------
-
-# Fours of eight groups, each two pairs of inputs: where in the panel of the first group they go.
-_PLACES = [group * W_UNIT + pair * ROW for group in range(8) for pair in range(2)]
-_ROWS = (types.int64,) * 3  # address of the first of sixteen rows, their distance, the last there
-
-
-def _turn(builder: Any, rows: list[Any], out: Any) -> None:
-    pairs = [builder.bitcast(row, _INTEGERS) for row in rows]
-    store_columns(builder, pairs, out, I64(1), _PLACES)
-
-
-def _halves(builder: Any, a: Any, stride: Any, last: Any) -> list[Any]:
-    """The fours of eight groups of sixteen rows."""
-    return [
-        load_unaligned(builder, row_address(builder, a, stride, i, last), _HALF) for i in range(16)
-    ]
-
-
-@define(types.none, types.int64, *_ROWS)
-def turn_lane_bytes(builder: Any, out: Any, a: Any, stride: Any, last: Any) -> Any:
-    """Four signed bytes of eight groups of sixteen rows: pairs of 16-bit integers, by columns."""
-    _turn(builder, [builder.sext(each, _SHORTS) for each in _halves(builder, a, stride, last)], out)
-
-
-@define(types.none, types.int64, *_ROWS, types.int64)
-def turn_lane_nibbles(builder: Any, out: Any, a: Any, stride: Any, last: Any, zero: Any) -> Any:
-    """Low nibbles less `zero` as `turn_lane_bytes`, and the high ones eight pairs further on."""
-    alone = builder.insert_element(
-        ir.Constant(_SHORTS, ir.Undefined), builder.trunc(zero, I16), I32(0)
-    )
-    zeros = builder.shuffle_vector(alone, alone, _constant(ir.VectorType(I32, 32), 0))
-    halves = _halves(builder, a, stride, last)
-    for place, take in ((0, _low_nibbles), (8 * ROW, _high_nibbles)):
-        rows = [builder.sub(take(builder, each, _SHORTS), zeros) for each in halves]
-        _turn(builder, rows, builder.add(out, I64(place)))

@@ -8,7 +8,6 @@ Outputs that do not exist hold whatever; nobody writes their sums.
 from __future__ import annotations
 
 from sparity_edge.kernels.kernel import device
-from sparity_edge.kernels.lanes import turn_lane_bytes, turn_lane_nibbles
 from sparity_edge.kernels.matrix import (
     BITS,
     DATA,
@@ -31,9 +30,6 @@ from sparity_edge.kernels.tiles import (
     PANEL,
     ROW,
     UNIT,
-    W_MINIMA,
-    W_SCALES,
-    W_UNIT,
     load_f16_column,
     turn_bytes,
     turn_floats,
@@ -42,7 +38,9 @@ from sparity_edge.kernels.tiles import (
     zip_bytes,
     zip_nibbles,
 )
+from sparity_edge.kernels.turns import turn_lane_bytes, turn_lane_nibbles, turn_scales
 from sparity_edge.kernels.unpack import row_place, unpack_row, unpack_sixteen
+from sparity_edge.kernels.word_tiles import W_MINIMA, W_SCALES, W_UNIT
 
 
 @device
@@ -101,11 +99,14 @@ def word_panel_of_rows(matrix: int, first: int, start: int, stop: int, panel: in
         out = panel + 4 * half
         for unit in range(start, stop):
             place = out + (unit - start) * W_UNIT
-            _scales_of_unit(matrix, row, stride, last, unit, place)
             if unit >= whole:
                 _turn_unit(matrix, numbers, stride, last, unit, place)
             elif unit % 8 == 0:
                 _turn_eight_units(matrix, numbers, stride, last, unit, place)
+            if unit >= whole or load_i64(matrix + GROUP) != UNIT:
+                _scales_of_unit(matrix, row, stride, last, unit, place)
+            elif unit % 8 == 0:
+                _scales_of_eight_units(matrix, row, stride, last, unit, place)
 
 
 @device
@@ -115,6 +116,17 @@ def _scales_of_unit(matrix: int, row: int, stride: int, last: int, unit: int, ou
     store(out + W_SCALES, load_f16_column(scales, stride, last))
     if load_i64(matrix + MINIMUM) != 0:
         store(out + W_MINIMA, load_f16_column(scales + 2 * groups, stride, last))
+
+
+@device
+def _scales_of_eight_units(
+    matrix: int, row: int, stride: int, last: int, unit: int, out: int
+) -> None:
+    """Half the groups of a block, a scale for each unit."""
+    scales = row + load_i64(matrix + SCALES_AT) + 2 * unit
+    turn_scales(out + W_SCALES, scales, stride, last)
+    if load_i64(matrix + MINIMUM) != 0:
+        turn_scales(out + W_MINIMA, scales + 2 * load_i64(matrix + GROUPS), stride, last)
 
 
 @device

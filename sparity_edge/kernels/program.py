@@ -35,7 +35,8 @@ from sparity_edge.kernels.program_sparse import every_channel
 from sparity_edge.kernels.program_thin import KERNELS as _THIN
 from sparity_edge.kernels.program_thin import ThinProgram
 from sparity_edge.kernels.thinned import Thinned
-from sparity_edge.kernels.tiles import PANEL, TOKENS, UNIT, X_UNIT, has_word_dot
+from sparity_edge.kernels.tiles import PANEL, TOKENS, UNIT
+from sparity_edge.kernels.word_tiles import X_UNIT, has_word_dot
 from sparity_edge.layout import (
     SUPERBLOCK,
     Layout,
@@ -314,13 +315,22 @@ class Program(ThinProgram):
         depth = round_up(layout.shape[1], layout.group or 1) if input_major else layout.padded
         tiles, tile_bytes = self._pack(x, words)
         rows = 0 if words or input_major else 4 * PANEL * depth
-        sums = _gemm.SUMS * -(-len(x) // TOKENS)
+        panels = self._panels_of_chunk(layout.shape[0]) if words else 1
+        sums = panels * _gemm.SUMS * -(-len(x) // TOKENS)
         self._need_scratch(_gemm.SMALL_SCRATCH + _gemm.PANEL_BYTES + sums + rows)
         self._record(
-            _gemm.gemm_words if words else _gemm.gemm_floats, -(-layout.shape[0] // PANEL),
+            _gemm.gemm_words if words else _gemm.gemm_floats,
+            -(-layout.shape[0] // (PANEL * panels)),
             matrix, tiles, tile_bytes, len(x), bias, out, out.strides[0], accumulate,
-            depth // UNIT if words else depth, input_major, writes=out,
+            depth // UNIT if words else depth, input_major, panels, writes=out,
         )  # fmt: skip
+
+    def _panels_of_chunk(self, outputs: int) -> int:
+        """How many panels share activations in L2; fewer where threads would wait for each other.
+
+        No sum depends on it.
+        """
+        return min(_gemm.MOST_PANELS, max(1, outputs // (4 * PANEL * self._threads)))
 
     def _pack(self, x: Floats, words: bool) -> tuple[Any, ...]:
         """Activations by tiles, and the bytes of a tile; packed unless they are at hand."""

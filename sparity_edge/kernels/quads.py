@@ -16,14 +16,8 @@ from sparity_edge.kernels.bytewise import byte_vector, digits_of, integer_vector
 from sparity_edge.kernels.cpu import features
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
 from sparity_edge.kernels.simd import _half_to_float, vector
-from sparity_edge.kernels.tiles import (
-    ROW,
-    W_MINIMA,
-    W_SCALES,
-    W_UNIT,
-    row_address,
-    store_columns,
-)
+from sparity_edge.kernels.tiles import ROW, row_address, store_columns
+from sparity_edge.kernels.word_tiles import W_MINIMA, W_SCALES, W_UNIT
 
 _BYTES = ir.VectorType(I8, 64)
 _FOURS = ir.VectorType(I32, 4)
@@ -222,20 +216,9 @@ def _store_pairs(builder: Any, out: Any, rows: list[Any], zero: int) -> None:
     store_columns(builder, words, out, I64(ROW), _PAIRS)
 
 
-@define(types.none, types.int64, *_ROWS)
-def turn_fours(builder: Any, out: Any, a: Any, stride: Any, last: Any) -> Any:
-    """Eight inputs of eight groups of int4k: pairs of 16-bit integers, by columns."""
-    places = [row_address(builder, a, stride, i, last) for i in range(16)]
-    packed = [load_unaligned(builder, place, _THIRTY_TWO) for place in places]
-    low = [builder.and_(each, _constant(_THIRTY_TWO, 15)) for each in packed]
-    high = [_shift_down(builder, each, 4) for each in packed]
-    _store_pairs(builder, out, low, 0)
-    _store_pairs(builder, builder.add(out, I64(2 * ROW)), high, 0)
-
-
 @define(types.none, types.int64, *_ROWS, types.int64)
 def turn_sixes(builder: Any, out: Any, a: Any, stride: Any, last: Any, index: Any) -> Any:
-    """Four inputs of eight groups of int6k, less 32, as `turn_fours`; `index` is 0, 1 or 2."""
+    """Four inputs of eight groups of int6k, less 32: pairs by columns; `index` is 0, 1 or 2."""
     place = builder.add(a, builder.shl(index, I64(6)))
     rows = []
     for i in range(16):

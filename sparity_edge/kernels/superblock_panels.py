@@ -21,7 +21,6 @@ from sparity_edge.kernels.quads import (
     load_sixes,
     scale_factors,
     six_factors,
-    turn_fours,
     turn_int4k_scales,
     turn_int6k_scales,
     turn_sixes,
@@ -39,6 +38,7 @@ from sparity_edge.kernels.simd import (
 )
 from sparity_edge.kernels.superblocks import FOUR_SCALES, FOURS, SIX_SCALES, SIXES
 from sparity_edge.kernels.tiles import PANEL, ROW
+from sparity_edge.kernels.turns import turn_fours
 
 # --- rows as floats -------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ def _turn_int4k(
     turn_int4k_scales(out, scales + 12 * odd, factors, stride, last)
     for k in range(4):
         place = 64 * k if whole else k % 2 * 64 + k // 2 * 32
-        turn_fours(out + 4 * ROW * k, numbers + place, stride, last)
+        turn_fours(out + 4 * ROW * k, numbers + place, stride, last, 0)
 
 
 @device

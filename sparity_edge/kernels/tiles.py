@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 
-from sparity_edge.kernels.cpu import features, has_byte_dot
+from sparity_edge.kernels.cpu import features
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
 from sparity_edge.kernels.simd import Tile, call_llvm, vector
 
@@ -23,11 +23,7 @@ PANEL = 32  # outputs of a panel of weights
 # Vectors of weights a step takes: 12 of 32 registers are sums, or of 16 with AVX2.
 WIDTH = 2 if "avx512f" in features() else 1
 ROW = 4 * PANEL  # bytes of one input (or pair of inputs) in a panel
-# A unit of activations: 16 pairs of inputs of six tokens, their scales, their sums (unscaled).
 UNIT = 32  # inputs
-X_SCALES, X_SUMS, X_UNIT = 64 * TOKENS, 68 * TOKENS, 448
-# A unit of weights: 16 pairs of inputs of a panel, its scales, its minima.
-W_SCALES, W_MINIMA, W_UNIT = 16 * ROW, 17 * ROW, 18 * ROW
 
 _FLOATS, _WORDS = ir.VectorType(F32, 16), ir.VectorType(I32, 16)
 
@@ -102,19 +98,6 @@ def _tile_memory(width: int) -> tuple[Any, Any, Any]:
 
 
 no_sums, load_sums, store_sums = _tile_memory(WIDTH)
-no_word_sums = _tile_memory(2)[0]
-
-
-@define(types.none, types.int64, Tile(2, TOKENS), types.int64)
-def add_scaled_sums(builder: Any, address: Any, sums: Any, x: Any) -> Any:
-    """Add to sums in memory, side by side, those of integers times the scales of unit x."""
-    for j in range(TOKENS):
-        scale = _splat(builder, _load(builder, x, X_SCALES + 4 * j, F32))
-        for i in range(2):
-            place = _offset(builder, address, ROW * j + 64 * i)
-            value = builder.extract_value(sums, i * TOKENS + j)
-            old = load_unaligned(builder, place, _FLOATS)
-            _store(builder, call_llvm(builder, "fmuladd", value, scale, old), place)
 
 
 def _float_step(distance: int) -> Any:
@@ -138,71 +121,6 @@ def _float_step(distance: int) -> Any:
 
 step_side_by_side = _float_step(4)  # numbers of the six tokens follow each other
 step_rows_of_64 = _float_step(256)  # each token has a row of 64 numbers
-
-
-def has_word_dot() -> bool:
-    """Whether one instruction multiplies 32 pairs of 16-bit integers and adds them by twos."""
-    return has_byte_dot()
-
-
-def _dot_words(builder: Any, sums: Any, left: Any, right: Any) -> Any:
-    signature = ir.FunctionType(_WORDS, [_WORDS] * 3)
-    name = "llvm.x86.avx512.vpdpwssd.512"
-    function = cgutils.get_or_insert_function(builder.module, signature, name)
-    return builder.call(function, [sums, left, right])
-
-
-def _word_step(minimum: bool = False, halves: bool = False) -> Any:
-    tile = Tile(2, TOKENS)
-    # Where the scales of the inputs stand that are summed at a time.
-    parts = (W_SCALES, W_MINIMA) if halves else (W_SCALES,)
-    pairs = UNIT // 2 // len(parts)
-
-    @define(tile, tile, types.int64, types.int64)
-    def step(builder: Any, sums: Any, w: Any, x: Any) -> Any:
-        """Add a unit of scaled weights at w times a unit of integers at x."""
-        for part, scales in enumerate(parts):
-            totals = [_constant(_WORDS, 0)] * (2 * TOKENS)
-            for k in range(pairs * part, pairs * (part + 1)):
-                weights = [_load(builder, w, ROW * k + 64 * i, _WORDS) for i in range(2)]
-                for j in range(TOKENS):
-                    pair = _splat(builder, _load(builder, x, 4 * (TOKENS * k + j), I32))
-                    for i in range(2):
-                        index = i * TOKENS + j
-                        totals[index] = _dot_words(builder, totals[index], weights[i], pair)
-            sums = _add_unit(builder, sums, totals, _offset(builder, w, scales))
-        return _add_minima(builder, sums, w, x) if minimum else sums
-
-    return step
-
-
-def _add_unit(builder: Any, sums: Any, totals: list[Any], scales: Any) -> Any:
-    for j in range(TOKENS):
-        for i in range(2):
-            index = i * TOKENS + j
-            value = builder.sitofp(totals[index], _FLOATS)
-            scale = _load(builder, scales, 64 * i, _FLOATS)
-            old = builder.extract_value(sums, index)
-            new = call_llvm(builder, "fmuladd", value, scale, old)
-            sums = builder.insert_value(sums, new, index)
-    return sums
-
-
-def _add_minima(builder: Any, sums: Any, w: Any, x: Any) -> Any:
-    for j in range(TOKENS):
-        x_sum = _splat(builder, _load(builder, x, X_SUMS + 4 * j, F32))
-        for i in range(2):
-            index = i * TOKENS + j
-            least = _load(builder, w, W_MINIMA + 64 * i, _FLOATS)
-            old = builder.extract_value(sums, index)
-            new = call_llvm(builder, "fmuladd", least, x_sum, old)
-            sums = builder.insert_value(sums, new, index)
-    return sums
-
-
-step_words, step_words_with_minimum = _word_step(), _word_step(minimum=True)
-# With scales for 16 inputs: those of the second half of a unit stand in place of minima.
-step_words_by_halves = _word_step(halves=True)
 
 
 @define(vector, vector, types.int64, types.int64)
@@ -337,20 +255,3 @@ def zip_nibbles(builder: Any, out: Any, even: Any, odd: Any, zero: Any) -> Any:
             nibbles = builder.lshr(numbers, _constant(_WORDS, 4 * i))
             halves.append(builder.sub(builder.and_(nibbles, _constant(_WORDS, 15)), zeros))
         _store(builder, _zip(builder, *halves), _offset(builder, out, 64 * i))
-
-
-@define(vector, types.int64, vector, vector)
-def store_words(builder: Any, address: Any, first: Any, second: Any) -> Any:
-    """Round 32 numbers to 16-bit integers, pair by pair, to the place of one of six tokens.
-
-    Returns:
-        The sums of rounded numbers of both vectors.
-    """
-    whole = [call_llvm(builder, "rint", each) for each in (first, second)]
-    integers = [builder.fptosi(each, _WORDS) for each in whole]
-    left, right = (builder.trunc(each, ir.VectorType(I16, 16)) for each in integers)
-    pairs = _pairs(builder, _pick(builder, left, right, list(range(32))))
-    for k in range(16):
-        value = builder.extract_element(pairs, I32(k))
-        _store(builder, value, _offset(builder, address, 4 * TOKENS * k))
-    return builder.fadd(*whole)
