@@ -18,9 +18,32 @@ def features() -> frozenset[str]:
     return frozenset(name[1:] for name in listed.split(",") if name.startswith("+"))
 
 
-def has_byte_dot() -> bool:
-    """Whether one instruction multiplies 64 pairs of bytes and adds them by fours."""
-    return "avx512vnni" in features()
+# What products of integers are made of, by LLVM feature, the best first.
+_BYTES = {
+    "avx512vnni": "64 pairs in one instruction (vpdpbusd, AVX-512 VNNI)",
+    "avxvnni": "32 pairs in one instruction (vpdpbusd, AVX-VNNI)",
+    "i8mm": "16 pairs in one instruction (usdot, I8MM)",
+}
+_WORDS = {
+    "avx512vnni": "32 pairs in one instruction (vpdpwssd, AVX-512 VNNI)",
+    "avxvnni": "16 pairs in one instruction (vpdpwssd, AVX-VNNI)",
+    "avx512bw": "32 pairs in two instructions (vpmaddwd, AVX-512)",
+    "avx2": "16 pairs in two instructions (vpmaddwd, AVX2)",
+}
+
+
+def _first_of(names: dict[str, str]) -> str:
+    return next((name for name in names if name in features()), "")
+
+
+def byte_dot() -> str:
+    """The feature that multiplies bytes and adds them by fours, or nothing."""
+    return _first_of(_BYTES)
+
+
+def word_dot() -> str:
+    """The feature that multiplies 16-bit integers and adds them by twos, or nothing."""
+    return _first_of(_WORDS)
 
 
 def chosen() -> dict[str, str]:
@@ -29,8 +52,7 @@ def chosen() -> dict[str, str]:
     import numba
     from numba.core.registry import cpu_target
 
-    wide = "one instruction for {} pairs ({}, AVX-512 VNNI)"
-    widened = "bytes widened to 16 bits"
+    words = _WORDS.get(word_dot(), "what the compiler makes of them")
     half = "F16C" if "f16c" in features() else "integer arithmetic"
     vectors = next(
         (text for name, text in _VECTORS.items() if name in features()), "what the baseline has"
@@ -38,8 +60,8 @@ def chosen() -> dict[str, str]:
     return {
         "cpu": cpu_target.target_context.codegen()._get_host_cpu_name(),
         "vectors": vectors,
-        "products_of_bytes": wide.format(64, "vpdpbusd") if has_byte_dot() else widened,
-        "products_of_words": wide.format(32, "vpdpwssd") if has_byte_dot() else widened,
+        "products_of_bytes": _BYTES.get(byte_dot(), f"widened to 16 bits: {words}"),
+        "products_of_words": words,
         "float16_scales": half,
         "compiler": f"Numba {numba.__version__}, llvmlite {llvmlite.__version__}",
     }

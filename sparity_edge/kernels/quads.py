@@ -13,8 +13,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from sparity_edge.kernels.bytewise import byte_vector, digits_of, dot
+from sparity_edge.kernels.bytewise import byte_vector, digits_of
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
+from sparity_edge.kernels.products import carry, dot_first, dot_second
 from sparity_edge.kernels.simd import vector
 from sparity_edge.kernels.tiles import ROW, row_address, store_columns
 
@@ -66,10 +67,11 @@ def top_sixes(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 @define(vector, byte_vector, types.int64)
 def quad_dot(builder: Any, weights: Any, x: Any) -> Any:
-    """Sums of products, by fours, with 64 activations: high digits at x, low ones behind them."""
-    high, low = (load_unaligned(builder, builder.add(x, I64(offset)), _BYTES) for offset in (0, 64))
-    sums = dot(builder, _constant(_INTEGERS, 0), weights, high)
-    sums = dot(builder, builder.shl(sums, _constant(_INTEGERS, 8)), weights, low)
+    """Sums of products, by fours, with 64 activations, whose halves stand at x."""
+    halves = (load_unaligned(builder, builder.add(x, I64(offset)), _BYTES) for offset in (0, 64))
+    first, second = halves
+    sums = dot_first(builder, _constant(_INTEGERS, 0), weights, first)
+    sums = dot_second(builder, carry(builder, sums), weights, second)
     return builder.sitofp(sums, _FLOATS)
 
 

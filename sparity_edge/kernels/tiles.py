@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 
-from sparity_edge.kernels.cpu import features, has_byte_dot
+from sparity_edge.kernels.cpu import features, word_dot
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
+from sparity_edge.kernels.products import dot_words
 from sparity_edge.kernels.simd import Tile, call_llvm, vector
 
 TOKENS = 6  # of a tile
@@ -141,15 +142,8 @@ step_rows_of_64 = _float_step(256)  # each token has a row of 64 numbers
 
 
 def has_word_dot() -> bool:
-    """Whether one instruction multiplies 32 pairs of 16-bit integers and adds them by twos."""
-    return has_byte_dot()
-
-
-def _dot_words(builder: Any, sums: Any, left: Any, right: Any) -> Any:
-    signature = ir.FunctionType(_WORDS, [_WORDS] * 3)
-    name = "llvm.x86.avx512.vpdpwssd.512"
-    function = cgutils.get_or_insert_function(builder.module, signature, name)
-    return builder.call(function, [sums, left, right])
+    """Whether products of 16-bit integers beat those of float32."""
+    return word_dot() != ""
 
 
 def _word_step(minimum: bool = False, halves: bool = False) -> Any:
@@ -169,7 +163,7 @@ def _word_step(minimum: bool = False, halves: bool = False) -> Any:
                     pair = _splat(builder, _load(builder, x, 4 * (TOKENS * k + j), I32))
                     for i in range(2):
                         index = i * TOKENS + j
-                        totals[index] = _dot_words(builder, totals[index], weights[i], pair)
+                        totals[index] = dot_words(builder, totals[index], weights[i], pair)
             sums = _add_unit(builder, sums, totals, _offset(builder, w, scales))
         return _add_minima(builder, sums, w, x) if minimum else sums
 
