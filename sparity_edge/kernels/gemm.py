@@ -49,7 +49,6 @@ from sparity_edge.kernels.tiles import (
     add_scaled_sums,
     load_sums,
     no_sums,
-    no_word_sums,
     step_side_by_side,
     step_words,
     step_words_by_halves,
@@ -201,8 +200,14 @@ def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
 @device
 def _multiply_words(panel: int, count: int, x: int, sums: int, minimum: bool, halves: bool) -> None:
     """Add a block of `count` units to the sums of one tile."""
+    for part in range(0, 4 * PANEL, 64 * WIDTH):
+        _multiply_part(panel + part, count, x, sums + part, minimum, halves)
+
+
+@device
+def _multiply_part(panel: int, count: int, x: int, sums: int, minimum: bool, halves: bool) -> None:
     for first in range(0, count, SHARED):
-        tile = no_word_sums()
+        tile = no_sums()
         for unit in range(first, min(first + SHARED, count)):
             w = panel + W_UNIT * unit
             for line in range(0, X_UNIT, 64):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from sparity_edge.kernels.cpu import features, word_dot
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
@@ -103,15 +103,14 @@ def _tile_memory(width: int) -> tuple[Any, Any, Any]:
 
 
 no_sums, load_sums, store_sums = _tile_memory(WIDTH)
-no_word_sums = _tile_memory(2)[0]
 
 
-@define(types.none, types.int64, Tile(2, TOKENS), types.int64)
+@define(types.none, types.int64, Tile(WIDTH, TOKENS), types.int64)
 def add_scaled_sums(builder: Any, address: Any, sums: Any, x: Any) -> Any:
     """Add to sums in memory, side by side, those of integers times the scales of unit x."""
     for j in range(TOKENS):
         scale = _splat(builder, _load(builder, x, X_SCALES + 4 * j, F32))
-        for i in range(2):
+        for i in range(WIDTH):
             place = _offset(builder, address, ROW * j + 64 * i)
             value = builder.extract_value(sums, i * TOKENS + j)
             old = load_unaligned(builder, place, _FLOATS)
@@ -146,8 +145,30 @@ def has_word_dot() -> bool:
     return word_dot() != ""
 
 
+def _add_up(builder: Any, w: Any, x: Any, pairs: int) -> list[Any]:
+    """Sums of products of so many pairs of inputs.
+
+    A loop: unrolled, LLVM keeps what it has spread over all lanes for the next vector of weights,
+    and runs out of registers where there are 16 (125 GFLOP/s instead of ...).
+    """
+    none = _constant(_WORDS, 0)
+    places = [cgutils.alloca_once(builder, _WORDS) for _ in range(WIDTH * TOKENS)]
+    for place in places:
+        builder.store(none, place)
+    with cgutils.for_range(builder, I64(pairs)) as loop:
+        w = builder.add(w, builder.mul(loop.index, I64(ROW)))
+        x = builder.add(x, builder.mul(loop.index, I64(4 * TOKENS)))
+        weights = [_load(builder, w, 64 * i, _WORDS) for i in range(WIDTH)]
+        for j in range(TOKENS):
+            pair = _splat(builder, _load(builder, x, 4 * j, I32))
+            for i in range(WIDTH):
+                place = places[i * TOKENS + j]
+                builder.store(dot_words(builder, builder.load(place), weights[i], pair), place)
+    return [builder.load(place) for place in places]
+
+
 def _word_step(minimum: bool = False, halves: bool = False) -> Any:
-    tile = Tile(2, TOKENS)
+    tile = Tile(WIDTH, TOKENS)
     # Where the scales of the inputs stand that are summed at a time.
     parts = (W_SCALES, W_MINIMA) if halves else (W_SCALES,)
     pairs = UNIT // 2 // len(parts)
@@ -156,14 +177,9 @@ def _word_step(minimum: bool = False, halves: bool = False) -> Any:
     def step(builder: Any, sums: Any, w: Any, x: Any) -> Any:
         """Add a unit of scaled weights at w times a unit of integers at x."""
         for part, scales in enumerate(parts):
-            totals = [_constant(_WORDS, 0)] * (2 * TOKENS)
-            for k in range(pairs * part, pairs * (part + 1)):
-                weights = [_load(builder, w, ROW * k + 64 * i, _WORDS) for i in range(2)]
-                for j in range(TOKENS):
-                    pair = _splat(builder, _load(builder, x, 4 * (TOKENS * k + j), I32))
-                    for i in range(2):
-                        index = i * TOKENS + j
-                        totals[index] = dot_words(builder, totals[index], weights[i], pair)
+            done = pairs * part
+            start = _offset(builder, w, ROW * done), _offset(builder, x, 4 * TOKENS * done)
+            totals = _add_up(builder, *start, pairs)
             sums = _add_unit(builder, sums, totals, _offset(builder, w, scales))
         return _add_minima(builder, sums, w, x) if minimum else sums
 
@@ -172,7 +188,7 @@ def _word_step(minimum: bool = False, halves: bool = False) -> Any:
 
 def _add_unit(builder: Any, sums: Any, totals: list[Any], scales: Any) -> Any:
     for j in range(TOKENS):
-        for i in range(2):
+        for i in range(WIDTH):
             index = i * TOKENS + j
             value = builder.sitofp(totals[index], _FLOATS)
             scale = _load(builder, scales, 64 * i, _FLOATS)
@@ -185,7 +201,7 @@ def _add_unit(builder: Any, sums: Any, totals: list[Any], scales: Any) -> Any:
 def _add_minima(builder: Any, sums: Any, w: Any, x: Any) -> Any:
     for j in range(TOKENS):
         x_sum = _splat(builder, _load(builder, x, X_SUMS + 4 * j, F32))
-        for i in range(2):
+        for i in range(WIDTH):
             index = i * TOKENS + j
             least = _load(builder, w, W_MINIMA + 64 * i, _FLOATS)
             old = builder.extract_value(sums, index)
