@@ -61,7 +61,7 @@ def measure_dense(bench: Any, options: Any) -> list[dict[str, Any]]:
             results.append(
                 {
                     "kind": "dense",
-                    "kernel": "vmm_output" if key[1] == "output" else "spvmm",
+                    "kernel": "vmm" if key[1] == "output" else "spvmm",
                     "layer": name,
                     "shape": list(sides),
                     "measured_shape": list(layouts[key].shape),

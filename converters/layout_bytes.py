@@ -14,7 +14,14 @@ import numpy.typing as npt
 
 from converters.quantize import Quantized
 from converters.superblock_bytes import read_superblocks, write_superblocks
-from sparity_edge.layout import UNIT, Layout, aligned_empty, elements_in_wide_units, round_up
+from sparity_edge.layout import (
+    UNIT,
+    Layout,
+    aligned_empty,
+    elements_in_blocks,
+    elements_in_wide_units,
+    round_up,
+)
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -92,14 +99,17 @@ def _header(data: Bytes, layout: Layout) -> Array:
     """The float16 view (rows or panels, 1 or 2, columns) of scales and minima."""
     kinds = 1 + layout.minimum
     columns = layout.groups if layout.orientation == "output" else layout.padded
-    blocks = data.reshape(-1, layout.panel_bytes)[:, : kinds * columns * 2]
+    blocks = data.reshape(-1, layout.panel_bytes)[:, layout.scales_at :]
+    blocks = blocks[:, : kinds * columns * 2]
     return blocks.view("<f2").reshape(-1, kinds, columns)
 
 
 def _body(data: Bytes, layout: Layout) -> Bytes:
     """The view (blocks, rows of a block, number_bytes) of the numbers; a block has one header."""
-    blocks = data.reshape(-1, layout.panel_bytes)[:, layout.header_bytes :]
-    rows = 1 if layout.orientation == "output" else max(1, layout.group)
+    blocks = data.reshape(-1, layout.panel_bytes)[:, layout.numbers_at :]
+    if layout.orientation == "output":
+        return blocks[:, None, : layout.number_bytes]
+    rows = max(1, layout.group)
     return blocks.reshape(len(blocks), rows, -1)[:, :, : layout.number_bytes]
 
 
@@ -130,8 +140,7 @@ def _write_numbers(data: Bytes, rows: Array, layout: Layout, start: int) -> None
     """Rows are (outputs start:, inputs); what is missing from the last panel stays zero."""
     body = _body(data, layout)
     if layout.orientation == "output":
-        int4 = layout.dtype == "int4"
-        packed = _wide_nibbles(rows, layout.padded) if int4 else _as_bytes(rows)
+        packed = _output_rows(rows, layout)
         body[start : start + len(rows), 0, : packed.shape[1]] = packed
         return
     # (inputs, bytes)
@@ -162,8 +171,10 @@ def _read_numbers(data: Bytes, layout: Layout, start: int, stop: int) -> Array:
 
 
 def _elements(rows: Bytes, layout: Layout) -> Array:
+    if layout.quantized and layout.orientation == "output":
+        return _out_of_blocks(rows, layout)
     if layout.dtype == "int4":
-        return _wide_unnibble(rows) if layout.orientation == "output" else _unnibble(rows)
+        return _unnibble(rows)
     kind = {"int8": "i1", "bf16": "<u2", "f32": "<u4"}[layout.dtype]
     return np.ascontiguousarray(rows).view(kind)
 
@@ -186,19 +197,48 @@ def _unnibble(rows: Bytes) -> Bytes:
     return np.concatenate([units & 15, units >> 4], axis=2).reshape(len(rows), -1)
 
 
-def _wide_nibbles(rows: Array, padded_elements: int) -> Bytes:
-    """(n, elements) of 0..15 to bytes, four elements of one group and four of the next by turns.
+def _output_rows(rows: Array, layout: Layout) -> Bytes:
+    """(n, inputs) as the bytes of output-major rows: blocks of 512 elements, then the rest."""
+    if not layout.quantized:
+        return _as_bytes(rows)
+    elements = np.zeros((len(rows), layout.padded), dtype=rows.dtype)
+    elements[:, : rows.shape[1]] = rows
+    whole = elements_in_blocks(layout.padded)
+    # A block is 16 groups of eight fours: the first fours of all groups, then the second ...
+    fours = elements[:, :whole].reshape(len(rows), -1, 16, 8, 4).swapaxes(2, 3)
+    rest = elements[:, whole:]
+    if layout.dtype == "int4":
+        parts = [_join(fours[:, :, :4], fours[:, :, 4:]), _wide_nibbles(rest)]
+    else:
+        parts = [_as_bytes(fours), _as_bytes(rest)]
+    return np.concatenate([part.reshape(len(rows), -1) for part in parts], axis=1)
+
+
+def _out_of_blocks(rows: Bytes, layout: Layout) -> Array:
+    """The elements (n, padded) of the numbers of output-major rows."""
+    elements = elements_in_blocks(layout.padded)
+    whole = elements * layout.number_bytes // layout.padded
+    packed, rest = np.ascontiguousarray(rows[:, :whole]), rows[:, whole:]
+    if layout.dtype == "int4":
+        halves = packed.reshape(len(rows), -1, 4, 16, 4)
+        fours, last = np.concatenate([halves & 15, halves >> 4], axis=2), _wide_unnibble(rest)
+    else:
+        fours = packed.view("i1").reshape(len(rows), -1, 8, 16, 4)
+        last = np.ascontiguousarray(rest).view("i1")
+    return np.concatenate([fours.swapaxes(2, 3).reshape(len(rows), elements), last], axis=1)
+
+
+def _wide_nibbles(rows: Array) -> Bytes:
+    """(n, 64 m) of 0..15 to bytes, four elements of one group and four of the next by turns.
 
     A unit of 128 has its first two groups of 32 in the low nibbles and its last two in the high
     ones; a unit of 64 at the end has the first halves of both its groups low, the second high.
     """
-    count, elements = rows.shape
-    padded = np.zeros((count, padded_elements), dtype=np.uint8)
-    padded[:, :elements] = rows
-    whole = elements_in_wide_units(padded_elements)
-    wide = padded[:, :whole].reshape(count, -1, 2, 2, 8, 4)  # unit, nibble, group, four, element
+    count = len(rows)
+    whole = elements_in_wide_units(rows.shape[1])
+    wide = rows[:, :whole].reshape(count, -1, 2, 2, 8, 4)  # unit, nibble, group, four, element
     wide = wide.swapaxes(3, 4)
-    last = padded[:, whole:].reshape(count, -1, 2, 2, 4, 4).transpose(0, 1, 3, 4, 2, 5)
+    last = rows[:, whole:].reshape(count, -1, 2, 2, 4, 4).transpose(0, 1, 3, 4, 2, 5)
     parts = [_join(units[:, :, 0], units[:, :, 1]).reshape(count, -1) for units in (wide, last)]
     return np.concatenate(parts, axis=1)
 

@@ -21,8 +21,11 @@ from sparity_edge.errors import FormatError
 
 ALIGNMENT = 64  # bytes: a cache line, and one AVX-512 vector
 MAPPED_BYTES = 1 << 20  # from here on `aligned_zeros` asks the system and not the heap
-# int4 elements are interleaved in units: of 32 (16 bytes) in input-major rows, of 128 (64 bytes) in
-# output-major ones, whose last unit may be one of 64.
+# Output-major rows of int8 and int4 go by blocks of 16 groups of 32 elements, which are interleaved
+# so that a lane of a vector belongs to one group. What is left behind the last block, and all of
+# an input-major row, goes by units: in int4 of 32 elements (16 bytes), output-major of 128 (64
+# bytes), the last of which may be one of 64.
+BLOCK = 512
 UNIT = 32
 WIDE_UNIT = 128
 GROUPS = (32, 64, 128)
@@ -40,8 +43,13 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
+def elements_in_blocks(padded: int) -> int:
+    """How many elements of an output-major row of int8 or int4 stand in blocks of 512."""
+    return padded // BLOCK * BLOCK
+
+
 def elements_in_wide_units(padded: int) -> int:
-    """How many int4 elements of an output-major row stand in units of 128."""
+    """How many int4 elements of an output-major row stand in blocks or in units of 128."""
     return padded // WIDE_UNIT * WIDE_UNIT
 
 
@@ -148,7 +156,7 @@ class Layout:
 
     @property
     def header_bytes(self) -> int:
-        """Bytes of scales (and minima) before the numbers of a row or panel."""
+        """Bytes of scales (and minima) of a row or panel."""
         if not self.quantized:
             return 0
         if self.superblocks:  # sixteen bytes of scales and minima, and what they are multiples of
@@ -158,8 +166,23 @@ class Layout:
         return round_up(columns * 2 * (1 + self.minimum), 16)
 
     @property
+    def scales_at(self) -> int:
+        """Where in a row or panel its scales begin.
+
+        Numbers of output-major int8 and int4 come first, so that no vector of them crosses a cache
+        line: rows of 512 in int8 then gave 0.90 of the memory's speed instead of 0.81.
+        """
+        behind = self.quantized and self.orientation == "output" and not self.superblocks
+        return self.number_bytes if behind else 0
+
+    @property
+    def numbers_at(self) -> int:
+        """Where in a row or panel its numbers begin."""
+        return 0 if self.scales_at else self.header_bytes
+
+    @property
     def row_bytes(self) -> int:
-        """Distance from one row to the next; for `output` the header is inside."""
+        """Distance from one row to the next; for `output` the scales are inside."""
         if self.orientation == "input":
             return self.number_bytes
         return round_up(self.header_bytes + self.number_bytes, ALIGNMENT)

@@ -218,22 +218,27 @@ def test_rows_may_be_written_in_blocks(layout: Layout, step: int) -> None:
 
 
 def test_bytes_of_an_output_row() -> None:
-    layout = Layout("int4", "output", (3, 190), 32, True)
+    layout = Layout("int4", "output", (3, 702), 32, True)
     weights = random_quantized(layout.shape, "int4", 32, True)
     row = pack_matrix(weights, layout)[2 * layout.row_bytes :][: layout.row_bytes]
-    assert (layout.padded, layout.groups, layout.header_bytes, layout.row_bytes) == (
-        192,
-        6,
-        32,
-        128,
-    )
+    sizes = (layout.padded, layout.groups, layout.header_bytes, layout.row_bytes)
+    assert sizes == (704, 22, 96, 448)
+    assert (layout.numbers_at, layout.scales_at) == (0, 352)
     assert weights.minimums is not None
-    assert row[:12].tobytes() == weights.scales[2].tobytes()
-    assert row[12:24].tobytes() == weights.minimums[2].tobytes()
-    assert not row[24:32].any()
+    assert row[352:396].tobytes() == weights.scales[2].tobytes()
+    assert row[396:440].tobytes() == weights.minimums[2].tobytes()
+    assert not row[440:].any()
     q = weights.numbers[2]
-    wide, last = row[32:96], row[96:]
-    # Four of inputs 0-31, four of 32-63 and so on; 64 inputs further in the high bits.
+    block, wide, last = row[:256], row[256:320], row[320:352]
+    # Four of inputs 0-31, four of 32-63 and so on; the second half of a group in the high bits.
+    assert [block[0], block[4], block[61], block[64], block[255]] == [
+        q[0] | q[16] << 4,
+        q[32] | q[48] << 4,
+        q[481] | q[497] << 4,
+        q[4] | q[20] << 4,
+        q[495] | q[511] << 4,
+    ]
+    q = q[512:]  # behind the last block 64 inputs further in the high bits
     assert [wide[0], wide[4], wide[8], wide[13], wide[63]] == [
         q[0] | q[64] << 4,
         q[32] | q[96] << 4,
@@ -246,7 +251,18 @@ def test_bytes_of_an_output_row() -> None:
         q[160] | q[176] << 4,
         q[132] | q[148] << 4,
     ]
-    assert last[31] == q[175]  # its partner, input 191, is padding
+    assert last[31] == q[175]  # its partner, input 703, is padding
+
+
+def test_bytes_of_an_int8_row() -> None:
+    layout = Layout("int8", "output", (2, 544), 32)
+    weights = random_quantized(layout.shape, "int8", 32, False)
+    row = pack_matrix(weights, layout)[layout.row_bytes :]
+    assert (layout.numbers_at, layout.scales_at, layout.row_bytes) == (0, 544, 640)
+    numbers, q = row[:544].view(np.int8), weights.numbers[1]
+    assert [numbers[0], numbers[4], numbers[63], numbers[64]] == [q[0], q[32], q[483], q[4]]
+    assert np.array_equal(numbers[512:], q[512:])
+    assert row[544:578].tobytes() == weights.scales[1].tobytes()
 
 
 def test_bytes_of_an_int4k_row() -> None:

@@ -1,8 +1,9 @@
 """Activations as 16-bit integers for the bytewise kernels: digits, scales and sums.
 
 Thirty-two numbers share a scale, so that an outlier costs only its neighbours precision: the error
-is 1.5e-5 of the largest of the thirty-two. A unit of 64 numbers is 64 high digits, then 64 low
-ones, in the order in which the weights of the format come out of memory.
+is 1.5e-5 of the largest of the thirty-two. A block of 512 numbers is 512 high digits, then 512 low
+ones, behind the last block a unit of 64 is 64 and 64, in the order in which the weights of the
+format come out of memory.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 from sparity_edge.kernels import elementwise as _before
 from sparity_edge.kernels.attention import HEAD_DIM, combine_head
 from sparity_edge.kernels.bytewise import store_digits, store_digits_by_fours
+from sparity_edge.kernels.dots import BLOCK_GROUPS, X_BLOCK
 from sparity_edge.kernels.elementwise import gate_numbers, normalise
 from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.lanes import store_lane_digits
 from sparity_edge.kernels.simd import (
     add,
     largest,
@@ -28,10 +31,11 @@ from sparity_edge.kernels.simd import (
 from sparity_edge.kernels.superblocks import split_in_superblock
 
 MOST = 127 * 256  # so that the high digit fits into a signed byte
-BLOCK = 512  # numbers in one chunk
+BLOCK = 512  # numbers in one chunk, and in a block of weights
 
 X, SIZE, ORDER, DIGITS, SCALES, SUMS = (8 * word for word in range(6))
-# Orders of digits; for superblocks SCALES is the place of all floats that go with them.
+# Orders of digits, of int8 and int4 behind the last block; for superblocks SCALES is the place of
+# all floats that go with them.
 IN_A_ROW, BY_FOURS, IN_SUPERBLOCKS = range(3)
 ORDERS = {"int4": BY_FOURS, "int4k": IN_SUPERBLOCKS, "int6k": IN_SUPERBLOCKS}
 # What is computed before: its arguments, at most so many words, stand behind those above.
@@ -42,7 +46,7 @@ BEFORE, MOST_BEFORE = 8 * 6, 20
 def _split(arguments: int, start: int, stop: int) -> None:
     """Numbers start..stop-1 of X, whole groups of 32 of them."""
     x, digits = load_i64(arguments + X), load_i64(arguments + DIGITS)
-    order = load_i64(arguments + ORDER)
+    order, blocks = load_i64(arguments + ORDER), load_i64(arguments + SIZE) // BLOCK * BLOCK
     for i in range(start, min(stop, load_i64(arguments + SIZE)), 32):
         if order == IN_SUPERBLOCKS:
             split_in_superblock(x, i // 32, digits, load_i64(arguments + SCALES))
@@ -55,7 +59,11 @@ def _split(arguments: int, start: int, stop: int) -> None:
         scale = most / MOST + broken
         inverse = splat(MOST / most) if most > 0 else splat(0.0)
         place = digits + i // 64 * 128
-        if order == BY_FOURS:  # four numbers of one group and four of the next by turns
+        if i < blocks:
+            place = digits + i // BLOCK * X_BLOCK + i // 32 % BLOCK_GROUPS * 4
+            first = store_lane_digits(place, mul(v, inverse))
+            second = store_lane_digits(place + 256, mul(w, inverse))
+        elif order == BY_FOURS:  # four numbers of one group and four of the next by turns
             first = store_digits_by_fours(place + i % 64 // 8, mul(v, inverse))
             second = store_digits_by_fours(place + i % 64 // 8 + 32, mul(w, inverse))
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sparity_edge.kernels import spvmm as _spvmm
 from sparity_edge.kernels.activations import BLOCK, _split
-from sparity_edge.kernels.batch_dots import two_rows_two_tokens
+from sparity_edge.kernels.batch_dots import row_two_tokens
 from sparity_edge.kernels.blocks import (
     NEAR,
     VALUES,
@@ -26,7 +26,7 @@ from sparity_edge.kernels.blocks import (
     rows_ahead,
     scale_up,
 )
-from sparity_edge.kernels.dots import AHEAD, STEP, W, two_dots
+from sparity_edge.kernels.dots import AHEAD, STEP, W, product_of, row_dot
 from sparity_edge.kernels.ffn import (
     BUNDLE,
     DIGITS_PLACE,
@@ -50,7 +50,7 @@ from sparity_edge.kernels.ffn import (
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import DATA, OUTPUTS, PADDED, ROW_BYTES
 from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32
-from sparity_edge.kernels.vmm import _put
+from sparity_edge.kernels.vmm import put
 
 # Arguments of every kernel: the table, its rows, and the bytes of a row and of a share of scratch.
 EACH, TOKENS, EACH_BYTES, SHARE = (8 * word for word in range(4))
@@ -69,33 +69,25 @@ def split_each(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
 
 @Kernel
 def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
-    """`vmm_output` for every token: a pair of rows is multiplied with all of them."""
+    """`vmm` for every token: a row is multiplied with all of them."""
     each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
     matrix, ahead, tokens = load_i64(each + W), load_i64(each + AHEAD), load_i64(arguments + TOKENS)
     row_bytes = load_i64(matrix + ROW_BYTES)
     first = chunk * load_i64(each + STEP)
-    last = min(first + load_i64(each + STEP), load_i64(matrix + OUTPUTS)) - 1
-    for output in range(first, last + 1, 2):
+    last = min(first + load_i64(each + STEP), load_i64(matrix + OUTPUTS))
+    for output in range(first, last):
         row = load_i64(matrix + DATA) + output * row_bytes
-        other = row + row_bytes if output < last else row
-        line = row + ahead
         for token in range(0, tokens - 1, 2):
             mine = each + token * each_bytes
             yours = mine + each_bytes
-            a, b, c, d = two_rows_two_tokens(
-                matrix, row, other, mine, yours, line, line + 64, scratch
-            )
-            _put(mine, output, a)
-            _put(yours, output, c)
-            if output < last:
-                _put(mine, output + 1, b)
-                _put(yours, output + 1, d)
+            product, other = product_of(matrix, mine), product_of(matrix, yours)
+            a, b = row_two_tokens(product, other, row, ahead, scratch)
+            put(mine, output, a)
+            put(yours, output, b)
         if tokens % 2 != 0:
             mine = each + (tokens - 1) * each_bytes
-            a, b = two_dots(matrix, row, other, mine, line, line + 64, scratch)
-            _put(mine, output, a)
-            if output < last:
-                _put(mine, output + 1, b)
+            product = product_of(matrix, mine)
+            put(mine, output, row_dot(product, row, ahead, scratch))
 
 
 @device
@@ -160,18 +152,14 @@ def _values_of_two(
     place = scratch + VALUES
     for each in (place, place + 64, place + share, place + share + 64):
         store(each, splat(0.0))
-    for first in range(position, end, 2):
-        row, other = load_i64(rows), load_i64(rows + 8)
-        wanted, second = load_i64(asks), load_i64(asks + 8)
-        a, b, c, d = two_rows_two_tokens(up, row, other, mine, yours, wanted, second, scratch)
-        neuron = channel(active, first)
+    product, other = product_of(up, mine), product_of(up, yours)
+    for index in range(position, end):
+        row = load_i64(rows)
+        a, b = row_two_tokens(product, other, row, load_i64(asks) - row, scratch)
+        neuron = channel(active, index)
         store_f32(place, _middle(mine, neuron, a))
-        store_f32(place + share, _middle(yours, neuron, c))
-        if first + 1 < end:
-            neuron = channel(active, first + 1)
-            store_f32(place + 4, _middle(mine, neuron, b))
-            store_f32(place + share + 4, _middle(yours, neuron, d))
-        rows, asks, place = rows + 16, asks + 16, place + 8
+        store_f32(place + share, _middle(yours, neuron, b))
+        rows, asks, place = rows + 8, asks + 8, place + 4
 
 
 @Kernel

@@ -1,14 +1,10 @@
-"""Products of two rows of an output-major matrix with the activations, for `vmm` and gathers.
+"""The product of one row of an output-major matrix with the activations, for `vmm` and gathers.
 
-Two rows at a time, because both use the activations that were loaded (four bytes of those for each
-byte of int4). Going through its rows, a function asks line by line for memory that the caller needs
-next: two other rows, or, where rows follow each other, one stream. A slow memory wants that order:
-two threads got 0.97 of 48 GB/s on rows of 1 KB, and 0.81 by asking for two rows side by side.
-Asking for whole rows before each product left DRAM idle during it: 22 GB/s against 31 on 4 KB.
-
-What keeps a core from reading while it computes (Zen 5, int4, one thread of 37 GB/s): lines asked
-for into L2 only have to come into L1 a second time (31 against 35 GB/s), and every instruction
-counts, since 64 bytes arrive each 1.5 ns.
+Going through its row, a function asks line by line for memory that the caller needs next, as much
+as the row takes: further on in a dense matrix, or the next row that is wanted. Rows of int8 and
+int4 go by blocks (see `lanes`), one after the other. Two or four rows side by side share the
+activations that were loaded, but a core then waits for several places of memory at once: 0.82 to
+0.95 of the memory's speed where one row gives 0.98 (two threads, 48 GB/s, rows of 2 and 4 KB).
 """
 
 from __future__ import annotations
@@ -31,20 +27,27 @@ from sparity_edge.kernels.bytewise import (
     splat_pair,
     to_floats,
 )
-from sparity_edge.kernels.kernel import device
+from sparity_edge.kernels.kernel import device, inlined
+from sparity_edge.kernels.lanes import (
+    int4_block_dot,
+    int8_block_dot,
+    load_int4_block,
+    load_int8_block,
+)
 from sparity_edge.kernels.matrix import (
     BF16,
     DTYPE,
     GROUP,
     GROUPS,
-    HEADER_BYTES,
     INT4,
     INT4K,
     INT8,
     MINIMUM,
     PADDED,
+    SCALES_AT,
 )
 from sparity_edge.kernels.simd import (
+    add,
     fma,
     load,
     load_bf16,
@@ -52,187 +55,256 @@ from sparity_edge.kernels.simd import (
     load_i64,
     load_splat,
     mul,
+    prefetch_near,
     repeat2,
     repeat4,
     splat,
     store,
     total,
 )
-from sparity_edge.kernels.simd import prefetch_near as ask
 from sparity_edge.kernels.superblocks import two_superblock_dots
 
 # Arguments of every kernel that multiplies a matrix with one token.
 W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for word in range(10))
+# Groups of 32 inputs in a block; bytes of a block of int8, of int4 and of its activations.
+BLOCK_GROUPS, INT8_BLOCK, INT4_BLOCK, X_BLOCK = 16, 512, 256, 1024
+
+# What rows of a product share: dtype, matrix, arguments, inputs of a group, groups of 32, where in
+# a row scales stand, how far behind them minima (0: none), where the row ends, the addresses of
+# digits and scales of activations, how far behind scales sums, and what the sums are multiplied
+# with in the end. (Weights
+# are multiplied as unsigned integers, so a group of inputs also contributes its sum times what the
+# integer 0 stands for: the minimum, or -8 (int4) or -128 (int8) scales.)
+Product = tuple[int, int, int, int, int, int, int, int, int, int, int, float]
 
 
 @device
-def two_dots(
-    matrix: int, row: int, other: int, arguments: int, first: int, second: int, scratch: int
-) -> tuple[float, float]:
-    """The products of two rows; `first` and `second` are asked for, a row's length each.
+def product_of(matrix: int, arguments: int) -> Product:
+    """What all rows of a product have in common, read once: stores of results would hide it.
 
     Args:
         matrix: the words of the matrix.
-        row, other: addresses of the rows.
         arguments: those above.
-        first, second: addresses; where AHEAD is not 0, two neighbouring lines of one stream.
-        scratch: 128 bytes.
     """
-    dtype = load_i64(matrix + DTYPE)
-    if dtype >= INT4K:
-        return two_superblock_dots(matrix, row, other, arguments, first, second, scratch)
-    if dtype == INT8:
-        return _int8(matrix, row, other, arguments, first, second, scratch)
-    if dtype == INT4:
-        return _int4(matrix, row, other, arguments, first, second, scratch)
-    return _floats(matrix, row, other, arguments, first, second)
-
-
-@device
-def pace_of(arguments: int) -> int:
-    """How far on the next lines to ask for are: those of two rows, or of one stream."""
-    return 128 if load_i64(arguments + AHEAD) != 0 else 64
-
-
-@device
-def _floats(
-    matrix: int, row: int, other: int, arguments: int, first: int, second: int
-) -> tuple[float, float]:
-    a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    size, x, pace = load_i64(matrix + PADDED), load_i64(arguments + X), pace_of(arguments)
-    if load_i64(matrix + DTYPE) == BF16:
-        for i in range(0, size, 32):
-            ask(first)
-            ask(second)
-            first, second = first + pace, second + pace
-            v, w = load(x + 4 * i), load(x + 4 * i + 64)
-            a, c = fma(load_bf16(row + 2 * i), v, a), fma(load_bf16(row + 2 * i + 32), w, c)
-            b, d = fma(load_bf16(other + 2 * i), v, b), fma(load_bf16(other + 2 * i + 32), w, d)
+    group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // 32
+    scales_at, minima = load_i64(matrix + SCALES_AT), 2 * load_i64(matrix + GROUPS)
+    end = scales_at + minima
+    zero = -128.0 if load_i64(matrix + DTYPE) == INT8 else -8.0
+    if load_i64(matrix + MINIMUM) != 0:
+        end, zero = end + minima, 1.0
     else:
-        for i in range(0, size, 16):
-            ask(first)
-            ask(second)
-            first, second = first + pace, second + pace
-            v = load(x + 4 * i)
-            a, b = fma(load(row + 4 * i), v, a), fma(load(other + 4 * i), v, b)
-    return total(a) + total(c), total(b) + total(d)
+        minima = 0
+    x, x_scales = load_i64(arguments + DIGITS), load_i64(arguments + SCALES)
+    x_sums = load_i64(arguments + SUMS) - x_scales
+    return (
+        load_i64(matrix + DTYPE), matrix, arguments, group, groups, scales_at, minima, end,
+        x, x_scales, x_sums, zero,
+    )  # fmt: skip
 
 
 @device
-def _spread(group: int, header: int, block: int, left: int) -> Any:
-    """Of a row's float16 numbers those of groups block..block+15 of 32 inputs; `left` are there."""
-    if group == 32:
-        return load_f16(header + 2 * block, left)
-    if group == 64:
-        return repeat2(load_f16(header + block, left // 2))
-    return repeat4(load_f16(header + block // 2, left // 4))
+def row_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+    """The product of a row.
 
-
-@device
-def minima_of(matrix: int) -> int:
-    """How far the minima stand behind the scales in a header; 0 where there are none."""
-    return 2 * load_i64(matrix + GROUPS) if load_i64(matrix + MINIMUM) != 0 else 0
-
-
-@device
-def join_scales(
-    group: int,
-    minima: int,
-    header: int,
-    block: int,
-    left: int,
-    x_scales: Any,
-    x_sums: Any,
-    parts: Any,
-    offsets: Any,
-    scratch: int,
-) -> Any:
-    """Scales of weights, of activations and `parts` to scratch; returns the offsets so far.
-
-    Weights are multiplied as unsigned integers, so every group of inputs also contributes its sum
-    times what the integer 0 stands for: the minimum, or -8 (int4) or -128 (int8) scales.
+    Args:
+        product: as `product_of` gives it.
+        row: the address of the row.
+        gap: how far on as many bytes as the row has are asked for.
+        scratch: 64 bytes.
     """
-    scales = mul(_spread(group, header, block, left), x_scales)
-    store(scratch, mul(scales, parts))
-    if minima != 0:
-        scales = mul(_spread(group, header + minima, block, left), x_scales)
-    return fma(scales, x_sums, offsets)
+    if product[0] == INT4:
+        return int4_dot(product, row, gap, scratch)
+    if product[0] == INT8:
+        return int8_dot(product, row, gap, scratch)
+    if product[0] >= INT4K:
+        return superblock_dot(product, row, gap, scratch)
+    return float_dot(product, row, gap, scratch)
+
+
+@inlined
+def superblock_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+    """`row_dot` of int4k or int6k."""
+    wanted = row + gap
+    a, _ = two_superblock_dots(product[1], row, row, product[2], wanted, wanted + 64, scratch)
+    return a
+
+
+@inlined
+def float_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
+    """`row_dot` of f32 or bf16."""
+    a, b = splat(0.0), splat(0.0)
+    size, x = load_i64(product[1] + PADDED), load_i64(product[2] + X)
+    if product[0] == BF16:
+        for _ in range(0, size, 32):
+            prefetch_near(row + gap)
+            a = fma(load_bf16(row), load(x), a)
+            b = fma(load_bf16(row + 32), load(x + 64), b)
+            row, x = row + 64, x + 128
+        return total(add(a, b))
+    for _ in range(0, size - 16, 32):
+        prefetch_near(row + gap)
+        prefetch_near(row + gap + 64)
+        a = fma(load(row), load(x), a)
+        b = fma(load(row + 64), load(x + 64), b)
+        row, x = row + 128, x + 128
+    if size % 32 != 0:
+        prefetch_near(row + gap)
+        a = fma(load(row), load(x), a)
+    return total(add(a, b))
+
+
+@inlined
+def spread(group: int, halves: int, index: int, left: int) -> Any:
+    """Of a row's float16 numbers those of groups index..index+15 of 32 inputs; `left` are there."""
+    if group == 32:
+        return load_f16(halves + 2 * index, left)
+    if group == 64:
+        return repeat2(load_f16(halves + index, left // 2))
+    return repeat4(load_f16(halves + index // 2, left // 4))
+
+
+@inlined
+def ask_rest(product: Product, row: int, nbytes: int) -> None:
+    """Ask for what stands behind the first `nbytes` of a row."""
+    for offset in range(nbytes, product[7], 64):
+        prefetch_near(row + offset)
+
+
+@inlined
+def add_groups(
+    products: Any, scales: Any, offsets: Any, x_scales: int, x_sums: int, a: Any, c: Any
+) -> tuple[Any, Any]:
+    """Add 16 groups to the sums a of products and c of activations.
+
+    Args:
+        products: sums of integers.
+        scales: of the weights.
+        offsets: their minima, or the scales again.
+        x_scales: address of those of the activations.
+        x_sums: how far on their sums stand.
+        a, c: so far.
+    """
+    of_x = load(x_scales)
+    c = fma(mul(offsets, of_x), load(x_scales + x_sums), c)
+    return fma(mul(scales, of_x), products, a), c
+
+
+@inlined
+def _int8_blocks(group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
+    """The sums of products and of activations over the blocks of a row."""
+    a, c, header = splat(0.0), splat(0.0), row + product[5]
+    x, x_scales, x_sums = product[8], product[9], product[10]
+    for index in range(0, product[4] - BLOCK_GROUPS + 1, BLOCK_GROUPS):
+        scales = spread(group, header, index, BLOCK_GROUPS)
+        products = int8_block_dot(load_int8_block(row, row + gap), x)
+        a, c = add_groups(products, scales, scales, x_scales, x_sums, a, c)
+        row, x, x_scales = row + INT8_BLOCK, x + X_BLOCK, x_scales + 64
+    return a, c
+
+
+@inlined
+def _int4_blocks(group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
+    a, c, header, minima = splat(0.0), splat(0.0), row + product[5], product[6]
+    x, x_scales, x_sums = product[8], product[9], product[10]
+    for index in range(0, product[4] - BLOCK_GROUPS + 1, BLOCK_GROUPS):
+        scales = spread(group, header, index, BLOCK_GROUPS)
+        offsets = spread(group, header + minima, index, BLOCK_GROUPS)
+        products = int4_block_dot(load_int4_block(row, row + gap), x)
+        a, c = add_groups(products, scales, offsets, x_scales, x_sums, a, c)
+        row, x, x_scales = row + INT4_BLOCK, x + X_BLOCK, x_scales + 64
+    return a, c
 
 
 @device
-def digit_dot(weights: Any, x: int) -> Any:
+def _int8_wide(product: Product, row: int, gap: int) -> tuple[Any, Any]:
+    return _int8_blocks(product[3], product, row, gap)
+
+
+@device
+def _int4_wide(product: Product, row: int, gap: int) -> tuple[Any, Any]:
+    return _int4_blocks(product[3], product, row, gap)
+
+
+@inlined
+def int8_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+    """`row_dot` of int8. Groups of 32 have a loop of their own: registers are scarce."""
+    if product[3] == 32:
+        a, c = _int8_blocks(32, product, row, gap)
+    else:
+        a, c = _int8_wide(product, row, gap)
+    ask_rest(product, row + gap, product[4] // BLOCK_GROUPS * INT8_BLOCK)
+    a, c = int8_rest(product, row, a, c, scratch)
+    return total(fma(splat(product[11]), c, a))
+
+
+@inlined
+def int4_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+    """`row_dot` of int4."""
+    if product[3] == 32:
+        a, c = _int4_blocks(32, product, row, gap)
+    else:
+        a, c = _int4_wide(product, row, gap)
+    ask_rest(product, row + gap, product[4] // BLOCK_GROUPS * INT4_BLOCK)
+    a, c = int4_rest(product, row, a, c, scratch)
+    return total(fma(splat(product[11]), c, a))
+
+
+# --- behind the last block, at most 15 groups -----------------------------------------------
+
+
+@inlined
+def _digit_dot(weights: Any, x: int) -> Any:
     """Sums of products, by fours, with 64 activations whose halves stand at x."""
     sums = carried(dot_first_half(no_integers(), weights, load_bytes(x)))
     return to_floats(dot_second_half(sums, weights, load_bytes(x + 64)))
 
 
-@device
-def _int8(
-    matrix: int, row: int, other: int, arguments: int, first: int, second: int, scratch: int
-) -> tuple[float, float]:
-    a, b, c, d, one = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(1.0)
-    p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
-    groups, x = load_i64(matrix + PADDED) // 32, load_i64(arguments + DIGITS)
-    group, x_scales = load_i64(matrix + GROUP), load_i64(arguments + SCALES)
-    x_sums = load_i64(arguments + SUMS)
-    pace = pace_of(arguments)
-    for _ in range(0, load_i64(matrix + HEADER_BYTES), 64):
-        ask(first)
-        ask(second)
-        first, second = first + pace, second + pace
-    for block in range(0, groups, 16):
-        left, v, w = groups - block, load(x_scales + 4 * block), load(x_sums + 4 * block)
-        c = join_scales(group, 0, row, block, left, v, w, one, c, scratch)
-        d = join_scales(group, 0, other, block, left, v, w, one, d, scratch + 64)
-        count = min(16, left)
-        for index in range(0, count - 1, 2):
-            scale = scratch + 4 * index
-            ask(first)
-            ask(second)
-            first, second = first + pace, second + pace
-            a = fma(splat_halves(scale, scale + 4), digit_dot(load_offset_bytes(p), x), a)
-            b = fma(splat_halves(scale + 64, scale + 68), digit_dot(load_offset_bytes(q), x), b)
-            p, q, x = p + 64, q + 64, x + 128
-        if count % 2 != 0:
-            scale = scratch + 4 * (count - 1)
-            a = fma(load_splat(scale), digit_dot(load_offset_bytes_half(p), x), a)
-            b = fma(load_splat(scale + 64), digit_dot(load_offset_bytes_half(q), x), b)
-    return total(fma(splat(-128.0), c, a)), total(fma(splat(-128.0), d, b))
+@inlined
+def _join_scales(
+    product: Product, row: int, index: int, parts: Any, offsets: Any, scratch: int
+) -> Any:
+    """Scales of weights, of activations and `parts` to scratch; returns the offsets so far."""
+    _, _, _, group, groups, scales_at, minima, _, _, x_scales, x_sums, _ = product
+    left, of_x = groups - index, load(x_scales + 4 * index)
+    scales = mul(spread(group, row + scales_at, index, left), of_x)
+    store(scratch, mul(scales, parts))
+    if minima != 0:
+        scales = mul(spread(group, row + scales_at + minima, index, left), of_x)
+    return fma(scales, load(x_scales + x_sums + 4 * index), offsets)
 
 
-@device
-def _int4(
-    matrix: int, row: int, other: int, arguments: int, first: int, second: int, scratch: int
-) -> tuple[float, float]:
-    a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    p, q = row + load_i64(matrix + HEADER_BYTES), other + load_i64(matrix + HEADER_BYTES)
-    groups, x = load_i64(matrix + PADDED) // 32, load_i64(arguments + DIGITS)
-    group, x_scales = load_i64(matrix + GROUP), load_i64(arguments + SCALES)
-    x_sums, minima = load_i64(arguments + SUMS), minima_of(matrix)
-    pace, parts = pace_of(arguments), high_nibble_scales()
-    for _ in range(0, load_i64(matrix + HEADER_BYTES), 64):
-        ask(first)
-        ask(second)
-        first, second = first + pace, second + pace
-    for block in range(0, groups, 16):
-        left, v, w = groups - block, load(x_scales + 4 * block), load(x_sums + 4 * block)
-        c = join_scales(group, minima, row, block, left, v, w, parts, c, scratch)
-        d = join_scales(group, minima, other, block, left, v, w, parts, d, scratch + 64)
-        count = min(16, left)
-        for index in range(0, count - 2, 4):
-            scale = scratch + 4 * index
-            ask(first)
-            ask(second)
-            first, second = first + pace, second + pace
-            g, h = load_bytes(p), load_bytes(q)
-            a = fma(splat_pair(scale), digit_dot(low_nibbles(g), x), a)
-            b = fma(splat_pair(scale + 64), digit_dot(low_nibbles(h), x), b)
-            a = fma(splat_pair(scale + 8), digit_dot(high_nibbles_in_place(g), x + 128), a)
-            b = fma(splat_pair(scale + 72), digit_dot(high_nibbles_in_place(h), x + 128), b)
-            p, q, x = p + 64, q + 64, x + 256
-        if count % 4 != 0:
-            scale = scratch + 4 * (count - 2)
-            a = fma(splat_pair(scale), digit_dot(load_both_nibbles(p), x), a)
-            b = fma(splat_pair(scale + 64), digit_dot(load_both_nibbles(q), x), b)
-    offset = splat(1.0 if minima != 0 else -8.0)
-    return total(fma(offset, c, a)), total(fma(offset, d, b))
+@inlined
+def int8_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
+    """Add the groups behind the last block to the sums a of products and c of activations."""
+    groups, whole = product[4], product[4] // BLOCK_GROUPS * BLOCK_GROUPS
+    if whole == groups:
+        return a, c
+    c = _join_scales(product, row, whole, splat(1.0), c, scratch)
+    p, x = row + 32 * whole, product[8] + 64 * whole
+    for index in range(0, groups - whole - 1, 2):
+        scale = scratch + 4 * index
+        a = fma(splat_halves(scale, scale + 4), _digit_dot(load_offset_bytes(p), x), a)
+        p, x = p + 64, x + 128
+    if (groups - whole) % 2 != 0:
+        scale = scratch + 4 * (groups - whole - 1)
+        a = fma(load_splat(scale), _digit_dot(load_offset_bytes_half(p), x), a)
+    return a, c
+
+
+@inlined
+def int4_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
+    """The same of int4."""
+    groups, whole = product[4], product[4] // BLOCK_GROUPS * BLOCK_GROUPS
+    if whole == groups:
+        return a, c
+    c = _join_scales(product, row, whole, high_nibble_scales(), c, scratch)
+    p, x = row + 16 * whole, product[8] + 64 * whole
+    for index in range(0, groups - whole - 2, 4):
+        scale, both = scratch + 4 * index, load_bytes(p)
+        a = fma(splat_pair(scale), _digit_dot(low_nibbles(both), x), a)
+        a = fma(splat_pair(scale + 8), _digit_dot(high_nibbles_in_place(both), x + 128), a)
+        p, x = p + 64, x + 256
+    if (groups - whole) % 4 != 0:
+        scale = scratch + 4 * (groups - whole - 2)
+        a = fma(splat_pair(scale), _digit_dot(load_both_nibbles(p), x), a)
+    return a, c

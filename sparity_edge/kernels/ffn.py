@@ -32,7 +32,7 @@ from sparity_edge.kernels.blocks import (
     scale_up,
 )
 from sparity_edge.kernels.compress import store_i64
-from sparity_edge.kernels.dots import two_dots
+from sparity_edge.kernels.dots import product_of, row_dot
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import PADDED, down_of, up_of
 from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32
@@ -41,7 +41,7 @@ from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f3
 DATA, UP, DOWN, GROUP, HEADER_BYTES, ROW_BYTES, PANEL_BYTES, DOWN_OFFSET = (
     8 * word for word in range(8)
 )
-# Arguments: those of `vmm_output` with AHEAD 0 and the up matrix as W, then these.
+# Arguments: those of `vmm` with the up matrix as W, then these.
 BUNDLE, GATE, CENTRE, LIST, PARTS, PART_SUMS, PART_BYTES = (8 * word for word in range(10, 17))
 # Scratch: digits, what is read of two blocks, and sums of integers.
 DIGITS_PLACE = FIRST_FREE
@@ -129,14 +129,12 @@ def _values(arguments: int, position: int, end: int, rows: int, asks: int, scrat
     place = scratch + VALUES
     store(place, splat(0.0))
     store(place + 64, splat(0.0))
-    for first in range(position, end, 2):
-        row, other = load_i64(rows), load_i64(rows + 8)
-        wanted, second = load_i64(asks), load_i64(asks + 8)
-        a, b = two_dots(up, row, other, arguments, wanted, second, scratch)
-        store_f32(place, _middle(arguments, channel(active, first), a))
-        if first + 1 < end:
-            store_f32(place + 4, _middle(arguments, channel(active, first + 1), b))
-        rows, asks, place = rows + 16, asks + 16, place + 8
+    product = product_of(up, arguments)
+    for index in range(position, end):
+        row = load_i64(rows)
+        dot = row_dot(product, row, load_i64(asks) - row, scratch)
+        store_f32(place, _middle(arguments, channel(active, index), dot))
+        rows, asks, place = rows + 8, asks + 8, place + 4
 
 
 @device

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparity_edge.bundle import PackedBundle
+from sparity_edge.kernels.kernel import device
+from sparity_edge.kernels.simd import load_i64
 from sparity_edge.layout import DTYPE_BITS, Layout, PackedMatrix
 
 # Offsets of the words in bytes.
@@ -18,6 +20,9 @@ DATA, DTYPE, BITS, ROW_BYTES, HEADER_BYTES, PANEL_BYTES = (8 * word for word in 
 GROUP, GROUPS, MINIMUM, OUTPUTS, INPUTS, PADDED = (8 * word for word in range(6, 12))
 # Output-major: row i stands at DATA + i // PANEL_ROWS * PANEL_BYTES + i % PANEL_ROWS * ROW_BYTES.
 PANEL_ROWS = 8 * 12
+# Where in an output-major row its scales begin; HEADER_BYTES is where its numbers do, or those of
+# an input-major panel.
+SCALES_AT = 8 * 13
 # Of a matrix without panels; a multiple of the outputs that a product takes at once.
 ROWS_TOGETHER = 128
 F32, BF16, INT8, INT4, INT4K, INT6K = range(6)
@@ -30,7 +35,7 @@ class Places:
 
     start: int  # of the first row (output-major) or header (input-major)
     row_bytes: int
-    header_bytes: int  # in front of the numbers of a row (output-major) or panel (input-major)
+    numbers_at: int  # in a row (output-major) or panel (input-major)
     panel_rows: int
     panel_bytes: int
 
@@ -49,7 +54,7 @@ class Matrix:
                 _CODES[layout.dtype],
                 DTYPE_BITS[layout.dtype],
                 places.row_bytes,
-                places.header_bytes,
+                places.numbers_at,
                 places.panel_bytes,
                 layout.group,
                 layout.groups,
@@ -57,6 +62,7 @@ class Matrix:
                 *layout.shape,
                 layout.padded,
                 places.panel_rows,
+                layout.scales_at,
             ],
             dtype=np.int64,
         )
@@ -78,16 +84,15 @@ def up_of(bundle: PackedBundle) -> Matrix:
     rows, panel_bytes = layout.group, layout.panel_bytes
     if not layout.header_bytes:
         rows, panel_bytes = ROWS_TOGETHER, ROWS_TOGETHER * layout.row_bytes
-    header_bytes = layout.up.header_bytes
-    places = Places(layout.header_bytes, layout.row_bytes, header_bytes, rows, panel_bytes)
+    places = Places(layout.header_bytes, layout.row_bytes, layout.up.numbers_at, rows, panel_bytes)
     return Matrix(PackedMatrix(layout.up, bundle.data), places)
 
 
 def down_of(bundle: PackedBundle) -> Matrix:
     """The down half of a bundle, the numbers of whose rows stand behind those of up."""
     layout = bundle.layout
-    header_bytes = layout.header_bytes + layout.down_offset
-    places = Places(0, layout.row_bytes, header_bytes, layout.group, layout.panel_bytes)
+    numbers_at = layout.header_bytes + layout.down_offset
+    places = Places(0, layout.row_bytes, numbers_at, layout.group, layout.panel_bytes)
     return Matrix(PackedMatrix(layout.down, bundle.data), places)
 
 
@@ -96,4 +101,10 @@ def _places(layout: Layout) -> Places:
         rows, panel_bytes = max(1, layout.group), layout.panel_bytes
     else:
         rows, panel_bytes = ROWS_TOGETHER, ROWS_TOGETHER * layout.row_bytes
-    return Places(0, layout.row_bytes, layout.header_bytes, rows, panel_bytes)
+    return Places(0, layout.row_bytes, layout.numbers_at, rows, panel_bytes)
+
+
+@device
+def whole_groups(matrix: int) -> int:
+    """Groups of 32 inputs that stand in blocks of 512 in an output-major row of int8 or int4."""
+    return load_i64(matrix + PADDED) // 512 * 16

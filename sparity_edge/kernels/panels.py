@@ -8,6 +8,7 @@ Outputs that do not exist hold whatever; nobody writes their sums.
 from __future__ import annotations
 
 from sparity_edge.kernels.kernel import device
+from sparity_edge.kernels.lanes import turn_lane_bytes, turn_lane_nibbles
 from sparity_edge.kernels.matrix import (
     BITS,
     DATA,
@@ -22,6 +23,8 @@ from sparity_edge.kernels.matrix import (
     PADDED,
     PANEL_BYTES,
     ROW_BYTES,
+    SCALES_AT,
+    whole_groups,
 )
 from sparity_edge.kernels.simd import load_f16, load_i64, prefetch, store
 from sparity_edge.kernels.tiles import (
@@ -88,28 +91,57 @@ def float_panel_of_columns(matrix: int, first: int, start: int, stop: int, panel
 
 @device
 def word_panel_of_rows(matrix: int, first: int, start: int, stop: int, panel: int) -> None:
-    """Units start..stop-1 of an output-major matrix of int8 or int4."""
-    stride, groups = load_i64(matrix + ROW_BYTES), load_i64(matrix + GROUPS)
-    header, per_group = load_i64(matrix + HEADER_BYTES), load_i64(matrix + GROUP) // UNIT
-    minimum, whole = load_i64(matrix + MINIMUM) != 0, load_i64(matrix + PADDED) // 128 * 4
-    zero = 0 if minimum else 8
-    for half in range(0, min(PANEL, load_i64(matrix + OUTPUTS) - first), 16):
+    """Units start..stop-1 of an output-major matrix of int8 or int4; `start` is a multiple of 8."""
+    stride, outputs = load_i64(matrix + ROW_BYTES), load_i64(matrix + OUTPUTS)
+    whole = min(whole_groups(matrix), stop)
+    for half in range(0, min(PANEL, outputs - first), 16):
         row = row_place(matrix, first + half)
-        last = min(16, load_i64(matrix + OUTPUTS) - first - half) - 1
+        last = min(16, outputs - first - half) - 1
+        out = panel + 4 * half
         for unit in range(start, stop):
-            out = panel + (unit - start) * W_UNIT + 4 * half
-            scales = row + 2 * (unit // per_group)
-            store(out + W_SCALES, load_f16_column(scales, stride, last))
-            if minimum:
-                store(out + W_MINIMA, load_f16_column(scales + 2 * groups, stride, last))
-            if load_i64(matrix + DTYPE) == INT8:
-                turn_bytes(out, row + header + UNIT * unit, stride, last)
-            elif unit < whole:
-                place = row + header + unit // 4 * 64
-                turn_wide_nibbles(out, place, stride, last, unit % 4, zero)
-            else:
-                place = row + header + unit // 4 * 64
-                turn_last_nibbles(out, place, stride, last, unit % 4, zero)
+            place = out + (unit - start) * W_UNIT
+            _scales_of_unit(matrix, row, stride, last, unit, place)
+            if unit >= whole:
+                _turn_unit(matrix, row, stride, last, unit, place)
+            elif unit % 8 == 0:
+                _turn_eight_units(matrix, row, stride, last, unit, place)
+
+
+@device
+def _scales_of_unit(matrix: int, row: int, stride: int, last: int, unit: int, out: int) -> None:
+    groups, per_group = load_i64(matrix + GROUPS), load_i64(matrix + GROUP) // UNIT
+    scales = row + load_i64(matrix + SCALES_AT) + 2 * (unit // per_group)
+    store(out + W_SCALES, load_f16_column(scales, stride, last))
+    if load_i64(matrix + MINIMUM) != 0:
+        store(out + W_MINIMA, load_f16_column(scales + 2 * groups, stride, last))
+
+
+@device
+def _turn_eight_units(matrix: int, row: int, stride: int, last: int, unit: int, out: int) -> None:
+    """Half the groups of a block of 512 inputs."""
+    half = unit % 16 * 4
+    if load_i64(matrix + DTYPE) == INT8:
+        place = row + unit // 16 * 512 + half
+        for four in range(8):
+            turn_lane_bytes(out + 2 * ROW * four, place + 64 * four, stride, last)
+        return
+    place = row + unit // 16 * 256 + half
+    zero = 0 if load_i64(matrix + MINIMUM) != 0 else 8
+    for four in range(4):
+        turn_lane_nibbles(out + 2 * ROW * four, place + 64 * four, stride, last, zero)
+
+
+@device
+def _turn_unit(matrix: int, row: int, stride: int, last: int, unit: int, out: int) -> None:
+    """A unit behind the last block."""
+    zero = 0 if load_i64(matrix + MINIMUM) != 0 else 8
+    place = row + unit // 4 * 64
+    if load_i64(matrix + DTYPE) == INT8:
+        turn_bytes(out, row + UNIT * unit, stride, last)
+    elif unit < load_i64(matrix + PADDED) // 128 * 4:
+        turn_wide_nibbles(out, place, stride, last, unit % 4, zero)
+    else:
+        turn_last_nibbles(out, place, stride, last, unit % 4, zero)
 
 
 @device
@@ -117,6 +149,10 @@ def expect_word_rows(matrix: int, first: int, start: int, stop: int) -> None:
     """Ask for what `word_panel_of_rows` will read."""
     stride, outputs = load_i64(matrix + ROW_BYTES), load_i64(matrix + OUTPUTS)
     width = UNIT * load_i64(matrix + BITS) // 8  # bytes of a unit
+    if start < whole_groups(matrix):  # the first half of a block brings its lines in
+        if start % 16 != 0:
+            return
+        stop = (stop + 15) // 16 * 16
     row = row_place(matrix, first) + load_i64(matrix + HEADER_BYTES)
     for _ in range(first, min(first + PANEL, outputs)):
         for place in range(row + start * width, row + stop * width, 64):

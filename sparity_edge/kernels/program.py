@@ -63,14 +63,10 @@ class ThreadedMachine:
         self.threads = threads
         self._team = _team.Team(threads)
         self._orientations: set[str] = set()
-        self._products: list[Kernel] = []
 
     def matrix(self, packed: PackedMatrix) -> Matrix:
         """The words that kernels read about the matrix."""
         self._orientations.add(packed.layout.orientation)
-        kernel, _ = _vmm.kernel_of(packed.layout)
-        if packed.layout.orientation == "output" and kernel not in self._products:
-            self._products.append(kernel)
         return Matrix(packed)
 
     def bundle(self, packed: PackedBundle) -> Bundle:
@@ -88,7 +84,7 @@ class ThreadedMachine:
 
     def compile(self, progress: Progress) -> None:
         """Compile the kernels that the matrices seen so far need."""
-        wanted = [*_COMMON, *self._products]
+        wanted = [*_COMMON]
         if "input" in self._orientations:  # what is stored by input channels can be skipped
             wanted += [*_SPARSE, *_THIN]
         self._team.compile()
@@ -105,6 +101,7 @@ _COMMON = (
     _activations.silu_mul_split,
     _activations.attention_combine_split,
     _unpack.embed,
+    _vmm.vmm,
     _elementwise.rmsnorm,
     _elementwise.rope,
     _elementwise.append,
@@ -286,11 +283,10 @@ class Program(ThinProgram):
             self.spvmm(x, matrix, every_channel(layout.shape[1]), [out], [bias], accumulate)
             return
         digits = self._split(x, layout) if layout.quantized else ()
-        kernel, rows = _vmm.kernel_of(layout)
-        chunks, step = self._vmm_steps(layout, rows)
+        chunks, step = self._vmm_steps(layout)
         streams = (matrix.data_address, step * layout.row_bytes)
         self._record(
-            kernel,
+            _vmm.vmm,
             chunks,
             matrix,
             x,
@@ -298,17 +294,16 @@ class Program(ThinProgram):
             out,
             accumulate,
             step,
-            _vmm.ahead_of(layout, rows),
+            _vmm.LEAD,
             *digits,
             writes=out,
             streams=streams,
         )
 
-    def _vmm_steps(self, layout: Layout, together: int) -> tuple[int, int]:
-        """Chunks of a product, and rows of a chunk, a multiple of those taken `together`."""
+    def _vmm_steps(self, layout: Layout) -> tuple[int, int]:
+        """Chunks of a product, and rows of a chunk."""
         outputs = layout.shape[0]
-        step = min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS))
-        step = max(together, step - step % together)  # rows that the kernel takes at a time
+        step = max(1, min(CHUNK_BYTES // layout.row_bytes, -(-outputs // LEAST_CHUNKS)))
         return -(-outputs // step), step
 
     def _gemm(

@@ -35,7 +35,7 @@ class BatchProgram(SparseProgram):
 
     _digits: dict[tuple[int, int | str, int], tuple[Any, ...]]
     _new_digits: Callable[..., tuple[Any, ...]]
-    _vmm_steps: Callable[[Layout, int], tuple[int, int]]
+    _vmm_steps: Callable[[Layout], tuple[int, int]]
     _word: Callable[[Any], int]
 
     def _vmm_each(
@@ -47,9 +47,8 @@ class BatchProgram(SparseProgram):
             self._spvmm_each(x, matrix, every_channel(layout.shape[1]), out, bias, accumulate)
             return
         digits = self._digits_of_each(x, layout)
-        chunks, step = self._vmm_steps(layout, 2)
-        ahead = _vmm.ahead_of(layout, 2)
-        table = self._table(matrix, x, bias, out, accumulate, step, ahead, *digits)
+        chunks, step = self._vmm_steps(layout)
+        table = self._table(matrix, x, bias, out, accumulate, step, _vmm.LEAD, *digits)
         streams = (matrix.data_address, step * layout.row_bytes)
         self._record(_batch.vmm_each, chunks, *table, writes=out, streams=streams)
 

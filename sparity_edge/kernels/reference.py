@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.reference_sparse import UpDown
 from sparity_edge.kernels.reference_thin import ThinReference
 from sparity_edge.kernels.thinned import Thinned
-from sparity_edge.layout import SUPERBLOCK, Layout, PackedMatrix, elements_in_wide_units
+from sparity_edge.layout import SUPERBLOCK, Layout, PackedMatrix, elements_in_blocks
 from sparity_edge.progress import Progress
 
 
@@ -163,8 +164,8 @@ def unpack(packed: PackedMatrix) -> Floats:
         rows = packed.data.reshape(outputs, layout.row_bytes)
         if layout.superblocks:
             return _superblocks(rows, layout)
-        numbers = _numbers(rows[:, layout.header_bytes :][:, : layout.number_bytes], layout)
-        headers = rows[:, : layout.header_bytes]
+        numbers = _numbers(rows[:, layout.numbers_at :][:, : layout.number_bytes], layout)
+        headers = rows[:, layout.scales_at :][:, : layout.header_bytes]
         values = _scale(numbers, headers, layout, layout.groups) if layout.quantized else numbers
         return np.ascontiguousarray(values[:, :inputs])
     panels = packed.data.reshape(-1, layout.panel_bytes)
@@ -186,10 +187,10 @@ def unpack(packed: PackedMatrix) -> Floats:
 def _numbers(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
     """The numbers of packed rows as float32, before scales."""
     rows = np.ascontiguousarray(rows)
+    if layout.orientation == "output" and layout.quantized:
+        return _blocks(rows, layout)
     if layout.dtype == "int8":
         return rows.view(np.int8).astype(np.float32)
-    if layout.dtype == "int4" and layout.orientation == "output":
-        return _wide_units(rows, elements_in_wide_units(layout.padded) // 2)
     if layout.dtype == "int4":
         units = rows.reshape(len(rows), -1, 1, 16)
         nibbles = np.concatenate([units & 15, units >> 4], axis=2)
@@ -199,19 +200,36 @@ def _numbers(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
     return rows.view(np.float32)
 
 
-def _wide_units(rows: npt.NDArray[np.uint8], whole: int) -> Floats:
-    """Units of 128 elements up to byte `whole` of each row, and perhaps one of 64 behind it."""
+def _blocks(rows: npt.NDArray[np.uint8], layout: Layout) -> Floats:
+    """Blocks of 16 groups of 32, four elements of each by turns, and what is left behind them."""
+    count, elements = len(rows), elements_in_blocks(layout.padded)
+    fours: npt.NDArray[Any]
+    rest: npt.NDArray[Any]
+    if layout.dtype == "int8":
+        fours = rows[:, :elements].view(np.int8).reshape(count, elements // 512, 8, 16, 4)
+        rest = rows[:, elements:].view(np.int8)
+    else:
+        packed = rows[:, : elements // 2].reshape(count, elements // 512, 4, 16, 4)
+        fours = np.concatenate([packed & 15, packed >> 4], axis=2)
+        rest = _wide_units(rows[:, elements // 2 :])
+    parts = [fours.swapaxes(2, 3).reshape(count, elements), rest]
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _wide_units(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Nibbles in units of 128, and perhaps one of 64 behind them."""
     count, width = rows.shape
+    whole = width // 64 * 64
     wide = rows[:, :whole].reshape(count, whole // 64, 1, 8, 2, 4)
     wide = np.concatenate([wide & 15, wide >> 4], axis=2).swapaxes(3, 4)
     last = rows[:, whole:].reshape(count, (width - whole) // 32, 1, 4, 2, 4)
     last = np.concatenate([last & 15, last >> 4], axis=2).transpose(0, 1, 4, 2, 3, 5)
     parts = [wide.reshape(count, 2 * whole), last.reshape(count, 2 * (width - whole))]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    return np.concatenate(parts, axis=1)
 
 
 def _scale(numbers: Floats, headers: npt.NDArray[np.uint8], layout: Layout, groups: int) -> Floats:
-    """Apply the scales (and minima) that stand in front of output-major rows."""
+    """Apply the scales (and minima) of output-major rows."""
     header = np.ascontiguousarray(headers).view(np.float16).astype(np.float32)
     scales = header[:, :groups, None]
     values = numbers.reshape(len(numbers), groups, layout.group) * scales

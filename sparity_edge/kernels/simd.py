@@ -230,20 +230,28 @@ def load_f16(builder: Any, address: Any, count: Any) -> Any:
     return builder.select(wanted, values, _constant(F32, 0.0))
 
 
-def _prefetch(locality: int) -> Any:
-    @define(types.none, types.int64)
-    def ask(builder: Any, address: Any) -> Any:
-        pointer = at(builder, address, I8)
-        signature = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
-        function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
-        read, data = I32(0), I32(1)
-        builder.call(function, [pointer, read, I32(locality), data])
-
-    return ask
+_L2, _L1 = 2, 3
 
 
-# Ask for the cache line at an address, into L2 or into L1 as well; any address will do.
-prefetch, prefetch_near = _prefetch(2), _prefetch(3)
+def ask_for(builder: Any, address: Any, level: int = _L1) -> None:
+    """Ask for the cache line at an address; any address will do."""
+    pointer = at(builder, address, I8)
+    signature = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+    read, data = I32(0), I32(1)
+    builder.call(function, [pointer, read, I32(level), data])
+
+
+@define(types.none, types.int64)
+def prefetch(builder: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, into L2."""
+    ask_for(builder, address, _L2)
+
+
+@define(types.none, types.int64)
+def prefetch_near(builder: Any, address: Any) -> Any:
+    """The same into L1 as well."""
+    ask_for(builder, address)
 
 
 # --- arithmetic -----------------------------------------------------------------------------

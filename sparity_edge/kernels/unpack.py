@@ -6,13 +6,13 @@ from typing import Any
 
 from sparity_edge.kernels.bytewise import load_high_fours, load_low_fours
 from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.lanes import high_lane_nibbles, lane_bytes, low_lane_nibbles
 from sparity_edge.kernels.matrix import (
     BF16,
     DATA,
     DTYPE,
     GROUP,
     GROUPS,
-    HEADER_BYTES,
     INT4,
     INT4K,
     INT8,
@@ -21,6 +21,8 @@ from sparity_edge.kernels.matrix import (
     PANEL_BYTES,
     PANEL_ROWS,
     ROW_BYTES,
+    SCALES_AT,
+    whole_groups,
 )
 from sparity_edge.kernels.simd import (
     fma,
@@ -40,15 +42,15 @@ from sparity_edge.kernels.superblocks import unpack_superblocks
 
 
 @device
-def load_int4_scales(matrix: int, row: int, block: int, groups: int, scratch: int) -> None:
+def _load_int4_scales(matrix: int, header: int, block: int, groups: int, scratch: int) -> None:
     """Sixteen scales of an output-major int4 row to scratch, and their minima 64 bytes behind.
 
     Without minimum q counts from -8, which is a minimum of -8 scales.
     """
-    scales = load_f16(row + 2 * block, groups - block)
+    scales = load_f16(header + 2 * block, groups - block)
     store(scratch, scales)
     if load_i64(matrix + MINIMUM) != 0:
-        store(scratch + 64, load_f16(row + 2 * (groups + block), groups - block))
+        store(scratch + 64, load_f16(header + 2 * (groups + block), groups - block))
     else:
         store(scratch + 64, mul(scales, splat(-8.0)))
 
@@ -56,14 +58,20 @@ def load_int4_scales(matrix: int, row: int, block: int, groups: int, scratch: in
 @device
 def _unpack_int8(matrix: int, row: int, out: int, scratch: int) -> None:
     group, groups = load_i64(matrix + GROUP), load_i64(matrix + GROUPS)
-    numbers = row + load_i64(matrix + HEADER_BYTES)
+    header, ratio = row + load_i64(matrix + SCALES_AT), group // 32
+    in_blocks = whole_groups(matrix)
     for block in range(0, groups, 16):
-        store(scratch, load_f16(row + 2 * block, groups - block))
-        for index in range(min(16, groups - block)):
-            scale = load_splat(scratch + 4 * index)
-            for _ in range(0, group, 16):
-                store(out, mul(scale, load_i8(numbers)))
-                numbers, out = numbers + 16, out + 64
+        store(scratch, load_f16(header + 2 * block, groups - block))
+        for index in range(ratio * block, ratio * min(groups, block + 16)):
+            scale = load_splat(scratch + 4 * (index // ratio - block))
+            if index < in_blocks:
+                place = row + index // 16 * 512 + index % 16 * 4
+                first, second = lane_bytes(place), lane_bytes(place + 256)
+            else:
+                first, second = load_i8(row + 32 * index), load_i8(row + 32 * index + 16)
+            store(out, mul(scale, first))
+            store(out + 64, mul(scale, second))
+            out += 128
 
 
 @device
@@ -71,14 +79,17 @@ def _unpack_int4(matrix: int, row: int, out: int, scratch: int) -> None:
     ratio = load_i64(matrix + GROUP) // 32
     groups = load_i64(matrix + GROUPS)
     in_wide_units = load_i64(matrix + PADDED) // 128 * 4
-    numbers = row + load_i64(matrix + HEADER_BYTES)
+    header, in_blocks = row + load_i64(matrix + SCALES_AT), whole_groups(matrix)
     for block in range(0, groups, 16):
-        load_int4_scales(matrix, row, block, groups, scratch)
+        _load_int4_scales(matrix, header, block, groups, scratch)
         for index in range(ratio * block, ratio * min(groups, block + 16)):
             place = scratch + 4 * (index // ratio - block)
             scale, least = load_splat(place), load_splat(place + 64)
-            four = numbers + index // 4 * 64 + index % 2 * 4
-            if index >= in_wide_units:
+            four = row + index // 4 * 64 + index % 2 * 4
+            if index < in_blocks:
+                place = row + index // 16 * 256 + index % 16 * 4
+                first, second = low_lane_nibbles(place), high_lane_nibbles(place)
+            elif index >= in_wide_units:
                 first, second = load_low_fours(four), load_high_fours(four)
             elif index % 4 < 2:
                 first, second = load_low_fours(four), load_low_fours(four + 32)
