@@ -101,14 +101,13 @@ def _digit_sums(builder: Any, weights: Any, digits: Any, vectors: range) -> Any:
 
     Of all vectors of int8 they stay below 255 * 32 * 2**15 = 2**28, of int4 in place as well.
     """
-    sums = _constant(_INTEGERS, 0)
+    firsts, sums = _constant(_INTEGERS, 0), _constant(_INTEGERS, 0)
     for index in vectors:
-        half = _load(builder, digits, 64 * index, _BYTES)
-        sums = dot_first(builder, sums, builder.extract_value(weights, index), half)
-    sums = carry(builder, sums)
-    for index in vectors:
-        half = _load(builder, digits, DIGITS + 64 * index, _BYTES)
-        sums = dot_second(builder, sums, builder.extract_value(weights, index), half)
+        number = builder.extract_value(weights, index)
+        halves = [_load(builder, digits, start + 64 * index, _BYTES) for start in (0, DIGITS)]
+        firsts = dot_first(builder, firsts, number, halves[0])
+        sums = dot_second(builder, sums, number, halves[1])
+    sums = builder.add(carry(builder, firsts), sums)
     return sums
 
 
