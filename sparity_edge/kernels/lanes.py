@@ -107,8 +107,7 @@ def _digit_sums(builder: Any, weights: Any, digits: Any, vectors: range) -> Any:
         halves = [_load(builder, digits, start + 64 * index, _BYTES) for start in (0, DIGITS)]
         firsts = dot_first(builder, firsts, number, halves[0])
         sums = dot_second(builder, sums, number, halves[1])
-    sums = builder.add(carry(builder, firsts), sums)
-    return sums
+    return builder.add(carry(builder, firsts), sums)
 
 
 @define(vector, block, types.int64)
