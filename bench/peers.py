@@ -9,6 +9,10 @@ It always runs in a process of its own: in this Python, or in the one that --pee
 Both sides are timed where tokens go in and logits come out (llama_decode; Model.read), without
 sampling. Streaming reads take their turn too. Results of other models stay in the results file.
 
+For a CPU without AVX-512, build llama.cpp with -DGGML_NATIVE=OFF -DGGML_AVX512=OFF and the GGML_...
+options of that CPU (pip takes a wheel it has built before, unless --no-cache-dir forbids it), and
+let NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name it; its rows are then labelled "as NAME".
+
     python bench/peers.py --model smollm2-135m@wheel
     python bench/peers.py --synthetic 8b:Q4_0 --depths 0,2048,8192
     python bench/peers.py --model model.gguf --tasks prefill --rounds 3
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +104,7 @@ class Duel:
             "cache_dtype": self.model.cache.dtype,  # llama.cpp keeps float16
             "peer": about,
             "machine": machine(threads),
+            "cpu_name": os.environ.get("NUMBA_CPU_NAME"),  # None: kernels for this machine's own
             "rounds": self.rounds,
         }
 
@@ -230,6 +236,8 @@ def main() -> int:
     lines = []
     for label, path in contestants(options).items():
         name = f"{label} {options.dtype}" if options.dtype else label
+        if cpu := os.environ.get("NUMBA_CPU_NAME"):
+            name += f" as {cpu}"
         duel = Duel(name, path, options.dtype, options)
         try:
             if "decode" in tasks:

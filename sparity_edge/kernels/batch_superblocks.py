@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.kernels.bytewise import (
-    dot_bytes,
+    dot_first_half,
+    dot_second_half,
     high_nibbles,
     load_bytes,
     low_nibbles,
@@ -19,7 +20,7 @@ from sparity_edge.kernels.bytewise import (
 )
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import DTYPE, INT4K, PADDED
-from sparity_edge.kernels.quads import join_digits, load_integers, low_sixes, top_sixes
+from sparity_edge.kernels.quads import join_halves, load_integers, low_sixes, top_sixes
 from sparity_edge.kernels.simd import fma, load, load_i8, load_i64, mul, splat, total
 from sparity_edge.kernels.simd import prefetch_near as ask
 from sparity_edge.kernels.superblocks import (
@@ -59,11 +60,13 @@ def _meet(
     t: Any, u: Any, x: int, y: int,
     a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any,
 ) -> tuple[Any, Any, Any, Any, Any, Any, Any, Any]:  # fmt: skip
-    """Add the products of 64 numbers of two rows with both digits of x, and with those of y."""
+    """Add the products of 64 numbers of two rows with both halves of x, and with those of y."""
     v, w = load_bytes(x), load_bytes(x + 64)
-    a, b, c, d = dot_bytes(a, t, v), dot_bytes(b, t, w), dot_bytes(c, u, v), dot_bytes(d, u, w)
+    a, b = dot_first_half(a, t, v), dot_second_half(b, t, w)
+    c, d = dot_first_half(c, u, v), dot_second_half(d, u, w)
     v, w = load_bytes(y), load_bytes(y + 64)
-    e, f, g, h = dot_bytes(e, t, v), dot_bytes(f, t, w), dot_bytes(g, u, v), dot_bytes(h, u, w)
+    e, f = dot_first_half(e, t, v), dot_second_half(f, t, w)
+    g, h = dot_first_half(g, u, v), dot_second_half(h, u, w)
     return a, b, c, d, e, f, g, h
 
 
@@ -84,11 +87,11 @@ def _add_int4k(
         e, f, g, h, i, j, k, m = _meet(t, u, v + 128, w + 128, e, f, g, h, i, j, k, m)
     v, w, p, q = load(about), load(about + X_LEAST), load(about_y), load(about_y + X_LEAST)
     scale, least = int4k_scales(scales, whole)
-    a = fma(mul(scale, v), to_floats(join_digits(e, f)), fma(least, w, a))
-    c = fma(mul(scale, p), to_floats(join_digits(i, j)), fma(least, q, c))
+    a = fma(mul(scale, v), to_floats(join_halves(e, f)), fma(least, w, a))
+    c = fma(mul(scale, p), to_floats(join_halves(i, j)), fma(least, q, c))
     scale, least = int4k_scales(scales_of_other, whole)
-    b = fma(mul(scale, v), to_floats(join_digits(g, h)), fma(least, w, b))
-    d = fma(mul(scale, p), to_floats(join_digits(k, m)), fma(least, q, d))
+    b = fma(mul(scale, v), to_floats(join_halves(g, h)), fma(least, w, b))
+    d = fma(mul(scale, p), to_floats(join_halves(k, m)), fma(least, q, d))
     return a, b, c, d
 
 
@@ -131,7 +134,7 @@ def _sum_sixes(
     a, b, c, d, e, f, g, h = _meet(t, u, x + 256, y + 256, a, b, c, d, e, f, g, h)
     t, u = top_sixes(p, q, r), top_sixes(i, j, k)
     a, b, c, d, e, f, g, h = _meet(t, u, x + 384, y + 384, a, b, c, d, e, f, g, h)
-    a, b, c, d = join_digits(a, b), join_digits(c, d), join_digits(e, f), join_digits(g, h)
+    a, b, c, d = join_halves(a, b), join_halves(c, d), join_halves(e, f), join_halves(g, h)
     return to_floats(a), to_floats(b), to_floats(c), to_floats(d)
 
 

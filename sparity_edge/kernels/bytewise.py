@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import models, register_model
 
-from sparity_edge.kernels.cpu import has_byte_dot
-from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
+from sparity_edge.kernels.intrinsics import F32, I8, I32, I64, at, define, load_unaligned
+from sparity_edge.kernels.products import carry, dot_first, dot_second, halves_of
 from sparity_edge.kernels.simd import call_llvm, vector
 
 _BYTES = ir.VectorType(I8, 64)
@@ -150,37 +150,22 @@ def no_integers(_builder: Any) -> Any:
     return _constant(_INTEGERS, 0)
 
 
-def dot(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
-    """sums[i] plus the four products of bytes 4 i to 4 i + 3."""
-    if has_byte_dot():
-        signature = ir.FunctionType(_INTEGERS, [_INTEGERS] * 3)
-        function = cgutils.get_or_insert_function(
-            builder.module, signature, "llvm.x86.avx512.vpdpbusd.512"
-        )
-        values = [builder.bitcast(each, _INTEGERS) for each in (unsigned, signed)]
-        return builder.call(function, [sums, *values])
-    # Pairs of 16-bit products are what `vpmaddwd` and its relatives add up.
-    wide = ir.VectorType(I32, 64)
-    left = builder.sext(builder.zext(unsigned, ir.VectorType(I16, 64)), wide)
-    right = builder.sext(builder.sext(signed, ir.VectorType(I16, 64)), wide)
-    products = builder.mul(left, right)
-    for width in (64, 32):
-        even = _pick(builder, products, products, list(range(0, width, 2)))
-        odd = _pick(builder, products, products, list(range(1, width, 2)))
-        products = builder.add(even, odd)
-    return builder.add(sums, products)
+@define(integer_vector, integer_vector, byte_vector, byte_vector)
+def dot_first_half(builder: Any, sums: Any, unsigned: Any, first: Any) -> Any:
+    """sums[i] plus bytes 4 i to 4 i + 3 times the first halves of their activations."""
+    return dot_first(builder, sums, unsigned, first)
 
 
 @define(integer_vector, integer_vector, byte_vector, byte_vector)
-def dot_bytes(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
-    """sums[i] plus the four products of bytes 4 i to 4 i + 3."""
-    return dot(builder, sums, unsigned, signed)
+def dot_second_half(builder: Any, sums: Any, unsigned: Any, second: Any) -> Any:
+    """The same with the second halves; what was summed of the first has to be carried."""
+    return dot_second(builder, sums, unsigned, second)
 
 
 @define(integer_vector, integer_vector)
-def times256(builder: Any, sums: Any) -> Any:
-    """Every lane times 256: what the high digit counts for."""
-    return builder.shl(sums, _constant(_INTEGERS, 8))
+def carried(builder: Any, sums: Any) -> Any:
+    """What sums of first halves count for."""
+    return carry(builder, sums)
 
 
 @define(vector, integer_vector)
@@ -211,15 +196,9 @@ def splat_halves(builder: Any, first: Any, second: Any) -> Any:
 
 
 def digits_of(builder: Any, values: Any) -> tuple[Any, Any, Any]:
-    """Rounded numbers, and their high and low digits as bytes."""
+    """Rounded numbers, and both halves of them as bytes."""
     whole = call_llvm(builder, "rint", values)
-    integers = builder.fptosi(whole, _INTEGERS)
-    # The low digit is signed, which takes one from the high digit where it is negative.
-    places = _constant(_INTEGERS, 24)
-    low = builder.ashr(builder.shl(integers, places), places)
-    high = builder.ashr(builder.sub(integers, low), _constant(_INTEGERS, 8))
-    small = ir.VectorType(I8, 16)
-    return whole, builder.trunc(high, small), builder.trunc(low, small)
+    return whole, *halves_of(builder, builder.fptosi(whole, _INTEGERS))
 
 
 @define(vector, types.int64, vector)

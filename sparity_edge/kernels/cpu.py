@@ -1,7 +1,8 @@
 """What the CPU that kernels are compiled for can do, as LLVM names its features.
 
 Numba compiles for the host unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say otherwise, and keeps
-caches of different CPUs apart; kernels may therefore differ by what is asked here.
+caches of different CPUs apart; kernels may therefore differ by what is asked here. A name alone,
+other than "generic", takes no feature of the host away: to be another CPU takes both.
 """
 
 from __future__ import annotations
@@ -18,14 +19,37 @@ def features() -> frozenset[str]:
     return frozenset(name[1:] for name in listed.split(",") if name.startswith("+"))
 
 
-def has_byte_dot() -> bool:
-    """Whether one instruction multiplies 64 pairs of bytes and adds them by fours."""
-    return "avx512vnni" in features()
+# What products of integers are made of, by LLVM feature, the best first.
+_BYTES = {
+    "avx512vnni": "64 pairs in one instruction (vpdpbusd, AVX-512 VNNI)",
+    "avxvnni": "32 pairs in one instruction (vpdpbusd, AVX-VNNI)",
+    "i8mm": "16 pairs in one instruction (usdot, I8MM)",
+}
+_WORDS = {
+    "avx512vnni": "32 pairs in one instruction (vpdpwssd, AVX-512 VNNI)",
+    "avxvnni": "16 pairs in one instruction (vpdpwssd, AVX-VNNI)",
+    "avx512bw": "32 pairs in two instructions (vpmaddwd, AVX-512)",
+    "avx2": "16 pairs in two instructions (vpmaddwd, AVX2)",
+}
+
+
+def _first_of(names: dict[str, str]) -> str:
+    return next((name for name in names if name in features()), "")
+
+
+def byte_dot() -> str:
+    """The feature that multiplies bytes and adds them by fours, or nothing."""
+    return _first_of(_BYTES)
+
+
+def word_dot() -> str:
+    """The feature that multiplies 16-bit integers and adds them by twos, or nothing."""
+    return _first_of(_WORDS)
 
 
 def has_spare_adders() -> bool:
     """Whether a core adds in more places than it multiplies: AMD does, whose CPUs have sse4a."""
-    return has_byte_dot() and "sse4a" in features()
+    return word_dot() == "avx512vnni" and "sse4a" in features()
 
 
 def chosen() -> dict[str, str]:
@@ -34,8 +58,7 @@ def chosen() -> dict[str, str]:
     import numba
     from numba.core.registry import cpu_target
 
-    wide = "one instruction for {} pairs ({}, AVX-512 VNNI)"
-    widened = "bytes widened to 16 bits"
+    words = _WORDS.get(word_dot(), "what the compiler makes of them")
     half = "F16C" if "f16c" in features() else "integer arithmetic"
     vectors = next(
         (text for name, text in _VECTORS.items() if name in features()), "what the baseline has"
@@ -43,8 +66,8 @@ def chosen() -> dict[str, str]:
     return {
         "cpu": cpu_target.target_context.codegen()._get_host_cpu_name(),
         "vectors": vectors,
-        "products_of_bytes": wide.format(64, "vpdpbusd") if has_byte_dot() else widened,
-        "products_of_words": wide.format(32, "vpdpwssd") if has_byte_dot() else widened,
+        "products_of_bytes": _BYTES.get(byte_dot(), f"widened to 16 bits: {words}"),
+        "products_of_words": words,
         "float16_scales": half,
         "compiler": f"Numba {numba.__version__}, llvmlite {llvmlite.__version__}",
     }

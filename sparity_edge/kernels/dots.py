@@ -12,7 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.kernels.bytewise import (
-    dot_bytes,
+    carried,
+    dot_first_half,
+    dot_second_half,
     high_nibble_scales,
     high_nibbles_in_place,
     load_both_nibbles,
@@ -23,7 +25,6 @@ from sparity_edge.kernels.bytewise import (
     no_integers,
     splat_halves,
     splat_pair,
-    times256,
     to_floats,
 )
 from sparity_edge.kernels.kernel import device, inlined
@@ -286,9 +287,9 @@ def int4_dot(product: Product, row: int, gap: int, scratch: int) -> float:
 
 @inlined
 def _digit_dot(weights: Any, x: int) -> Any:
-    """Sums of products, by fours, with 64 activations whose high and low digits stand at x."""
-    high = dot_bytes(no_integers(), weights, load_bytes(x))
-    return to_floats(dot_bytes(times256(high), weights, load_bytes(x + 64)))
+    """Sums of products, by fours, with 64 activations whose halves stand at x."""
+    sums = carried(dot_first_half(no_integers(), weights, load_bytes(x)))
+    return to_floats(dot_second_half(sums, weights, load_bytes(x + 64)))
 
 
 @inlined

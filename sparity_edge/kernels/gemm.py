@@ -63,7 +63,6 @@ from sparity_edge.kernels.word_tiles import (
     add_scaled_sums,
     cross_weights,
     cross_weights_by_halves,
-    no_word_sums,
     step_words,
     step_words_by_halves,
     step_words_with_minimum,
@@ -214,16 +213,21 @@ def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
 
 def _multiply_words(step: Any) -> Any:
     @device
-    def multiply(panel: int, count: int, x: int, sums: int) -> None:
-        """Add a block of `count` units to the sums of one tile."""
+    def multiply_part(panel: int, count: int, x: int, sums: int) -> None:
         for first in range(0, count, SHARED):
-            tile = no_word_sums()
+            tile = no_sums()
             for unit in range(first, min(first + SHARED, count)):
                 for line in range(0, X_UNIT, 64):
                     prefetch(x + line + WORD_BLOCK * X_UNIT)
                 tile = step(tile, panel + W_UNIT * unit, x)
                 x += X_UNIT
             add_scaled_sums(sums, tile, x - X_UNIT)
+
+    @device
+    def multiply(panel: int, count: int, x: int, sums: int) -> None:
+        """Add a block of `count` units to the sums of one tile."""
+        for part in range(0, 4 * PANEL, 64 * WIDTH):
+            multiply_part(panel + part, count, x, sums + part)
 
     return multiply
 

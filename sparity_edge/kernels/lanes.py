@@ -16,8 +16,9 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import models, register_model
 
-from sparity_edge.kernels.bytewise import digits_of, dot
+from sparity_edge.kernels.bytewise import digits_of
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
+from sparity_edge.kernels.products import carry, dot_first, dot_second
 from sparity_edge.kernels.simd import L1, ONCE, ask_for, vector
 
 VECTORS = 8  # of 64 numbers in a block
@@ -106,14 +107,13 @@ def _digit_sums(builder: Any, weights: Any, digits: Any, vectors: range) -> Any:
 
     Of all vectors of int8 they stay below 255 * 32 * 2**15 = 2**28, of int4 in place as well.
     """
-    sums = _constant(_INTEGERS, 0)
-    for start in (0, DIGITS):
-        if start:
-            sums = builder.shl(sums, _constant(_INTEGERS, 8))
-        for index in vectors:
-            number = builder.extract_value(weights, index)
-            sums = dot(builder, sums, number, _load(builder, digits, start + 64 * index, _BYTES))
-    return sums
+    firsts, sums = _constant(_INTEGERS, 0), _constant(_INTEGERS, 0)
+    for index in vectors:
+        number = builder.extract_value(weights, index)
+        halves = [_load(builder, digits, start + 64 * index, _BYTES) for start in (0, DIGITS)]
+        firsts = dot_first(builder, firsts, number, halves[0])
+        sums = dot_second(builder, sums, number, halves[1])
+    return builder.add(carry(builder, firsts), sums)
 
 
 @define(vector, block, types.int64)

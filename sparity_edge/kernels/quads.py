@@ -15,6 +15,7 @@ from numba.core import types
 from sparity_edge.kernels.bytewise import byte_vector, digits_of, integer_vector
 from sparity_edge.kernels.cpu import features
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
+from sparity_edge.kernels.products import carry
 from sparity_edge.kernels.simd import _half_to_float, vector
 from sparity_edge.kernels.tiles import ROW, row_address, store_columns
 from sparity_edge.kernels.word_tiles import W_MINIMA, W_SCALES, W_UNIT
@@ -71,9 +72,9 @@ def load_integers(builder: Any, address: Any) -> Any:
 
 
 @define(integer_vector, integer_vector, integer_vector)
-def join_digits(builder: Any, high: Any, low: Any) -> Any:
-    """256 high + low."""
-    return builder.add(low, builder.shl(high, _constant(_INTEGERS, 8)))
+def join_halves(builder: Any, first: Any, second: Any) -> Any:
+    """Sums of products with whole activations from those with their halves (see `products`)."""
+    return builder.add(second, carry(builder, first))
 
 
 @define(integer_vector, integer_vector)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.kernels.bytewise import (
-    dot_bytes,
+    dot_first_half,
+    dot_second_half,
     high_nibbles_in_place,
     load_bytes,
     low_nibbles,
@@ -24,7 +25,7 @@ from sparity_edge.kernels.quads import (
     half_least_factor,
     half_scale_factor,
     half_six_factor,
-    join_digits,
+    join_halves,
     least_factors,
     load_half_minima,
     load_half_scales,
@@ -111,10 +112,11 @@ def _sum_fours(numbers: int, nbytes: int, x: int) -> Any:
         packed = load_bytes(numbers + line)
         low, high = low_nibbles(packed), high_nibbles_in_place(packed)
         place = x + 4 * line
-        a, b = dot_bytes(a, low, load_bytes(place)), dot_bytes(b, low, load_bytes(place + 64))
-        c = dot_bytes(c, high, load_bytes(place + 128))
-        d = dot_bytes(d, high, load_bytes(place + 192))
-    return plus(join_digits(a, b), sixteenth(join_digits(c, d)))
+        a = dot_first_half(a, low, load_bytes(place))
+        b = dot_second_half(b, low, load_bytes(place + 64))
+        c = dot_first_half(c, high, load_bytes(place + 128))
+        d = dot_second_half(d, high, load_bytes(place + 192))
+    return plus(join_halves(a, b), sixteenth(join_halves(c, d)))
 
 
 @inlined
@@ -147,12 +149,16 @@ def _sum_sixes(numbers: int, x: int, zeros: int) -> Any:
     e, f, g = load_bytes(numbers), load_bytes(numbers + 64), load_bytes(numbers + 128)
     h = top_sixes(e, f, g)
     e, f, g = low_sixes(e), low_sixes(f), low_sixes(g)
-    high = dot_bytes(no_integers(), e, load_bytes(x))
-    low = dot_bytes(load_integers(zeros), e, load_bytes(x + 64))
-    high, low = dot_bytes(high, f, load_bytes(x + 128)), dot_bytes(low, f, load_bytes(x + 192))
-    high, low = dot_bytes(high, g, load_bytes(x + 256)), dot_bytes(low, g, load_bytes(x + 320))
-    high, low = dot_bytes(high, h, load_bytes(x + 384)), dot_bytes(low, h, load_bytes(x + 448))
-    return to_floats(join_digits(high, low))
+    first, second = no_integers(), load_integers(zeros)
+    first = dot_first_half(first, e, load_bytes(x))
+    second = dot_second_half(second, e, load_bytes(x + 64))
+    first = dot_first_half(first, f, load_bytes(x + 128))
+    second = dot_second_half(second, f, load_bytes(x + 192))
+    first = dot_first_half(first, g, load_bytes(x + 256))
+    second = dot_second_half(second, g, load_bytes(x + 320))
+    first = dot_first_half(first, h, load_bytes(x + 384))
+    second = dot_second_half(second, h, load_bytes(x + 448))
+    return to_floats(join_halves(first, second))
 
 
 @inlined

@@ -14,20 +14,21 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from sparity_edge.kernels.cpu import has_byte_dot, has_spare_adders
-from sparity_edge.kernels.intrinsics import F32, I16, I32, define, load_unaligned
+from sparity_edge.kernels.cpu import has_spare_adders, word_dot
+from sparity_edge.kernels.intrinsics import F32, I16, I32, I64, define, load_unaligned
+from sparity_edge.kernels.products import dot_words
 from sparity_edge.kernels.simd import Tile, call_llvm, vector
 from sparity_edge.kernels.tiles import (
     ROW,
     TOKENS,
     UNIT,
+    WIDTH,
     _constant,
     _load,
     _offset,
     _pick,
     _splat,
     _store,
-    _tile_memory,
 )
 
 # Of the eight fours of inputs of a unit, those multiplied crosswise: adders and multipliers have as
@@ -46,31 +47,23 @@ W_CROSS = (18 * ROW, 19 * ROW)
 
 _FLOATS, _WORDS = ir.VectorType(F32, 16), ir.VectorType(I32, 16)
 _SHORTS = ir.VectorType(I16, 32)
-no_word_sums = _tile_memory(2)[0]
 
 
 def has_word_dot() -> bool:
-    """Whether one instruction multiplies 32 pairs of 16-bit integers and adds them by twos."""
-    return has_byte_dot()
+    """Whether products of 16-bit integers beat those of float32."""
+    return word_dot() != ""
 
 
-@define(types.none, types.int64, Tile(2, TOKENS), types.int64)
+@define(types.none, types.int64, Tile(WIDTH, TOKENS), types.int64)
 def add_scaled_sums(builder: Any, address: Any, sums: Any, x: Any) -> Any:
     """Add to sums in memory, side by side, those of integers times the scales of unit x."""
     for j in range(TOKENS):
         scale = _splat(builder, _load(builder, x, X_SCALES + 4 * j, F32))
-        for i in range(2):
+        for i in range(WIDTH):
             place = _offset(builder, address, ROW * j + 64 * i)
             value = builder.extract_value(sums, i * TOKENS + j)
             old = load_unaligned(builder, place, _FLOATS)
             _store(builder, call_llvm(builder, "fmuladd", value, scale, old), place)
-
-
-def _dot(builder: Any, sums: Any, left: Any, right: Any) -> Any:
-    signature = ir.FunctionType(_WORDS, [_WORDS] * 3)
-    name = "llvm.x86.avx512.vpdpwssd.512"
-    function = cgutils.get_or_insert_function(builder.module, signature, name)
-    return builder.call(function, [sums, left, right])
 
 
 def _add_words(builder: Any, left: Any, right: Any) -> Any:
@@ -79,10 +72,8 @@ def _add_words(builder: Any, left: Any, right: Any) -> Any:
 
 
 def _begin(builder: Any, w: Any, x: Any, w_cross: int, x_cross: int) -> list[Any]:
-    """Sums to begin with: nothing, or less than that by what will be too much."""
-    if not CROSSED:
-        return [_constant(_WORDS, 0)] * (2 * TOKENS)
-    weights = [_load(builder, w, w_cross + 64 * i, _WORDS) for i in range(2)]
+    """Sums to begin with: less than nothing by what will be too much."""
+    weights = [_load(builder, w, w_cross + 64 * i, _WORDS) for i in range(WIDTH)]
     tokens = [_splat(builder, _load(builder, x, x_cross + 4 * j, I32)) for j in range(TOKENS)]
     return [builder.add(w_part, x_part) for w_part in weights for x_part in tokens]
 
@@ -91,22 +82,43 @@ def _add_four(builder: Any, totals: list[Any], w: Any, x: Any, four: int) -> Non
     """Add the products of four inputs (two pairs) to integers."""
     w, x = _offset(builder, w, 2 * ROW * four), _offset(builder, x, 8 * TOKENS * four)
     first, second = (
-        [_load(builder, w, ROW * k + 64 * i, _WORDS) for i in range(2)] for k in (0, 1)
+        [_load(builder, w, ROW * k + 64 * i, _WORDS) for i in range(WIDTH)] for k in (0, 1)
     )
     for j in range(TOKENS):
         a, b = (_splat(builder, _load(builder, x, 4 * (TOKENS * k + j), I32)) for k in (0, 1))
-        for i in range(2):
+        for i in range(WIDTH):
             index = i * TOKENS + j
             if four in CROSSED:
                 left, right = _add_words(builder, a, second[i]), _add_words(builder, b, first[i])
-                totals[index] = _dot(builder, totals[index], left, right)
+                totals[index] = dot_words(builder, totals[index], left, right)
             else:
-                totals[index] = _dot(builder, totals[index], first[i], a)
-                totals[index] = _dot(builder, totals[index], second[i], b)
+                totals[index] = dot_words(builder, totals[index], first[i], a)
+                totals[index] = dot_words(builder, totals[index], second[i], b)
+
+
+def _add_up(builder: Any, w: Any, x: Any, pairs: int) -> list[Any]:
+    """Sums of products of so many pairs of inputs.
+
+    A loop: unrolled, LLVM keeps what it has spread over all lanes for the next vector of weights,
+    and runs out of registers where there are 16 (125 instead of 160 GFLOP/s with AVX2).
+    """
+    places = [cgutils.alloca_once(builder, _WORDS) for _ in range(WIDTH * TOKENS)]
+    for place in places:
+        builder.store(_constant(_WORDS, 0), place)
+    with cgutils.for_range(builder, I64(pairs)) as loop:
+        w = builder.add(w, builder.mul(loop.index, I64(ROW)))
+        x = builder.add(x, builder.mul(loop.index, I64(4 * TOKENS)))
+        weights = [_load(builder, w, 64 * i, _WORDS) for i in range(WIDTH)]
+        for j in range(TOKENS):
+            pair = _splat(builder, _load(builder, x, 4 * j, I32))
+            for i in range(WIDTH):
+                place = places[i * TOKENS + j]
+                builder.store(dot_words(builder, builder.load(place), weights[i], pair), place)
+    return [builder.load(place) for place in places]
 
 
 def _word_step(minimum: bool = False, halves: bool = False) -> Any:
-    tile = Tile(2, TOKENS)
+    tile = Tile(WIDTH, TOKENS)
     # Of the inputs that are summed at a time: where their scales stand, and what is too much.
     parts = [(W_SCALES, W_CROSS[0], X_CROSS)]
     if halves:
@@ -117,9 +129,14 @@ def _word_step(minimum: bool = False, halves: bool = False) -> Any:
     def step(builder: Any, sums: Any, w: Any, x: Any) -> Any:
         """Add a unit of scaled weights at w times a unit of integers at x."""
         for part, (scales, w_cross, x_cross) in enumerate(parts):
-            totals = _begin(builder, w, x, w_cross, x_cross)
-            for four in range(count * part, count * (part + 1)):
-                _add_four(builder, totals, w, x, four)
+            if CROSSED:
+                totals = _begin(builder, w, x, w_cross, x_cross)
+                for four in range(count * part, count * (part + 1)):
+                    _add_four(builder, totals, w, x, four)
+            else:
+                done = 2 * count * part
+                start = _offset(builder, w, ROW * done), _offset(builder, x, 4 * TOKENS * done)
+                totals = _add_up(builder, *start, 2 * count)
             sums = _add_unit(builder, sums, totals, _offset(builder, w, scales))
         return _add_minima(builder, sums, w, x) if minimum else sums
 
@@ -128,7 +145,7 @@ def _word_step(minimum: bool = False, halves: bool = False) -> Any:
 
 def _add_unit(builder: Any, sums: Any, totals: list[Any], scales: Any) -> Any:
     for j in range(TOKENS):
-        for i in range(2):
+        for i in range(WIDTH):
             index = i * TOKENS + j
             value = builder.sitofp(totals[index], _FLOATS)
             scale = _load(builder, scales, 64 * i, _FLOATS)
@@ -141,7 +158,7 @@ def _add_unit(builder: Any, sums: Any, totals: list[Any], scales: Any) -> Any:
 def _add_minima(builder: Any, sums: Any, w: Any, x: Any) -> Any:
     for j in range(TOKENS):
         x_sum = _splat(builder, _load(builder, x, X_SUMS + 4 * j, F32))
-        for i in range(2):
+        for i in range(WIDTH):
             index = i * TOKENS + j
             least = _load(builder, w, W_MINIMA + 64 * i, _FLOATS)
             old = builder.extract_value(sums, index)
@@ -168,7 +185,7 @@ def _cross_weights(halves: bool) -> Any:
                     pairs = [
                         _load(builder, w, ROW * (2 * four + k) + 64 * i, _WORDS) for k in (0, 1)
                     ]
-                    much = _dot(builder, much, *pairs)
+                    much = dot_words(builder, much, *pairs)
                 _store(builder, builder.neg(much), _offset(builder, w, place + 64 * i))
 
     return cross
@@ -201,7 +218,7 @@ def _store_cross(builder: Any, address: Any, pairs: Any) -> None:
     even, odd = (
         _pick(builder, pairs, pairs, [2 * four % 16 + k for four in range(16)]) for k in (0, 1)
     )
-    much = _dot(builder, _constant(_WORDS, 0), even, odd)
+    much = dot_words(builder, _constant(_WORDS, 0), even, odd)
     parts = []
     for half in (0, 1):
         sums = I32(0)

@@ -14,10 +14,11 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 
-from sparity_edge.kernels.cpu import features, has_byte_dot
+from sparity_edge.kernels.cpu import features
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
+from sparity_edge.kernels.products import carry, dot_first, dot_second, halves_of
 from sparity_edge.kernels.simd import _half_to_float, call_llvm, vector
 
 _INTEGERS = ir.VectorType(I32, 16)
@@ -62,31 +63,6 @@ def _constant(kind: ir.VectorType, value: int) -> ir.Constant:
     return ir.Constant(kind, [value] * kind.count)
 
 
-def _dot(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any:
-    """total[i] plus the four products of bytes 4 i to 4 i + 3."""
-    if has_byte_dot():
-        signature = ir.FunctionType(_INTEGERS, [_INTEGERS] * 3)
-        function = cgutils.get_or_insert_function(
-            builder.module, signature, "llvm.x86.avx512.vpdpbusd.512"
-        )
-        return builder.call(function, [total, unsigned, signed])
-    # Sums of two 16-bit products are one instruction (`vpmaddwd`), so bytes go by turns.
-    left, right = (builder.bitcast(each, _WORDS) for each in (unsigned, signed))
-    eight = _constant(_WORDS, 8)
-    low = builder.and_(left, _constant(_WORDS, 255))
-    total = _add_pairs(builder, total, low, builder.ashr(builder.shl(right, eight), eight))
-    return _add_pairs(builder, total, builder.lshr(left, eight), builder.ashr(right, eight))
-
-
-def _add_pairs(builder: Any, total: Any, words: Any, factors: Any) -> Any:
-    """total[i] + words[2 i] * factors[2 i] + words[2 i + 1] * factors[2 i + 1]."""
-    wide = ir.VectorType(I32, 32)
-    products = builder.mul(builder.sext(words, wide), builder.sext(factors, wide))
-    even = _pick(builder, products, products, list(range(0, 32, 2)))
-    odd = _pick(builder, products, products, list(range(1, 32, 2)))
-    return builder.add(total, builder.add(even, odd))
-
-
 def _digits_at(builder: Any, address: Any) -> Any:
     """Four digits, one for each row, in every lane."""
     digits = load_unaligned(builder, address, I32)
@@ -101,10 +77,9 @@ def _add_products(builder: Any, sums: Any, fours: list[list[Any]], digits: Any) 
         place = at(builder, builder.add(sums, I64(64 * index)), _INTEGERS)
         total, more = builder.load(place, align=1), _constant(_INTEGERS, 0)
         for columns, high, low in zip(fours, factors[::2], factors[1::2]):
-            total = _dot(builder, total, columns[index], low)
-            more = _dot(builder, more, columns[index], high)
-        more = builder.shl(more, _constant(_INTEGERS, 8))
-        builder.store(builder.add(total, more), place, align=1)
+            total = dot_second(builder, total, columns[index], low)
+            more = dot_first(builder, more, columns[index], high)
+        builder.store(builder.add(total, carry(builder, more)), place, align=1)
 
 
 def _natural(builder: Any, sums: list[Any]) -> list[Any]:
@@ -299,15 +274,9 @@ def rounded(builder: Any, value: Any) -> Any:
 @define(types.none, types.int64, vector, vector)
 def store_fours(builder: Any, address: Any, first: Any, second: Any) -> Any:
     """Write thirty-two whole numbers of at most 127 * 256: four high digits, four low, by turns."""
-    small = ir.VectorType(I8, 16)
-    whole = [builder.fptosi(each, _INTEGERS) for each in (first, second)]
-    places = _constant(_INTEGERS, 24)
-    low = [builder.ashr(builder.shl(each, places), places) for each in whole]
-    eight = _constant(_INTEGERS, 8)
-    high = [builder.ashr(builder.sub(each, part), eight) for each, part in zip(whole, low)]
+    halves = [halves_of(builder, builder.fptosi(each, _INTEGERS)) for each in (first, second)]
     fours = []
-    for left, right in (high, low):
-        digits = [builder.trunc(each, small) for each in (left, right)]
+    for digits in zip(*halves):
         both = _pick(builder, digits[0], digits[1], list(range(32)))
         fours.append(builder.bitcast(both, ir.VectorType(I32, 8)))
     lanes = [lane for i in range(8) for lane in (i, i + 8)]
