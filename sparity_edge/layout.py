@@ -34,6 +34,9 @@ DTYPE_BITS = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int4k": 4, "int6k": 
 # group is a whole number of times. Output-major only; they are kept, never made from floats.
 SUPERBLOCK = 256
 SUPERBLOCK_GROUPS = {"int4k": 32, "int6k": 16}
+# Input-major rows whose lines are a multiple of this have one line more: sixteen rows are read side by
+# side, and in 4 KB of L1 a line has twelve places.
+SAME_SETS = 16
 ORIENTATIONS = ("output", "input")
 MAX_SIDE = 1 << 32  # channels; bounds what a hostile header can ask for
 
@@ -184,7 +187,8 @@ class Layout:
     def row_bytes(self) -> int:
         """Distance from one row to the next; for `output` the scales are inside."""
         if self.orientation == "input":
-            return self.number_bytes
+            lines = self.number_bytes // ALIGNMENT
+            return ALIGNMENT * (lines + (lines % SAME_SETS == 0))
         return round_up(self.header_bytes + self.number_bytes, ALIGNMENT)
 
     @property
