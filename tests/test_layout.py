@@ -258,11 +258,12 @@ def test_bytes_of_an_int8_row() -> None:
     layout = Layout("int8", "output", (2, 544), 32)
     weights = random_quantized(layout.shape, "int8", 32, False)
     row = pack_matrix(weights, layout)[layout.row_bytes :]
-    assert (layout.numbers_at, layout.scales_at, layout.row_bytes) == (0, 544, 640)
-    numbers, q = row[:544].view(np.int8), weights.numbers[1]
+    assert (layout.numbers_at, layout.scales_at, layout.row_bytes) == (64, 0, 640)
+    numbers, q = row[64:608].view(np.int8), weights.numbers[1]
     assert [numbers[0], numbers[4], numbers[63], numbers[64]] == [q[0], q[32], q[483], q[4]]
     assert np.array_equal(numbers[512:], q[512:])
-    assert row[544:578].tobytes() == weights.scales[1].tobytes()
+    assert row[:34].tobytes() == weights.scales[1].tobytes()
+    assert not row[34:64].any()
 
 
 def test_bytes_of_an_int4k_row() -> None:

@@ -13,7 +13,8 @@ from sparity_edge.kernels.dots import (
     X_BLOCK,
     Product,
     add_groups,
-    ask_rest,
+    ask_behind,
+    ask_front,
     int4_rest,
     int8_rest,
     row_dot,
@@ -50,10 +51,11 @@ def row_two_tokens(mine: Product, yours: Product, row: int, gap: int, scratch: i
 
 @inlined
 def _int8(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TWO:
-    _, _, _, group, groups, scales_at, _, _, x, x_scales, x_sums, zero = mine
+    _, _, _, group, groups, scales_at, _, numbers_at, x, x_scales, x_sums, zero = mine
     y, y_scales = yours[8], yours[9]
     a, c, b, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    p, header = row, row + scales_at
+    p, header = row + numbers_at, row + scales_at
+    ask_front(mine, row + gap)
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales, block = spread(group, header, index, BLOCK_GROUPS), load_int8_block(p, p + gap)
         products = int8_block_dot(block, x)
@@ -62,18 +64,20 @@ def _int8(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TW
         b, d = add_groups(products, scales, scales, y_scales, x_sums, b, d)
         p, x, y = p + INT8_BLOCK, x + X_BLOCK, y + X_BLOCK
         x_scales, y_scales = x_scales + 64, y_scales + 64
-    ask_rest(mine, row + gap, p - row)
-    a, c = int8_rest(mine, row, a, c, scratch)
-    b, d = int8_rest(yours, row, b, d, scratch)
+    if groups % BLOCK_GROUPS != 0:
+        ask_behind(mine, row + gap, INT8_BLOCK)
+        a, c = int8_rest(mine, row, a, c, scratch)
+        b, d = int8_rest(yours, row, b, d, scratch)
     return total(fma(splat(zero), c, a)), total(fma(splat(zero), d, b))
 
 
 @inlined
 def _int4(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TWO:
-    _, _, _, group, groups, scales_at, minima, _, x, x_scales, x_sums, zero = mine
+    _, _, _, group, groups, scales_at, minima, numbers_at, x, x_scales, x_sums, zero = mine
     y, y_scales = yours[8], yours[9]
     a, c, b, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    p, header = row, row + scales_at
+    p, header = row + numbers_at, row + scales_at
+    ask_front(mine, row + gap)
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
         offsets = spread(group, header + minima, index, BLOCK_GROUPS)
@@ -84,7 +88,8 @@ def _int4(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TW
         b, d = add_groups(products, scales, offsets, y_scales, x_sums, b, d)
         p, x, y = p + INT4_BLOCK, x + X_BLOCK, y + X_BLOCK
         x_scales, y_scales = x_scales + 64, y_scales + 64
-    ask_rest(mine, row + gap, p - row)
-    a, c = int4_rest(mine, row, a, c, scratch)
-    b, d = int4_rest(yours, row, b, d, scratch)
+    if groups % BLOCK_GROUPS != 0:
+        ask_behind(mine, row + gap, INT4_BLOCK)
+        a, c = int4_rest(mine, row, a, c, scratch)
+        b, d = int4_rest(yours, row, b, d, scratch)
     return total(fma(splat(zero), c, a)), total(fma(splat(zero), d, b))

@@ -38,11 +38,13 @@ from sparity_edge.kernels.matrix import (
     DTYPE,
     GROUP,
     GROUPS,
+    HEADER_BYTES,
     INT4,
     INT4K,
     INT8,
     MINIMUM,
     PADDED,
+    ROW_END,
     SCALES_AT,
 )
 from sparity_edge.kernels.simd import (
@@ -54,7 +56,7 @@ from sparity_edge.kernels.simd import (
     load_i64,
     load_splat,
     mul,
-    prefetch_near,
+    prefetch_once,
     repeat2,
     repeat4,
     splat,
@@ -69,7 +71,7 @@ W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for w
 BLOCK_GROUPS, INT8_BLOCK, INT4_BLOCK, X_BLOCK = 16, 512, 256, 1024
 
 # What rows of a product share: dtype, matrix, arguments, inputs of a group, groups of 32, where in
-# a row scales stand, how far behind them minima (0: none), where the row ends, the addresses of
+# a row scales stand, how far behind them minima (0: none), where numbers stand, the addresses of
 # digits and scales of activations, how far behind scales sums, and what the sums are multiplied
 # with in the end. (Weights
 # are multiplied as unsigned integers, so a group of inputs also contributes its sum times what the
@@ -86,17 +88,14 @@ def product_of(matrix: int, arguments: int) -> Product:
         arguments: those above.
     """
     group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // 32
-    scales_at, minima = load_i64(matrix + SCALES_AT), 2 * load_i64(matrix + GROUPS)
-    end = scales_at + minima
-    zero = -128.0 if load_i64(matrix + DTYPE) == INT8 else -8.0
-    if load_i64(matrix + MINIMUM) != 0:
-        end, zero = end + minima, 1.0
-    else:
-        minima = 0
+    numbers_at, scales_at = load_i64(matrix + HEADER_BYTES), load_i64(matrix + SCALES_AT)
+    minima, zero = 2 * load_i64(matrix + GROUPS), 1.0
+    if load_i64(matrix + MINIMUM) == 0:
+        minima, zero = 0, -128.0 if load_i64(matrix + DTYPE) == INT8 else -8.0
     x, x_scales = load_i64(arguments + DIGITS), load_i64(arguments + SCALES)
     x_sums = load_i64(arguments + SUMS) - x_scales
     return (
-        load_i64(matrix + DTYPE), matrix, arguments, group, groups, scales_at, minima, end,
+        load_i64(matrix + DTYPE), matrix, arguments, group, groups, scales_at, minima, numbers_at,
         x, x_scales, x_sums, zero,
     )  # fmt: skip
 
@@ -135,19 +134,19 @@ def float_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # n
     size, x = load_i64(product[1] + PADDED), load_i64(product[2] + X)
     if product[0] == BF16:
         for _ in range(0, size, 32):
-            prefetch_near(row + gap)
+            prefetch_once(row + gap)
             a = fma(load_bf16(row), load(x), a)
             b = fma(load_bf16(row + 32), load(x + 64), b)
             row, x = row + 64, x + 128
         return total(add(a, b))
     for _ in range(0, size - 16, 32):
-        prefetch_near(row + gap)
-        prefetch_near(row + gap + 64)
+        prefetch_once(row + gap)
+        prefetch_once(row + gap + 64)
         a = fma(load(row), load(x), a)
         b = fma(load(row + 64), load(x + 64), b)
         row, x = row + 128, x + 128
     if size % 32 != 0:
-        prefetch_near(row + gap)
+        prefetch_once(row + gap)
         a = fma(load(row), load(x), a)
     return total(add(a, b))
 
@@ -163,10 +162,10 @@ def spread(group: int, halves: int, index: int, left: int) -> Any:
 
 
 @inlined
-def ask_rest(product: Product, row: int, nbytes: int) -> None:
-    """Ask for what stands behind the first `nbytes` of a row."""
-    for offset in range(nbytes, product[7], 64):
-        prefetch_near(row + offset)
+def ask_lines(start: int, end: int) -> None:
+    """Ask for the lines from one address to another."""
+    for place in range(start, end, 64):
+        prefetch_once(place)
 
 
 @inlined
@@ -191,26 +190,26 @@ def add_groups(
 @inlined
 def _int8_blocks(group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
     """The sums of products and of activations over the blocks of a row."""
-    a, c, header = splat(0.0), splat(0.0), row + product[5]
+    a, c, header, p = splat(0.0), splat(0.0), row + product[5], row + product[7]
     x, x_scales, x_sums = product[8], product[9], product[10]
     for index in range(0, product[4] - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
-        products = int8_block_dot(load_int8_block(row, row + gap), x)
+        products = int8_block_dot(load_int8_block(p, p + gap), x)
         a, c = add_groups(products, scales, scales, x_scales, x_sums, a, c)
-        row, x, x_scales = row + INT8_BLOCK, x + X_BLOCK, x_scales + 64
+        p, x, x_scales = p + INT8_BLOCK, x + X_BLOCK, x_scales + 64
     return a, c
 
 
 @inlined
 def _int4_blocks(group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
     a, c, header, minima = splat(0.0), splat(0.0), row + product[5], product[6]
-    x, x_scales, x_sums = product[8], product[9], product[10]
+    p, x, x_scales, x_sums = row + product[7], product[8], product[9], product[10]
     for index in range(0, product[4] - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
         offsets = spread(group, header + minima, index, BLOCK_GROUPS)
-        products = int4_block_dot(load_int4_block(row, row + gap), x)
+        products = int4_block_dot(load_int4_block(p, p + gap), x)
         a, c = add_groups(products, scales, offsets, x_scales, x_sums, a, c)
-        row, x, x_scales = row + INT4_BLOCK, x + X_BLOCK, x_scales + 64
+        p, x, x_scales = p + INT4_BLOCK, x + X_BLOCK, x_scales + 64
     return a, c
 
 
@@ -225,26 +224,43 @@ def _int4_wide(product: Product, row: int, gap: int) -> tuple[Any, Any]:
 
 
 @inlined
+def ask_front(product: Product, row: int) -> None:
+    """Ask for what stands in front of the numbers of a row."""
+    ask_lines(row, row + product[7])
+
+
+@inlined
+def ask_behind(product: Product, row: int, block: int) -> None:
+    """Ask for what stands behind the blocks of a row, of so many bytes."""
+    first = row + product[7] + product[4] // BLOCK_GROUPS * block
+    ask_lines(first, row + load_i64(product[1] + ROW_END))
+
+
+@inlined
 def int8_dot(product: Product, row: int, gap: int, scratch: int) -> float:
     """`row_dot` of int8. Groups of 32 have a loop of their own: registers are scarce."""
+    ask_front(product, row + gap)
     if product[3] == 32:
         a, c = _int8_blocks(32, product, row, gap)
     else:
         a, c = _int8_wide(product, row, gap)
-    ask_rest(product, row + gap, product[4] // BLOCK_GROUPS * INT8_BLOCK)
-    a, c = int8_rest(product, row, a, c, scratch)
+    if product[4] % BLOCK_GROUPS != 0:
+        ask_behind(product, row + gap, INT8_BLOCK)
+        a, c = int8_rest(product, row, a, c, scratch)
     return total(fma(splat(product[11]), c, a))
 
 
 @inlined
 def int4_dot(product: Product, row: int, gap: int, scratch: int) -> float:
     """`row_dot` of int4."""
+    ask_front(product, row + gap)
     if product[3] == 32:
         a, c = _int4_blocks(32, product, row, gap)
     else:
         a, c = _int4_wide(product, row, gap)
-    ask_rest(product, row + gap, product[4] // BLOCK_GROUPS * INT4_BLOCK)
-    a, c = int4_rest(product, row, a, c, scratch)
+    if product[4] % BLOCK_GROUPS != 0:
+        ask_behind(product, row + gap, INT4_BLOCK)
+        a, c = int4_rest(product, row, a, c, scratch)
     return total(fma(splat(product[11]), c, a))
 
 
@@ -276,10 +292,8 @@ def _join_scales(
 def int8_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
     """Add the groups behind the last block to the sums a of products and c of activations."""
     groups, whole = product[4], product[4] // BLOCK_GROUPS * BLOCK_GROUPS
-    if whole == groups:
-        return a, c
     c = _join_scales(product, row, whole, splat(1.0), c, scratch)
-    p, x = row + 32 * whole, product[8] + 64 * whole
+    p, x = row + product[7] + 32 * whole, product[8] + 64 * whole
     for index in range(0, groups - whole - 1, 2):
         scale = scratch + 4 * index
         a = fma(splat_halves(scale, scale + 4), _digit_dot(load_offset_bytes(p), x), a)
@@ -294,10 +308,8 @@ def int8_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple
 def int4_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
     """The same of int4."""
     groups, whole = product[4], product[4] // BLOCK_GROUPS * BLOCK_GROUPS
-    if whole == groups:
-        return a, c
     c = _join_scales(product, row, whole, high_nibble_scales(), c, scratch)
-    p, x = row + 16 * whole, product[8] + 64 * whole
+    p, x = row + product[7] + 16 * whole, product[8] + 64 * whole
     for index in range(0, groups - whole - 2, 4):
         scale, both = scratch + 4 * index, load_bytes(p)
         a = fma(splat_pair(scale), _digit_dot(low_nibbles(both), x), a)

@@ -23,6 +23,8 @@ PANEL_ROWS = 8 * 12
 # Where in an output-major row its scales begin; HEADER_BYTES is where its numbers do, or those of
 # an input-major panel.
 SCALES_AT = 8 * 13
+# Bytes of such a row; ROW_BYTES is more where those of another matrix stand between them.
+ROW_END = 8 * 14
 # Of a matrix without panels; a multiple of the outputs that a product takes at once.
 ROWS_TOGETHER = 128
 F32, BF16, INT8, INT4, INT4K, INT6K = range(6)
@@ -63,6 +65,7 @@ class Matrix:
                 layout.padded,
                 places.panel_rows,
                 layout.scales_at,
+                layout.row_bytes,
             ],
             dtype=np.int64,
         )

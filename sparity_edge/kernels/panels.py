@@ -96,15 +96,16 @@ def word_panel_of_rows(matrix: int, first: int, start: int, stop: int, panel: in
     whole = min(whole_groups(matrix), stop)
     for half in range(0, min(PANEL, outputs - first), 16):
         row = row_place(matrix, first + half)
+        numbers = row + load_i64(matrix + HEADER_BYTES)
         last = min(16, outputs - first - half) - 1
         out = panel + 4 * half
         for unit in range(start, stop):
             place = out + (unit - start) * W_UNIT
             _scales_of_unit(matrix, row, stride, last, unit, place)
             if unit >= whole:
-                _turn_unit(matrix, row, stride, last, unit, place)
+                _turn_unit(matrix, numbers, stride, last, unit, place)
             elif unit % 8 == 0:
-                _turn_eight_units(matrix, row, stride, last, unit, place)
+                _turn_eight_units(matrix, numbers, stride, last, unit, place)
 
 
 @device
@@ -117,27 +118,29 @@ def _scales_of_unit(matrix: int, row: int, stride: int, last: int, unit: int, ou
 
 
 @device
-def _turn_eight_units(matrix: int, row: int, stride: int, last: int, unit: int, out: int) -> None:
+def _turn_eight_units(
+    matrix: int, numbers: int, stride: int, last: int, unit: int, out: int
+) -> None:
     """Half the groups of a block of 512 inputs."""
     half = unit % 16 * 4
     if load_i64(matrix + DTYPE) == INT8:
-        place = row + unit // 16 * 512 + half
+        place = numbers + unit // 16 * 512 + half
         for four in range(8):
             turn_lane_bytes(out + 2 * ROW * four, place + 64 * four, stride, last)
         return
-    place = row + unit // 16 * 256 + half
+    place = numbers + unit // 16 * 256 + half
     zero = 0 if load_i64(matrix + MINIMUM) != 0 else 8
     for four in range(4):
         turn_lane_nibbles(out + 2 * ROW * four, place + 64 * four, stride, last, zero)
 
 
 @device
-def _turn_unit(matrix: int, row: int, stride: int, last: int, unit: int, out: int) -> None:
+def _turn_unit(matrix: int, numbers: int, stride: int, last: int, unit: int, out: int) -> None:
     """A unit behind the last block."""
     zero = 0 if load_i64(matrix + MINIMUM) != 0 else 8
-    place = row + unit // 4 * 64
+    place = numbers + unit // 4 * 64
     if load_i64(matrix + DTYPE) == INT8:
-        turn_bytes(out, row + UNIT * unit, stride, last)
+        turn_bytes(out, numbers + UNIT * unit, stride, last)
     elif unit < load_i64(matrix + PADDED) // 128 * 4:
         turn_wide_nibbles(out, place, stride, last, unit % 4, zero)
     else:

@@ -294,7 +294,7 @@ class Program(ThinProgram):
             out,
             accumulate,
             step,
-            _vmm.LEAD,
+            _vmm.lead_of(layout),
             *digits,
             writes=out,
             streams=streams,

@@ -48,7 +48,7 @@ class BatchProgram(SparseProgram):
             return
         digits = self._digits_of_each(x, layout)
         chunks, step = self._vmm_steps(layout)
-        table = self._table(matrix, x, bias, out, accumulate, step, _vmm.LEAD, *digits)
+        table = self._table(matrix, x, bias, out, accumulate, step, _vmm.lead_of(layout), *digits)
         streams = (matrix.data_address, step * layout.row_bytes)
         self._record(_batch.vmm_each, chunks, *table, writes=out, streams=streams)
 

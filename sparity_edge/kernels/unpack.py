@@ -13,6 +13,7 @@ from sparity_edge.kernels.matrix import (
     DTYPE,
     GROUP,
     GROUPS,
+    HEADER_BYTES,
     INT4,
     INT4K,
     INT8,
@@ -59,7 +60,7 @@ def _load_int4_scales(matrix: int, header: int, block: int, groups: int, scratch
 def _unpack_int8(matrix: int, row: int, out: int, scratch: int) -> None:
     group, groups = load_i64(matrix + GROUP), load_i64(matrix + GROUPS)
     header, ratio = row + load_i64(matrix + SCALES_AT), group // 32
-    in_blocks = whole_groups(matrix)
+    row, in_blocks = row + load_i64(matrix + HEADER_BYTES), whole_groups(matrix)
     for block in range(0, groups, 16):
         store(scratch, load_f16(header + 2 * block, groups - block))
         for index in range(ratio * block, ratio * min(groups, block + 16)):
@@ -80,6 +81,7 @@ def _unpack_int4(matrix: int, row: int, out: int, scratch: int) -> None:
     groups = load_i64(matrix + GROUPS)
     in_wide_units = load_i64(matrix + PADDED) // 128 * 4
     header, in_blocks = row + load_i64(matrix + SCALES_AT), whole_groups(matrix)
+    row += load_i64(matrix + HEADER_BYTES)
     for block in range(0, groups, 16):
         _load_int4_scales(matrix, header, block, groups, scratch)
         for index in range(ratio * block, ratio * min(groups, block + 16)):

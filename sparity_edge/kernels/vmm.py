@@ -25,10 +25,17 @@ from sparity_edge.kernels.dots import (
 from sparity_edge.kernels.kernel import Kernel, device, inlined
 from sparity_edge.kernels.matrix import DATA, DTYPE, INT4, INT4K, INT8, OUTPUTS, ROW_BYTES
 from sparity_edge.kernels.simd import load_f32, load_i64, store_f32
+from sparity_edge.layout import Layout
 
-# Bytes between what is asked for and what is used next: 80 lines, more than a core can wait for at
-# once. 2 and 8 KB are 0 to 5 % slower on rows of 2 to 8 KB, and activations need room in L1 too.
-LEAD = 5120
+# Bytes between what is asked for and what is used next: 128 lines, more than a core can wait for at
+# once. 5 and 3 KB lose up to 5 and 13 % on rows of 2 KB, where memory is fast. The digits of WIDE
+# inputs fill two thirds of L1, and 8 KB more would push them out.
+LEAD, WIDE_LEAD, WIDE = 8192, 5120, 8192
+
+
+def lead_of(layout: Layout) -> int:
+    """How many bytes on memory is asked for."""
+    return LEAD if layout.padded < WIDE else WIDE_LEAD
 
 
 @inlined

@@ -10,7 +10,7 @@ from sparity_edge.kernels.blocks import channel
 from sparity_edge.kernels.dots import W, product_of, row_dot
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import DATA, ROW_BYTES
-from sparity_edge.kernels.simd import load_i64, prefetch_near
+from sparity_edge.kernels.simd import load_i64, prefetch_once
 from sparity_edge.kernels.vmm import LEAD, put
 
 # Arguments: those of `vmm`, then these.
@@ -20,7 +20,7 @@ LIST, PARTS = (8 * word for word in range(10, 12))
 @device
 def _ask_row(row: int, row_bytes: int) -> None:
     for line in range(0, row_bytes, 64):
-        prefetch_near(row + line)
+        prefetch_once(row + line)
 
 
 @Kernel
