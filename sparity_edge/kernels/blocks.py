@@ -53,7 +53,7 @@ CHANNELS = 1 << SHIFT
 MOST = 127 * 256  # so that the high digit of an activation fits into a signed byte
 LEAST = 1e-30  # smaller activations count as zero: their inverse is not finite
 # Lines asked for ahead, of all rows of a block together, into L1 (rows of 4 KB in int8 at density
-# 0.5, of streaming: 16 lines 0.72, 32 0.76, 48 0.78, 64 0.78, 80 0.77, 128 0.74).
+# 0.5, of streaming: 16 lines 0.72, 32 0.76, 48 and 64 0.78, 80 0.77; prototype, slow memory).
 LINES_AHEAD = 48
 # An entry of a table of blocks: header, rows (a multiple of four), scale and total of activations.
 HEADER, ROWS, SCALE, WHOLE, BLOCK_BYTES = 0, 8, 16, 20, 32
@@ -182,16 +182,18 @@ def _sum_int4(rows: int, count: int, place: int, ask: int, digits: int, whole: f
 
 
 @device
-def _lines_ahead(following: int, others: int, ask: int, nbytes: int) -> int:
-    """Where rows are asked for: at `ask`, or behind their end where nothing is left to ask for.
+def _asked(following: int, others: int, place: int, ahead: int, nbytes: int) -> int:
+    """Where in rows to ask for lines while those at `place` are read.
 
-    The lines of the `others` rows of the table `following` are asked for then.
+    Where nothing of them is left, lines of the `others` rows on the table `following` are asked for
+    here, and `place` itself is as good as nothing.
     """
+    ask = place + ahead
     if ask < nbytes:
         return ask
     for row in range(following, following + 8 * others, 8):
         prefetch_near(load_i64(row) + ask - nbytes)
-    return -1
+    return place
 
 
 @device
@@ -229,8 +231,7 @@ def _add_floats(
 ) -> None:  # fmt: skip
     count, others = load_i64(block + ROWS), load_i64(block + BLOCK_BYTES + ROWS)
     for place in range(0, nbytes, 64):
-        ask = _lines_ahead(following, others, place + ahead, nbytes)
-        ask = place if ask < 0 else ask
+        ask = _asked(following, others, place, ahead, nbytes)
         if load_i64(matrix + DTYPE) == BF16:
             _add_bf16(rows, count, place, ask, values, sums + 2 * place)
         else:
@@ -246,9 +247,9 @@ def _add_int8(
     count, others = load_i64(block + ROWS), load_i64(block + BLOCK_BYTES + ROWS)
     scale, whole = splat(load_f32(block + SCALE)), load_f32(block + WHOLE)
     for place in range(0, nbytes, 64):
-        ask = _lines_ahead(following, others, place + ahead, nbytes)
+        ask = _asked(following, others, place, ahead, nbytes)
         ask_bytes(other + 2 * place, 128)
-        tile = _sum_int8(rows, count, place, place if ask < 0 else ask, digits, whole)
+        tile = _sum_int8(rows, count, place, ask, digits, whole)
         put_int8(tile, header + 2 * place, sums + 4 * place, scale)
 
 
@@ -263,9 +264,9 @@ def _add_int4(
     minima = 2 * load_i64(matrix + PADDED) if load_i64(matrix + MINIMUM) != 0 else 0
     offset, total = 0.0 if minima != 0 else whole, mul(scale, splat(whole))
     for place in range(0, nbytes, 64):
-        ask = _lines_ahead(following, others, place + ahead, nbytes)
+        ask = _asked(following, others, place, ahead, nbytes)
         ask_bytes(other + 4 * place, 256)
-        tile = _sum_int4(rows, count, place, place if ask < 0 else ask, digits, offset)
+        tile = _sum_int4(rows, count, place, ask, digits, offset)
         scales, to = header + 4 * place, sums + 8 * place
         if minima != 0:
             ask_bytes(other + minima + 4 * place, 256)
