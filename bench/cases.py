@@ -53,6 +53,13 @@ def layout_of(name: str, orientation: str, sides: tuple[int, int]) -> Layout:
     return Layout(dtype, orientation, sides, group, minimum)
 
 
+def run_bytes(layout: Layout | BundleLayout) -> int:
+    """Bytes that an active channel or neuron reads; input-major rows may end with an idle line."""
+    if isinstance(layout, BundleLayout):
+        return layout.up.row_bytes + layout.down.number_bytes
+    return layout.row_bytes if layout.orientation == "output" else layout.number_bytes
+
+
 def random_list(size: int, density: float, seed: int = 0) -> ActiveList:
     """An exact share of the channels below `size`."""
     if density >= 1:
@@ -139,7 +146,7 @@ class Bench:
             for matrix in matrices:
                 ops.spvmm(x, matrix, active, [out])
 
-        return self._case(forward, count, self.active_bytes(layout, active), layout.row_bytes)
+        return self._case(forward, count, self.active_bytes(layout, active), run_bytes(layout))
 
     def ffn(self, layout: BundleLayout, density: float) -> Case:
         """Up rows and down columns of the active neurons; the gate is not in it."""
@@ -153,7 +160,7 @@ class Bench:
             for bundle in bundles:
                 ops.ffn(x, gate, bundle, active, out)
 
-        return self._case(forward, count, self.active_bytes(layout, active), layout.row_bytes)
+        return self._case(forward, count, self.active_bytes(layout, active), run_bytes(layout))
 
     def select(self, rule: str, size: int, density: float, times: int = 64) -> Case:
         """The list of one vector."""
@@ -210,7 +217,7 @@ class Bench:
         """Rows of active inputs or neurons, and the headers of the groups that hold one."""
         wanted = channels(active)
         panels = len(np.unique(wanted // layout.group)) if layout.group else 0
-        return len(wanted) * layout.row_bytes + panels * layout.header_bytes
+        return len(wanted) * run_bytes(layout) + panels * layout.header_bytes
 
     _next = 0
 

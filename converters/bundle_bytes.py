@@ -64,7 +64,7 @@ def write_down(
     packed = pack_matrix(weights, block).reshape(-1, block.panel_bytes)
     if block.quantized:
         scales[:] = packed[:, : block.header_bytes].reshape(scales.shape)
-    numbers[:] = packed[:, block.header_bytes :].reshape(numbers.shape)
+    numbers[:] = _numbers(packed, numbers.shape, block)
 
 
 def read_down(data: Bytes, layout: BundleLayout, start: int, stop: int) -> Any:
@@ -72,11 +72,17 @@ def read_down(data: Bytes, layout: BundleLayout, start: int, stop: int) -> Any:
     first = start // DOWN_STEP * DOWN_STEP
     block = block_layout(layout.down, stop - first)
     scales, numbers = _cut(data, layout, first, block)
-    packed = np.empty((block.nbytes // block.panel_bytes, block.panel_bytes), dtype=np.uint8)
+    packed = np.zeros((block.nbytes // block.panel_bytes, block.panel_bytes), dtype=np.uint8)
     if block.quantized:
         packed[:, : block.header_bytes] = scales.reshape(len(packed), -1)
-    packed[:, block.header_bytes :] = numbers.reshape(len(packed), -1)
+    _numbers(packed, numbers.shape, block)[:] = numbers
     return unpack_matrix(packed.reshape(-1), block, start - first)
+
+
+def _numbers(packed: Bytes, shape: tuple[int, ...], block: Layout) -> Bytes:
+    """The view (panels, group, bytes) of the numbers of a packed matrix."""
+    rows = packed[:, block.header_bytes :].reshape(*shape[:2], block.row_bytes)
+    return rows[:, :, : block.number_bytes]
 
 
 def _count(weights: Quantized | Array) -> int:

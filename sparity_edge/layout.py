@@ -36,6 +36,9 @@ SUPERBLOCK = 256
 SUPERBLOCK_GROUPS = {"int4k": 32, "int6k": 16}
 SUPERBLOCK_SCALES = {"int4k": 16, "int6k": 18}  # bytes of scales and what they are multiples of
 HALF_LINE = 32  # bytes, to which rows of superblocks are filled up
+# Input-major rows of a multiple of so many lines have one line more: sixteen rows are read side by
+# side, and lines 4 KB apart share twelve places in L1 (int8, 4096 columns, fast memory: 8 % less).
+SAME_SETS = 16
 ORIENTATIONS = ("output", "input")
 MAX_SIDE = 1 << 32  # channels; bounds what a hostile header can ask for
 
@@ -186,7 +189,8 @@ class Layout:
     def row_bytes(self) -> int:
         """Distance from one row to the next; for `output` the scales are inside."""
         if self.orientation == "input":
-            return self.number_bytes
+            lines = self.number_bytes // ALIGNMENT
+            return ALIGNMENT * (lines + (lines % SAME_SETS == 0))
         if self.superblocks:
             scales = self.padded // SUPERBLOCK * SUPERBLOCK_SCALES[self.dtype]
             return round_up(self.number_bytes + scales, HALF_LINE)

@@ -18,7 +18,7 @@ from sparity_edge.bundle import BundleLayout
 from sparity_edge.errors import FormatError
 from sparity_edge.layout import ALIGNMENT, Layout, round_up
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 METADATA_KEY = "sparity_edge"
 MAX_JSON_BYTES = 64 << 20  # a header of 1024 layers has about 3 MB
 PLAN_FILE = re.compile(r"plan-([a-z0-9-]{1,40})\.safetensors", re.ASCII)

@@ -12,28 +12,25 @@ from sparity_edge.kernels.activations import BLOCK, _split
 from sparity_edge.kernels.batch_dots import row_two_tokens
 from sparity_edge.kernels.batch_superblocks import superblock_dots
 from sparity_edge.kernels.blocks import (
-    NEAR,
+    BLOCK_BYTES,
+    ROWS,
     VALUES,
-    add_rows,
+    add_block,
     ask_bytes,
     boundary,
+    bytes_ahead,
     bytes_of,
     channel,
     clear,
     digit_bytes,
     fours,
     order_sums,
-    quantize_values,
-    rows_ahead,
-    scale_up,
 )
 from sparity_edge.kernels.dots import AHEAD, STEP, W, product_of, row_dot
 from sparity_edge.kernels.ffn import (
     BUNDLE,
-    DIGITS_PLACE,
     DOWN,
     HEADER_BYTES,
-    INTEGERS,
     LIST,
     PART_BYTES,
     PART_SUMS,
@@ -45,12 +42,23 @@ from sparity_edge.kernels.ffn import (
     _header,
     _middle,
     _values,
-    ask_rows,
+    add_columns,
+    ask_columns,
+    ask_short_rows,
     look_ahead,
 )
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.matrix import DATA, DTYPE, GROUP, INT4K, OUTPUTS, PADDED, ROW_BYTES
-from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32
+from sparity_edge.kernels.matrix import (
+    DATA,
+    DTYPE,
+    GROUP,
+    INPUTS,
+    INT4K,
+    OUTPUTS,
+    PADDED,
+    ROW_BYTES,
+)
+from sparity_edge.kernels.simd import load_i64, splat, store, store_f32
 from sparity_edge.kernels.superblocks import superblock_dot
 from sparity_edge.kernels.vmm import put
 
@@ -169,36 +177,25 @@ def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
     first = (chunk - part * panels) * columns
     columns = min(columns, load_i64(matrix + PADDED) - first)
     start, stop = boundary(active, part, parts), boundary(active, part + 1, parts)
-    rows, digits = scratch + _spvmm.ROWS, scratch + load_i64(each + _spvmm.TABLE)
-    integers, block = scratch + _spvmm.INTEGERS, digits + load_i64(each + _spvmm.TABLE + 8)
-    step, exact, blocks = digit_bytes(matrix), digit_bytes(matrix) == 8, 0
+    rows, digits = scratch + _spvmm.TABLES, scratch + load_i64(each + _spvmm.TABLE)
+    block, step, blocks = digits + load_i64(each + _spvmm.TABLE + 8), digit_bytes(matrix), 0
+    nbytes = bytes_of(matrix, columns)
+    ahead = bytes_ahead(active, load_i64(matrix + INPUTS), nbytes)
     for token in range(tokens):
         own, mine = each + token * each_bytes, token * share
         clear(_sums_of(own, part, first), columns)
-        clear(integers + mine, columns)
         if start < stop:
-            blocks = _spvmm._prepare(
-                own, start, stop, rows + mine, digits + mine, block + mine, first, columns
+            blocks = _spvmm.prepare(
+                own, start, stop, rows + mine, digits + mine, block + mine, first, columns, ahead
             )
-    nbytes = bytes_of(matrix, columns)
-    ahead, near = rows_ahead(matrix, nbytes), min(NEAR, nbytes)
-    for index in range(blocks):
-        count = load_i64(block + 8)
-        header = load_i64(block) + 2 * first
-        other = load_i64(block + _spvmm.BLOCK_BYTES) + 2 * first if index < blocks - 1 else header
+    for _ in range(blocks):
+        count = load_i64(block + ROWS)
         for token in range(tokens):
             mine, sums = token * share, _sums_of(each + token * each_bytes, part, first)
-            to = integers + mine if exact else sums
-            own_rows = rows + mine
-            add_rows(matrix, own_rows, own_rows + ahead, near, count, nbytes, digits + mine, to)
-            if exact:
-                scale, whole = load_f32(block + mine + 16), load_f32(block + mine + 20)
-                scale_up(matrix, header, other, columns, scale, whole, to, sums)
-        rows, digits, block = (
-            rows + 8 * count,
-            digits + step * count // 4,
-            block + _spvmm.BLOCK_BYTES,
-        )
+            own, following = rows + mine, rows + mine + 8 * count
+            place, x = block + mine, digits + mine
+            add_block(matrix, place, own, following, ahead, x, first, nbytes, sums)
+        rows, digits, block = rows + 8 * count, digits + step * count // 4, block + BLOCK_BYTES
     for token in range(tokens):
         order_sums(matrix, _sums_of(each + token * each_bytes, part, first), columns)
 
@@ -230,24 +227,24 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     bundle, active = load_i64(each + BUNDLE), load_i64(each + LIST)
     down, parts = load_i64(bundle + DOWN), load_i64(each + PARTS)
     columns = load_i64(down + PADDED)
-    of_part, exact = chunk * load_i64(each + PART_BYTES), digit_bytes(down) == 8
+    of_part = chunk * load_i64(each + PART_BYTES)
     for token in range(tokens):
         clear(load_i64(each + token * each_bytes + PART_SUMS) + of_part, columns)
-        clear(scratch + token * share + INTEGERS, columns)
     start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
     if start >= stop:
         return
     here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES
-    end, nbytes = _collect(each, start, here), bytes_of(down, columns)
+    end = _collect(each, start, here)
     header = _header(bundle, active, start)
     ask_bytes(header, load_i64(bundle + HEADER_BYTES))
-    ask_rows(bundle, here, 0, end - start)
+    ask_short_rows(bundle, here, 0, end - start)
     while start < stop:
         count, after, other, following = fours(end - start), end, header, here
         if end < load_i64(active):
             following, after = there, _collect(each, end, there)
             other = _header(bundle, active, end)
-        asks, wanted, near = look_ahead(bundle, here, count, following, fours(after - end))
+        others = fours(after - end)
+        asks, wanted, ahead = look_ahead(bundle, active, here, count, following, others)
         for token in range(0, tokens - 1, 2):
             mine = each + token * each_bytes
             of_pair = scratch + token * share
@@ -256,17 +253,12 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
             token = tokens - 1
             own = scratch + token * share
             _values(each + token * each_bytes, start, end, here, asks, own)
-        ask_rows(bundle, following, end - start, after - end)
+        ask_short_rows(bundle, following, end - start, after - end)
+        ask_columns(bundle, here, count, ahead)
         for token in range(tokens):
             mine = scratch + token * share
             sums = load_i64(each + token * each_bytes + PART_SUMS) + of_part
-            values, to = mine + VALUES, sums
-            if exact:
-                scale, whole = quantize_values(values, mine + DIGITS_PLACE)
-                values, to = mine + DIGITS_PLACE, mine + INTEGERS
-            add_rows(down, here + 8 * count, wanted, near, count, nbytes, values, to)
-            if exact:
-                scale_up(down, header, other, columns, scale, whole, to, sums)
+            add_columns(down, here, count, header, wanted, others, other, ahead, sums, mine)
         here, there = there, here
         start, end, header = end, after, other
     for token in range(tokens):

@@ -11,14 +11,18 @@ import numpy as np
 
 from sparity_edge.bundle import PackedBundle
 from sparity_edge.kernels.blocks import (
+    BLOCK_BYTES,
     CHANNELS,
     FIRST_FREE,
-    MOST_AHEAD,
-    NEAR,
+    HEADER,
+    ROWS,
+    SCALE,
     VALUES,
-    add_rows,
+    WHOLE,
+    add_block,
     ask_bytes,
     boundary,
+    bytes_ahead,
     bytes_of,
     channel,
     clear,
@@ -28,13 +32,11 @@ from sparity_edge.kernels.blocks import (
     order_sums,
     quantize_values,
     repeat,
-    rows_ahead,
-    scale_up,
 )
 from sparity_edge.kernels.compress import store_i64
 from sparity_edge.kernels.dots import product_of, row_dot
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.matrix import PADDED, down_of, up_of
+from sparity_edge.kernels.matrix import INPUTS, PADDED, down_of, up_of
 from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32
 
 # The words of a bundle.
@@ -43,11 +45,12 @@ DATA, UP, DOWN, GROUP, HEADER_BYTES, ROW_BYTES, PANEL_BYTES, DOWN_OFFSET = (
 )
 # Arguments: those of `vmm` with the up matrix as W, then these.
 BUNDLE, GATE, CENTRE, LIST, PARTS, PART_SUMS, PART_BYTES = (8 * word for word in range(10, 17))
-# Scratch: digits, what is read of two blocks, and sums of integers.
+# Scratch: digits, the entries of two blocks, and what is read of them.
 DIGITS_PLACE = FIRST_FREE
-TABLES = DIGITS_PLACE + 4 * CHANNELS
-TABLE_BYTES = 8 * (2 * CHANNELS + MOST_AHEAD)
-INTEGERS = TABLES + 2 * TABLE_BYTES
+ENTRIES = DIGITS_PLACE + 4 * CHANNELS
+TABLES = ENTRIES + 2 * BLOCK_BYTES
+TABLE_BYTES = 8 * 3 * CHANNELS
+SCRATCH_BYTES = TABLES + 2 * TABLE_BYTES
 # Rows up to so many bytes are asked for a block ahead (0.7 KB, half of them, fast memory: 22 us
 # where a pair ahead takes 39; 1.7 KB: 220 and 425; 4 KB, slow memory: 1030 and 1000).
 LONG_ROW = 3072
@@ -94,7 +97,7 @@ def _header(bundle: int, active: int, position: int) -> int:
 @device
 def _collect(arguments: int, position: int, table: int) -> int:
     """What is read of the block that begins at a position of the list, in that order: up rows,
-    filled up to fours, down columns, and the last one MOST_AHEAD times more.
+    filled up to fours, down columns, and the last one CHANNELS times more.
 
     Returns:
         The end of the block on the list.
@@ -108,7 +111,7 @@ def _collect(arguments: int, position: int, table: int) -> int:
     columns = table + 8 * fours(end - position)
     for place in range(table, columns, 8):
         store_i64(columns - table + place, load_i64(place) + offset)
-    repeat(columns + columns - table, MOST_AHEAD)
+    repeat(columns + columns - table, CHANNELS)
     return end
 
 
@@ -138,14 +141,15 @@ def _values(arguments: int, position: int, end: int, rows: int, asks: int, scrat
 
 
 @device
-def _go_on(table: int, others: int) -> None:
-    """Behind what is read of a block, what comes next."""
-    for place in range(0, 8 * MOST_AHEAD, 8):
-        store_i64(table + place, load_i64(others + place))
+def _pieces(table: int, rows: int, count: int, ahead: int) -> None:
+    """A table of `count` pieces of `ahead` bytes, of the two rows that are read next by turns."""
+    for index in range(count):
+        row = load_i64(rows + 8 * (index & 1))
+        store_i64(table + 8 * index, row + (index >> 1) * ahead)
 
 
 @device
-def ask_rows(bundle: int, table: int, first: int, count: int) -> None:
+def ask_short_rows(bundle: int, table: int, first: int, count: int) -> None:
     """Ask for rows first..count-1 of a table, unless they are long."""
     row_bytes = load_i64(bundle + ROW_BYTES)
     if row_bytes <= LONG_ROW:
@@ -155,27 +159,70 @@ def ask_rows(bundle: int, table: int, first: int, count: int) -> None:
 
 @device
 def look_ahead(
-    bundle: int, here: int, count: int, following: int, others: int
+    bundle: int, active: int, here: int, count: int, following: int, others: int
 ) -> tuple[int, int, int]:
     """What is asked for while a block of `count` rows is read, whose table is `here`.
 
     Args:
         bundle: whose block it is.
+        active: the list.
         here: its table.
         count: its rows, a multiple of four.
         following: the table of the block that comes next.
         others: rows of that block, a multiple of four.
 
     Returns:
-        The tables of what up rows and down columns ask for, and `near` of `add_rows`.
+        The tables of what up rows and down columns ask for, and `ahead` of `add_block`.
     """
     down = load_i64(bundle + DOWN)
     nbytes = bytes_of(down, load_i64(down + PADDED))
     if load_i64(bundle + ROW_BYTES) <= LONG_ROW:
         return following, following + 8 * others, nbytes
-    columns = here + 8 * count
-    _go_on(columns + 8 * count, following)
-    return here + 16, columns + rows_ahead(down, nbytes), min(NEAR, nbytes)
+    ahead = bytes_ahead(active, load_i64(down + INPUTS), nbytes)
+    behind = here + 16 * count
+    _pieces(behind, following, others, ahead)
+    return here + 16, behind, ahead
+
+
+@device
+def add_columns(
+    down: int, here: int, count: int, header: int, following: int, others: int, other: int,
+    ahead: int, sums: int, scratch: int,
+) -> None:  # fmt: skip
+    """Add the down columns of a block whose middle values are at VALUES of `scratch`.
+
+    Args:
+        down: the matrix.
+        here: the table of the block.
+        count: its rows, a multiple of four.
+        header: where its scales stand.
+        following: the table of what is asked for at the end of columns.
+        others: rows on it, a multiple of four.
+        other: where the scales of the next block stand.
+        ahead: as in `add_block`.
+        sums: of the part.
+        scratch: of the token.
+    """
+    entry, values = scratch + ENTRIES, scratch + VALUES
+    store_i64(entry + HEADER, header)
+    store_i64(entry + ROWS, count)
+    store_i64(entry + BLOCK_BYTES + HEADER, other)
+    store_i64(entry + BLOCK_BYTES + ROWS, others)
+    if digit_bytes(down) == 8:
+        scale, whole = quantize_values(values, scratch + DIGITS_PLACE)
+        store_f32(entry + SCALE, scale)
+        store_f32(entry + WHOLE, whole)
+        values = scratch + DIGITS_PLACE
+    nbytes = bytes_of(down, load_i64(down + PADDED))
+    add_block(down, entry, here + 8 * count, following, ahead, values, 0, nbytes, sums)
+
+
+@device
+def ask_columns(bundle: int, here: int, count: int, ahead: int) -> None:
+    """Ask for the beginnings of a block's down columns, unless all of them have been asked for."""
+    if load_i64(bundle + ROW_BYTES) > LONG_ROW:
+        for place in range(here + 8 * count, here + 16 * count, 8):
+            ask_bytes(load_i64(place), ahead)
 
 
 @Kernel
@@ -184,34 +231,27 @@ def ffn(arguments: int, chunk: int, scratch: int) -> None:
     bundle, active = load_i64(arguments + BUNDLE), load_i64(arguments + LIST)
     down, parts = load_i64(bundle + DOWN), load_i64(arguments + PARTS)
     sums = load_i64(arguments + PART_SUMS) + chunk * load_i64(arguments + PART_BYTES)
-    columns, integers = load_i64(down + PADDED), scratch + INTEGERS
+    columns = load_i64(down + PADDED)
     clear(sums, columns)
     start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
     if start >= stop:
         return
     here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES
     end = _collect(arguments, start, here)
-    nbytes, exact = bytes_of(down, columns), digit_bytes(down) == 8
     header = _header(bundle, active, start)
     ask_bytes(header, load_i64(bundle + HEADER_BYTES))
-    ask_rows(bundle, here, 0, end - start)
-    if exact:
-        clear(integers, columns)
+    ask_short_rows(bundle, here, 0, end - start)
     while start < stop:
         count, after, other, following = fours(end - start), end, header, here
         if end < load_i64(active):  # of the next part, too, which this thread most likely takes
             following, after = there, _collect(arguments, end, there)
             other = _header(bundle, active, end)
-        asks, wanted, near = look_ahead(bundle, here, count, following, fours(after - end))
+        others = fours(after - end)
+        asks, wanted, ahead = look_ahead(bundle, active, here, count, following, others)
         _values(arguments, start, end, here, asks, scratch)
-        ask_rows(bundle, following, end - start, after - end)
-        values, to = scratch + VALUES, sums
-        if exact:
-            scale, whole = quantize_values(values, scratch + DIGITS_PLACE)
-            values, to = scratch + DIGITS_PLACE, integers
-        add_rows(down, here + 8 * count, wanted, near, count, nbytes, values, to)
-        if exact:
-            scale_up(down, header, other, columns, scale, whole, integers, sums)
+        ask_short_rows(bundle, following, end - start, after - end)
+        ask_columns(bundle, here, count, ahead)
+        add_columns(down, here, count, header, wanted, others, other, ahead, sums, scratch)
         here, there = there, here
         start, end, header = end, after, other
     order_sums(down, sums, columns)

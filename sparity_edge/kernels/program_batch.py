@@ -78,7 +78,7 @@ class BatchProgram(SparseProgram):
         layout = bundle.layout
         digits = self._digits_of_each(x, layout.up)
         parts = _parts(layout.up, MOST_PARTS)
-        share = self._shares(_ffn.INTEGERS + 4 * layout.down.padded, len(x))
+        share = self._shares(_ffn.SCRATCH_BYTES, len(x))
         sums, stride = self._sums_of_each(parts, layout.down, len(x))
         table = self._table(
             bundle.up_rows, x, None, None, 0, 0, 0, *digits,

@@ -139,7 +139,7 @@ class SparseProgram:
     ) -> None:
         """Sum over active i of (gate_i - centre_i) (up_i . x) down_i (+ out)."""
         parts = _parts(bundle.layout.up, MOST_PARTS)
-        self._need_scratch(_ffn.INTEGERS + 4 * bundle.layout.down.padded)
+        self._need_scratch(_ffn.SCRATCH_BYTES)
         sums, stride = self._part_sums(parts, bundle.layout.down)
         self._record(
             _ffn.ffn, parts, *self._products(x, bundle.up_rows, None, None),

@@ -8,13 +8,17 @@ elsewhere; a full list makes this the dense product.
 from __future__ import annotations
 
 from sparity_edge.kernels.blocks import (
+    BLOCK_BYTES,
     CHANNELS,
     FIRST_FREE,
-    MOST_AHEAD,
-    NEAR,
-    add_rows,
+    HEADER,
+    ROWS,
+    SCALE,
+    WHOLE,
+    add_block,
     ask_bytes,
     boundary,
+    bytes_ahead,
     bytes_of,
     channel,
     clear,
@@ -22,9 +26,6 @@ from sparity_edge.kernels.blocks import (
     digit_bytes,
     order_sums,
     quantize_values,
-    repeat,
-    rows_ahead,
-    scale_up,
 )
 from sparity_edge.kernels.compress import store_i64
 from sparity_edge.kernels.kernel import Kernel, device
@@ -32,6 +33,7 @@ from sparity_edge.kernels.matrix import (
     DATA,
     GROUP,
     HEADER_BYTES,
+    INPUTS,
     MINIMUM,
     PADDED,
     PANEL_BYTES,
@@ -54,20 +56,16 @@ W, X, LIST, PARTS, PANELS, PANEL_COLUMNS, PART_SUMS, PART_BYTES, TABLE = (
 # Arguments of `add_parts`.
 SUMS, STRIDE, COUNT, SIZE, BIAS, ACCUMULATE, OUT = (8 * word for word in range(7))
 COLUMNS = 128  # in a chunk of `add_parts`
-ASK_FIRST = 1 << 14  # bytes of rows in a part: 64 KB is no better, none 5-10 % worse on short rows
 MOST_COLUMNS = 4096  # of a panel: 16 KB of sums in L1
-# Scratch: sums of integers, then the table of a part's rows, digits and blocks.
-INTEGERS = FIRST_FREE
-ROWS = INTEGERS + 4 * MOST_COLUMNS
-BLOCK_BYTES = 32  # of a block's entry: header, rows, scale and total of the activations
+TABLES = FIRST_FREE  # in scratch, of a part: rows, then digits and blocks
 
 
 def table(inputs: int) -> tuple[int, int, int]:
     """Where digits stand in scratch, how far on blocks do, and where all of it ends."""
     blocks = -(-inputs // CHANNELS)
-    digits = ROWS + 8 * (CHANNELS * blocks + MOST_AHEAD)
+    digits = TABLES + 8 * CHANNELS * blocks
     digit_bytes = 4 * CHANNELS * blocks + 256
-    return digits, digit_bytes, digits + digit_bytes + BLOCK_BYTES * blocks
+    return digits, digit_bytes, digits + digit_bytes + BLOCK_BYTES * (blocks + 1)
 
 
 @device
@@ -80,59 +78,60 @@ def _group_shift(matrix: int) -> int:
 
 
 @device
-def _ask_first(matrix: int, scales: int, columns: int, rows: int, count: int) -> None:
-    """Ask for the scales of a block and the beginnings of its rows."""
+def _ask_first(matrix: int, scales: int, columns: int, rows: int, count: int, ahead: int) -> None:
+    """Ask for the scales of the first block and the beginnings of its rows."""
     if digit_bytes(matrix) == 8:
         ask_bytes(scales, 2 * columns)
         ask_bytes(scales + 2 * load_i64(matrix + PADDED) * load_i64(matrix + MINIMUM), 2 * columns)
     for place in range(rows, rows + 8 * count, 8):
-        ask_bytes(load_i64(place), min(NEAR, bytes_of(matrix, columns)))
+        ask_bytes(load_i64(place), ahead)
 
 
 @device
-def _prepare(
-    arguments: int, start: int, stop: int, rows: int, digits: int, blocks: int, first: int,
-    columns: int,
-) -> int:  # fmt: skip
-    """The table of the channels at start..stop-1 of the list, rows from column `first` on.
+def _take_values(x: int, active: int, start: int, end: int, values: int) -> None:
+    """The activations of a block, zeros behind them."""
+    for place in range(0, 128, 64):
+        store(values + place, splat(0.0))
+    for index in range(start, end):
+        store_f32(values + 4 * (index - start), load_f32(x + 4 * channel(active, index)))
 
-    Asks for what is read first, since the tables of a whole part take a microsecond.
+
+@device
+def prepare(
+    arguments: int, start: int, stop: int, rows: int, digits: int, blocks: int, first: int,
+    columns: int, ahead: int,
+) -> int:  # fmt: skip
+    """The tables of the channels at start..stop-1 of the list, rows from column `first` on.
+
+    Asks for what is read first, since the tables of a whole part take a microsecond. Behind the
+    last block stands one without rows.
 
     Returns:
         How many blocks there are.
     """
     matrix, active = load_i64(arguments + W), load_i64(arguments + LIST)
-    x, row_bytes = load_i64(arguments + X), load_i64(matrix + ROW_BYTES)
-    asked = 0
+    row_bytes, offset = load_i64(matrix + ROW_BYTES), bytes_of(matrix, first)
     shift, step, first_block = _group_shift(matrix), digit_bytes(matrix), blocks
     while start < stop:
         panel = channel(active, start) >> shift
         header = load_i64(matrix + DATA) + panel * load_i64(matrix + PANEL_BYTES)
-        base = (
-            header
-            + load_i64(matrix + HEADER_BYTES)
-            - (panel << shift) * row_bytes
-            + bytes_of(matrix, first)
-        )
+        base = header + load_i64(matrix + HEADER_BYTES) - (panel << shift) * row_bytes + offset
         end = collect(active, start, stop, base, row_bytes, rows)
-        if asked < ASK_FIRST:
-            _ask_first(matrix, header + 2 * first, columns, rows, end - start)
-            asked += (end - start) * min(NEAR, bytes_of(matrix, columns))
+        if blocks == first_block:
+            _ask_first(matrix, header + 2 * first, columns, rows, end - start, ahead)
         values = digits if step == 16 else digits + 64
-        for place in range(0, 128, 64):
-            store(values + place, splat(0.0))
-        for index in range(start, end):
-            store_f32(values + 4 * (index - start), load_f32(x + 4 * channel(active, index)))
+        _take_values(load_i64(arguments + X), active, start, end, values)
         count = (end - start + 3) // 4 * 4
-        store_i64(blocks, header)
-        store_i64(blocks + 8, count)
+        store_i64(blocks + HEADER, header)
+        store_i64(blocks + BLOCK_BYTES + HEADER, header)
+        store_i64(blocks + ROWS, count)
         if step == 8:
             scale, whole = quantize_values(values, digits)
-            store_f32(blocks + 16, scale)
-            store_f32(blocks + 20, whole)
+            store_f32(blocks + SCALE, scale)
+            store_f32(blocks + WHOLE, whole)
         rows, digits, blocks = rows + 8 * count, digits + step * count // 4, blocks + BLOCK_BYTES
         start = end
-    repeat(rows, MOST_AHEAD)
+    store_i64(blocks + ROWS, 0)
     return (blocks - first_block) // BLOCK_BYTES
 
 
@@ -150,25 +149,16 @@ def spvmm(arguments: int, chunk: int, scratch: int) -> None:
     start, stop = boundary(active, part, parts), boundary(active, part + 1, parts)
     if start >= stop:
         return
-    rows, digits = scratch + ROWS, scratch + load_i64(arguments + TABLE)
+    rows, digits = scratch + TABLES, scratch + load_i64(arguments + TABLE)
     block = digits + load_i64(arguments + TABLE + 8)
-    blocks = _prepare(arguments, start, stop, rows, digits, block, first, columns)
-    nbytes = bytes_of(matrix, columns)
-    step, integers, exact = digit_bytes(matrix), scratch + INTEGERS, digit_bytes(matrix) == 8
-    if exact:
-        clear(integers, columns)
-    ahead, near = rows_ahead(matrix, nbytes), min(NEAR, nbytes)
-    for index in range(blocks):
-        count = load_i64(block + 8)
-        to = integers if exact else sums
-        add_rows(matrix, rows, rows + ahead, near, count, nbytes, digits, to)
-        rows, digits = rows + 8 * count, digits + step * count // 4
-        if exact:
-            header = load_i64(block) + 2 * first
-            other = load_i64(block + BLOCK_BYTES) + 2 * first if index < blocks - 1 else header
-            scale, whole = load_f32(block + 16), load_f32(block + 20)
-            scale_up(matrix, header, other, columns, scale, whole, integers, sums)
-        block += BLOCK_BYTES
+    nbytes, step = bytes_of(matrix, columns), digit_bytes(matrix)
+    ahead = bytes_ahead(active, load_i64(matrix + INPUTS), nbytes)
+    blocks = prepare(arguments, start, stop, rows, digits, block, first, columns, ahead)
+    for _ in range(blocks):
+        count = load_i64(block + ROWS)
+        following = rows + 8 * count
+        add_block(matrix, block, rows, following, ahead, digits, first, nbytes, sums)
+        rows, digits, block = following, digits + step * count // 4, block + BLOCK_BYTES
     order_sums(matrix, sums, columns)
 
 

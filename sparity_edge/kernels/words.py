@@ -15,6 +15,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
+from numba.extending import models, register_model
 
 from sparity_edge.kernels.cpu import features
 from sparity_edge.kernels.intrinsics import F32, I8, I16, I32, I64, at, define, load_unaligned
@@ -68,18 +69,6 @@ def _digits_at(builder: Any, address: Any) -> Any:
     digits = load_unaligned(builder, address, I32)
     alone = builder.insert_element(ir.Constant(_INTEGERS, ir.Undefined), digits, I32(0))
     return _pick(builder, alone, alone, [0] * 16)
-
-
-def _add_products(builder: Any, sums: Any, fours: list[list[Any]], digits: Any) -> None:
-    """Add the columns of each four rows times their high * 256 + low to the vectors at `sums`."""
-    factors = [_digits_at(builder, builder.add(digits, I64(4 * i))) for i in range(2 * len(fours))]
-    for index in range(len(fours[0])):
-        place = at(builder, builder.add(sums, I64(64 * index)), _INTEGERS)
-        total, more = builder.load(place, align=1), _constant(_INTEGERS, 0)
-        for columns, high, low in zip(fours, factors[::2], factors[1::2]):
-            total = dot_second(builder, total, columns[index], low)
-            more = dot_first(builder, more, columns[index], high)
-        builder.store(builder.add(total, carry(builder, more)), place, align=1)
 
 
 def _natural(builder: Any, sums: list[Any]) -> list[Any]:
@@ -144,100 +133,130 @@ def _add_to(builder: Any, address: Any, products: list[tuple[Any, list[Any]]]) -
         builder.store(value, place, align=1)
 
 
-def _take(builder: Any, place: Any, count: int) -> list[Any]:
-    """Integers from a place, where zeros are left behind."""
-    vectors = []
-    for index in range(count):
-        address = at(builder, builder.add(place, I64(64 * index)), _INTEGERS)
-        vectors.append(builder.load(address, align=1))
-        builder.store(_constant(_INTEGERS, 0), address, align=1)
-    return vectors
-
-
-def _scaled(builder: Any, sums: list[Any], scale: Any, offset: Any) -> list[Any]:
-    """(sums + offset) * scale; the offset is an integer, so that what cancels leaves nothing."""
-    if offset is not None:
-        sums = [builder.add(each, offset) for each in sums]
+def _scaled(builder: Any, sums: list[Any], scale: Any) -> list[Any]:
     return [builder.fmul(builder.sitofp(each, _FLOATS), scale) for each in sums]
 
 
-def _times(builder: Any, whole: Any, factor: int) -> Any:
-    return builder.mul(builder.fptosi(whole, _INTEGERS), _constant(_INTEGERS, factor))
+# --- the sums of a tile -----------------------------------------------------------------------
 
 
-def _low_and_high(builder: Any, place: Any, scale: Any, whole: Any) -> list[Any]:
-    """Sums of low nibbles, then of high ones, less 8 * whole, times the scale."""
-    sums = _take(builder, place, 8)
-    both, high = sums[:4], sums[4:]
+class Sums(types.Type):
+    """Integers of the columns of 64 bytes: sums with low digits, then as many with high ones."""
+
+    def __init__(self, vectors: int) -> None:
+        self.vectors = vectors
+        super().__init__(name=f"sums{vectors}")
+
+
+@register_model(Sums)
+class _SumsModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, ir.LiteralStructType([_INTEGERS] * fe_type.vectors))
+
+
+_OF_BYTES, _OF_NIBBLES = Sums(8), Sums(16)
+
+
+def _join(builder: Any, vectors: list[Any]) -> Any:
+    block = ir.Constant(ir.LiteralStructType([_INTEGERS] * len(vectors)), ir.Undefined)
+    for index, each in enumerate(vectors):
+        block = builder.insert_value(block, each, index)
+    return block
+
+
+def _start(builder: Any, whole: Any, factors: list[int]) -> Any:
+    """Low sums that begin with whole * factor, high ones with zero.
+
+    Offsets are integers, so that what cancels leaves nothing.
+    """
+    zero = _constant(_INTEGERS, 0)
+    alone = builder.insert_element(
+        ir.Constant(_INTEGERS, ir.Undefined), builder.fptosi(whole, I32), I32(0)
+    )
+    whole = _pick(builder, alone, alone, [0] * 16)
+    low = [builder.mul(whole, _constant(_INTEGERS, factor)) for factor in factors]
+    return _join(builder, low + [zero] * len(low))
+
+
+def _step(builder: Any, sums: Any, columns: list[Any], digits: Any) -> Any:
+    """Sums plus columns of four rows times their high * 256 + low."""
+    high, low = (_digits_at(builder, builder.add(digits, I64(place))) for place in (0, 4))
+    old = [builder.extract_value(sums, index) for index in range(2 * len(columns))]
+    seconds, firsts = old[: len(columns)], old[len(columns) :]
+    seconds = [dot_second(builder, t, each, low) for t, each in zip(seconds, columns)]
+    firsts = [dot_first(builder, t, each, high) for t, each in zip(firsts, columns)]
+    return _join(builder, seconds + firsts)
+
+
+def _totals(builder: Any, sums: Any, count: int) -> list[Any]:
+    vectors = [builder.extract_value(sums, index) for index in range(2 * count)]
+    halves = zip(vectors[count:], vectors[:count])
+    return [builder.add(second, carry(builder, first)) for first, second in halves]
+
+
+def _low_and_high(builder: Any, sums: Any, scale: Any) -> list[Any]:
+    """What sums of low nibbles, then of high ones, stand for."""
+    totals = _totals(builder, sums, 8)
+    both, high = totals[:4], totals[4:]
     low = [builder.sub(a, b) for a, b in zip(both, high)]
     sixteenth = builder.fmul(scale, ir.Constant(_FLOATS, [1 / 16] * 16))
-    offsets = [None, None] if whole is None else [_times(builder, whole, -8 * n) for n in (1, 16)]
-    return [
-        *_scaled(builder, low, scale, offsets[0]),
-        *_scaled(builder, high, sixteenth, offsets[1]),
-    ]
+    return _scaled(builder, low, scale) + _scaled(builder, high, sixteenth)
 
 
 _FOUR_ROWS = (types.int64,) * 4
 
 
-@define(types.none, types.int64, *_FOUR_ROWS, types.int64)
-def add_four_int8(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
+@define(_OF_BYTES, types.float32)
+def start_int8(builder: Any, whole: Any) -> Any:
+    """Sums of 64 columns before any row, less 128 times the total of the activations to come."""
+    return _start(builder, whole, [-128] * 4)
+
+
+@define(_OF_NIBBLES, types.float32)
+def start_int4(builder: Any, whole: Any) -> Any:
+    """Sums of 128 columns, less 8 times the total; high nibbles count 16 times, and twice."""
+    return _start(builder, whole, [-8 * 17] * 4 + [-8 * 16] * 4)
+
+
+@define(_OF_BYTES, _OF_BYTES, *_FOUR_ROWS, types.int64)
+def add_int8(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
     """Add 64 columns of four rows, each plus 128, times the four activations at `digits`."""
     flip = _constant(_INTEGERS, -0x7F7F7F80)
     columns = [builder.xor(each, flip) for each in _columns_of_four(builder, (a, b, c, d))]
-    _add_products(builder, sums, [columns], digits)
+    return _step(builder, sums, columns, digits)
 
 
-def _nibble_columns(builder: Any, rows: Any) -> list[Any]:
-    """Columns of whole bytes and of their high nibbles where they stand (times 16).
+@define(_OF_NIBBLES, _OF_NIBBLES, *_FOUR_ROWS, types.int64)
+def add_int4(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
+    """Add 128 columns of four rows (64 bytes each) times the four activations at `digits`.
 
-    What is left of the difference are the low ones, without a mask and two shifts for each vector.
+    Columns of whole bytes, and of their high nibbles where they stand: what is left of the
+    difference are the low ones, without a mask and two shifts for each vector.
     """
-    packed = _columns_of_four(builder, rows)
-    return packed + [builder.and_(each, _constant(_INTEGERS, -0x0F0F0F10)) for each in packed]
+    packed = _columns_of_four(builder, (a, b, c, d))
+    high = [builder.and_(each, _constant(_INTEGERS, -0x0F0F0F10)) for each in packed]
+    return _step(builder, sums, packed + high, digits)
 
 
-@define(types.none, types.int64, *_FOUR_ROWS, types.int64)
-def add_four_int4(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
-    """Add 128 columns of four rows (64 bytes each) times the four activations at `digits`."""
-    _add_products(builder, sums, [_nibble_columns(builder, (a, b, c, d))], digits)
-
-
-@define(types.none, types.int64, *_FOUR_ROWS, *_FOUR_ROWS, types.int64)
-def add_eight_int4(
-    builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any,
-    digits: Any,
-) -> Any:  # fmt: skip
-    """The same for eight rows: sums are loaded and stored half as often (77 GB/s against 59)."""
-    fours = [_nibble_columns(builder, rows) for rows in ((a, b, c, d), (e, f, g, h))]
-    _add_products(builder, sums, fours, digits)
-
-
-@define(types.none, types.int64, types.int64, types.int64, vector, vector)
-def put8(builder: Any, sums: Any, scales: Any, place: Any, scale: Any, whole: Any) -> Any:
-    """Add 64 integers, less 128 * whole, times `scale` times their own scales to what is at place.
-
-    The integers are zero then.
-    """
-    sums = _take(builder, sums, 4)
-    values = _scaled(builder, sums, scale, _times(builder, whole, -128))
+@define(types.none, _OF_BYTES, types.int64, types.int64, vector)
+def put_int8(builder: Any, sums: Any, scales: Any, place: Any, scale: Any) -> Any:
+    """Add 64 sums times `scale` times their own scales to what is at place."""
+    values = _scaled(builder, _totals(builder, sums, 4), scale)
     _add_to(builder, place, [(values, _scales8(builder, scales))])
 
 
-@define(types.none, types.int64, types.int64, types.int64, vector, vector)
-def put16(builder: Any, sums: Any, scales: Any, place: Any, scale: Any, whole: Any) -> Any:
-    """The same for 128 sums of int4 numbers that stand for q - 8."""
-    values = _low_and_high(builder, sums, scale, whole)
-    _add_to(builder, place, [(values, _scales16(builder, scales))])
+@define(types.none, _OF_NIBBLES, types.int64, types.int64, vector)
+def put_int4(builder: Any, sums: Any, scales: Any, place: Any, scale: Any) -> Any:
+    """The same for 128 sums of int4 numbers."""
+    _add_to(builder, place, [(_low_and_high(builder, sums, scale), _scales16(builder, scales))])
 
 
-@define(types.none, types.int64, types.int64, types.int64, types.int64, vector, vector)
-def put16_minima(
+@define(types.none, _OF_NIBBLES, types.int64, types.int64, types.int64, vector, vector)
+def put_int4_minima(
     builder: Any, sums: Any, scales: Any, minima: Any, place: Any, scale: Any, total: Any
 ) -> Any:
-    """The same where minima, times the total of the activations, take the place of the 8."""
-    values = _low_and_high(builder, sums, scale, None)
+    """The same, and minima times the total of the activations."""
+    values = _low_and_high(builder, sums, scale)
     products = [(values, _scales16(builder, scales)), (total, _scales16(builder, minima))]
     _add_to(builder, place, products)
 
