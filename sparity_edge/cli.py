@@ -8,6 +8,7 @@ command line is understood: `--help` needs neither NumPy nor Numba.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 import traceback
@@ -71,8 +72,17 @@ def _sentence(error: Exception) -> str:
         return "There is not enough memory; use a smaller model, a smaller --dtype or context."
     if isinstance(error, OSError):
         what = f"{error.filename}: " if error.filename else ""
-        return f"{what}{error.strerror or error}."
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        return f"{what}{error.strerror or error}{remedy}."
     return f"Internal error ({type(error).__name__}: {error}); -vv shows where, please report it."
+
+
+_REMEDIES = {
+    errno.ENOENT: "; check the spelling",
+    errno.EISDIR: "; name a file",
+    errno.EACCES: "; check its permissions",
+    errno.ENOSPC: "; free some space",
+}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -91,10 +91,15 @@ class Kernel:
         """The address of the machine code, compiled or fetched from Numba's cache on first use."""
         if self._compiled is None:
             with cache_of_these_kernels():
-                compiler = cfunc(_SIGNATURE, cache=True, error_model="numpy")
-                self._compiled = compiler(self._function)
+                try:
+                    self._compiled = self._compile(cache=True)
+                except OSError:  # it cannot be kept, as on a full disk: for this run only
+                    self._compiled = self._compile(cache=False)
             _AT_WORK.append(self.name)
         return int(self._compiled.address)
+
+    def _compile(self, cache: bool) -> Any:
+        return cfunc(_SIGNATURE, cache=cache, error_model="numpy")(self._function)
 
 
 def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
