@@ -95,7 +95,10 @@ def _name_points(axes: Any, rows: Rows) -> None:
         for name in of_side(rows, side):  # upwards
             place = tokens_s(rows[name]), max(rows[name]["kl_mean"], LEAST_KL)
             if place[1] == LEAST_KL:  # both sides' unquantised models are at the same place
-                look = {"xytext": (-across, -12), "ha": "center", "va": "center"}
+                # One name above and left of it, where no line leads, the other below.
+                above = side == PEER
+                look = {"xytext": (-8, 8) if above else (0, -12), "va": "center"}
+                look["ha"] = "right" if above else "center"
             else:
                 y = axes.transData.transform(place)[1] * 72 / axes.figure.dpi
                 taken = max(taken + 12, y)

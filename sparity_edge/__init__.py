@@ -1,15 +1,17 @@
 """sparity-edge: Llama, Mistral and Qwen2 models on laptop CPUs, in Python.
 
 The public names, sorted. Each is imported when it is first used, so that `import sparity_edge`
-costs nothing: Numba and NumPy come with the first name that needs them.
+costs nothing: Numba and NumPy come with the first name that needs them. Not even typing is needed:
+until the command listens to Ctrl-C, Python answers it with a traceback.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # type checkers know the name and take it for true
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from sparity_edge.config import ModelConfig
     from sparity_edge.errors import (
         ConfigError,
@@ -64,6 +66,8 @@ __version__: str
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     if name == "__version__":
         value: Any = _version()
     elif name in _HOMES:

@@ -1,11 +1,16 @@
-"""The command `sparity-edge`, also as `python -m sparity_edge`."""
+"""The command `sparity-edge`, also as `python -m sparity_edge`.
 
-import signal
+Until `main` listens, Ctrl-C just ends the process: nobody wants to see half an import. What comes
+before the first line of this module is Python's own start, and answers as Python does.
+"""
+
+# What `signal` wraps; that one needs enum and re, milliseconds in which Ctrl-C shows.
+import _signal  # type: ignore[import-not-found]
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 import sys
-
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Until `main` listens, Ctrl-C just ends the process: nobody wants to see half an import.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from sparity_edge.cli import main
 

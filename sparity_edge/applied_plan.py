@@ -70,7 +70,8 @@ class AppliedPlan:
         self._fold_centres(packed, machine)
         self.block_bytes = block_bytes(packed)
         mean_bytes = sum(mean.layout.nbytes for mean in plan.means if mean is not None)
-        self._added_bytes = mean_bytes + gain_bytes
+        # Of folded matrices and gains, which every token reads.
+        self.added_bytes = mean_bytes + gain_bytes
 
     def choice(self, layer: int, piece: str) -> Choice | None:
         """Which channels count; None: all."""
@@ -96,7 +97,7 @@ class AppliedPlan:
         site_of = np.zeros(len(distinct), dtype=np.int64)
         for each, site in zip(thinned, sites, strict=True):
             site_of[index[id(each)]] = site
-        always = self.block_bytes + self._added_bytes - float(row_bytes @ channels)
+        always = self.block_bytes + self.added_bytes - float(row_bytes @ channels)
         return Reader(distinct, row_bytes, channels, site_of, always)
 
     def _refuse_unskippable(

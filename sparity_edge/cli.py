@@ -8,13 +8,11 @@ command line is understood: `--help` needs neither NumPy nor Numba.
 from __future__ import annotations
 
 import argparse
-import contextlib
+import errno
 import importlib
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from sparity_edge.bench_options import BENCH_EXAMPLES, add_bench_options
@@ -26,6 +24,7 @@ from sparity_edge.evaluation_options import (
     PERPLEXITY_EXAMPLES,
     add_evaluation_options,
 )
+from sparity_edge.interrupts import interrupts
 from sparity_edge.json_output import add_json_option
 from sparity_edge.packing_options import SOURCE_HELP, add_cache, add_convert, add_verify
 from sparity_edge.plan_options import DTYPES, add_plan_commands
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     prepare_streams()
     arguments = argparse.Namespace(verbose=0)
-    with _interrupts() as heard:
+    with interrupts() as heard:
         try:
             build_parser().parse_args(argv, arguments)
             commands = importlib.import_module(f"sparity_edge.{arguments.module}")
@@ -66,27 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Raise KeyboardInterrupt at Ctrl-C, and take note of it in the list that is given."""
-    heard: list[int] = []
-
-    def hear(number: int, _: object) -> NoReturn:
-        heard.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGINT)
-    main_thread = threading.current_thread() is threading.main_thread()
-    if before in (None, signal.SIG_IGN) or not main_thread:  # None, ignored: by whoever started us
-        yield heard
-        return
-    signal.signal(signal.SIGINT, hear)
-    try:
-        yield heard
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _sentence(error: Exception) -> str:
     if isinstance(error, SparityError):
         return str(error)
@@ -94,8 +72,17 @@ def _sentence(error: Exception) -> str:
         return "There is not enough memory; use a smaller model, a smaller --dtype or context."
     if isinstance(error, OSError):
         what = f"{error.filename}: " if error.filename else ""
-        return f"{what}{error.strerror or error}."
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        return f"{what}{error.strerror or error}{remedy}."
     return f"Internal error ({type(error).__name__}: {error}); -vv shows where, please report it."
+
+
+_REMEDIES = {
+    errno.ENOENT: "; check the spelling",
+    errno.EISDIR: "; name a file",
+    errno.EACCES: "; check its permissions",
+    errno.ENOSPC: "; free some space",
+}
 
 
 class _Parser(argparse.ArgumentParser):

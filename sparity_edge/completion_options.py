@@ -7,7 +7,14 @@ from typing import Any
 from sparity_edge.plan_options import Add
 
 SHELLS = ("bash", "zsh", "fish")
-WORDS = ("models", "packs", "plans")
+WORDS = ("models", "packs", "plans")  # what scripts ask for
+
+
+class _Shells(tuple[str, ...]):
+    """What may be asked for, of which messages and scripts list the shells only."""
+
+    def __contains__(self, word: object) -> bool:
+        return word in (*iter(self), *WORDS)
 
 
 def add_completion(commands: Any, add: Add) -> None:
@@ -17,9 +24,9 @@ def add_completion(commands: Any, add: Add) -> None:
     parser.set_defaults(module="completion")
     parser.add_argument(
         "what",
-        choices=(*SHELLS, *WORDS),
+        choices=_Shells(SHELLS),
         metavar="SHELL",
-        help="bash, zsh or fish; models, packs and plans list what the scripts ask for",
+        help="bash, zsh or fish",
     )
 
 

@@ -90,15 +90,19 @@ def open_folder(path: str | os.PathLike[str]) -> PackedFolder:
 
 
 def open_packed(path: str | os.PathLike[str]) -> PackedModel:
-    """Read a packed folder into memory.
+    """Check a packed folder and read it into memory; raises like both steps."""
+    return read_weights(open_folder(path))
+
+
+def read_weights(folder: PackedFolder) -> PackedModel:
+    """Read what `open_folder` found into memory.
 
     Each shard is read into one allocation, which NumPy marks for huge pages: random rows want
     them, and a file mapping would not get them. Tensors are views of it.
 
     Raises:
-        FormatError, ConfigError: as `open_folder`.
+        FormatError: a file cannot be read.
     """
-    folder = open_folder(path)
     shards = {stored.shard for stored in folder.tensors.values()}
     arenas = {shard: load_shard(shard) for shard in shards}
     tensors = {name: view(stored, arenas[stored.shard]) for name, stored in folder.tensors.items()}

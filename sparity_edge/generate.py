@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import ContextError, OptionError, SparityError
-from sparity_edge.loaded import DEFAULT_MODEL, LoadedModel, Prompt, checked_ids
+from sparity_edge.loaded import DEFAULT_MODEL, LoadedModel, Prompt
+from sparity_edge.loading import checked_ids
 from sparity_edge.parameters import SamplingParams
 from sparity_edge.results import Completion, Step
 

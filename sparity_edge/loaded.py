@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ from sparity_edge.loading import (
     checked_cache_dtype,
     checked_context,
     checked_dial,
+    checked_ids,
     checked_threads,
     default_cache_dtype,
     demand_compiler,
-    give_memory_back,
 )
+from sparity_edge.memory import COMPILER, give_code_back, give_heap_back
 from sparity_edge.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -114,16 +116,25 @@ class LoadedModel:
         cls, path: Path, threads: int, max_context: int | None, cache_dtype: str | None
     ) -> Self:
         from sparity_edge.config import ModelConfig
-        from sparity_edge.format import open_packed
+        from sparity_edge.format import open_folder, read_weights
+        from sparity_edge.kernels.kernel import start_compiler
         from sparity_edge.kernels.program import ThreadedMachine
         from sparity_edge.model import Model
         from sparity_edge.tokenizer import Tokenizer
 
-        started = time.perf_counter()
-        packed = open_packed(path)
-        loaded = time.perf_counter()
-        config = ModelConfig.from_dict(packed.config, packed.generation_config)
+        folder = open_folder(path)
+        config = ModelConfig.from_dict(folder.config, folder.generation_config)
         context = checked_context(max_context, config)
+        tokenizer = Tokenizer.from_folder(path)
+        started = time.perf_counter()
+        with ThreadPoolExecutor(1) as reader:
+            reading = reader.submit(read_weights, folder)
+            # What importing and parsing took must not stand beside all of the weights.
+            give_heap_back()
+            give_code_back(COMPILER)
+            start_compiler()
+            packed = reading.result()
+        loaded = time.perf_counter()
         model = Model(
             packed, ThreadedMachine(threads), context, cache_dtype or default_cache_dtype(packed)
         )
@@ -133,8 +144,6 @@ class LoadedModel:
             "weight_bytes": packed.nbytes,
             "load_seconds": loaded - started,
         }
-        tokenizer = Tokenizer.from_folder(path)
-        give_memory_back()
         return cls(path, model, tokenizer, info)
 
     def twin(self, *, threads: int | None = None) -> Self:
@@ -287,17 +296,3 @@ class LoadedModel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def checked_ids(prompt: Sequence[Any], vocab_size: int) -> list[int]:
-    for token in prompt:
-        if isinstance(token, bool) or not hasattr(token, "__index__"):
-            raise OptionError(
-                f"{token!r} is neither a message nor a token id; give a text, messages or ids."
-            )
-        if not 0 <= int(token) < vocab_size:
-            raise OptionError(
-                f"Token id {int(token)} lies outside the vocabulary, which ends at "
-                f"{vocab_size - 1}."
-            )
-    return [int(token) for token in prompt]

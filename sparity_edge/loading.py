@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import OptionError
 
@@ -87,10 +86,16 @@ def checked_cache_dtype(asked: str | None) -> None:
         raise OptionError(f"cache_dtype={asked!r} is none of {', '.join(CACHE_DTYPES)}.")
 
 
-def give_memory_back() -> None:
-    """Return what the heap keeps free to the system, where the C library has a call for that.
-
-    Parsing a tokenizer.json leaves 15 MB of it (glibc).
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # musl, macOS, Windows
-        ctypes.CDLL(None).malloc_trim(0)
+def checked_ids(prompt: Sequence[Any], vocab_size: int) -> list[int]:
+    """A prompt that is no text as token ids, or what is wrong with it."""
+    for token in prompt:
+        if isinstance(token, bool) or not hasattr(token, "__index__"):
+            raise OptionError(
+                f"{token!r} is neither a message nor a token id; give a text, messages or ids."
+            )
+        if not 0 <= int(token) < vocab_size:
+            raise OptionError(
+                f"Token id {int(token)} lies outside the vocabulary, which ends at "
+                f"{vocab_size - 1}."
+            )
+    return [int(token) for token in prompt]

@@ -82,6 +82,11 @@ class Model:
         return block_bytes(self.packed)
 
     @property
+    def plan_bytes(self) -> int:
+        """Bytes of what the plan brings along to be read for every token."""
+        return 0 if self._plan is None else self._plan.added_bytes
+
+    @property
     def plan(self) -> SparsityPlan | None:
         """What decoding skips."""
         return None if self._plan is None else self._plan.plan

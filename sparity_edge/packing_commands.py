@@ -30,6 +30,8 @@ def convert(arguments: Namespace) -> None:
     from converters.pack import convert as pack
     from converters.store import open_any
 
+    if arguments.out == "":
+        raise OptionError("OUT is empty; name a folder, or leave it out.")
     layout = arguments.layout or ("mixed" if arguments.calibrate else "dense")
     options = PackOptions(arguments.dtype, arguments.group, layout)
     screen = side_screen(arguments)

@@ -159,6 +159,19 @@ def test_usage_faults_are_one_sentence_and_code_2(run: Run, words: list[str]) ->
     assert "--help`" in err
 
 
+def test_faults_of_the_system_say_what_to_do(run: Run, tmp_path: Path) -> None:
+    for path, remedy in ((tmp_path / "none", "check the spelling"), (tmp_path, "name a file")):
+        if os.name == "nt" and path == tmp_path:
+            continue  # Windows says that it may not be read
+        code, out, err = run("perplexity", "x", "--text", str(path))
+        assert (code, out) == (1, "")
+        assert err.startswith(f"sparity-edge: {path}: ")
+        assert err.endswith(f"; {remedy}.\n")
+    assert run("convert", "x", "")[2] == (
+        "sparity-edge: OUT is empty; name a folder, or leave it out.\n"
+    )
+
+
 def test_errors_of_loading_and_bugs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(error: Exception) -> None:
         monkeypatch.setitem(
@@ -172,7 +185,9 @@ def test_errors_of_loading_and_bugs(run: Run, monkeypatch: pytest.MonkeyPatch) -
     refuse(MemoryError())
     assert "not enough memory" in run("chat", "-p", "x")[2]
     refuse(PermissionError(13, "Permission denied", "/x"))
-    assert run("chat", "-p", "x")[2] == "sparity-edge: /x: Permission denied.\n"
+    assert (
+        run("chat", "-p", "x")[2] == "sparity-edge: /x: Permission denied; check its permissions.\n"
+    )
     refuse(ValueError("a bug"))
     code, _, err = run("chat", "-p", "x")
     assert code == 1

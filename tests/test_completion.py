@@ -17,7 +17,7 @@ from converters.pack import PackOptions
 from converters.store import prepare
 from sparity_edge import completion
 from sparity_edge.cli import build_parser, main
-from sparity_edge.completion_options import SHELLS
+from sparity_edge.completion_options import SHELLS, WORDS
 from sparity_edge.format import open_packed
 from sparity_edge.plan_file import add_plan
 
@@ -127,3 +127,12 @@ def test_words_are_those_of_the_moment(
     assert capsys.readouterr().out.split() == completion.words("plans") == ["by-hand"]
     (folder / "sparity.json").write_bytes(b"{}")
     assert completion.words("packs") == completion.words("plans") == []
+
+
+def test_a_wrong_shell_is_told_the_shells_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        build_parser().parse_args(["completion", "tcsh"])
+    error = capsys.readouterr().err
+    assert all(shell in error for shell in SHELLS)
+    assert not any(word in error for word in WORDS)
+    assert build_parser().parse_args(["completion", "plans"]).what == "plans"

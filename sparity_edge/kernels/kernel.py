@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from numba import cfunc, config, njit, types
+from numba.core import registry
 
 from sparity_edge.folders import kernel_root
+from sparity_edge.memory import COMPILER, give_code_back
 from sparity_edge.progress import Progress
 
 # Division by zero gives inf as IEEE says; no other relaxation: inf and NaN have to propagate.
@@ -56,6 +58,28 @@ def _digest() -> str:
     return content.hexdigest()[:16]
 
 
+_AT_WORK: list[str] = []  # kernels compiled or fetched since the compiler last rested
+
+
+def start_compiler() -> None:
+    """Have Numba look through all that it can compile, as it would for the first kernel.
+
+    0.15 s of Python, which can pass while weights are read.
+    """
+    registry.cpu_target.typing_context.refresh()
+    registry.cpu_target.target_context.refresh()
+
+
+def let_compiler_rest() -> None:
+    """Take the compiler's own code out of memory if it has been at work since last time (Linux).
+
+    It is 70 MB, a third of what a process would hold beside weights and cache.
+    """
+    if _AT_WORK:
+        _AT_WORK.clear()
+        give_code_back(COMPILER)
+
+
 class Kernel:
     """Decorator that declares `function(arguments, chunk, scratch)` as a kernel."""
 
@@ -69,9 +93,15 @@ class Kernel:
         """The address of the machine code, compiled or fetched from Numba's cache on first use."""
         if self._compiled is None:
             with cache_of_these_kernels():
-                compiler = cfunc(_SIGNATURE, cache=True, error_model="numpy")
-                self._compiled = compiler(self._function)
+                try:
+                    self._compiled = self._compile(cache=True)
+                except OSError:  # it cannot be kept, as on a full disk: for this run only
+                    self._compiled = self._compile(cache=False)
+            _AT_WORK.append(self.name)
         return int(self._compiled.address)
+
+    def _compile(self, cache: bool) -> Any:
+        return cfunc(_SIGNATURE, cache=cache, error_model="numpy")(self._function)
 
 
 def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
@@ -81,3 +111,4 @@ def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
         progress("compiling kernels", done, len(wanted))
         _ = each.address
     progress("compiling kernels", len(wanted), len(wanted))
+    let_compiler_rest()

@@ -27,7 +27,7 @@ from sparity_edge.kernels.buffers import ROW_MULTIPLE, Floats, Integers, Numbers
 from sparity_edge.kernels.cached import GROUP, head_dim_of, number_bytes
 from sparity_edge.kernels.ffn import Bundle
 from sparity_edge.kernels.fusions import take_before_split, take_rotation
-from sparity_edge.kernels.kernel import Kernel, compile_kernels
+from sparity_edge.kernels.kernel import Kernel, compile_kernels, let_compiler_rest
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program_sparse import KERNELS as _SPARSE
@@ -81,6 +81,8 @@ class ThreadedMachine:
         """Record `forward` once."""
         program = Program(self.threads, decoding)
         forward(program)
+        self._team.compile()
+        let_compiler_rest()
         return lambda may_take_long: self._team.run(program, patient=may_take_long)
 
     def compile(self, progress: Progress) -> None:

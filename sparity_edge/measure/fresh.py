@@ -82,7 +82,7 @@ def peak_memory(
         fill_cache(generator._model, depth, prompt + LATER)
         time_answer(generator, [1] * depth + [5] * prompt, LATER)
         found = {
-            "weights": generator.info()["weight_bytes"],
+            "weights": generator.info()["weight_bytes"] + generator._model.plan_bytes,
             "cache": cache.bytes_per_token * len(cache),
             "rss": psutil.Process().memory_info().rss,
             "peak": peak_of_this_process(),
