@@ -29,7 +29,7 @@ from sparity_edge.shards import (
 )
 
 PLAN_KEY = "sparity_edge_plan"  # of the metadata
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 FIELDS = {
     "version": int,
     "name": str,

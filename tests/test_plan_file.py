@@ -242,7 +242,7 @@ def test_a_plan_of_another_model_is_refused(packed: Path) -> None:
     [
         (lambda h, _: h["__metadata__"].pop("sparity_edge_plan"), "lacks the metadata of a plan"),
         (lambda h, _: h.pop("__metadata__"), "lacks the metadata"),
-        (lambda _, f: f.update(version=2), "has plan version 2"),
+        (lambda _, f: f.update(version=3), "has plan version 3"),
         (lambda _, f: f.update(version=True), "version that is not of type int"),
         (lambda _, f: f.pop("rule"), "exactly the fields"),
         (lambda _, f: f.update(more=1), "exactly the fields"),
