@@ -11,7 +11,7 @@ from __future__ import annotations
 from sparity_edge.kernels import elementwise as _before
 from sparity_edge.kernels.attention import HEAD_DIM, combine_head
 from sparity_edge.kernels.bytewise import store_digits, store_digits_by_fours
-from sparity_edge.kernels.dots import BLOCK_GROUPS, X_BLOCK
+from sparity_edge.kernels.dot_arguments import BLOCK_GROUPS, X_BLOCK
 from sparity_edge.kernels.elementwise import gate_numbers, normalise
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.lanes import store_lane_digits

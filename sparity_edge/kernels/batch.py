@@ -26,7 +26,8 @@ from sparity_edge.kernels.blocks import (
     fours,
     order_sums,
 )
-from sparity_edge.kernels.dots import AHEAD, STEP, W, product_of, row_dot
+from sparity_edge.kernels.dot_arguments import AHEAD, STEP, W, product_of
+from sparity_edge.kernels.dots import row_dot
 from sparity_edge.kernels.ffn import (
     BUNDLE,
     DOWN,

@@ -11,22 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparity_edge.kernels.bytewise import (
-    carried,
-    dot_first_half,
-    dot_second_half,
-    high_nibble_scales,
-    high_nibbles_in_place,
-    load_both_nibbles,
-    load_bytes,
-    load_offset_bytes,
-    load_offset_bytes_half,
-    low_nibbles,
-    no_integers,
-    splat_halves,
-    splat_pair,
-    to_floats,
+from sparity_edge.kernels.dot_arguments import (
+    BLOCK_GROUPS,
+    INT4_BLOCK,
+    INT8_BLOCK,
+    X_BLOCK,
+    Product,
+    X,
+    spread,
 )
+from sparity_edge.kernels.dot_rests import int4_rest, int8_rest
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.lanes import (
     int4_block_dot,
@@ -36,72 +30,20 @@ from sparity_edge.kernels.lanes import (
     load_int8_block,
     load_int8_block_near,
 )
-from sparity_edge.kernels.matrix import (
-    BF16,
-    DTYPE,
-    GROUP,
-    GROUPS,
-    HEADER_BYTES,
-    INT4,
-    INT4K,
-    INT8,
-    MINIMUM,
-    PADDED,
-    ROW_END,
-    SCALES_AT,
-)
+from sparity_edge.kernels.matrix import BF16, INT4, INT4K, INT8, PADDED, ROW_END
 from sparity_edge.kernels.simd import (
     add,
     fma,
     load,
     load_bf16,
-    load_f16,
     load_i64,
-    load_splat,
     mul,
     prefetch_near,
     prefetch_once,
-    repeat2,
-    repeat4,
     splat,
-    store,
     total,
 )
-from sparity_edge.kernels.superblocks import superblock_dot as dot_of_superblocks
-
-# Arguments of every kernel that multiplies a matrix with one token.
-W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for word in range(10))
-# Groups of 32 inputs in a block; bytes of a block of int8, of int4 and of its activations.
-BLOCK_GROUPS, INT8_BLOCK, INT4_BLOCK, X_BLOCK = 16, 512, 256, 1024
-
-# What rows of a product share: dtype, matrix, arguments, inputs of a group, groups of 32, where in
-# a row scales stand, how far behind them minima (0: none), where numbers stand, the addresses of
-# digits and scales of activations, how far behind scales sums, and what the sums are multiplied
-# with in the end. (Weights
-# are multiplied as unsigned integers, so a group of inputs also contributes its sum times what the
-# integer 0 stands for: the minimum, or -8 (int4) or -128 (int8) scales.)
-Product = tuple[int, int, int, int, int, int, int, int, int, int, int, float]
-
-
-@device
-def product_of(matrix: int, arguments: int) -> Product:
-    """What all rows of a product have in common, read once: stores of results would hide it.
-
-    Args:
-        matrix: the words of the matrix.
-        arguments: those above.
-    """
-    group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // 32
-    numbers_at, scales_at = load_i64(matrix + HEADER_BYTES), load_i64(matrix + SCALES_AT)
-    minima, zero = 2 * load_i64(matrix + GROUPS), 1.0
-    if load_i64(matrix + MINIMUM) == 0:
-        minima, zero = 0, -128.0 if load_i64(matrix + DTYPE) == INT8 else -8.0
-    x, x_scales = load_i64(arguments + DIGITS), load_i64(arguments + SCALES)
-    x_sums = load_i64(arguments + SUMS) - x_scales
-    return (
-        load_i64(matrix + DTYPE), matrix, arguments, group, groups, scales_at, minima, numbers_at,
-        x, x_scales, x_sums, zero,
-    )  # fmt: skip
+from sparity_edge.kernels.superblocks import superblock_dot, superblock_dot_once
 
 
 @device
@@ -114,53 +56,13 @@ def row_dot(product: Product, row: int, gap: int, scratch: int) -> float:
         gap: how far on as many bytes as the row has are asked for.
         scratch: 64 bytes.
     """
-    if product[0] == INT4:
+    if product.dtype == INT4:
         return _int4(False, product, row, gap, scratch)
-    if product[0] == INT8:
+    if product.dtype == INT8:
         return _int8(False, product, row, gap, scratch)
-    if product[0] >= INT4K:
-        return superblock_dot(product, row, gap, scratch)
-    return float_dot(product, row, gap, scratch)
-
-
-@inlined
-def superblock_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
-    """`row_dot` of int4k or int6k."""
-    return dot_of_superblocks(product[1], row, product[2], row + gap)
-
-
-@inlined
-def float_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
-    """`row_dot` of f32 or bf16."""
-    a, b = splat(0.0), splat(0.0)
-    size, x = load_i64(product[1] + PADDED), load_i64(product[2] + X)
-    if product[0] == BF16:
-        for _ in range(0, size, 32):
-            prefetch_once(row + gap)
-            a = fma(load_bf16(row), load(x), a)
-            b = fma(load_bf16(row + 32), load(x + 64), b)
-            row, x = row + 64, x + 128
-        return total(add(a, b))
-    for _ in range(0, size - 16, 32):
-        prefetch_once(row + gap)
-        prefetch_once(row + gap + 64)
-        a = fma(load(row), load(x), a)
-        b = fma(load(row + 64), load(x + 64), b)
-        row, x = row + 128, x + 128
-    if size % 32 != 0:
-        prefetch_once(row + gap)
-        a = fma(load(row), load(x), a)
-    return total(add(a, b))
-
-
-@inlined
-def spread(group: int, halves: int, index: int, left: int) -> Any:
-    """Of a row's float16 numbers those of groups index..index+15 of 32 inputs; `left` are there."""
-    if group == 32:
-        return load_f16(halves + 2 * index, left)
-    if group == 64:
-        return repeat2(load_f16(halves + index, left // 2))
-    return repeat4(load_f16(halves + index // 2, left // 4))
+    if product.dtype >= INT4K:
+        return superblock_dot(product.matrix, row, product.arguments, row + gap)
+    return _floats(False, product, row, gap)
 
 
 @inlined
@@ -171,6 +73,28 @@ def ask_lines(once: bool, start: int, end: int) -> None:
             prefetch_once(place)
         else:
             prefetch_near(place)
+
+
+@inlined
+def _floats(once: bool, product: Product, row: int, gap: int) -> float:
+    a, b = splat(0.0), splat(0.0)
+    size, x = load_i64(product.matrix + PADDED), load_i64(product.arguments + X)
+    if product.dtype == BF16:
+        for _ in range(0, size, 32):
+            ask_lines(once, row + gap, row + gap + 64)
+            a = fma(load_bf16(row), load(x), a)
+            b = fma(load_bf16(row + 32), load(x + 64), b)
+            row, x = row + 64, x + 128
+        return total(add(a, b))
+    for _ in range(0, size - 16, 32):
+        ask_lines(once, row + gap, row + gap + 128)
+        a = fma(load(row), load(x), a)
+        b = fma(load(row + 64), load(x + 64), b)
+        row, x = row + 128, x + 128
+    if size % 32 != 0:
+        ask_lines(once, row + gap, row + gap + 64)
+        a = fma(load(row), load(x), a)
+    return total(add(a, b))
 
 
 @inlined
@@ -195,9 +119,9 @@ def add_groups(
 @inlined
 def _int8_blocks(once: bool, group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
     """The sums of products and of activations over the blocks of a row."""
-    a, c, header, p = splat(0.0), splat(0.0), row + product[5], row + product[7]
-    x, x_scales, x_sums = product[8], product[9], product[10]
-    for index in range(0, product[4] - BLOCK_GROUPS + 1, BLOCK_GROUPS):
+    a, c, header, p = splat(0.0), splat(0.0), row + product.scales_at, row + product.numbers_at
+    x, x_scales, x_sums = product.x, product.x_scales, product.x_sums
+    for index in range(0, product.groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
         block = load_int8_block(p, p + gap) if once else load_int8_block_near(p, p + gap)
         products = int8_block_dot(block, x)
@@ -208,9 +132,9 @@ def _int8_blocks(once: bool, group: int, product: Product, row: int, gap: int) -
 
 @inlined
 def _int4_blocks(once: bool, group: int, product: Product, row: int, gap: int) -> tuple[Any, Any]:
-    a, c, header, minima = splat(0.0), splat(0.0), row + product[5], product[6]
-    p, x, x_scales, x_sums = row + product[7], product[8], product[9], product[10]
-    for index in range(0, product[4] - BLOCK_GROUPS + 1, BLOCK_GROUPS):
+    a, c, header, minima = splat(0.0), splat(0.0), row + product.scales_at, product.minima_at
+    p, x, x_scales, x_sums = row + product.numbers_at, product.x, product.x_scales, product.x_sums
+    for index in range(0, product.groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(group, header, index, BLOCK_GROUPS)
         offsets = spread(group, header + minima, index, BLOCK_GROUPS)
         block = load_int4_block(p, p + gap) if once else load_int4_block_near(p, p + gap)
@@ -222,118 +146,73 @@ def _int4_blocks(once: bool, group: int, product: Product, row: int, gap: int) -
 
 @device
 def _int8_wide(product: Product, row: int, gap: int) -> tuple[Any, Any]:
-    return _int8_blocks(False, product[3], product, row, gap)
+    return _int8_blocks(False, product.group, product, row, gap)
 
 
 @device
 def _int4_wide(product: Product, row: int, gap: int) -> tuple[Any, Any]:
-    return _int4_blocks(False, product[3], product, row, gap)
+    return _int4_blocks(False, product.group, product, row, gap)
 
 
 @inlined
 def ask_front(once: bool, product: Product, row: int) -> None:
     """Ask for what stands in front of the numbers of a row."""
-    ask_lines(once, row, row + product[7])
+    ask_lines(once, row, row + product.numbers_at)
 
 
 @inlined
 def ask_behind(once: bool, product: Product, row: int, block: int) -> None:
     """Ask for what stands behind the blocks of a row, of so many bytes."""
-    first = row + product[7] + product[4] // BLOCK_GROUPS * block
-    ask_lines(once, first, row + load_i64(product[1] + ROW_END))
+    first = row + product.numbers_at + product.groups // BLOCK_GROUPS * block
+    ask_lines(once, first, row + load_i64(product.matrix + ROW_END))
 
 
 @inlined
 def _int8(once: bool, product: Product, row: int, gap: int, scratch: int) -> float:
     """Groups of 32 have a loop of their own: registers are scarce."""
     ask_front(once, product, row + gap)
-    if product[3] == 32:
+    if product.group == 32:
         a, c = _int8_blocks(once, 32, product, row, gap)
     else:
         a, c = _int8_wide(product, row, gap)
-    if product[4] % BLOCK_GROUPS != 0:
+    if product.groups % BLOCK_GROUPS != 0:
         ask_behind(once, product, row + gap, INT8_BLOCK)
         a, c = int8_rest(product, row, a, c, scratch)
-    return total(fma(splat(product[11]), c, a))
+    return total(fma(splat(product.zero), c, a))
 
 
 @inlined
 def _int4(once: bool, product: Product, row: int, gap: int, scratch: int) -> float:
     ask_front(once, product, row + gap)
-    if product[3] == 32:
+    if product.group == 32:
         a, c = _int4_blocks(once, 32, product, row, gap)
     else:
         a, c = _int4_wide(product, row, gap)
-    if product[4] % BLOCK_GROUPS != 0:
+    if product.groups % BLOCK_GROUPS != 0:
         ask_behind(once, product, row + gap, INT4_BLOCK)
         a, c = int4_rest(product, row, a, c, scratch)
-    return total(fma(splat(product[11]), c, a))
+    return total(fma(splat(product.zero), c, a))
 
 
 @inlined
-def int8_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+def following_int8_dot(product: Product, row: int, gap: int, scratch: int) -> float:
     """`row_dot` of int8 for rows that follow each other: what is asked for will be used once."""
     return _int8(True, product, row, gap, scratch)
 
 
 @inlined
-def int4_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+def following_int4_dot(product: Product, row: int, gap: int, scratch: int) -> float:
     """The same of int4."""
     return _int4(True, product, row, gap, scratch)
 
 
-# --- behind the last block, at most 15 groups -----------------------------------------------
+@inlined
+def following_superblock_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
+    """The same of int4k or int6k."""
+    return superblock_dot_once(product.matrix, row, product.arguments, row + gap)
 
 
 @inlined
-def _digit_dot(weights: Any, x: int) -> Any:
-    """Sums of products, by fours, with 64 activations whose halves stand at x."""
-    sums = carried(dot_first_half(no_integers(), weights, load_bytes(x)))
-    return to_floats(dot_second_half(sums, weights, load_bytes(x + 64)))
-
-
-@inlined
-def _join_scales(
-    product: Product, row: int, index: int, parts: Any, offsets: Any, scratch: int
-) -> Any:
-    """Scales of weights, of activations and `parts` to scratch; returns the offsets so far."""
-    _, _, _, group, groups, scales_at, minima, _, _, x_scales, x_sums, _ = product
-    left, of_x = groups - index, load(x_scales + 4 * index)
-    scales = mul(spread(group, row + scales_at, index, left), of_x)
-    store(scratch, mul(scales, parts))
-    if minima != 0:
-        scales = mul(spread(group, row + scales_at + minima, index, left), of_x)
-    return fma(scales, load(x_scales + x_sums + 4 * index), offsets)
-
-
-@inlined
-def int8_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
-    """Add the groups behind the last block to the sums a of products and c of activations."""
-    groups, whole = product[4], product[4] // BLOCK_GROUPS * BLOCK_GROUPS
-    c = _join_scales(product, row, whole, splat(1.0), c, scratch)
-    p, x = row + product[7] + 32 * whole, product[8] + 64 * whole
-    for index in range(0, groups - whole - 1, 2):
-        scale = scratch + 4 * index
-        a = fma(splat_halves(scale, scale + 4), _digit_dot(load_offset_bytes(p), x), a)
-        p, x = p + 64, x + 128
-    if (groups - whole) % 2 != 0:
-        scale = scratch + 4 * (groups - whole - 1)
-        a = fma(load_splat(scale), _digit_dot(load_offset_bytes_half(p), x), a)
-    return a, c
-
-
-@inlined
-def int4_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
-    """The same of int4."""
-    groups, whole = product[4], product[4] // BLOCK_GROUPS * BLOCK_GROUPS
-    c = _join_scales(product, row, whole, high_nibble_scales(), c, scratch)
-    p, x = row + product[7] + 16 * whole, product[8] + 64 * whole
-    for index in range(0, groups - whole - 2, 4):
-        scale, both = scratch + 4 * index, load_bytes(p)
-        a = fma(splat_pair(scale), _digit_dot(low_nibbles(both), x), a)
-        a = fma(splat_pair(scale + 8), _digit_dot(high_nibbles_in_place(both), x + 128), a)
-        p, x = p + 64, x + 256
-    if (groups - whole) % 4 != 0:
-        scale = scratch + 4 * (groups - whole - 2)
-        a = fma(splat_pair(scale), _digit_dot(load_both_nibbles(p), x), a)
-    return a, c
+def following_float_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
+    """The same of f32 or bf16."""
+    return _floats(True, product, row, gap)

@@ -34,7 +34,8 @@ from sparity_edge.kernels.blocks import (
     repeat,
 )
 from sparity_edge.kernels.compress import store_i64
-from sparity_edge.kernels.dots import product_of, row_dot
+from sparity_edge.kernels.dot_arguments import product_of
+from sparity_edge.kernels.dots import row_dot
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import INPUTS, PADDED, down_of, up_of
 from sparity_edge.kernels.simd import load_f32, load_i64, splat, store, store_f32

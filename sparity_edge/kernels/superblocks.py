@@ -50,12 +50,13 @@ from sparity_edge.kernels.simd import (
     load_i64,
     maximum,
     mul,
+    prefetch_near,
+    prefetch_once,
     splat,
     store_f32,
     sub,
     total,
 )
-from sparity_edge.kernels.simd import prefetch_near as ask
 
 MOST = 127 * 256  # of an activation: its high digit has to fit into a signed byte
 # Of a block of activations: bytes of digits, then of what goes with them: the scale of every lane,
@@ -181,41 +182,54 @@ def _add_int6k(numbers: int, scales: int, whole: bool, x: int, about: int, resul
 def superblock_dot(matrix: int, row: int, arguments: int, wanted: int) -> float:
     """The product of one row; asks for ROW_BYTES from `wanted` on as it goes."""
     if load_i64(matrix + DTYPE) == INT4K:
-        return _dot_int4k(matrix, row, arguments, wanted)
-    return _dot_int6k(matrix, row, arguments, wanted)
+        return _dot_int4k(False, matrix, row, arguments, wanted)
+    return _dot_int6k(False, matrix, row, arguments, wanted)
 
 
 @device
-def _dot_int4k(matrix: int, row: int, arguments: int, wanted: int) -> float:
+def superblock_dot_once(matrix: int, row: int, arguments: int, wanted: int) -> float:
+    """The same where what is asked for will be used once."""
+    if load_i64(matrix + DTYPE) == INT4K:
+        return _dot_int4k(True, matrix, row, arguments, wanted)
+    return _dot_int6k(True, matrix, row, arguments, wanted)
+
+
+@inlined
+def _ask(once: bool, start: int, nbytes: int) -> None:
+    for place in range(start, start + nbytes, 64):
+        if once:
+            prefetch_once(place)
+        else:
+            prefetch_near(place)
+
+
+@inlined
+def _dot_int4k(once: bool, matrix: int, row: int, arguments: int, wanted: int) -> float:
     size, result = load_i64(matrix + PADDED), splat(0.0)
     x, about = load_i64(arguments + DIGITS), load_i64(arguments + FLOATS)
     scales = row + size // 2
     for _ in range(size // 512):
-        for line in range(0, FOURS + FOUR_SCALES, 64):
-            ask(wanted + line)
+        _ask(once, wanted, FOURS + FOUR_SCALES)
         result = _add_int4k(row, scales, True, x, about, result)
         row, scales, x, about = row + FOURS, scales + FOUR_SCALES, x + X_DIGITS, about + X_FLOATS
         wanted += FOURS + FOUR_SCALES
     if size % 512 != 0:
-        for line in range(0, FOURS // 2 + FOUR_SCALES // 2, 64):
-            ask(wanted + line)
+        _ask(once, wanted, FOURS // 2 + FOUR_SCALES // 2)
         result = _add_int4k(row, scales, False, x, about, result)
     return total(result)
 
 
-@device
-def _dot_int6k(matrix: int, row: int, arguments: int, wanted: int) -> float:
+@inlined
+def _dot_int6k(once: bool, matrix: int, row: int, arguments: int, wanted: int) -> float:
     size, result = load_i64(matrix + PADDED), splat(0.0)
     x, about = load_i64(arguments + DIGITS), load_i64(arguments + FLOATS)
     scales = row + size // 4 * 3
     for _ in range(size // 512):
-        for line in range(0, SIXES + SIX_SCALES, 64):
-            ask(wanted + line)
+        _ask(once, wanted, SIXES + SIX_SCALES)
         result = _add_int6k(row, scales, True, x, about, result)
         row, scales, x, about = row + SIXES, scales + SIX_SCALES, x + X_DIGITS, about + X_FLOATS
         wanted += SIXES + SIX_SCALES
     if size % 512 != 0:
-        for line in range(0, SIXES // 2 + SIX_SCALES // 2, 64):
-            ask(wanted + line)
+        _ask(once, wanted, SIXES // 2 + SIX_SCALES // 2)
         result = _add_int6k(row, scales, False, x, about, result)
     return total(result)

@@ -9,18 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparity_edge.kernels.dot_arguments import ACCUMULATE, AHEAD, BIAS, OUT, STEP, W, product_of
 from sparity_edge.kernels.dots import (
-    ACCUMULATE,
-    AHEAD,
-    BIAS,
-    OUT,
-    STEP,
-    W,
-    float_dot,
-    int4_dot,
-    int8_dot,
-    product_of,
-    superblock_dot,
+    following_float_dot,
+    following_int4_dot,
+    following_int8_dot,
+    following_superblock_dot,
 )
 from sparity_edge.kernels.kernel import Kernel, device, inlined
 from sparity_edge.kernels.matrix import DATA, DTYPE, INT4, INT4K, INT8, OUTPUTS, ROW_BYTES
@@ -70,22 +64,22 @@ def _outputs(arguments: int, chunk: int, scratch: int, dot: Any) -> None:
 
 @device
 def _int4_outputs(arguments: int, chunk: int, scratch: int) -> None:
-    _outputs(arguments, chunk, scratch, int4_dot)
+    _outputs(arguments, chunk, scratch, following_int4_dot)
 
 
 @device
 def _int8_outputs(arguments: int, chunk: int, scratch: int) -> None:
-    _outputs(arguments, chunk, scratch, int8_dot)
+    _outputs(arguments, chunk, scratch, following_int8_dot)
 
 
 @device
 def _superblock_outputs(arguments: int, chunk: int, scratch: int) -> None:
-    _outputs(arguments, chunk, scratch, superblock_dot)
+    _outputs(arguments, chunk, scratch, following_superblock_dot)
 
 
 @device
 def _float_outputs(arguments: int, chunk: int, scratch: int) -> None:
-    _outputs(arguments, chunk, scratch, float_dot)
+    _outputs(arguments, chunk, scratch, following_float_dot)
 
 
 @Kernel

@@ -7,7 +7,8 @@ asked for meanwhile, since a jump stops what the CPU fetches by itself.
 from __future__ import annotations
 
 from sparity_edge.kernels.blocks import channel
-from sparity_edge.kernels.dots import W, product_of, row_dot
+from sparity_edge.kernels.dot_arguments import W, product_of
+from sparity_edge.kernels.dots import row_dot
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import DATA, ROW_BYTES
 from sparity_edge.kernels.simd import load_i64, prefetch_near
