@@ -64,15 +64,21 @@ class ThreadedMachine:
         self.threads = threads
         self._team = _team.Team(threads)
         self._orientations: set[str] = set()
+        self._products: dict[Kernel, None] = {}
 
     def matrix(self, packed: PackedMatrix) -> Matrix:
         """The words that kernels read about the matrix."""
         self._orientations.add(packed.layout.orientation)
+        if packed.layout.orientation == "output":
+            self._products[_vmm.kernel_of(packed.layout)] = None
+        self._products.update(dict.fromkeys(_kernels_of_prompts(packed.layout)))
         return Matrix(packed)
 
     def bundle(self, packed: PackedBundle) -> Bundle:
         """The words that kernels read about the bundle."""
         self._orientations.add("input")
+        for layout in (packed.layout.up, packed.layout.down):
+            self._products.update(dict.fromkeys(_kernels_of_prompts(layout)))
         return Bundle(packed)
 
     def prepare(
@@ -87,7 +93,7 @@ class ThreadedMachine:
 
     def compile(self, progress: Progress) -> None:
         """Compile the kernels that the matrices seen so far need."""
-        wanted = [*_COMMON]
+        wanted = [*_COMMON, *self._products]
         if "input" in self._orientations:  # what is stored by input channels can be skipped
             wanted += [*_SPARSE, *_THIN]
         self._team.compile()
@@ -104,7 +110,6 @@ _COMMON = (
     _activations.silu_mul_split,
     _activations.attention_combine_split,
     _unpack.embed,
-    _vmm.vmm,
     _elementwise.rmsnorm,
     _elementwise.rope,
     _elementwise.append,
@@ -112,10 +117,18 @@ _COMMON = (
     _prefill.attention_prefill,
     _attention.attention_decode,
     _attention.attention_combine,
-    _gemm.pack_floats,
-    _gemm.gemm_floats,
-    *((_gemm.pack_words, _gemm.gemm_words) if has_word_dot() else ()),
 )
+
+
+def _by_words(layout: Layout) -> bool:
+    """Whether prompts multiply a matrix as integers."""
+    return layout.quantized and has_word_dot()
+
+
+def _kernels_of_prompts(layout: Layout) -> tuple[Kernel, Kernel]:
+    if _by_words(layout):
+        return _gemm.pack_words, _gemm.gemm_words
+    return _gemm.pack_floats, _gemm.gemm_floats
 
 
 class Program(ThinProgram):
@@ -289,7 +302,7 @@ class Program(ThinProgram):
         chunks, step = self._vmm_steps(layout)
         streams = (matrix.data_address, step * layout.row_bytes)
         self._record(
-            _vmm.vmm,
+            _vmm.kernel_of(layout),
             chunks,
             matrix,
             x,
@@ -313,7 +326,7 @@ class Program(ThinProgram):
         self, x: Floats, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
     ) -> None:
         layout = matrix.layout
-        words, input_major = layout.quantized and has_word_dot(), layout.orientation == "input"
+        words, input_major = _by_words(layout), layout.orientation == "input"
         depth = round_up(layout.shape[1], layout.group or 1) if input_major else layout.padded
         tiles, tile_bytes = self._pack(x, words)
         rows = 0 if words or input_major else 4 * PANEL * depth

@@ -16,8 +16,8 @@ from sparity_edge.kernels.dots import (
     following_int8_dot,
     following_superblock_dot,
 )
-from sparity_edge.kernels.kernel import Kernel, device, inlined
-from sparity_edge.kernels.matrix import DATA, DTYPE, INT4, INT4K, INT8, OUTPUTS, ROW_BYTES
+from sparity_edge.kernels.kernel import Kernel, inlined
+from sparity_edge.kernels.matrix import DATA, OUTPUTS, ROW_BYTES
 from sparity_edge.kernels.simd import load_f32, load_i64, store_f32
 from sparity_edge.layout import Layout
 
@@ -59,38 +59,36 @@ def _outputs(arguments: int, chunk: int, scratch: int, dot: Any) -> None:
         row += row_bytes
 
 
-# A loop for each format: in one for all, calls took a third of the time of rows of 300 bytes.
-
-
-@device
-def _int4_outputs(arguments: int, chunk: int, scratch: int) -> None:
-    _outputs(arguments, chunk, scratch, following_int4_dot)
-
-
-@device
-def _int8_outputs(arguments: int, chunk: int, scratch: int) -> None:
-    _outputs(arguments, chunk, scratch, following_int8_dot)
-
-
-@device
-def _superblock_outputs(arguments: int, chunk: int, scratch: int) -> None:
-    _outputs(arguments, chunk, scratch, following_superblock_dot)
-
-
-@device
-def _float_outputs(arguments: int, chunk: int, scratch: int) -> None:
-    _outputs(arguments, chunk, scratch, following_float_dot)
+# A kernel for each format: with one for all, calls took a third of the time of rows of 300 bytes,
+# and every start would compile what no matrix of its model needs.
 
 
 @Kernel
-def vmm(arguments: int, chunk: int, scratch: int) -> None:
-    """STEP outputs of W x, W output-major."""
-    dtype = load_i64(load_i64(arguments + W) + DTYPE)
-    if dtype == INT4:
-        _int4_outputs(arguments, chunk, scratch)
-    elif dtype == INT8:
-        _int8_outputs(arguments, chunk, scratch)
-    elif dtype >= INT4K:
-        _superblock_outputs(arguments, chunk, scratch)
-    else:
-        _float_outputs(arguments, chunk, scratch)
+def vmm_int4(arguments: int, chunk: int, scratch: int) -> None:
+    """STEP outputs of W x, W output-major in int4."""
+    _outputs(arguments, chunk, scratch, following_int4_dot)
+
+
+@Kernel
+def vmm_int8(arguments: int, chunk: int, scratch: int) -> None:
+    """The same in int8."""
+    _outputs(arguments, chunk, scratch, following_int8_dot)
+
+
+@Kernel
+def vmm_superblocks(arguments: int, chunk: int, scratch: int) -> None:
+    """The same in int4k or int6k."""
+    _outputs(arguments, chunk, scratch, following_superblock_dot)
+
+
+@Kernel
+def vmm_floats(arguments: int, chunk: int, scratch: int) -> None:
+    """The same in f32 or bf16."""
+    _outputs(arguments, chunk, scratch, following_float_dot)
+
+
+def kernel_of(layout: Layout) -> Kernel:
+    """The kernel for a matrix."""
+    if layout.superblocks:
+        return vmm_superblocks
+    return {"int4": vmm_int4, "int8": vmm_int8}.get(layout.dtype, vmm_floats)
