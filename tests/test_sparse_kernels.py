@@ -73,7 +73,8 @@ def bound(x: Floats, weights: Floats) -> Floats:
     return 1e-5 + 1.7e-5 * np.abs(x).max(initial=0) * np.abs(weights).sum(axis=1)
 
 
-sides = st.integers(1, 300)
+# Of more than 512 inputs some stand in blocks, 1024 and 2048 columns have a line more in a row.
+sides = st.integers(1, 300) | st.sampled_from([512, 590, 1024, 1100])
 seeds = st.integers(0, 99)
 
 
@@ -140,6 +141,20 @@ def test_spvmm_of_many_parts(machine: ThreadedMachine, dtype: str) -> None:
         machine.prepare(lambda ops, h=handle, o=out, a=active: ops.spvmm(x, h, a, [o]))(False)
         exact = weights[:, wanted] @ x[0, wanted]
         assert np.all(np.abs(out[0] - exact) <= bound(x, weights[:, wanted]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "outputs"), [("f32", 256), ("bf16", 512), ("int8", 1024), ("int4", 2048)]
+)
+def test_rows_with_a_line_more(machine: ThreadedMachine, dtype: str, outputs: int) -> None:
+    form = (dtype, 32 if dtype.startswith("int") else 0, dtype == "int4")
+    packed, x = matrix_of(form, "input", (outputs, 70), 1), normal(1, 70)
+    assert packed.layout.row_bytes == 1024 + 64
+    weights, active = REFERENCE.matrix(packed), some(70, 0.6, 1)
+    out, wanted, handle = rows(1, outputs), channels(active), machine.matrix(packed)
+    machine.prepare(lambda ops: ops.spvmm(x, handle, active, [out]))(False)
+    exact = weights[:, wanted] @ x[0, wanted]
+    assert np.all(np.abs(out[0] - exact) <= bound(x, weights[:, wanted]))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

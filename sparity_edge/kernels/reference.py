@@ -175,7 +175,8 @@ def unpack(packed: PackedMatrix) -> Floats:
         values = _scale(numbers, headers, layout, layout.groups) if layout.quantized else numbers
         return np.ascontiguousarray(values[:, :inputs])
     panels = packed.data.reshape(-1, layout.panel_bytes)
-    numbers = _numbers(panels[:, layout.header_bytes :].reshape(-1, layout.row_bytes), layout)
+    rows = panels[:, layout.header_bytes :].reshape(-1, layout.row_bytes)
+    numbers = _numbers(rows[:, : layout.number_bytes], layout)
     if not layout.quantized:
         return np.ascontiguousarray(numbers[:inputs, :outputs].T)
     # A header serves the rows of its panel: turn panels so that groups run along the last axis.
