@@ -26,7 +26,6 @@ GROUPS = 16  # of 32
 DIGITS = 64 * VECTORS  # bytes of high digits before the low ones
 _BYTES = ir.VectorType(I8, 64)
 _FOURS = ir.VectorType(I32, 4)
-_HALF = ir.VectorType(I8, 32)
 _INTEGERS = ir.VectorType(I32, 16)
 _FLOATS = ir.VectorType(F32, 16)
 _SHORTS = ir.VectorType(I16, 32)
