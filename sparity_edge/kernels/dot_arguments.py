@@ -15,7 +15,14 @@ from sparity_edge.kernels.matrix import (
     PADDED,
     SCALES_AT,
 )
-from sparity_edge.kernels.simd import load_f16, load_i64, repeat2, repeat4
+from sparity_edge.kernels.simd import (
+    load_f16,
+    load_i64,
+    prefetch_near,
+    prefetch_once,
+    repeat2,
+    repeat4,
+)
 
 # Arguments of every kernel that multiplies a matrix with one token.
 W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for word in range(10))
@@ -67,3 +74,13 @@ def spread(group: int, halves: int, index: int, left: int) -> Any:
     if group == 64:
         return repeat2(load_f16(halves + index, left // 2))
     return repeat4(load_f16(halves + index // 2, left // 4))
+
+
+@inlined
+def ask_lines(once: bool, start: int, end: int) -> None:
+    """Ask for the lines from one address to another."""
+    for place in range(start, end, 64):
+        if once:
+            prefetch_once(place)
+        else:
+            prefetch_near(place)

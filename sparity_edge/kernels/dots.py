@@ -18,6 +18,7 @@ from sparity_edge.kernels.dot_arguments import (
     X_BLOCK,
     Product,
     X,
+    ask_lines,
     spread,
 )
 from sparity_edge.kernels.dot_rests import int4_rest, int8_rest
@@ -38,8 +39,6 @@ from sparity_edge.kernels.simd import (
     load_bf16,
     load_i64,
     mul,
-    prefetch_near,
-    prefetch_once,
     splat,
     total,
 )
@@ -63,16 +62,6 @@ def row_dot(product: Product, row: int, gap: int, scratch: int) -> float:
     if product.dtype >= INT4K:
         return superblock_dot(product.matrix, row, product.arguments, row + gap)
     return _floats(False, product, row, gap)
-
-
-@inlined
-def ask_lines(once: bool, start: int, end: int) -> None:
-    """Ask for the lines from one address to another."""
-    for place in range(start, end, 64):
-        if once:
-            prefetch_once(place)
-        else:
-            prefetch_near(place)
 
 
 @inlined

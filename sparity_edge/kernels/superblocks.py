@@ -19,6 +19,7 @@ from sparity_edge.kernels.bytewise import (
     no_integers,
     to_floats,
 )
+from sparity_edge.kernels.dot_arguments import ask_lines
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import DTYPE, INT4K, PADDED
 from sparity_edge.kernels.quads import (
@@ -50,8 +51,6 @@ from sparity_edge.kernels.simd import (
     load_i64,
     maximum,
     mul,
-    prefetch_near,
-    prefetch_once,
     splat,
     store_f32,
     sub,
@@ -195,26 +194,17 @@ def superblock_dot_once(matrix: int, row: int, arguments: int, wanted: int) -> f
 
 
 @inlined
-def _ask(once: bool, start: int, nbytes: int) -> None:
-    for place in range(start, start + nbytes, 64):
-        if once:
-            prefetch_once(place)
-        else:
-            prefetch_near(place)
-
-
-@inlined
 def _dot_int4k(once: bool, matrix: int, row: int, arguments: int, wanted: int) -> float:
     size, result = load_i64(matrix + PADDED), splat(0.0)
     x, about = load_i64(arguments + DIGITS), load_i64(arguments + FLOATS)
     scales = row + size // 2
     for _ in range(size // 512):
-        _ask(once, wanted, FOURS + FOUR_SCALES)
+        ask_lines(once, wanted, wanted + FOURS + FOUR_SCALES)
         result = _add_int4k(row, scales, True, x, about, result)
         row, scales, x, about = row + FOURS, scales + FOUR_SCALES, x + X_DIGITS, about + X_FLOATS
         wanted += FOURS + FOUR_SCALES
     if size % 512 != 0:
-        _ask(once, wanted, FOURS // 2 + FOUR_SCALES // 2)
+        ask_lines(once, wanted, wanted + FOURS // 2 + FOUR_SCALES // 2)
         result = _add_int4k(row, scales, False, x, about, result)
     return total(result)
 
@@ -225,11 +215,11 @@ def _dot_int6k(once: bool, matrix: int, row: int, arguments: int, wanted: int) -
     x, about = load_i64(arguments + DIGITS), load_i64(arguments + FLOATS)
     scales = row + size // 4 * 3
     for _ in range(size // 512):
-        _ask(once, wanted, SIXES + SIX_SCALES)
+        ask_lines(once, wanted, wanted + SIXES + SIX_SCALES)
         result = _add_int6k(row, scales, True, x, about, result)
         row, scales, x, about = row + SIXES, scales + SIX_SCALES, x + X_DIGITS, about + X_FLOATS
         wanted += SIXES + SIX_SCALES
     if size % 512 != 0:
-        _ask(once, wanted, SIXES // 2 + SIX_SCALES // 2)
+        ask_lines(once, wanted, wanted + SIXES // 2 + SIX_SCALES // 2)
         result = _add_int6k(row, scales, False, x, about, result)
     return total(result)

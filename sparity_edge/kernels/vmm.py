@@ -29,7 +29,7 @@ LEAD, WIDE_LEAD, WIDE = 8192, 5120, 8192
 
 def lead_of(layout: Layout) -> int:
     """How many bytes on memory is asked for."""
-    if layout.superblocks:  # their activations take more of L1, and rows come slower
+    if layout.superblocks:  # rows of 1536 lose 1 % with 8 KB, rows of 8960 2 to 14 % with 5
         return WIDE_LEAD if layout.padded < WIDE else LEAD
     return LEAD if layout.padded < WIDE else WIDE_LEAD
 

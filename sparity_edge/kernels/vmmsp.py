@@ -7,21 +7,15 @@ asked for meanwhile, since a jump stops what the CPU fetches by itself.
 from __future__ import annotations
 
 from sparity_edge.kernels.blocks import channel
-from sparity_edge.kernels.dot_arguments import W, product_of
+from sparity_edge.kernels.dot_arguments import W, ask_lines, product_of
 from sparity_edge.kernels.dots import row_dot
-from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import DATA, ROW_BYTES
-from sparity_edge.kernels.simd import load_i64, prefetch_near
+from sparity_edge.kernels.simd import load_i64
 from sparity_edge.kernels.vmm import LEAD, put
 
 # Arguments: those of `vmm`, then these.
 LIST, PARTS = (8 * word for word in range(10, 12))
-
-
-@device
-def _ask_row(row: int, row_bytes: int) -> None:
-    for line in range(0, row_bytes, 64):
-        prefetch_near(row + line)
 
 
 @Kernel
@@ -33,7 +27,8 @@ def vmmsp(arguments: int, chunk: int, scratch: int) -> None:
     data, row_bytes = load_i64(matrix + DATA), load_i64(matrix + ROW_BYTES)
     product, ahead = product_of(matrix, arguments), LEAD // row_bytes + 1
     for position in range(start, min(start + ahead, stop)):
-        _ask_row(data + channel(active, position) * row_bytes, row_bytes)
+        row = data + channel(active, position) * row_bytes
+        ask_lines(False, row, row + row_bytes)
     for position in range(start, stop):
         output = channel(active, position)
         # Behind the end the last row is asked for once more, which is at hand.
