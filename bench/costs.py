@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from common import parser, save, say, thread_count
-from synthetic import SHAPES
+from shared.common import parser, save, say, thread_count
+from shared.synthetic import SHAPES
 
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, summary, table
@@ -41,9 +41,9 @@ def matrices(model: str) -> list[tuple[str, int, int]]:
 
 def measure(bench: Any, kernel: str, sides: tuple[int, int], form: str, rounds: int) -> Any:
     """All densities of one matrix, and what it costs to read it whole in rows of outputs."""
-    from cases import layout_of
+    from shared.cases import layout_of
 
-    from sparity_edge.bundle import BundleLayout
+    from sparity_edge.packed.bundle import BundleLayout
 
     outputs, inputs = sides
     turned, plain = layout_of(form, "input", sides), layout_of(form, "output", sides)
@@ -113,7 +113,7 @@ def main() -> int:
     if options.out.exists():
         report = json.loads(options.out.read_text(encoding="utf-8"))
 
-    from cases import Bench
+    from shared.cases import Bench
 
     bench = Bench(threads, READ_BYTES)
     for model in options.models:

@@ -20,8 +20,8 @@ import json
 from typing import Any
 
 import numpy as np
-from common import parser, save, say, thread_count
-from synthetic import SHAPES, Shape
+from shared.common import parser, save, say, thread_count
+from shared.synthetic import SHAPES, Shape
 
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, ratios, summary, table, timed, with_spread
@@ -34,10 +34,10 @@ class Token:
     """The arrays and weights of one token's way through some layers, under one plan."""
 
     def __init__(self, bench: Any, shape: Shape, layers: int, form: str, density: float) -> None:
-        from cases import normal
+        from shared.cases import normal
 
-        from sparity_edge.kernels.active import empty_list
-        from sparity_edge.kernels.buffers import padded, rows
+        from sparity_edge.arrays import padded, rows
+        from sparity_edge.kernels.active_list import empty_list
 
         self.bench, self.shape, self.layers = bench, shape, layers
         self.form, self.density = form, density
@@ -125,9 +125,9 @@ class Token:
         self._spvmm(ops, layer, self.gate, (hidden, inner), [self.x], accumulate=True)
 
     def _gated(self, ops: Any, layer: int) -> None:
-        from cases import layout_of, random_list
+        from shared.cases import layout_of, random_list
 
-        from sparity_edge.bundle import BundleLayout
+        from sparity_edge.packed.bundle import BundleLayout
 
         hidden, inner = self.shape.hidden, self.shape.inner
         ops.rmsnorm(self.x, self.norm, EPSILON, self.h)
@@ -144,7 +144,7 @@ class Token:
         self, ops: Any, layer: int, x: Any, sides: tuple[int, int], outs: Any,
         accumulate: bool = False,
     ) -> None:  # fmt: skip
-        from cases import layout_of, random_list
+        from shared.cases import layout_of, random_list
 
         layout = layout_of(self.form, "input", sides)
         ops.select_threshold(x, self._thresholds(sides[1]), self.found)
@@ -153,7 +153,7 @@ class Token:
         ops.spvmm(x, self.bench.matrix(layout), active, outs, accumulate=accumulate)
 
     def _thresholds(self, size: int) -> Any:
-        from sparity_edge.kernels.buffers import rows
+        from sparity_edge.arrays import rows
 
         thresholds = rows(1, size)[0]
         thresholds[:] = 0.67
@@ -166,7 +166,7 @@ class Token:
         ops.attention(self.q, self.keys, self.values, self.position, None, self.mixed)
 
     def _dense(self, outputs: int, inputs: int) -> Any:
-        from cases import layout_of
+        from shared.cases import layout_of
 
         layout = layout_of(self.form, "output", (outputs, inputs))
         self.nbytes += layout.nbytes
@@ -241,7 +241,7 @@ def main() -> int:
     if options.out.exists():
         report = json.loads(options.out.read_text(encoding="utf-8"))
 
-    from cases import Bench
+    from shared.cases import Bench
 
     bench = Bench(thread_count(options.threads))
     lines = []

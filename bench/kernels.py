@@ -15,8 +15,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from common import parser, save, say, thread_count
-from synthetic import SHAPES
+from shared.common import parser, save, say, thread_count
+from shared.synthetic import SHAPES
 
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, ratios, summary, table, with_spread
@@ -41,7 +41,7 @@ def shapes(models: list[str]) -> dict[Sides, str]:
 
 def measure_dense(bench: Any, options: Any) -> list[dict[str, Any]]:
     """Both orientations of every format, by turns with streaming reads."""
-    from cases import layout_of
+    from shared.cases import layout_of
 
     results = []
     for sides, name in shapes(options.models).items():
@@ -77,9 +77,9 @@ def measure_dense(bench: Any, options: Any) -> list[dict[str, Any]]:
 
 def sparse_layers(bench: Any, model: str, number_format: str) -> dict[str, tuple[Any, ...]]:
     """Layers that a plan thins: (case at a density, the dense layouts it replaces)."""
-    from cases import layout_of
+    from shared.cases import layout_of
 
-    from sparity_edge.bundle import BundleLayout
+    from sparity_edge.packed.bundle import BundleLayout
 
     shape = SHAPES[model]
     hidden, inner, q = shape.hidden, shape.inner, shape.heads * shape.head_dim
@@ -175,7 +175,7 @@ def _sites(model: str) -> Sides:
 
 def measure_prefill(bench: Any, options: Any) -> list[dict[str, Any]]:
     """Output-major int8 and int4, by turns with BLAS."""
-    from cases import blas, layout_of
+    from shared.cases import blas, layout_of
 
     results = []
     for sides, name in shapes(options.models).items():
@@ -285,7 +285,7 @@ def main() -> int:
     if options.out.exists():
         report = json.loads(options.out.read_text(encoding="utf-8"))
 
-    from cases import Bench
+    from shared.cases import Bench
 
     bench = Bench(threads)
     for kind in options.kernels:

@@ -27,18 +27,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import parser, save, say, thread_count
-from fronts import made_anew, show, timed_rows, verdict
-from ladder_ours import FILE, OurSide, our_sides
-from ladder_peer import LADDER, PeerSide, ladder_files
-from models import DEFAULT_MODEL, gguf_of
+from pages.fronts import made_anew, show, timed_rows, verdict
 from peers import PAUSE, LlamaCpp
-from rows import bars, kept
+from shared.common import parser, save, say, thread_count
+from shared.ladder_ours import FILE, OurSide, our_sides
+from shared.ladder_peer import LADDER, PeerSide, ladder_files
+from shared.models import DEFAULT_MODEL, gguf_of
+from shared.rows import bars, kept
 
 from sparity_edge import Generator
-from sparity_edge.divergence import divergences
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate
+from sparity_edge.quality.divergence import divergences
 
 DENSE = ("f32", "bf16", "int8", "int4")
 DIAL = ("int8", "int4")
@@ -147,7 +147,7 @@ def _text(path: Path | None) -> str:
     """A file, or the default calibration text from its end, which calibration does not come to."""
     if path:
         return path.read_text(encoding="utf-8")
-    from converters.windows import default_documents
+    from converters.calibration.windows import default_documents
 
     return "\n\n".join(reversed(default_documents()))
 

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import models_so_far, parser, save, say, thread_count
-from models import DEFAULT_MODEL
+from shared.common import models_so_far, parser, save, say, thread_count
+from shared.models import DEFAULT_MODEL
 
 from sparity_edge.measure.context import fill_cache
 from sparity_edge.measure.decoding import bytes_of_a_token, time_answer

@@ -52,7 +52,7 @@ def stages(model: str, prompt: int, threads: int) -> list[tuple[str, Counter[str
         rows.append((name, resident(), peak()))
 
     note("Python")
-    import sparity_edge.generate as generate
+    import sparity_edge.generation.generator as generate
 
     note("package")
     generator = generate.Generator.load(model, threads=threads)

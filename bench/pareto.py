@@ -21,13 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, parser, save, say, thread_count
-from models import DEFAULT_MODEL
-from rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, packs, settings_of
+from shared.common import RESULTS, parser, save, say, thread_count
+from shared.models import DEFAULT_MODEL
+from shared.rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, packs, settings_of
 
 from sparity_edge import Generator, SamplingParams
-from sparity_edge.divergence import DENSE, Setting, divergences
 from sparity_edge.measure.rounds import alternate, counted, ratios, summary, table, with_spread
+from sparity_edge.quality.divergence import DENSE, Setting, divergences
 
 QUICK_SPARSITIES = (0.25, 0.4, 0.5)
 PROMPT = 64  # tokens in front of those that are timed
@@ -160,7 +160,7 @@ def finish(path: Path) -> None:
     report = json.loads(path.read_text(encoding="utf-8"))
     print(f"\n{show(report['models'])}\n")
     try:
-        from pareto_figure import draw
+        from pages.pareto_figure import draw
     except ImportError:
         say("No figure: matplotlib is not installed (pip install 'sparity-edge[bench]').")
         return

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import models_so_far, parser, save, say, thread_count
-from models import DEFAULT_MODEL
-from rows import packs
+from shared.common import models_so_far, parser, save, say, thread_count
+from shared.models import DEFAULT_MODEL
+from shared.rows import packs
 from thinned import DENSE, Side, holders
 
 from sparity_edge.measure.ceiling import Memory
@@ -38,8 +38,8 @@ OPERATIONS = {  # those that belong to one part wherever they stand
 
 def tagged_program(threads: int, decoding: bool) -> Any:
     """A Program that knows the part of each of its records: `tags`, of the part `now`."""
-    from sparity_edge.kernels.activations import rmsnorm_split
-    from sparity_edge.kernels.program import Program
+    from sparity_edge.kernels.decode.activations import rmsnorm_split
+    from sparity_edge.kernels.program.program import Program
 
     class Tagged(Program):
         now = HEAD
@@ -90,8 +90,8 @@ def tag_programs(model: Any) -> list[Any]:
 
 def without(program: Any, parts: Collection[str]) -> Any:
     """The same program with nothing to do in some parts; threads still meet there."""
-    from sparity_edge.kernels.program import Program
-    from sparity_edge.kernels.team import CHUNKS, WEIGHTS
+    from sparity_edge.kernels.program.program import Program
+    from sparity_edge.kernels.program.team import CHUNKS, WEIGHTS
 
     result = Program(program._threads)
     result._scratch_bytes, result._kept = program._scratch_bytes, program._kept

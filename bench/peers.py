@@ -28,9 +28,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import models_so_far, parser, save, say, thread_count
-from models import DEFAULT_MODEL, gguf_of
-from synthetic import FORMATS, SYNTHETIC, synthetic_gguf
+from shared.common import models_so_far, parser, save, say, thread_count
+from shared.models import DEFAULT_MODEL, gguf_of
+from shared.synthetic import FORMATS, SYNTHETIC, synthetic_gguf
 
 from sparity_edge.measure.context import fill_cache
 from sparity_edge.measure.decoding import bytes_of_a_token
@@ -47,7 +47,7 @@ class LlamaCpp:
     """llama_peer.py in a child process."""
 
     def __init__(self, python: str) -> None:
-        script = Path(__file__).resolve().with_name("llama_peer.py")
+        script = Path(__file__).resolve().parent / "shared" / "llama_peer.py"
         self._process = subprocess.Popen(
             [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

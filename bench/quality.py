@@ -17,15 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import parser, save, thread_count
-from models import DEFAULT_MODEL
-from rows import WIKITEXT, bars, by_plan, kept, packs, settings_of
-from tasks import TASKS, answer, difference, questions
+from shared.common import parser, save, thread_count
+from shared.models import DEFAULT_MODEL
+from shared.rows import WIKITEXT, bars, by_plan, kept, packs, settings_of
+from shared.tasks import TASKS, answer, difference, questions
 
 from sparity_edge import Generator
-from sparity_edge.divergence import DENSE, Setting, divergences
 from sparity_edge.measure.rounds import table
-from sparity_edge.plan_file import read_plan
+from sparity_edge.plans.plan_file import read_plan
+from sparity_edge.quality.divergence import DENSE, Setting, divergences
 
 SPARSITIES = (0.25, 0.35, 0.5)
 ORIGIN = ("text", "tokens", "tokens_sha256")  # of a plan's notes

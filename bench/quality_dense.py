@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sparity_edge import Generator
-from sparity_edge.perplexity import perplexity
+from sparity_edge.quality.perplexity import perplexity
 
 MODEL = "smollm2-135m@wheel"
 REFERENCE = 21.762  # f32, ../shared/data/REFERENCE.md

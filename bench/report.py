@@ -22,11 +22,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from captions import FIGURE_BLOCKS, FIGURES, drawn_from
-from common import RESULTS, save, say
-from ratios import compare
-from report_methods import TABLES
-from tables import BLOCKS, Block, Results
+from pages.captions import FIGURE_BLOCKS, FIGURES, drawn_from
+from pages.ratios import compare
+from pages.report_methods import TABLES
+from pages.tables import BLOCKS, Block, Results
+from shared.common import RESULTS, save, say
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURE_FOLDER = ROOT / "docs" / "figures"
@@ -95,7 +95,7 @@ def render() -> None:
 
 def draw_figures(results: Results, folder: Path) -> None:
     """Draw the figures whose results are there, those that are fresh excepted."""
-    from captions import checksum
+    from pages.captions import checksum
 
     for name, figure in FIGURES.items():
         path = folder / f"{name}.svg"
@@ -104,7 +104,7 @@ def draw_figures(results: Results, folder: Path) -> None:
         if path.exists() and drawn_from(path) == checksum(name, results):
             continue
         try:
-            from figures import draw
+            from pages.figures import draw
         except ImportError as error:
             raise SystemExit(
                 f"Figures need {error.name} (pip install 'sparity-edge[bench]')."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common import parser, save, say, thread_count
+from shared.common import parser, save, say, thread_count
 
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, ratios, summary, table

@@ -17,14 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import parser, save, thread_count
-from rows import WIKITEXT, bars
+from shared.common import parser, save, thread_count
+from shared.rows import WIKITEXT, bars
 
 from sparity_edge import Generator
-from sparity_edge.divergence import Setting, divergences
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import table
-from sparity_edge.plan_file import read_plan
+from sparity_edge.plans.plan_file import read_plan
+from sparity_edge.quality.divergence import Setting, divergences
 
 PLANS = ("chess-ffn", "chess-top", "chess-scaled")
 

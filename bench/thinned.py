@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import models_so_far, parser, save, say, thread_count
+from shared.common import models_so_far, parser, save, say, thread_count
 
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, ratios, summary, table, timed, with_spread
@@ -40,7 +40,7 @@ class Side:
         self, path: Path, settings: list[str], threads: int, dtype: str | None = None
     ) -> None:
         from sparity_edge import Generator
-        from sparity_edge.divergence import Setting
+        from sparity_edge.quality.divergence import Setting
 
         self.generator = Generator.load(path, dtype=dtype, threads=threads, notify=say)
         self.generator.compile()
@@ -79,7 +79,7 @@ class Side:
 
     def divergence(self, text: str, windows: int) -> dict[str, float]:
         """KL to dense on a text, every window thinned from its fifth position on."""
-        from sparity_edge.divergence import divergences
+        from sparity_edge.quality.divergence import divergences
 
         self.generator.sparse_prefill = True
         found = divergences(
@@ -92,8 +92,8 @@ class Side:
 
 def holders(packs: list[Path], settings: list[str]) -> dict[Path, list[str]]:
     """Which folder carries the plan of each setting."""
-    from sparity_edge.divergence import Setting
-    from sparity_edge.plan_file import plan_names
+    from sparity_edge.plans.plan_file import plan_names
+    from sparity_edge.quality.divergence import Setting
 
     found: dict[Path, list[str]] = {}
     for text in settings:

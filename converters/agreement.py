@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from converters.pack import BUNDLED, PackOptions, choose_layout, matrices
-from sparity_edge.bundle import bundle_of
 from sparity_edge.errors import OptionError
-from sparity_edge.format import PackedFolder, open_folder
+from sparity_edge.packed.bundle import bundle_of
+from sparity_edge.packed.folder import PackedFolder, open_folder
 
 
 def refuse_disagreement(path: Path, options: PackOptions) -> None:

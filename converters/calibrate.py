@@ -15,24 +15,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.block_weights import BlockWeights
+from converters.calibration.layer_weights import BlockWeights
+from converters.calibration.statistics import Collector, LayerStatistics
+from converters.calibration.windows import (
+    WINDOW,
+    Windows,
+    default_documents,
+    read_documents,
+    token_windows,
+)
 from converters.homes import SERVED_BY, find_homes, layout_of
 from converters.methods import chosen_methods
 from converters.methods.family import LayerFit, LayerView, Method, assemble
 from converters.pack import PackOptions
-from converters.statistics import Collector, LayerStatistics
 from converters.store import open_any, prepare
-from converters.windows import WINDOW, Windows, default_documents, read_documents, token_windows
-from sparity_edge.config import ModelConfig
-from sparity_edge.format import PackedModel, open_folder, open_packed
-from sparity_edge.kernels.buffers import Floats
-from sparity_edge.loading import checked_threads, default_cache_dtype
-from sparity_edge.model import Model
-from sparity_edge.plan import DEFAULT_PLAN, PlanFamily
-from sparity_edge.plan_file import add_plan, fingerprint
+from sparity_edge.arrays import Floats
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.generation.options import checked_threads, default_cache_dtype
+from sparity_edge.model.layer_run import Trace
+from sparity_edge.model.model import Model
+from sparity_edge.packed.folder import PackedModel, open_folder, open_packed
+from sparity_edge.plans.plan import DEFAULT_PLAN, PlanFamily
+from sparity_edge.plans.plan_file import add_plan, fingerprint
 from sparity_edge.progress import Progress, silent
-from sparity_edge.tokenizer import Tokenizer
-from sparity_edge.trace import Trace
+from sparity_edge.text.tokenizer import Tokenizer
 
 DEFAULT_TOKENS = 65536
 SAMPLE = 512  # tokens of the last window that a method may run a block on
@@ -151,7 +157,7 @@ def observe(
         threads: how many compute; the statistics do not depend on it.
         progress: told of chunks of text.
     """
-    from sparity_edge.kernels.program import ThreadedMachine
+    from sparity_edge.kernels.program.program import ThreadedMachine
 
     machine = ThreadedMachine(threads)
     try:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sparity_edge.errors import OptionError
-from sparity_edge.format import open_folder
-from sparity_edge.manifest import is_packed
+from sparity_edge.packed.folder import open_folder
+from sparity_edge.packed.manifest import is_packed
 
 SERVED_BY = {"neurons": ("neurons", "mixed"), "input": ("input",)}
 

@@ -15,15 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.chunks import chunks_of, packed_in_order
-from sparity_edge.bundle import BundleLayout, bundle_of, halves_of
-from sparity_edge.config import BLOCK_LINEARS, ModelConfig
+from converters.numbers.chunks import chunks_of, packed_in_order
+from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
 from sparity_edge.errors import OptionError
-from sparity_edge.format import LAYOUTS
-from sparity_edge.layout import GROUPS, SUPERBLOCK_GROUPS, Layout
+from sparity_edge.packed.bundle import BundleLayout, bundle_of, halves_of
+from sparity_edge.packed.folder import LAYOUTS
+from sparity_edge.packed.layout import GROUPS, SUPERBLOCK_GROUPS, Layout
+from sparity_edge.packed.shards import TensorSpec, spec_nbytes
+from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.progress import Progress, silent
-from sparity_edge.shards import TensorSpec, spec_nbytes
-from sparity_edge.writer import PackedWriter
 
 if TYPE_CHECKING:
     from converters.sources import Source

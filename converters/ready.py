@@ -10,9 +10,9 @@ from pathlib import Path
 
 from converters.pack import PackOptions
 from converters.store import known, prepare
-from sparity_edge.manifest import is_packed
-from sparity_edge.plan import DEFAULT_PLAN
-from sparity_edge.plan_file import plan_names
+from sparity_edge.packed.manifest import is_packed
+from sparity_edge.plans.plan import DEFAULT_PLAN
+from sparity_edge.plans.plan_file import plan_names
 from sparity_edge.progress import Progress, silent
 
 TOKENS = 32768  # of calibration on first use: half of what `calibrate` reads, for half the wait

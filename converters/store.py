@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparity_edge.atomic import is_stale, one_sentence, partial_name
 from sparity_edge.errors import FormatError, OptionError
-from sparity_edge.folders import CACHE_VARIABLE, cache_root
-from sparity_edge.manifest import MANIFEST, is_packed, read_manifest
+from sparity_edge.packed.manifest import MANIFEST, is_packed, read_manifest
+from sparity_edge.packed.shards import FORMAT_VERSION
 from sparity_edge.progress import Progress, silent
-from sparity_edge.shards import FORMAT_VERSION
+from sparity_edge.system.atomic import is_stale, one_sentence, partial_name
+from sparity_edge.system.folders import CACHE_VARIABLE, cache_root
 
 if TYPE_CHECKING:
     from converters.pack import PackOptions

@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # type checkers know the name and take it for true
 if TYPE_CHECKING:
     from typing import Any
 
-    from sparity_edge.config import ModelConfig
+    from sparity_edge.config.model_config import ModelConfig
     from sparity_edge.errors import (
         ConfigError,
         ContextError,
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
         SparityError,
         TemplateError,
     )
-    from sparity_edge.generate import Generator
-    from sparity_edge.parameters import SamplingParams
-    from sparity_edge.results import Completion, Statistics, Step
-    from sparity_edge.tokenizer import Tokenizer
+    from sparity_edge.generation.generator import Generator
+    from sparity_edge.generation.params import SamplingParams
+    from sparity_edge.generation.results import Completion, Statistics, Step
+    from sparity_edge.text.tokenizer import Tokenizer
 
 __all__ = [
     "Completion",
@@ -46,20 +46,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Completion": "results",
+    "Completion": "generation.results",
     "ConfigError": "errors",
     "ContextError": "errors",
     "FormatError": "errors",
-    "Generator": "generate",
-    "ModelConfig": "config",
+    "Generator": "generation.generator",
+    "ModelConfig": "config.model_config",
     "OptionError": "errors",
-    "SamplingParams": "parameters",
+    "SamplingParams": "generation.params",
     "SourceError": "errors",
     "SparityError": "errors",
-    "Statistics": "results",
-    "Step": "results",
+    "Statistics": "generation.results",
+    "Step": "generation.results",
     "TemplateError": "errors",
-    "Tokenizer": "tokenizer",
+    "Tokenizer": "text.tokenizer",
 }
 
 __version__: str

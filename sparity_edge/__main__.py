@@ -12,7 +12,7 @@ if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
 
 import sys
 
-from sparity_edge.cli import main
+from sparity_edge.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,9 +24,9 @@ except ImportError as error:
     ) from error
 
 from sparity_edge.errors import OptionError
-from sparity_edge.generate import DEFAULT_MODEL, Generator
-from sparity_edge.parameters import SamplingParams
-from sparity_edge.scoring import score
+from sparity_edge.generation.generator import DEFAULT_MODEL, Generator
+from sparity_edge.generation.params import SamplingParams
+from sparity_edge.quality.scoring import score
 
 DEFAULT_ANSWER = 256  # tokens, as transformers' adapter has it
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

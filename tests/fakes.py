@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sparity_edge.errors import ContextError, SparityError
-from sparity_edge.parameters import SamplingParams
-from sparity_edge.results import Statistics, Step
+from sparity_edge.generation.params import SamplingParams
+from sparity_edge.generation.results import Statistics, Step
 
 ECHO = "You said: {}"
 
@@ -115,7 +115,7 @@ class ScriptedInput:
 
 
 def module(generator: FakeGenerator, refuse: SparityError | None = None) -> types.ModuleType:
-    """A stand-in for `sparity_edge.generate` whose Generator.load gives `generator`."""
+    """A stand-in for `sparity_edge.generation.generator` whose Generator.load gives `generator`."""
 
     class Generator:
         @staticmethod
@@ -125,17 +125,17 @@ def module(generator: FakeGenerator, refuse: SparityError | None = None) -> type
                 raise refuse
             return generator
 
-    stand_in = types.ModuleType("sparity_edge.generate")
+    stand_in = types.ModuleType("sparity_edge.generation.generator")
     stand_in.Generator = Generator  # type: ignore[attr-defined]
     return stand_in
 
 
 def main() -> None:
     """`python fakes.py WORDS`: the command line with a generator that talks without end."""
-    from sparity_edge.cli import main as run
+    from sparity_edge.cli.main import main as run
 
     generator = FakeGenerator([["word "] * 1_000_000], max_context=10_000_000)
-    sys.modules["sparity_edge.generate"] = module(generator)
+    sys.modules["sparity_edge.generation.generator"] = module(generator)
     sys.exit(run(sys.argv[1:]))
 
 

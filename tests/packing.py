@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from converters.quantize import Quantized
+from converters.numbers.quantize import Quantized
 from converters.sources import Source
-from sparity_edge.config import ModelConfig
-from sparity_edge.layout import GROUPS, ORIENTATIONS, SUPERBLOCK, Layout
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.packed.layout import GROUPS, ORIENTATIONS, SUPERBLOCK, Layout
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],

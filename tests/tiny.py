@@ -90,7 +90,7 @@ def make_tensors(case: Case) -> dict[str, np.ndarray]:
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a checkpoint, worked out apart from sparity_edge.config."""
+    """Names and shapes of a checkpoint, worked out apart from sparity_edge.config.model_config."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim", hidden // heads)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from converters.windows import Windows
-from sparity_edge.divergence import kl_divergence
-from sparity_edge.kernels.buffers import Floats
-from sparity_edge.model import Model
-from sparity_edge.perplexity import log_normaliser
-from sparity_edge.plan import SparsityPlan
+from converters.calibration.windows import Windows
+from sparity_edge.arrays import Floats
+from sparity_edge.model.model import Model
+from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.progress import Progress, silent
+from sparity_edge.quality.divergence import kl_divergence
+from sparity_edge.quality.perplexity import log_normaliser
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import numpy as np
 
 from converters.allocate.lagrange import Array, Price
 from converters.methods.family import Spec, skippable_bytes
-from sparity_edge.bundle import BundleLayout
-from sparity_edge.layout import PackedMatrix
-from sparity_edge.plan import NEURONS, linear_name
+from sparity_edge.packed.bundle import BundleLayout
+from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.plans.plan import NEURONS, linear_name
 
 # Speed of reading a share of rows over that of reading all, by bytes of a row and share.
 SHARES = (0.3, 0.5, 0.75, 1.0)

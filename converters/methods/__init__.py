@@ -13,8 +13,8 @@ from converters.methods.strategies import ABLATION, STRATEGIES
 from converters.methods.teal import TEAL
 from converters.methods.teal_greedy import TEAL_GREEDY
 from sparity_edge.errors import OptionError
-from sparity_edge.plan import DEFAULT_PLAN, RULES
-from sparity_edge.shards import PLAN_FILE
+from sparity_edge.packed.shards import PLAN_FILE
+from sparity_edge.plans.plan import DEFAULT_PLAN, RULES
 
 METHODS = {
     method.name: method for method in (*CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES)

@@ -21,8 +21,7 @@ import numpy as np
 from converters.allocate.evidence import Evidence, measure
 from converters.allocate.lagrange import Allocation, Allocator, Curve, Price
 from converters.allocate.price import by_bytes
-from converters.block_weights import BlockWeights
-from converters.fisher import (
+from converters.calibration.fisher import (
     CENTRE_RATE,
     GAIN_SITES,
     RATES,
@@ -31,23 +30,24 @@ from converters.fisher import (
     layer_costs,
     token_factors,
 )
-from converters.gradient import backward
-from converters.gradient_block import Slopes
-from converters.histograms import Array
+from converters.calibration.gradient import backward
+from converters.calibration.gradient_layer import Slopes
+from converters.calibration.histograms import Array
+from converters.calibration.layer_weights import BlockWeights
+from converters.calibration.statistics import FIRST, NeuronStatistics, SiteStatistics
+from converters.calibration.windows import Windows
 from converters.methods.centred import folded
 from converters.methods.family import Spec, positive
-from converters.statistics import FIRST, NeuronStatistics, SiteStatistics
-from converters.windows import Windows
-from sparity_edge.bundle import PackedBundle
-from sparity_edge.config import ModelConfig
-from sparity_edge.format import PackedModel
-from sparity_edge.layout import PackedMatrix
-from sparity_edge.loading import default_cache_dtype
-from sparity_edge.model import Model
-from sparity_edge.plan import MAX_LEVEL, NEURONS, SITES, PlanFamily
-from sparity_edge.plan_file import fingerprint
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.generation.options import default_cache_dtype
+from sparity_edge.model.layer_run import Trace, Vectors
+from sparity_edge.model.model import Model
+from sparity_edge.packed.bundle import PackedBundle
+from sparity_edge.packed.folder import PackedModel
+from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.plans.plan import MAX_LEVEL, NEURONS, SITES, PlanFamily
+from sparity_edge.plans.plan_file import fingerprint
 from sparity_edge.progress import Progress, silent
-from sparity_edge.trace import Trace, Vectors
 
 BUDGETS = np.linspace(0.98, 0.1, 45)  # of the dense model's bytes or time
 GRADIENT_WINDOWS = 4  # of a small model
@@ -295,7 +295,7 @@ def _counted(
 def _dense_model(
     packed: PackedModel, window: int, threads: int, progress: Progress
 ) -> Iterator[Model]:
-    from sparity_edge.kernels.program import ThreadedMachine
+    from sparity_edge.kernels.program.program import ThreadedMachine
 
     machine = ThreadedMachine(threads)
     try:

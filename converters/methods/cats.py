@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, positive
-from sparity_edge.plan import NEURONS
+from sparity_edge.plans.plan import NEURONS
 
 
 def _fit(view: LayerView) -> LayerFit:

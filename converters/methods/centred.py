@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.histograms import Array
+from converters.calibration.histograms import Array
 from converters.methods.family import LayerFit, LayerView, Method, neurons, positive
 from sparity_edge.errors import OptionError
 

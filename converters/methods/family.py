@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from converters.block_weights import BlockWeights
-from converters.histograms import Array
-from converters.statistics import LayerStatistics
-from sparity_edge.bundle import BundleLayout
-from sparity_edge.kernels.buffers import Floats
-from sparity_edge.layout import Layout, PackedMatrix
-from sparity_edge.plan import MAX_LEVEL, NEURONS, SITES, PlanFamily, linear_name
+from converters.calibration.histograms import Array
+from converters.calibration.layer_weights import BlockWeights
+from converters.calibration.statistics import LayerStatistics
+from sparity_edge.arrays import Floats
+from sparity_edge.packed.bundle import BundleLayout
+from sparity_edge.packed.layout import Layout, PackedMatrix
+from sparity_edge.plans.plan import MAX_LEVEL, NEURONS, SITES, PlanFamily, linear_name
 
 LEVELS = np.linspace(0, MAX_LEVEL, 37)  # steps of 0.025
 SMALLEST = float(np.finfo(np.float32).tiny)

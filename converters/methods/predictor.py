@@ -3,8 +3,9 @@
 A static threshold drops little of a vector of large numbers and much of one of small numbers. For
 each token sampled at calibration we look up the threshold at which what is dropped is the same part
 of the vector's score (sum of squares) for every token, the layer's mean at LEVEL, and fit a line
-through its logarithm: kernels/scale.py says over which statistics. One fit serves the whole dial;
-the base thresholds are quantiles of score / factor, so the mean kept share is the level's.
+through its logarithm: kernels/decode/threshold_factor.py says over which statistics. One fit
+serves the whole dial; the base thresholds are quantiles of score / factor, so the mean kept share
+is the level's.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from converters.histograms import Array
+from converters.calibration.histograms import Array
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, positive
-from sparity_edge.kernels.reference_sparse import factors, features
-from sparity_edge.kernels.thinned import FLOOR, LARGEST_FACTOR
-from sparity_edge.plan import LINEARS, NEURONS, PREDICTOR, SITES
+from sparity_edge.kernels.reference.sparse import factors, features
+from sparity_edge.kernels.sparse_vector import FLOOR, LARGEST_FACTOR
+from sparity_edge.plans.plan import LINEARS, NEURONS, PREDICTOR, SITES
 
 LEVEL = 0.5
 RIDGE = 1e-3  # of the number of tokens: keeps a statistic that hardly varies from a wild slope

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from converters.allocate.layers import by_rank, layer_rates, logarithmic
-from converters.histograms import Array
+from converters.calibration.histograms import Array
 from converters.methods.family import (
     LEVELS,
     LayerFit,
@@ -26,7 +26,7 @@ from converters.methods.family import (
     skippable_bytes,
 )
 from converters.methods.predictor import PREDICTED
-from sparity_edge.plan import LINEARS, NEURONS
+from sparity_edge.plans.plan import LINEARS, NEURONS
 
 Shape = Callable[[Sequence[LayerFit]], Array]
 # Linears that read one vector, and so share a choice: the norm is that of all their columns.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.histograms import Array
+from converters.calibration.histograms import Array
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, scalar
-from sparity_edge.plan import LINEARS
+from sparity_edge.plans.plan import LINEARS
 
 PROFILE = {
     "q_proj": 0.59,

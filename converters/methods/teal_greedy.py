@@ -14,15 +14,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from converters.gradient_block import Block
-from converters.histograms import Array
+from converters.calibration.gradient_layer import Block
+from converters.calibration.histograms import Array
+from converters.calibration.statistics import FIRST
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, scalar
 from converters.methods.teal import MOST
-from converters.statistics import FIRST
-from sparity_edge.config import ModelConfig
-from sparity_edge.kernels.buffers import Floats
-from sparity_edge.plan import LINEARS, SITES
-from sparity_edge.rotary import rotary_table
+from sparity_edge.arrays import Floats
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.model.rotary import rotary_table
+from sparity_edge.plans.plan import LINEARS, SITES
 
 STEP = 0.05
 FINE = np.linspace(0, 1, 201)

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy.typing as npt
 
-from converters.quantize import Quantized
-from sparity_edge.config import ModelConfig
+from converters.numbers.quantize import Quantized
+from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import SourceError
+from sparity_edge.packed.shards import shown
 from sparity_edge.progress import Progress, silent
-from sparity_edge.shards import shown
 
 Array = npt.NDArray[Any]
 

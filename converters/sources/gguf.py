@@ -16,7 +16,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from converters.quantize import Quantized
+from converters.numbers.quantize import Quantized
 from converters.sources import Array, Source, unreadable
 from converters.sources.gguf_config import architecture, make_config, make_generation_config
 from converters.sources.gguf_header import GgufHeader, TensorInfo, read_header

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from converters.sources import INDEX, SINGLE
 from converters.sources.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
 from sparity_edge.errors import SourceError
-from sparity_edge.folders import cache_root
 from sparity_edge.progress import Progress
+from sparity_edge.system.folders import cache_root
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters.bundle_bytes import read_down, read_up
-from converters.layout_bytes import unpack_matrix
-from converters.quantize import Quantized
+from converters.numbers.bundle_bytes import read_down, read_up
+from converters.numbers.layout_bytes import unpack_matrix
+from converters.numbers.quantize import Quantized
 from converters.sources import Source, unreadable
-from sparity_edge.bundle import BundleLayout, halves_of
-from sparity_edge.format import open_folder
-from sparity_edge.layout import Layout
-from sparity_edge.shards import PLAN_FILE, Stored
+from sparity_edge.packed.bundle import BundleLayout, halves_of
+from sparity_edge.packed.folder import open_folder
+from sparity_edge.packed.layout import Layout
+from sparity_edge.packed.shards import PLAN_FILE, Stored
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 

@@ -18,9 +18,9 @@ from typing import Any
 from numba import cfunc, config, njit, types
 from numba.core import registry
 
-from sparity_edge.folders import kernel_root
-from sparity_edge.memory import COMPILER, give_code_back
 from sparity_edge.progress import Progress
+from sparity_edge.system.folders import kernel_root
+from sparity_edge.system.memory import COMPILER, give_code_back
 
 # Division by zero gives inf as IEEE says; no other relaxation: inf and NaN have to propagate.
 device = njit(error_model="numpy", nogil=True)  # for functions that kernels call
@@ -53,7 +53,7 @@ def cache_of_these_kernels() -> Iterator[None]:
 @functools.cache
 def _digest() -> str:
     content = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         content.update(path.read_bytes())
     return content.hexdigest()[:16]
 

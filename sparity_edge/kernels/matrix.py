@@ -1,7 +1,7 @@
 """Matrix: what kernels are told of a packed matrix, int64 words at a known address.
 
-The words mirror `sparity_edge.layout.Layout`; the offsets are computed there, never here. A half of
-a bundle is a matrix too, whose rows are further apart: products of many tokens read it in place.
+The words mirror `packed.layout.Layout`; the offsets are computed there, never here. A half of a
+bundle is a matrix too, whose rows are further apart: products of many tokens read it in place.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparity_edge.bundle import PackedBundle
 from sparity_edge.kernels.kernel import device
-from sparity_edge.kernels.simd import load_i64
-from sparity_edge.layout import DTYPE_BITS, Layout, PackedMatrix
+from sparity_edge.kernels.simd.vectors import load_i64
+from sparity_edge.packed.bundle import PackedBundle
+from sparity_edge.packed.layout import DTYPE_BITS, Layout, PackedMatrix
 
 # Offsets of the words in bytes.
 DATA, DTYPE, BITS, ROW_BYTES, HEADER_BYTES, PANEL_BYTES = (8 * word for word in range(6))

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sparity_edge.bundle import PackedBundle
-from sparity_edge.kernels.buffers import Floats, Integers, Numbers
-from sparity_edge.kernels.thinned import Choice, Thinned
-from sparity_edge.layout import PackedMatrix
+from sparity_edge.arrays import Floats, Integers, Numbers
+from sparity_edge.kernels.sparse_vector import Choice, Thinned
+from sparity_edge.packed.bundle import PackedBundle
+from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.progress import Progress
 
 Matrix = Any  # whatever `Machine.matrix` returned

@@ -11,11 +11,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sparity_edge.batch import MOST_TOGETHER
-from sparity_edge.divergence import DENSE, Setting
 from sparity_edge.errors import OptionError
-from sparity_edge.loading import checked_dial
-from sparity_edge.model import DENSE_POSITIONS
+from sparity_edge.generation.batch import MOST_TOGETHER
+from sparity_edge.generation.options import checked_dial
+from sparity_edge.model.model import DENSE_POSITIONS
+from sparity_edge.quality.divergence import DENSE, Setting
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from sparity_edge.kernels.kernel import Kernel
-from sparity_edge.kernels.program import Program
-from sparity_edge.kernels.simd import (
+from sparity_edge.kernels.program.program import Program
+from sparity_edge.kernels.program.team import Team
+from sparity_edge.kernels.simd.vectors import (
     add,
     load,
     load_i64,
@@ -25,8 +26,7 @@ from sparity_edge.kernels.simd import (
     store_f32,
     total,
 )
-from sparity_edge.kernels.team import Team
-from sparity_edge.layout import aligned_empty
+from sparity_edge.packed.layout import aligned_empty
 
 POOL_BYTES = 768 << 20  # many times the third-level cache of any laptop
 LINE = 64

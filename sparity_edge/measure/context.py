@@ -16,15 +16,15 @@ from sparity_edge.errors import OptionError
 from sparity_edge.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from sparity_edge.generate import Generator
-    from sparity_edge.model import Model
+    from sparity_edge.generation.generator import Generator
+    from sparity_edge.model.model import Model
 
 READ_AT_ONCE = 256  # tokens of a context between two reports of progress
 
 
 def text_ids(generator: Generator, count: int) -> list[int]:
     """`count` token ids of a text; over again where it is too short."""
-    from converters.windows import default_documents
+    from converters.calibration.windows import default_documents
 
     try:
         documents = default_documents()[::-1]
@@ -75,7 +75,7 @@ def fill_cache(model: Model, depth: int, room: int) -> None:
         depth: positions to occupy, by token 1.
         room: positions to make room for behind them.
     """
-    from sparity_edge.kernels.cached import write
+    from sparity_edge.kernels.kv_format import write
 
     cache = model.cache
     cache.trim(0)

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sparity_edge.parameters import SamplingParams
+from sparity_edge.generation.params import SamplingParams
 
 if TYPE_CHECKING:
-    from sparity_edge.generate import Generator
-    from sparity_edge.model import Model
-    from sparity_edge.results import Step
+    from sparity_edge.generation.generator import Generator
+    from sparity_edge.generation.results import Step
+    from sparity_edge.model.model import Model
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sparity_edge.shards import TensorSpec, spec_nbytes
+from sparity_edge.packed.shards import TensorSpec, spec_nbytes
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Llama 3 8B, the model that most comparisons of local runtimes start from.
@@ -31,7 +31,7 @@ def bytes_of_a_folder(path: Path) -> int:
     Raises:
         FormatError, ConfigError: the folder is damaged.
     """
-    from sparity_edge.format import open_folder
+    from sparity_edge.packed.folder import open_folder
 
     return _bytes_of({name: stored.spec for name, stored in open_folder(path).tensors.items()})
 
@@ -39,7 +39,7 @@ def bytes_of_a_folder(path: Path) -> int:
 def bytes_of_llama_8b(dtype: str) -> int:
     """Bytes that a token of Llama 3 8B would take if it were packed as `dtype`."""
     from converters.pack import PackOptions, choose_layout
-    from sparity_edge.config import ModelConfig
+    from sparity_edge.config.model_config import ModelConfig
 
     options = PackOptions(dtype)
     shapes = ModelConfig.from_dict(LLAMA_8B).tensor_shapes()

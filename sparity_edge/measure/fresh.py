@@ -72,7 +72,7 @@ def peak_memory(
     """
     import psutil
 
-    from sparity_edge.generate import Generator
+    from sparity_edge.generation.generator import Generator
     from sparity_edge.measure.context import fill_cache
     from sparity_edge.measure.decoding import time_answer
 

@@ -16,7 +16,7 @@ def machine(threads: int | None = None) -> dict[str, Any]:
     """CPU, memory and versions, ready for JSON."""
     import psutil
 
-    from sparity_edge.kernels.cpu import features
+    from sparity_edge.kernels.simd.cpu import features
 
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sparity_edge.measure.rounds import table
-from sparity_edge.terminal import neutral
+from sparity_edge.terminal.screen import neutral
 
 Row = Mapping[str, Any]
 

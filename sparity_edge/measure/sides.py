@@ -15,17 +15,17 @@ from pathlib import Path
 from types import TracebackType
 
 from converters.ready import prepare_for
-from sparity_edge.config import ModelConfig
-from sparity_edge.divergence import Setting
+from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ContextError, OptionError
-from sparity_edge.format import open_folder
-from sparity_edge.generate import Generator
+from sparity_edge.generation.generator import Generator
 from sparity_edge.measure.cases import Case, Configuration, Task
 from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.context import lay_context, text_ids
 from sparity_edge.measure.decoding import Timing, time_answer
-from sparity_edge.model import DENSE_POSITIONS
+from sparity_edge.model.model import DENSE_POSITIONS
+from sparity_edge.packed.folder import open_folder
 from sparity_edge.progress import Progress, silent
+from sparity_edge.quality.divergence import Setting
 
 POOL_BYTES = 512 << 20  # that streaming reads go through
 SPARE_BYTES = 300 << 20  # Python, libraries, machine code and activations

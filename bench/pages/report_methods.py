@@ -1,0 +1,145 @@
+"""The tables of docs/methods.md, made from results files: quality of every method, and what others
+have published beside it.
+
+Each table is a function of all results, by the name of the file: {"quality": ..., "spread": ...}.
+`TABLES` names the markers on the page, `<!-- NAME: begin -->`, that each stands between. Measures
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pages.tables import Block, Results
+
+from sparity_edge.measure.rounds import table
+
+MODELS = ("SmolLM2-f32", "SmolLM2-int4", "Qwen2.5-Coder-1.5B")
+COMPARED = ((MODELS[0], "teal"), (MODELS[0], "teal-profile"), (MODELS[2], "teal"))
+VARIED = "SmolLM2-f32-variants"  # the part with all variants, of fewer windows
+METHODS = (
+    "cats@0.3",
+    "cats@0.5",
+    "chess-ffn@0.3",
+    "chess-ffn@0.5",
+    "chess@0.3",
+    "chess@0.5",
+    "teal@0.25",
+    "teal@0.4",
+    "teal@0.5",
+    "teal-profile@0.25",
+    "teal-profile@0.4",
+    "teal-profile@0.5",
+    "centred@0.5",
+    "centred@0.7",
+    "centred@0.8",
+    "auto:0.25",
+    "auto:0.35",
+    "auto:0.5",
+)
+# What each variant is to be compared with comes first.
+VARIANTS = (
+    "chess-ffn@0.5",
+    "chess-second@0.5",
+    "chess-down-half@0.5",
+    "chess-down@0.5",
+    "chess-top@0.5",
+    "chess-scaled@0.5",
+    "chess-log-up@0.5",
+    "chess-log-down@0.5",
+    "chess-variance@0.5",
+    "chess-peak@0.5",
+    "chess-top-down@0.5",
+    "chess-top-variance@0.5",
+    "chess-down-variance@0.5",
+    "chess-all@0.5",
+    "teal@0.4",
+    "teal-profile@0.4",
+    "teal-top@0.4",
+    "teal-scaled@0.4",
+    "teal-norm-half@0.4",
+    "teal-norm@0.4",
+    "column-norms@0.4",
+)
+# Perplexity on WikiText over that of the dense model: Llama-2-7B and Llama-3-8B, computed from the
+# perplexities in TEAL's table (5.07: 5.09, 5.22, 5.43; 5.87: 5.94, 6.21, 6.67).
+PUBLISHED_RATIOS = {
+    "teal@0.25": ("1.004", "1.012"),
+    "teal@0.4": ("1.030", "1.058"),
+    "teal@0.5": ("1.071", "1.136"),
+}
+
+
+def methods_table(results: Results) -> str:
+    """Every method at its usual levels; by model active weight fraction, KL, perplexity ratio."""
+    models = [name for name in MODELS if name in results["quality"]["models"]]
+    lines = [
+        [f"`{setting}`", *(_cell(_row(results, name, setting)) for name in models)]
+        for setting in METHODS
+    ]
+    return table(["setting", *models], lines)
+
+
+def published_table(results: Results) -> str:
+    """Perplexity ratios of TEAL as published, and ours."""
+    lines = []
+    for setting, published in PUBLISHED_RATIOS.items():
+        level = setting.partition("@")[2]
+        ours = [_row(results, model, f"{plan}@{level}") for model, plan in COMPARED]
+        lines.append([level, *published, *(_figure(row, "perplexity_ratio", 3) for row in ours)])
+    head = ["level", "TEAL, Llama-2-7B", "TEAL, Llama-3-8B"]
+    return table([*head, *(f"`{plan}`, {model}" for model, plan in COMPARED)], lines)
+
+
+def variants_table(results: Results) -> str:
+    """The three strategies and other variants, on one model."""
+    lines = []
+    for setting in VARIANTS:
+        row = _row(results, VARIED, setting)
+        if row is not None:
+            kl = f"{row['kl_mean']:.3f} ± {row['kl_stderr']:.3f}"
+            active = _figure(row, "active_weight_fraction", 3)
+            lines.append([f"`{setting}`", active, kl, _figure(row, "perplexity_ratio", 3)])
+    return table(["setting", "active", "KL", "perplexity ratio"], lines)
+
+
+def density_table(results: Results) -> str:
+    """Share of active neurons by kind of text, with the KL, and how far the kinds lie apart."""
+    lines, kinds = [], ()
+    for name, rows in results["spread"]["plans"].items():
+        kinds = [kind for kind in rows if isinstance(rows[kind], Mapping)]
+        cells = [_density(rows[kind]) for kind in kinds]
+        lines.append([f"`{name}`", *cells, f"{100 * rows['spread']:.1f}"])
+    return table(["plan", *kinds, "spread, points"], lines)
+
+
+# Marker on the page -> the results files that its table needs, and what makes it.
+TABLES = {
+    "methods": Block(("quality",), methods_table),
+    "variants": Block(("quality",), variants_table),
+    "density": Block(("spread",), density_table),
+    "published": Block(("quality",), published_table),
+}
+
+
+def _row(results: Results, model: str, setting: str) -> Mapping[str, Any] | None:
+    """What was measured of a setting; None where it was not."""
+    row = results["quality"]["models"].get(model, {}).get("rows", {}).get(setting)
+    return row if row and "kl_mean" in row else None
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    """`0.757, 0.176, 1.182`; empty where nothing was measured."""
+    if row is None:
+        return ""
+    figures = (("active_weight_fraction", 3), ("kl_mean", 4), ("perplexity_ratio", 3))
+    return ", ".join(_figure(row, name, digits) for name, digits in figures)
+
+
+def _density(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['density']:.1f} ({row['kl_mean']:.3f})"
+
+
+def _figure(row: Mapping[str, Any] | None, name: str, digits: int) -> str:
+    return "" if row is None else f"{row[name]:.{digits}f}"

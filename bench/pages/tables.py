@@ -1,0 +1,213 @@
+"""Tables and captions of the pages, made from results files.
+
+`BLOCKS` names the markers `<!-- NAME: begin -->` on a page, the results files that each block needs
+and the function that writes it: results by name of their file -> Markdown. Measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pages.fronts import OURS, PEER, duels, front, made_anew, of_side, timed_rows, tokens_s, verdict
+from parts import PARTS, REST, TOKEN
+
+from sparity_edge.measure.rounds import table, with_spread
+
+Results = Mapping[str, Any]
+MB = 1e6
+LITTLE_LOSS = 0.03  # of KL: between the six and the four bits of the ladder
+
+
+class Block(NamedTuple):
+    """What stands between two markers."""
+
+    needs: tuple[str, ...]  # names of results files, without .json
+    write: Callable[[Results], str]
+
+
+def quality_table(results: Results) -> str:
+    """Perplexity of each number format."""
+    lines = [
+        [row["dtype"], f"{row['perplexity']:.3f}", f"{row['ratio']:.4f}"]
+        for row in results["quality_dense"]["rows"]
+    ]
+    return table(["format", "perplexity", "ratio to f32"], lines)
+
+
+def thinned_table(results: Results) -> str:
+    """Decoding with plans against our dense pack and llama.cpp."""
+    lines = []
+    for name, model in results["thinned"]["models"].items():
+        for row in model["rows"]:
+            against = [f"{row[key]['median']:.2f}" for key in ("against_dense", "against_llama")]
+            kl = "" if row["kl"] is None else f"{row['kl']:.4f}"
+            active = f"{row['active_weight_fraction']:.3f}"
+            lines.append([name, row["case"], f"{_speed(row):.1f}", *against, active, kl])
+    head = ["model", "case", "tok/s", "against our dense", "against llama.cpp",
+            "active weight fraction", "KL"]  # fmt: skip
+    return table(head, lines)
+
+
+def summary_table(results: Results) -> str:
+    """What a reader asks first: dense against llama.cpp, and the fastest plan that loses little."""
+    lines = []
+    for name, model in results["thinned"]["models"].items():
+        rows = {row["case"]: row for row in model["rows"]}
+        plans = [row for row in rows.values() if row["kl"] and row["kl"] <= LITTLE_LOSS]
+        best = min(plans, key=lambda row: row["seconds_a_token"]["median"], default=None)
+        cells = [name, *(f"{_speed(rows[case]):.0f}" for case in ("llama.cpp", "dense"))]
+        cells.append(f"{rows['dense']['against_llama']['median']:.2f}")
+        if best is None:
+            lines.append([*cells, "none loses so little", "", "", ""])
+            continue
+        read = f"{best['active_weight_fraction']:.2f}"
+        ratio = f"{best['against_llama']['median']:.2f}"
+        lines.append(
+            [*cells, f"{best['case']}, {_speed(best):.0f}", ratio, read, f"{best['kl']:.3f}"]
+        )
+    head = ["model", "llama.cpp, tok/s", "ours, tok/s", "ratio", "ours with a plan, tok/s", "ratio",
+            "active weight fraction", "KL"]  # fmt: skip
+    return table(head, lines)
+
+
+def _speed(row: Mapping[str, Any]) -> float:
+    return float(1 / row["seconds_a_token"]["median"])
+
+
+def ladder_table(results: Results) -> str:
+    """The steps of llama.cpp's ladder, and what of ours loses no more."""
+    lines = []
+    for model, part in results["ladder"]["models"].items():
+        rows = timed_rows(part)
+        all_found, anew_found = duels(rows), duels(made_anew(rows))
+        for name, row in of_side(rows, PEER).items():
+            duel = [_duel(found.get(name)) for found in (all_found, anew_found)]
+            lines.append([model, _starred(name, row), *_facts(row), *duel])
+    head = ["model", "llama.cpp", "MB a token", "KL", "perplexity", "tok/s",
+            "fastest of ours at no more KL", "of ours, numbers made anew"]  # fmt: skip
+    return table(head, lines)
+
+
+def ours_table(results: Results) -> str:
+    """Our rows of the same run."""
+    lines = []
+    for model, part in results["ladder"]["models"].items():
+        rows = timed_rows(part)
+        best = front(rows, OURS)
+        active = part["speed"]["active_weight_fraction"]
+        for name, row in of_side(rows, OURS).items():
+            mark = "yes" if name in best else ""
+            lines.append([model, _starred(name, row), f"{active[name]:.3f}", *_facts(row), mark])
+    head = ["model", "ours", "active weight fraction", "MB a token", "KL", "perplexity", "tok/s",
+            "on our front"]  # fmt: skip
+    return table(head, lines)
+
+
+def _starred(name: str, row: Mapping[str, Any]) -> str:
+    return f"{name} \\*" if row["file_numbers"] else name
+
+
+def _facts(row: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{row['bytes_a_token'] / MB:.0f}",
+        f"{row['kl_mean']:.5f}",
+        f"{row['perplexity']:.2f}",
+        f"{tokens_s(row):.1f}",
+    ]
+
+
+def _duel(duel: Any) -> str:
+    return "" if duel is None else f"{duel[0]}: {with_spread(duel[1])}"
+
+
+def ladder_verdict(results: Results) -> str:
+    """What the ladder comes to, in sentences."""
+    lines = []
+    for model, part in results["ladder"]["models"].items():
+        rows, kind = timed_rows(part), part["file_kind"]
+        lines.append(f"{model}: {verdict(rows)}")
+        lines.append(
+            f"The model's f32 numbers are those of its {kind} file, so rows marked \\* hold them "
+            f"exactly and lose only what rounding activations costs. Without these rows, all "
+            f"other numbers made anew from f32: {verdict(made_anew(rows))}"
+        )
+    return "\n\n".join(lines)
+
+
+def parts_table(results: Results) -> str:
+    """Milliseconds of each part of a token."""
+    lines = []
+    for model, part in results["parts"]["models"].items():
+        for setting, row in part["rows"].items():
+            found = row["milliseconds"]
+            cells = [
+                f"{found[name]['median']:.2f}" if name in found else ""
+                for name in (*PARTS, REST, TOKEN)
+            ]
+            lines.append([model, setting, f"{row['active_weight_fraction']:.3f}", *cells])
+    head = ["model", "setting", "active weight fraction", *(f"{part}, ms" for part in PARTS),
+            f"{REST}, ms", f"{TOKEN}, ms"]  # fmt: skip
+    return table(head, lines)
+
+
+def memory_table(results: Results) -> str:
+    """The most that a process held, and of what."""
+    lines = []
+    for model, part in results["latency"]["models"].items():
+        used = part["memory_bytes"]
+        keys = ("weights", "cache", "beyond_weights_and_cache", "peak")
+        lines.append([model, ", ".join(part["dtypes"]), *(f"{used[key] / MB:.0f}" for key in keys)])
+    return table(
+        ["model", "formats", "weights, MB", "cache, MB", "the rest, MB", "peak, MB"], lines
+    )
+
+
+def peers_table(results: Results) -> str:
+    """Dense decoding and prompts against llama.cpp on the same file: no KL, the same weights."""
+    lines = []
+    for model, part in results["peers"]["models"].items():
+        for depth, decode in part.get("decode", {}).items():
+            speeds = _speeds(decode["seconds_a_token"], 1)
+            share = f"{decode['of_streaming']['median']:.0%}"
+            ratio = with_spread(decode["speed_ratio"])
+            lines.append([model, f"decode at {depth}", *speeds, ratio, share])
+        if prefill := part.get("prefill"):
+            speeds = _speeds(prefill["seconds"], prefill["tokens"])
+            ratio = with_spread(prefill["speed_ratio"])
+            lines.append([model, f"prompt of {prefill['tokens']}", *speeds, ratio, ""])
+    head = ["model", "task", "ours, tok/s", "llama.cpp, tok/s", "ratio (quartiles)",
+            "of the streaming ceiling"]  # fmt: skip
+    return table(head, lines)
+
+
+def _speeds(seconds: Mapping[str, Any], tokens: int) -> list[str]:
+    return [f"{tokens / seconds[side]['median']:.1f}" for side in (OURS, PEER)]
+
+
+def roofline_table(results: Results) -> str:
+    """Useful GB/s of random rows, as shares of streaming, on all threads."""
+    most = max(results["roofline"]["results"], key=lambda each: each["threads"])
+    share = {
+        (row["row_bytes"], row["density"]): row["of_streaming"]["median"] for row in most["rows"]
+    }
+    densities = sorted({density for _, density in share}, reverse=True)
+    lines = [
+        [str(size), *(f"{share[size, density]:.0%}" for density in densities)]
+        for size in sorted({size for size, _ in share})
+    ]
+    return table(["row bytes", *(f"{density:.0%} of the rows" for density in densities)], lines)
+
+
+BLOCKS: dict[str, Block] = {
+    "quality": Block(("quality_dense",), quality_table),
+    "summary": Block(("thinned",), summary_table),
+    "thinned": Block(("thinned",), thinned_table),
+    "ladder": Block(("ladder",), ladder_table),
+    "ladder-ours": Block(("ladder",), ours_table),
+    "ladder-verdict": Block(("ladder",), ladder_verdict),
+    "parts": Block(("parts",), parts_table),
+    "memory": Block(("latency",), memory_table),
+    "peers": Block(("peers",), peers_table),
+    "roofline": Block(("roofline",), roofline_table),
+}

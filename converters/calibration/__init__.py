@@ -1,0 +1,1 @@
+"""Calibration: text through the dense model, statistics and gradients of what it computes."""

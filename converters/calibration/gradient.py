@@ -1,0 +1,132 @@
+"""One forward and one backward pass of the decoder in NumPy, for what a change of an input costs.
+
+Labels are sampled from the dense model itself, so that squares of these gradients estimate the
+Fisher information: half the mean square of gradient times change is the KL divergence that a small
+change causes. Nothing is learned and no gradient of a weight is formed. The residual stream before
+every layer is kept, a layer's inner vectors are computed anew on the way back, and the weights of
+one layer at a time are numbers. Knows nothing of sparsity; the visitor decides what to add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.calibration.gradient_layer import (
+    Block,
+    Slopes,
+    read_matrix,
+    read_vector,
+    rmsnorm,
+    rmsnorm_back,
+)
+from sparity_edge.arrays import Floats
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.model.rotary import rotary_table
+from sparity_edge.packed.folder import PackedModel
+from sparity_edge.progress import Progress, silent
+
+VOCABULARY_BLOCK = 8192  # rows of the head that are numbers at a time: 50 MB at hidden size 1536
+Windows = npt.NDArray[np.int64]  # (windows, tokens of a window)
+
+
+Visitor = Callable[[int, list[Slopes]], None]
+
+
+def backward(
+    packed: PackedModel,
+    windows: Windows,
+    visit: Visitor,
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    progress: Progress = silent,
+) -> float:
+    """Take the gradient of the sampled labels' loss through the whole decoder.
+
+    Memory: (layers + 1) x tokens x hidden float32, one window's logits and one layer's weights.
+
+    Args:
+        packed: the weights, in any layout and number format.
+        windows: token ids; each row is read from a cold start.
+        visit: called with a layer's number and what it computes for each window, last layer first.
+        seed: of the labels.
+        threads: windows that are worked on at a time; no result depends on it.
+        progress: told of layers, forward and backward.
+
+    Returns:
+        The mean loss of a token, in nats.
+    """
+    config = ModelConfig.from_dict(packed.config, packed.generation_config)
+    layers, steps = config.num_hidden_layers, 2 * config.num_hidden_layers
+    table = rotary_table(config, windows.shape[1])
+    streams = np.empty((layers + 1, *windows.shape, config.hidden_size), dtype=np.float32)
+    streams[0] = _embedded(packed, windows)
+    with ThreadPoolExecutor(threads) as pool:
+        for layer in range(layers):
+            block = Block(packed, config, layer, table)
+            for out, values in zip(streams[layer + 1], pool.map(block.forward, streams[layer])):
+                out[:] = values.out
+            progress("forward", layer + 1, steps)
+        downstream = np.empty_like(streams[0])
+        losses = [
+            _head(packed, config, stream, np.random.default_rng([seed, window]), out)
+            for window, (stream, out) in enumerate(zip(streams[-1], downstream, strict=True))
+        ]
+        for layer in reversed(range(layers)):
+            block = Block(packed, config, layer, table)
+            found = list(pool.map(block.through, streams[layer], downstream))
+            downstream[:] = [slope for _, slope in found]
+            visit(layer, [slopes for slopes, _ in found])
+            progress("backward", 2 * layers - layer, steps)
+    return float(np.mean(losses))
+
+
+def _head(
+    packed: PackedModel, config: ModelConfig, x: Floats, random: np.random.Generator, out: Floats
+) -> float:
+    """The mean loss of one window; `out` receives the gradient at x (tokens, hidden)."""
+    name = "model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
+    norm = read_vector(packed, "model.norm.weight")
+    h = rmsnorm(x, norm, config.rms_norm_eps)
+    starts = range(0, config.vocab_size, VOCABULARY_BLOCK)
+    logits = np.empty((len(x), config.vocab_size), dtype=np.float32)
+    for start in starts:
+        part = slice(start, min(start + VOCABULARY_BLOCK, config.vocab_size))
+        logits[:, part] = h @ read_matrix(packed, name, part.start, part.stop).T
+    loss = _sampled_loss(logits, random)
+    slope = np.zeros_like(h)
+    for start in starts:
+        part = slice(start, min(start + VOCABULARY_BLOCK, config.vocab_size))
+        slope += logits[:, part] @ read_matrix(packed, name, part.start, part.stop)
+    out[:] = rmsnorm_back(x, norm, config.rms_norm_eps, slope)
+    return loss
+
+
+def _sampled_loss(logits: Floats, random: np.random.Generator) -> float:
+    """Sample labels and turn logits into the loss's gradient, in place; returns the mean loss."""
+    loss = 0.0
+    for row in logits:
+        row -= row.max()
+        np.exp(row, out=row)
+        below = np.cumsum(row, dtype=np.float64)
+        label = _sample(below, random)
+        loss -= float(np.log(row[label] / below[-1]))
+        row /= np.float32(below[-1])
+        row[label] -= 1
+    return loss / len(logits)
+
+
+def _sample(below: npt.NDArray[np.float64], random: np.random.Generator) -> int:
+    place = int(np.searchsorted(below, random.random() * below[-1], side="right"))
+    return min(place, len(below) - 1)
+
+
+def _embedded(packed: PackedModel, windows: Windows) -> Floats:
+    """The rows of the embedding that the windows name, (windows, tokens, hidden)."""
+    ids, places = np.unique(windows, return_inverse=True)
+    found = [read_matrix(packed, "model.embed_tokens.weight", int(i), int(i) + 1)[0] for i in ids]
+    return np.stack(found)[places.reshape(windows.shape)]

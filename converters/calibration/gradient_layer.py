@@ -1,0 +1,265 @@
+"""One decoder block in NumPy, forward and backward, its weights unpacked to float32.
+
+The backward pass takes the gradient at the block's output to the input of each of its linears and
+of the block itself; gradients of weights are not formed. Written for clarity over whole windows:
+attention is a full matrix for each key head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from converters.numbers.bundle_bytes import unpack_bundle
+from converters.numbers.layout_bytes import unpack_matrix
+from converters.numbers.quantize import Quantized
+from sparity_edge.arrays import Floats
+from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
+from sparity_edge.packed.bundle import PackedBundle
+from sparity_edge.packed.folder import PackedModel
+from sparity_edge.packed.layout import PackedMatrix
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """One layer's vectors for one window, and the loss's gradient at the input of each linear.
+
+    The loss is the sum over the window of the negative log-likelihood of the sampled labels.
+    """
+
+    inputs: Mapping[str, Floats]  # by site, and `up`: (tokens, channels)
+    gradients: Mapping[str, Floats]  # by linear: (tokens, its input channels)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """A block's vectors for one window; matrices are (tokens, channels)."""
+
+    x: Floats
+    attn_in: Floats
+    q: Floats  # (kv heads, queries of a key head x tokens, head_dim), rotated
+    k: Floats  # (kv heads, tokens, head_dim), rotated
+    v: Floats
+    attn_out: Floats
+    middle: Floats  # the residual stream between attention and FFN
+    mlp_in: Floats
+    gate: Floats  # before SiLU
+    up: Floats
+    out: Floats
+
+
+class Block:
+    """One decoder block as numbers.
+
+    Args:
+        packed: where its weights are.
+        config: the model's.
+        layer: its number.
+        table: `rotary_table` of the longest window.
+    """
+
+    def __init__(self, packed: PackedModel, config: ModelConfig, layer: int, table: Floats) -> None:
+        self.layer = layer
+        self._config, self._table = config, table
+        self._window = config.sliding_windows[layer]
+        prefix = f"model.layers.{layer}"
+        self._weights = _block_weights(packed, prefix)
+        self._biases = {
+            name.rpartition(".")[2]: read_vector(packed, f"{prefix}.{name}.bias")
+            for name in BLOCK_LINEARS
+            if config.has_bias(name)
+        }
+        self._norms = [
+            read_vector(packed, f"{prefix}.{name}_layernorm.weight")
+            for name in ("input", "post_attention")
+        ]
+
+    def forward(self, x: Floats) -> _Values:
+        """Everything the block computes for one window, x (tokens, hidden)."""
+        epsilon = self._config.rms_norm_eps
+        attn_in = rmsnorm(x, self._norms[0], epsilon)
+        q, k, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
+        q = self._by_key_head(rotate(self._heads(q), self._table))
+        k, v = rotate(self._heads(k), self._table), self._heads(v)
+        mixed = np.stack([
+            self._shares(query, key) @ value for query, key, value in zip(q, k, v, strict=True)
+        ])  # fmt: skip
+        attn_out = self._by_token(mixed)
+        middle = x + self._linear("o_proj", attn_out)
+        mlp_in = rmsnorm(middle, self._norms[1], epsilon)
+        gate, up = self._linear("gate_proj", mlp_in), self._linear("up_proj", mlp_in)
+        out = middle + self._linear("down_proj", gate * sigmoid(gate) * up)
+        return _Values(x, attn_in, q, k, v, attn_out, middle, mlp_in, gate, up, out)
+
+    def through(self, x: Floats, slope: Floats) -> tuple[Slopes, Floats]:
+        """`backward` of `forward`."""
+        return self.backward(self.forward(x), slope)
+
+    def backward(self, values: _Values, slope: Floats) -> tuple[Slopes, Floats]:
+        """Gradients at the block's linears and at its input, given the one at its output."""
+        share = sigmoid(values.gate)
+        silu = values.gate * share
+        slopes = {"down_proj": self._back("down_proj", slope)}
+        product = slopes["down_proj"]
+        slopes["up_proj"] = self._back("up_proj", product * silu)
+        of_silu = share * (1 + values.gate * (1 - share))
+        slopes["gate_proj"] = self._back("gate_proj", product * values.up * of_silu)
+        epsilon = self._config.rms_norm_eps
+        into = slopes["gate_proj"] + slopes["up_proj"]
+        slope = slope + rmsnorm_back(values.middle, self._norms[1], epsilon, into)
+
+        slopes["o_proj"] = self._back("o_proj", slope)
+        for name, back in zip(
+            ("q_proj", "k_proj", "v_proj"),
+            self._attention_back(values, slopes["o_proj"]),
+            strict=True,
+        ):
+            slopes[name] = self._back(name, back)
+        into = slopes["q_proj"] + slopes["k_proj"] + slopes["v_proj"]
+        slope = slope + rmsnorm_back(values.x, self._norms[0], epsilon, into)
+        inputs = {
+            "attn_in": values.attn_in,
+            "attn_out": values.attn_out,
+            "mlp_in": values.mlp_in,
+            "gate": silu,
+            "up": values.up,
+            "mlp_mid": silu * values.up,
+        }
+        return Slopes(inputs, slopes), slope
+
+    def _attention_back(self, values: _Values, slope: Floats) -> tuple[Floats, Floats, Floats]:
+        """Gradients at the outputs of q, k and v, given the one at what attention gives."""
+        mixed_slope = self._by_key_head(self._heads(slope))
+        q_slope, k_slope, v_slope = (np.empty_like(x) for x in (values.q, values.k, values.v))
+        for head, back in enumerate(mixed_slope):
+            q, k, v = values.q[head], values.k[head], values.v[head]
+            shares = self._shares(q, k)
+            v_slope[head] = shares.T @ back
+            # Softmax: share x (gradient - mean gradient under the shares).
+            scores = back @ v.T
+            scores -= np.einsum("ij,ij->i", scores, shares)[:, None]
+            scores *= shares
+            scores *= self._scale
+            q_slope[head], k_slope[head] = scores @ k, scores.T @ q
+        count, tokens = self._config.num_attention_heads, len(values.x)
+        q_slope = q_slope.reshape(count, tokens, -1)
+        turned = [rotate(each, self._table, -1) for each in (q_slope, k_slope)]
+        return self._flat(turned[0]), self._flat(turned[1]), self._flat(v_slope)
+
+    @property
+    def _scale(self) -> np.float32:
+        return np.float32(self._config.head_dim**-0.5)
+
+    def _shares(self, query: Floats, key: Floats) -> Floats:
+        """Attention of the queries that share a key head, (queries x tokens, tokens)."""
+        tokens = len(key)
+        scores = (query @ key.T) * self._scale
+        at = np.arange(tokens)
+        hidden = at[None] > at[:, None]
+        if self._window is not None:
+            hidden |= at[None] <= at[:, None] - self._window
+        scores.reshape(-1, tokens, tokens)[:, hidden] = -np.inf
+        scores -= scores.max(axis=1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=1, keepdims=True)
+        return scores
+
+    def _heads(self, flat: Floats) -> Floats:
+        """(tokens, channels) as (heads, tokens, head_dim)."""
+        return flat.reshape(len(flat), -1, self._config.head_dim).transpose(1, 0, 2)
+
+    def _flat(self, heads: Floats) -> Floats:
+        return heads.transpose(1, 0, 2).reshape(heads.shape[1], -1)
+
+    def _by_key_head(self, heads: Floats) -> Floats:
+        """(heads, tokens, head_dim) as (key heads, their queries x tokens, head_dim)."""
+        count = self._config.num_key_value_heads
+        return np.ascontiguousarray(heads).reshape(count, -1, self._config.head_dim)
+
+    def _by_token(self, mixed: Floats) -> Floats:
+        count = self._config.num_attention_heads
+        return self._flat(mixed.reshape(count, -1, self._config.head_dim))
+
+    def _linear(self, name: str, x: Floats) -> Floats:
+        result: Floats = x @ self._weights[name].T
+        if name in self._biases:
+            result += self._biases[name]
+        return result
+
+    def _back(self, name: str, slope: Floats) -> Floats:
+        result: Floats = slope @ self._weights[name]
+        return result
+
+
+def rmsnorm(x: Floats, weight: Floats, epsilon: float) -> Floats:
+    """x / root mean square x weight, by row."""
+    return x * _inverse_size(x, epsilon) * weight
+
+
+def rmsnorm_back(x: Floats, weight: Floats, epsilon: float, slope: Floats) -> Floats:
+    """The gradient at the input of `rmsnorm`, given the one at its output."""
+    inverse = _inverse_size(x, epsilon)
+    unit = x * inverse
+    scaled = slope * weight
+    along = np.einsum("tc,tc->t", scaled, unit)[:, None] / np.float32(x.shape[1])
+    result: Floats = inverse * (scaled - unit * along)
+    return result
+
+
+def _inverse_size(x: Floats, epsilon: float) -> Floats:
+    mean = np.einsum("tc,tc->t", x, x)[:, None] / np.float32(x.shape[1])
+    result: Floats = 1 / np.sqrt(mean + np.float32(epsilon))
+    return result
+
+
+def rotate(heads: Floats, table: Floats, direction: int = 1) -> Floats:
+    """Rotary embedding of (heads, tokens, head_dim); direction -1 turns back."""
+    half = heads.shape[2] // 2
+    cosines, sines = table[: heads.shape[1], :half], table[: heads.shape[1], half:]
+    if direction < 0:
+        sines = -sines
+    first, second = heads[..., :half], heads[..., half:]
+    parts = (first * cosines - second * sines, second * cosines + first * sines)
+    result: Floats = np.concatenate(parts, axis=2)
+    return result
+
+
+def sigmoid(x: Floats) -> Floats:
+    """1 / (1 + exp(-x)); a large negative x gives 0."""
+    with np.errstate(over="ignore"):
+        result: Floats = np.float32(1) / (np.float32(1) + np.exp(-x))
+    return result
+
+
+def _block_weights(packed: PackedModel, prefix: str) -> dict[str, Floats]:
+    weights = {}
+    bundle: Any = packed.tensors.get(f"{prefix}.mlp.up_down")
+    if isinstance(bundle, PackedBundle):
+        up, down = unpack_bundle(bundle)
+        weights = {"up_proj": _numbers(up), "down_proj": _numbers(down)}
+    for name in BLOCK_LINEARS:
+        linear = name.rpartition(".")[2]
+        if linear not in weights:
+            weights[linear] = read_matrix(packed, f"{prefix}.{name}.weight")
+    return weights
+
+
+def read_matrix(packed: PackedModel, name: str, start: int = 0, stop: int | None = None) -> Floats:
+    """Outputs start:stop of a matrix as float32."""
+    tensor = packed.tensors[name]
+    assert isinstance(tensor, PackedMatrix)
+    return _numbers(unpack_matrix(tensor.data, tensor.layout, start, stop))
+
+
+def _numbers(weights: Quantized | Floats) -> Floats:
+    return weights.dequantize() if isinstance(weights, Quantized) else weights
+
+
+def read_vector(packed: PackedModel, name: str) -> Floats:
+    """A norm's weights or a bias."""
+    tensor = packed.tensors[name]
+    assert isinstance(tensor, np.ndarray)
+    return tensor

@@ -1,0 +1,98 @@
+"""The weights of one decoder block as float32, whatever they are packed as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from converters.calibration.histograms import Array
+from converters.numbers.bundle_bytes import unpack_bundle
+from converters.numbers.layout_bytes import pack_matrix, unpack_matrix
+from converters.numbers.quantize import Quantized, quantize
+from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
+from sparity_edge.packed.bundle import PackedBundle
+from sparity_edge.packed.folder import PackedModel
+from sparity_edge.packed.layout import Layout, PackedMatrix
+
+
+class BlockWeights:
+    """Up and down of one layer, unpacked when first asked for."""
+
+    def __init__(self, packed: PackedModel, layer: int) -> None:
+        self.packed = packed
+        self._block = f"model.layers.{layer}"
+        self._prefix = f"{self._block}.mlp"
+        self._pair: tuple[Array, Array] | None = None
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """(outputs, inputs) of each linear: q_proj ... down_proj."""
+        config = ModelConfig.from_dict(self.packed.config, self.packed.generation_config)
+        known = config.tensor_shapes()
+        return {
+            name.rpartition(".")[2]: known[f"{self._block}.{name}.weight"] for name in BLOCK_LINEARS
+        }
+
+    @property
+    def up(self) -> Array:
+        """W_up, (neurons, hidden)."""
+        return self._up_down()[0]
+
+    @property
+    def down(self) -> Array:
+        """W_down, (hidden, neurons)."""
+        return self._up_down()[1]
+
+    @property
+    def has_up_bias(self) -> bool:
+        """Whether u_i has a constant part."""
+        return f"{self._prefix}.up_proj.bias" in self.packed.tensors
+
+    def linear(self, name: str) -> Array:
+        """A linear's weights, (outputs, inputs)."""
+        if name in ("up_proj", "down_proj"):
+            return self._up_down()[name == "down_proj"]
+        return _floats(self._unpacked(name, "self_attn" if name[0] in "qkvo" else "mlp"))
+
+    def packed_like_up(self, matrix: Array) -> PackedMatrix:
+        """A matrix by outputs, in the number format of W_up."""
+        numbers = self._up_layout()
+        minimum = numbers.dtype == "int4"
+        layout = Layout(numbers.dtype, "output", _shape(matrix), numbers.group, minimum)
+        values: Any = matrix.astype(np.float32)
+        if layout.quantized:
+            values = quantize(values, layout.dtype, layout.group, "a folded matrix")
+        return PackedMatrix(layout, pack_matrix(values, layout))
+
+    def _up_layout(self) -> Layout:
+        bundle = self.packed.tensors.get(f"{self._prefix}.up_down")
+        if isinstance(bundle, PackedBundle):
+            return bundle.layout.up
+        up = self.packed.tensors[f"{self._prefix}.up_proj.weight"]
+        assert isinstance(up, PackedMatrix)
+        return up.layout
+
+    def _up_down(self) -> tuple[Array, Array]:
+        if self._pair is None:
+            bundle = self.packed.tensors.get(f"{self._prefix}.up_down")
+            if isinstance(bundle, PackedBundle):
+                up, down = unpack_bundle(bundle)
+            else:
+                up, down = self._unpacked("up_proj"), self._unpacked("down_proj")
+            self._pair = _floats(up), _floats(down)
+        return self._pair
+
+    def _unpacked(self, linear: str, part: str = "mlp") -> Any:
+        stored = self.packed.tensors[f"{self._block}.{part}.{linear}.weight"]
+        assert isinstance(stored, PackedMatrix)
+        return unpack_matrix(stored.data, stored.layout)
+
+
+def _floats(weights: Quantized | Array) -> Array:
+    return weights.dequantize() if isinstance(weights, Quantized) else weights
+
+
+def _shape(matrix: Array) -> tuple[int, int]:
+    rows, columns = matrix.shape
+    return rows, columns

@@ -1,0 +1,1 @@
+"""Numbers: floats to quantised integers, and both to packed bytes and back."""

@@ -1,0 +1,94 @@
+"""Writes docs/files.md, the tree of all files with what each of them holds: run after adding one.
+
+What a Python file holds is the first sentence of its docstring; other files are described here.
+`python docs/make_files.py` writes the page; the tests compare it with `render()`.
+"""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "files.md"
+WIDTH = 132
+# Files without a docstring, by the pattern of their path.
+OTHERS = {
+    "README.md": "what it is, quick start, what it gains",
+    "pyproject.toml": "dependencies and settings of the tools",
+    ".ci/run": "all checks in a fresh environment",
+    "bench/results/*.json": "figures of bench/{stem}.py",
+    "docs/figures/*.svg": "a figure of bench/report.py",
+    "docs/*.md": "{heading}",
+    "tests/golden/*.npz": "what transformers computes, by tests/golden/make_goldens.py",
+    "findings/*.sh": "what a real library does otherwise than expected",
+    "*/py.typed": "says that the package has types",
+}
+HEADER = """# Files
+
+The tree of all files; `python docs/make_files.py` writes this page. Which room imports which is
+drawn in [how it works](how-it-works.md).
+
+```
+"""
+
+
+def files(folder: Path = ROOT) -> Iterator[str]:
+    """Paths below the root, with /, of all files that git does not ignore; empty ones apart."""
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    ignored = [".git", *(line.rstrip("/") for line in ignored)]
+    for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
+        if any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored):
+            continue
+        if path.is_dir():
+            yield from files(path)
+        elif path.name != ".gitignore":
+            yield path.relative_to(ROOT).as_posix()
+
+
+def render() -> str:
+    """The page."""
+    lines: list[str] = []
+    above: tuple[str, ...] = ()
+    for name in files():
+        folders = tuple(name.split("/")[:-1])
+        for level, folder in enumerate(folders):
+            if above[: level + 1] != folders[: level + 1]:
+                lines.append(f"{'  ' * level}{folder}/")
+                above = folders[: level + 1]
+        above = folders
+        lines += _entry(name, len(folders))
+    return HEADER + "\n".join(lines) + "\n```\n"
+
+
+def _entry(name: str, level: int) -> list[str]:
+    """One file: its name, then what it holds, cut at WIDTH."""
+    start = f"{'  ' * level}{name.rpartition('/')[2]}".ljust(30) + " "
+    text = start + " ".join(_described(name).split())
+    return [text if len(text) <= WIDTH else text[: WIDTH - 3].rsplit(" ", 1)[0] + " ..."]
+
+
+def _described(name: str) -> str:
+    """The first sentence of a file's docstring, or what OTHERS says of it."""
+    path = ROOT / name
+    if path.suffix == ".py":
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        if not docstring:
+            raise SystemExit(f"{name} has no docstring to describe it with.")
+        return re.split(r"(?<=[.;])\s|\n\n", docstring)[0].rstrip(".;")
+    for pattern, text in OTHERS.items():
+        if not fnmatch.fnmatch(name, pattern):
+            continue
+        if "{heading}" in text:
+            return path.read_text(encoding="utf-8").split("\n")[0].lstrip("# ")
+        return text.format(stem=path.stem)
+    raise SystemExit(f"{name} is described nowhere; add its pattern to docs/make_files.py.")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8", newline="\n")
+    sys.stdout.write(f"{PAGE.relative_to(ROOT)}: {len(list(files()))} files\n")

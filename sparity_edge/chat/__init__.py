@@ -1,0 +1,1 @@
+"""The chat at the terminal: session, commands, conversation, line input."""

@@ -1,0 +1,204 @@
+"""The commands of a chat, from /help to /exit.
+
+Each is a function of the session and the rest of the line; its docstring is its line in /help.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparity_edge.chat import conversation as store
+from sparity_edge.chat.conversation import Conversation
+from sparity_edge.cli.options.sampling import change_setting, list_settings, shown
+from sparity_edge.errors import OptionError
+
+if TYPE_CHECKING:
+    from sparity_edge.chat.session import ChatSession
+
+# "/etc/passwd says ..." is a message, and so is everything after a leading blank.
+_COMMAND = re.compile(r"/[A-Za-z?]*(?=\s|$)")
+
+
+class Leave(Exception):  # noqa: N818  # not an error
+    """The user wants to leave the session."""
+
+
+def is_command(text: str) -> bool:
+    """Whether a message is a command rather than something to say."""
+    return _COMMAND.match(text) is not None
+
+
+def execute(session: ChatSession, text: str) -> None:
+    """Carry a command out.
+
+    Raises:
+        OptionError: there is no such command, or it cannot be done.
+        Leave: the session is over.
+    """
+    name, _, rest = text.partition(" ") if "\n" not in text else _split_at_blank(text)
+    command = COMMANDS.get(ALIASES.get(name.lower(), name.lower()))
+    if command is None:
+        close = difflib.get_close_matches(name.lower(), COMMANDS, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise OptionError(
+            f"There is no command {name}; /help lists them.{hint} "
+            f"A message that begins with a slash needs a blank before it."
+        )
+    command(session, rest.strip())
+
+
+def _split_at_blank(text: str) -> tuple[str, str, str]:
+    name, rest = re.split(r"\s", text, maxsplit=1)
+    return name, " ", rest
+
+
+def _help(session: ChatSession, _: str) -> None:
+    """/help -- this list."""
+    for command in COMMANDS.values():
+        session.screen.note(textwrap.dedent(command.__doc__ or ""))
+    session.screen.note(KEYS)
+
+
+def _clear(session: ChatSession, _: str) -> None:
+    """/clear -- begin a new conversation; the system prompt and the settings stay."""
+    session.conversation.messages.clear()
+    session.totals.context_tokens = 0
+    session.screen.note("A new conversation begins.")
+
+
+def _regen(session: ChatSession, _: str) -> None:
+    """/regen -- answer the last message once more."""
+    if not session.regenerate():
+        raise OptionError("There is no answer to make again yet.")
+
+
+def _system(session: ChatSession, text: str) -> None:
+    """/system [TEXT] -- show or replace the system prompt; "/system -" removes it."""
+    talk = session.conversation
+    if text:
+        talk.system = None if text == "-" else store.plain_text(text)
+        after = " from the next answer on" if talk.messages else ""
+        session.screen.note(f"The system prompt is {'removed' if text == '-' else 'set'}{after}.")
+    elif talk.system is None:
+        session.screen.note("No system prompt is set; the model's template may have its own.")
+    else:
+        session.screen.note(talk.system or "The system prompt is empty.")
+
+
+def _set(session: ChatSession, text: str) -> None:
+    """/set [NAME VALUE] -- list the settings, or change one."""
+    name, _, value = text.partition(" ")
+    if not name:
+        for line in list_settings(session.params):
+            session.screen.note(line)
+    elif not value.strip():
+        raise OptionError(f"/set {name} needs a value; /set alone lists the present ones.")
+    else:
+        session.params = change_setting(session.params, name, value.strip())
+        setting = name.replace("-", "_")
+        session.screen.note(f"{setting} is {shown(getattr(session.params, setting))} from now on.")
+
+
+def _sparsity(session: ChatSession, text: str) -> None:
+    """/sparsity [S [PLAN]] -- show or set the share of the weights that is skipped."""
+    generator = session.generator
+    if text:
+        share, _, plan = text.partition(" ")
+        try:
+            wanted = float(share)
+        except ValueError:
+            raise OptionError(f"/sparsity needs a number from 0 to 0.9, not {share}.") from None
+        generator.set_plan(plan.strip() or None, sparsity=wanted)
+    follows = f" by plan {generator.plan}" if generator.plan else ""
+    session.screen.note(f"{generator.sparsity:.0%} of the weights are skipped{follows}.")
+
+
+def _stats(session: ChatSession, _: str) -> None:
+    """/stats -- tokens, speed and memory of this session."""
+    totals, generator = session.totals, session.generator
+    speed = totals.generated_tokens / totals.decode_seconds if totals.decode_seconds else 0.0
+    info = generator.info()
+    cache_bytes = int(info.get("cache_bytes_per_token", 0)) * totals.context_tokens
+    lines = (
+        f"answers          {totals.answers}",
+        f"tokens made      {totals.generated_tokens}, {speed:.1f} tok/s",
+        f"weights read     {totals.active_weight_fraction:.1%}{_densities(totals.densities)}",
+        f"prompt work      {totals.prefill_seconds:.2f} s",
+        f"context in use   {totals.context_tokens} of {generator.max_context} tokens",
+        f"memory           {_megabytes(int(info.get('weight_bytes', 0)))} weights, "
+        f"{_megabytes(cache_bytes)} context",
+    )
+    for line in lines:
+        session.screen.note(line)
+
+
+def _save(session: ChatSession, text: str) -> None:
+    """/save FILE -- write the conversation and the settings to a file."""
+    path = _path(text, "/save")
+    store.save(path, session.conversation, session.params, str(session.generator.info()["source"]))
+    session.screen.note(f"Saved {_count(session.conversation)} to {path}.")
+
+
+def _load(session: ChatSession, text: str) -> None:
+    """/load FILE -- go on with a saved conversation and its settings."""
+    path = _path(text, "/load")
+    loaded, params, model = store.load(path)
+    session.conversation, session.params = loaded, params
+    here = session.generator.info()["source"]
+    other = "" if model == here else f" It was held with {model}."
+    session.screen.note(f"Loaded {_count(loaded)} from {path}.{other}")
+
+
+def _exit(_: ChatSession, __: str) -> None:
+    """/exit -- leave (also /quit, /bye, Ctrl-D)."""
+    raise Leave
+
+
+def _path(text: str, command: str) -> Path:
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    if not text or "\0" in text:
+        raise OptionError(f"{command} needs the name of a file.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # "~somebody" who does not exist
+        raise OptionError(f"{text} names no folder of a user.") from None
+
+
+def _count(talk: Conversation) -> str:
+    return "1 message" if len(talk.messages) == 1 else f"{len(talk.messages)} messages"
+
+
+def _densities(densities: Mapping[str, float]) -> str:
+    """What is active at each site of the last answer."""
+    if not densities:
+        return ""
+    return " (active: " + ", ".join(f"{site} {x:.0%}" for site, x in densities.items()) + ")"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+COMMANDS: dict[str, Callable[[ChatSession, str], None]] = {
+    "/help": _help,
+    "/clear": _clear,
+    "/regen": _regen,
+    "/system": _system,
+    "/set": _set,
+    "/sparsity": _sparsity,
+    "/stats": _stats,
+    "/save": _save,
+    "/load": _load,
+    "/exit": _exit,
+}
+ALIASES = {"/": "/help", "/?": "/help", "/quit": "/exit", "/bye": "/exit"}
+KEYS = (
+    'Enter sends; Alt-Enter, a backslash before Enter, or """ around the text make new lines.\n'
+    "Ctrl-C stops an answer or clears the line, Ctrl-D leaves."
+)

@@ -1,0 +1,218 @@
+"""A conversation at the terminal: ask, stream the answer, keep what was said.
+
+The session knows a generator's `stream` and the conversation; what begins with a slash is done by
+`chat_commands`. The whole conversation is passed at every turn, so clearing, regenerating and
+loading need no other word with the generator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sparity_edge.chat.conversation import Conversation
+from sparity_edge.chat.line_input import LineInput
+from sparity_edge.errors import ContextError, SparityError
+from sparity_edge.generation.params import SamplingParams
+from sparity_edge.terminal.screen import Screen
+
+if TYPE_CHECKING:
+    from sparity_edge.generation.generator import Generator
+    from sparity_edge.generation.results import Statistics, Step
+
+
+class ChatSession:
+    """One conversation with one model.
+
+    Args:
+        generator: a loaded generator.
+        params: sampling parameters; `/set` replaces them.
+        system: the system prompt; None leaves it to the model's template.
+        screen: where everything is written.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        params: SamplingParams,
+        system: str | None,
+        screen: Screen,
+    ) -> None:
+        self.generator = generator
+        self.params = params
+        self.conversation = Conversation(system)
+        self.screen = screen
+        self.totals = Totals()
+
+    def run(self, line_input: LineInput) -> None:
+        """Ask and answer until the user leaves."""
+        from sparity_edge.chat.commands import Leave, execute, is_command
+
+        interrupts = 0
+        while True:
+            try:
+                text = line_input.read()
+                interrupts = 0
+                if is_command(text):
+                    execute(self, text)
+                elif text.strip():
+                    self.ask(text)
+            except Leave:
+                return
+            except EOFError:
+                self.screen.note("")
+                return
+            except KeyboardInterrupt:
+                interrupts += 1
+                if interrupts > 1:
+                    self.screen.note("Ctrl-D or /exit leaves.")
+            except SparityError as error:
+                self.screen.note(str(error))
+
+    def ask(self, text: str) -> None:
+        """Answer a message; without an answer it does not become part of the conversation."""
+        self.conversation.say("user", text)
+        try:
+            self._answer()
+        finally:
+            self.conversation.take_back("user")  # unless an answer follows it
+
+    def regenerate(self) -> bool:
+        """Answer the last message once more; whether there is one."""
+        former = self.conversation.take_back("assistant")
+        if former is None:
+            return False
+        try:
+            self._answer()
+        finally:
+            if self.conversation.messages[-1]["role"] == "user":
+                self.conversation.say("assistant", former)
+        return True
+
+    def _answer(self) -> None:
+        """Stream the answer to the last message and keep it, if there is one."""
+        answer = Answer()
+        try:
+            answer.stream(self.generator, self.conversation.turns(), self.params, self.screen)
+        except ContextError as error:
+            self._say_context_is_full(str(error))
+            return
+        except SparityError as error:
+            self.screen.note(str(error))
+            return
+        finally:
+            self.screen.end_line()
+        if answer.interrupted and not answer.text:
+            self.screen.text("\n")  # the terminal has written ^C
+            self.screen.note("Stopped before the answer began; nothing is kept.")
+            return
+        self.conversation.say("assistant", answer.text)
+        self._say_how_it_ended(answer)
+
+    def _say_context_is_full(self, reason: str) -> None:
+        self.screen.note(f"{reason} Your message is not kept; /clear begins a new conversation.")
+
+    def _say_how_it_ended(self, answer: Answer) -> None:
+        if answer.interrupted:
+            self.screen.note("Stopped; the conversation keeps what was said.")
+        elif ending := cut_short(answer.last, self.params, self.generator):
+            self.screen.note(ending)
+            if answer.last is not None and is_full(answer.last.stats, self.generator):
+                self.screen.note("/clear begins a new conversation.")
+        if answer.last is not None:
+            self.totals.add(answer.last.stats)
+            self.screen.note(statistics_line(answer.last.stats, answer.first_seconds))
+            self.screen.note("")
+
+
+class Answer:
+    """One answer while it is made."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.last: Step | None = None
+        self.interrupted = False
+        self.first_seconds: float | None = None  # from the request to the first token
+
+    def stream(
+        self, generator: Generator, prompt: Any, params: SamplingParams, out: Screen
+    ) -> None:
+        """Write the answer to the screen as it comes; Ctrl-C ends it.
+
+        Raises:
+            SparityError: whatever the generator has to say against the prompt.
+        """
+        begun = time.monotonic()
+        pieces: list[str] = []
+        steps: Iterator[Step] | None = None
+        try:
+            steps = generator.stream(prompt, params)
+            for step in steps:
+                if self.first_seconds is None:
+                    self.first_seconds = time.monotonic() - begun
+                self.last = step
+                pieces.append(step.text)
+                out.text(step.text)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        finally:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                with contextlib.suppress(KeyboardInterrupt):
+                    close()
+            self.text = "".join(pieces)
+
+
+class Totals:
+    """Sums over a session, for /stats."""
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.generated_tokens = 0
+        self.decode_seconds = 0.0
+        self.prefill_seconds = 0.0
+        self.context_tokens = 0  # taken by the conversation after the last answer
+        self.active_weight_fraction = 1.0  # of the last answer
+        self.densities: Mapping[str, float] = {}  # of the last answer
+
+    def add(self, stats: Statistics) -> None:
+        """Count one answer."""
+        self.answers += 1
+        self.generated_tokens += stats.generated_tokens
+        self.decode_seconds += stats.decode_seconds
+        self.prefill_seconds += stats.prefill_seconds
+        self.context_tokens = stats.prompt_tokens + stats.generated_tokens
+        self.active_weight_fraction = stats.active_weight_fraction
+        self.densities = stats.densities
+
+
+def cut_short(last: Step | None, params: SamplingParams, generator: Generator) -> str | None:
+    """What to say about an answer that the model did not end itself."""
+    if last is None or last.finish_reason != "length":
+        return None
+    if not is_full(last.stats, generator):
+        return f"Cut after max_tokens={params.max_tokens}."
+    full = f"Cut: the context of {generator.max_context} tokens is full."
+    if generator.max_context < generator.info().get("model_context", 0):
+        return f"{full} A larger --max-context makes room for more."
+    return full
+
+
+def is_full(stats: Statistics, generator: Generator) -> bool:
+    """Whether prompt and answer fill the context."""
+    return stats.prompt_tokens + stats.generated_tokens >= generator.max_context
+
+
+def statistics_line(stats: Statistics, first_seconds: float | None) -> str:
+    """Tokens, speed, prompt, time to first token and share of weights read, on one line."""
+    parts = [
+        f"{stats.generated_tokens} tokens",
+        f"{stats.decode_tokens_per_second:.1f} tok/s",
+        f"prompt {stats.prompt_tokens} ({stats.cached_tokens} cached)",
+    ]
+    if first_seconds is not None:
+        parts.append(f"first token {first_seconds:.2f} s")
+    parts.append(f"{stats.active_weight_fraction:.0%} of weights read")
+    return " · ".join(parts)

@@ -1,0 +1,1 @@
+"""The command line: `main` parses, `options` declares, `commands` carries out."""

@@ -1,0 +1,192 @@
+"""What most commands do, given the understood command line.
+
+Text goes to stdout. Notes and bars go to stderr, and only if that is a terminal or the user asked
+for more with -v. Models, sources and packs are used through their public functions only.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparity_edge.chat.conversation import Conversation, plain_text
+from sparity_edge.chat.session import Answer, ChatSession, cut_short, statistics_line
+from sparity_edge.cli.options.sampling import sampling_params
+from sparity_edge.errors import OptionError
+from sparity_edge.generation.options import default_threads
+from sparity_edge.terminal.json_output import print_json
+from sparity_edge.terminal.screen import Bars, Screen, one_line, read_stdin
+
+if TYPE_CHECKING:
+    from sparity_edge.generation.generator import Generator
+
+COMPILING = "Compiling kernels for this machine (once)"
+MAX_TEXT_BYTES = 256 << 20  # of a text file; far more is a mistake
+
+
+def chat(arguments: Namespace) -> None:
+    """`sparity-edge chat`: a session at a terminal, else one message and one answer."""
+    params = sampling_params(arguments)
+    system = None if arguments.system is None else plain_text(arguments.system)
+    if arguments.prompt is None and sys.stdin.isatty() and sys.stdout.isatty():
+        with loaded(arguments, Screen(sys.stdout, sys.stdout)) as (generator, screen):
+            _hold_session(ChatSession(generator, params, system, screen))
+        return
+    talk = Conversation(system)
+    talk.say("user", _prompt(arguments))
+    _answer_once(arguments, talk.turns(), params)
+
+
+def generate(arguments: Namespace) -> None:
+    """`sparity-edge generate`: continue a text."""
+    params = sampling_params(arguments)
+    _answer_once(arguments, _prompt(arguments), params)
+
+
+def info(arguments: Namespace) -> None:
+    """`sparity-edge info`: what the loaded model says about itself."""
+    facts: dict[str, Any]
+    if arguments.cpu:
+        from sparity_edge.kernels.simd.cpu import chosen
+
+        facts = {**chosen(), "threads": default_threads()}
+    else:
+        with loaded(arguments, side_screen(arguments), ready=False) as (generator, _):
+            facts = generator.info()
+            if plans := generator.plans():
+                facts["active_weight_fraction_by_level"] = plans
+    if arguments.json:
+        print_json(facts)
+        return
+    width = max(22, *(len(key) for key in facts))
+    for key, value in facts.items():
+        print(f"{key.replace('_', ' '):<{width}} {one_line(_fact(value))}")
+
+
+def _hold_session(session: ChatSession) -> None:
+    from sparity_edge.chat.commands import ALIASES, COMMANDS
+    from sparity_edge.chat.line_input import open_line_input
+    from sparity_edge.system.folders import cache_root
+
+    words = [*COMMANDS, *(alias for alias in ALIASES if alias[1:].isalpha())]
+    for line in header(session.generator):
+        session.screen.note(line)
+    session.run(open_line_input(cache_root() / "chat_history", words))
+
+
+def header(generator: Generator) -> tuple[str, str, str]:
+    """The three lines in front of a chat."""
+    facts = generator.info()
+    parameters = f"{facts.get('parameters', 0) / 1e6:,.0f} M parameters"
+    size = f"{'/'.join(facts.get('dtypes', []))}, {facts.get('weight_bytes', 0) / 1e6:,.0f} MB"
+    reading = f"{generator.sparsity:.0%} of weights skipped" if generator.sparsity else "dense"
+    source = Path(str(facts.get("source")))
+    name = source if len(source.parts) < 3 else source.name  # an alias or org/name stays whole
+    return (
+        one_line(f"{name} · {parameters} · {size}"),
+        f"context {generator.max_context} tokens · {generator.threads} threads · {reading}",
+        "/help lists commands · Alt-Enter makes a new line · Ctrl-C stops · Ctrl-D leaves",
+    )
+
+
+def _answer_once(arguments: Namespace, prompt: Any, params: Any) -> None:
+    """Stream one answer to stdout and end its line."""
+    side = side_screen(arguments)
+    with loaded(arguments, side) as (generator, _):
+        out = Screen(sys.stdout, None)
+        answer = Answer()
+        try:
+            answer.stream(generator, prompt, params, out)
+        finally:
+            out.end_line()
+        if answer.interrupted:
+            raise KeyboardInterrupt
+        if ending := cut_short(answer.last, params, generator):
+            side.note(ending)
+        if arguments.verbose and answer.last is not None:
+            side.note(statistics_line(answer.last.stats, answer.first_seconds))
+
+
+@contextmanager
+def loaded(
+    arguments: Namespace, screen: Screen, *, ready: bool = True
+) -> Iterator[tuple[Generator, Screen]]:
+    """The generator that the command line asks for, closed at the end; `ready` compiles it."""
+    with progress_bars(arguments, screen) as bars:
+        from sparity_edge.generation.generator import Generator
+
+        generator = Generator.load(
+            arguments.model,
+            dtype=arguments.dtype,
+            threads=arguments.threads,
+            sparsity=arguments.sparsity,
+            plan=arguments.plan,
+            level=arguments.level,
+            sparse_prefill=arguments.sparse_prefill,
+            max_context=arguments.max_context,
+            cache_dtype=arguments.cache_dtype,
+            offline=arguments.offline,
+            progress=bars,
+            notify=screen.note,
+        )
+        if ready:
+            generator.compile(lambda _, done, total: bars(COMPILING, done, total))
+    if arguments.verbose:
+        facts = generator.info()
+        screen.note(
+            f"Loaded {facts.get('weight_bytes', 0) / 1e6:.1f} MB from {facts.get('path')} in "
+            f"{facts.get('load_seconds', 0.0):.2f} s; {generator.threads} threads."
+        )
+    with generator:
+        yield generator, screen
+
+
+def side_screen(arguments: Namespace) -> Screen:
+    """A screen that writes notes to stderr, if anybody wants them."""
+    wanted = sys.stderr.isatty() or arguments.verbose > 0
+    return Screen(sys.stderr, sys.stderr if wanted else None)
+
+
+def progress_bars(arguments: Namespace, screen: Screen, *, still: bool = False) -> Bars:
+    terminal = sys.stderr.isatty()
+    wanted = terminal or arguments.verbose > 0
+    return Bars(screen, enabled=wanted, terminal=terminal, still=still)
+
+
+def _prompt(arguments: Namespace) -> str:
+    """The text of --prompt, else standard input."""
+    text = arguments.prompt
+    if text is None:
+        if sys.stdin.isatty() and sys.stderr.isatty():
+            print("Type the text and end it with Ctrl-D on a line of its own.", file=sys.stderr)
+        text = read_stdin(MAX_TEXT_BYTES)
+        if len(text) > MAX_TEXT_BYTES:
+            raise OptionError(f"Standard input is longer than {MAX_TEXT_BYTES >> 20} MiB.")
+    if not text.strip():
+        raise OptionError("The prompt is empty; give it with --prompt or on standard input.")
+    return plain_text(text)
+
+
+def read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise OptionError(f"{path} is longer than {MAX_TEXT_BYTES >> 20} MiB; use a part of it.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{path} is not UTF-8 text (byte {error.start}).") from None
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)

@@ -1,0 +1,120 @@
+"""What `convert`, `verify` and `cache` do, given the understood command line.
+
+Packing is in converters, the format of packed folders in `format`; here is what users see of both.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparity_edge.cli.commands.answering import progress_bars, side_screen
+from sparity_edge.errors import OptionError
+from sparity_edge.system.atomic import one_sentence
+from sparity_edge.system.folders import besides_packs, cache_root
+from sparity_edge.system.host import bytes_in
+from sparity_edge.terminal.json_output import print_json
+from sparity_edge.terminal.screen import neutral
+
+if TYPE_CHECKING:
+    from converters.store import Entry
+
+
+def convert(arguments: Namespace) -> None:
+    """`sparity-edge convert`: a source becomes a packed folder."""
+    from converters.pack import PackOptions
+    from converters.pack import convert as pack
+    from converters.store import open_any
+
+    if arguments.out == "":
+        raise OptionError("OUT is empty; name a folder, or leave it out.")
+    layout = arguments.layout or ("mixed" if arguments.calibrate else "dense")
+    options = PackOptions(arguments.dtype, arguments.group, layout)
+    screen = side_screen(arguments)
+    with progress_bars(arguments, screen) as bars:
+        source = open_any(arguments.source, offline=arguments.offline, progress=bars)
+        try:
+            out = Path(arguments.out or _default_out(arguments.source, arguments.dtype))
+            path = pack(source, out, options, force=arguments.force, progress=bars)
+        finally:
+            source.close()
+        if arguments.calibrate:
+            from converters.calibrate import calibrate
+
+            calibrate(str(path), progress=bars)
+    print(neutral(str(path)))
+
+
+def verify(arguments: Namespace) -> None:
+    """`sparity-edge verify`: whether every file is as the manifest says."""
+    from sparity_edge.packed.folder import verify_packed
+
+    with progress_bars(arguments, side_screen(arguments)) as bars:
+        files = verify_packed(arguments.folder, bars)
+    if arguments.json:
+        print_json({"folder": arguments.folder, "files": len(files), "bytes": sum(files.values())})
+        return
+    print(neutral(f"{arguments.folder}: all files are as the manifest says."))
+
+
+def cache_list(arguments: Namespace) -> None:
+    """`sparity-edge cache list`: one line for each pack."""
+    from converters import store
+
+    entries = store.entries()
+    total = sum(entry.nbytes for entry in entries)
+    if arguments.json:
+        packs = [_pack_facts(entry) for entry in entries]
+        print_json({"folder": str(cache_root()), "bytes": total, "packs": packs})
+        return
+    for entry in entries:
+        options = " ".join(str(value) for value in entry.options.values() if value is not None)
+        used = time.strftime("%Y-%m-%d", time.localtime(entry.last_used))
+        size = f"{entry.nbytes / 1e6:10.1f} MB"
+        print(neutral(f"{entry.key[:12]}  {size}  {used}  {entry.name}  ({options})"))
+    print(neutral(f"{len(entries)} packed, {total / 1e6:.1f} MB, in {cache_root()}"))
+
+
+def cache_clear(arguments: Namespace) -> None:
+    """`sparity-edge cache clear`: remove packs, or everything, and say how much that freed."""
+    from converters import store
+
+    if arguments.all and arguments.name:
+        raise OptionError("--all and one pack were both given; give one of them.")
+    removed = store.clear(arguments.name)
+    freed = sum(entry.nbytes for entry in removed)
+    print(f"{len(removed)} removed, {freed / 1e6:.1f} MB freed.")
+    if arguments.all:
+        print(f"All else is removed too, {_clear_besides_packs() / 1e6:.1f} MB freed.")
+
+
+def _clear_besides_packs() -> int:
+    """Remove sources, history and kernels; gives the bytes they took."""
+    freed = 0
+    for path in besides_packs():
+        freed += bytes_in(path)
+        with one_sentence(path):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return freed
+
+
+def _pack_facts(entry: Entry) -> dict[str, Any]:
+    return {
+        "key": entry.key,
+        "name": entry.name,
+        "options": entry.options,
+        "bytes": entry.nbytes,
+        "last_used_unix_seconds": round(entry.last_used),
+        "path": str(entry.path),
+    }
+
+
+def _default_out(source: str, dtype: str | None) -> str:
+    """./NAME-DTYPE, NAME being the last part of a path, a Hub id or an alias."""
+    name = Path(source.partition("@")[0]).resolve().name if source else ""
+    name = re.sub(r"[^\w.-]", "_", re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE))
+    return f"{name.lstrip('.') or 'model'}-{dtype or 'packed'}"

@@ -1,0 +1,154 @@
+"""What `calibrate` and `plan` do, given the understood command line.
+
+Calibration itself is in converters; plans are read and written by `plan_file`. A model that is no
+packed folder stands for the packs of it that are in the cache.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from sparity_edge.cli.commands.answering import progress_bars, side_screen
+from sparity_edge.errors import OptionError
+from sparity_edge.packed.manifest import is_packed
+from sparity_edge.plans.plan import PlanFamily
+from sparity_edge.plans.plan_file import add_plan, plan_names, read_plan, remove_plan
+from sparity_edge.terminal.json_output import print_json
+from sparity_edge.terminal.screen import neutral
+
+SHOWN_SPARSITIES = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
+
+
+def calibrate(arguments: Namespace) -> None:
+    """`sparity-edge calibrate`: one line for each plan that was stored."""
+    from converters.calibrate import calibrate as run
+
+    screen = side_screen(arguments)
+    with progress_bars(arguments, screen) as bars:
+        stored = run(
+            arguments.model,
+            texts=arguments.text,
+            tokens=arguments.tokens,
+            methods=arguments.methods,
+            layout=arguments.layout,
+            dtype=arguments.dtype,
+            threads=arguments.threads,
+            offline=arguments.offline,
+            progress=bars,
+            notify=screen.note,
+        )
+    for each in stored:
+        print(neutral(f"{_line(each.family)}  {each.folder}"))
+
+
+def plan_list(arguments: Namespace) -> None:
+    """`sparity-edge plan list`: one line for each plan."""
+    found = [(folder, name) for folder in _folders(arguments.model) for name in plan_names(folder)]
+    families = [(folder, read_plan(folder, name)) for folder, name in found]
+    if arguments.json:
+        facts = [{"folder": str(folder), **_summary(family)} for folder, family in families]
+        print_json(facts)
+        return
+    for folder, family in families:
+        print(neutral(f"{_line(family)}  {folder}"))
+    if not families:
+        print(neutral(f"No plans; make some with sparity-edge calibrate {arguments.model}."))
+
+
+def plan_show(arguments: Namespace) -> None:
+    """`sparity-edge plan show`: its origin, and what it reads at several sparsities."""
+    _, family = _find(arguments.model, arguments.name)
+    if arguments.json:
+        facts = {**_summary(family), "notes": dict(family.notes)}
+        facts["levels"] = [round(float(level), 4) for level in family.levels]
+        facts["active"] = [round(float(active), 4) for active in family.active]
+        print_json(facts)
+        return
+    print(neutral(f"{family.name}: {family.method}"))
+    print(f"layout {family.layout}, thins {', '.join(family.tables)}")
+    for key, value in family.notes.items():
+        print(neutral(f"{key.replace('_', ' ')}: {value}"))
+    print("sparsity  level  active weight fraction")
+    for sparsity in SHOWN_SPARSITIES:
+        if sparsity <= family.most:
+            plan = family.at_sparsity(sparsity)
+            print(f"{sparsity:8.2f}  {plan.level:5.3f}  {1 - plan.sparsity:.3f}")
+    last = float(family.levels[-1])
+    print(f"{family.most:8.2f}  {last:5.3f}  {float(family.active[-1]):.3f}")
+
+
+def plan_add(arguments: Namespace) -> None:
+    """`sparity-edge plan add`: copy a plan from another packed folder of the same model."""
+    file = Path(arguments.file)
+    name = file.name.removeprefix("plan-").removesuffix(".safetensors")
+    if file.name != f"plan-{name}.safetensors" or not is_packed(file.parent):
+        raise OptionError(f"{file} is not a plan-NAME.safetensors in a packed folder; name one.")
+    family = read_plan(file.parent, name)
+    folder = _only(arguments.model)
+    add_plan(folder, family)
+    print(neutral(f"{_line(family)}  {folder}"))
+
+
+def plan_remove(arguments: Namespace) -> None:
+    """`sparity-edge plan remove`: take a plan away from every pack that carries it."""
+    carriers = [each for each in _folders(arguments.model) if arguments.name in plan_names(each)]
+    if not carriers:
+        raise _unknown(arguments.model, arguments.name)
+    for folder in carriers:
+        remove_plan(folder, arguments.name)
+        print(neutral(f"{arguments.name} removed from {folder}"))
+
+
+def _folders(model: str) -> list[Path]:
+    """The packed folder that is named, or the cached packs of a model.
+
+    Raises:
+        OptionError: there are none.
+    """
+    if is_packed(model):
+        return [Path(model)]
+    from converters.store import entries
+
+    folders = [entry.path for entry in entries() if entry.name == model]
+    if not folders:
+        raise OptionError(
+            f"{model} is neither a packed folder nor a model in the cache; "
+            f"sparity-edge calibrate {model} packs it and makes its plans."
+        )
+    return folders
+
+
+def _only(model: str) -> Path:
+    if not is_packed(model):
+        raise OptionError(
+            f"{model} is not a packed folder; name the one that is to carry the plan."
+        )
+    return Path(model)
+
+
+def _find(model: str, name: str) -> tuple[Path, PlanFamily]:
+    for folder in _folders(model):
+        if name in plan_names(folder):
+            return folder, read_plan(folder, name)
+    raise _unknown(model, name)
+
+
+def _unknown(model: str, name: str) -> OptionError:
+    known = sorted({each for folder in _folders(model) for each in plan_names(folder)})
+    return OptionError(f"{model} has no plan {name!r}; it has {', '.join(known) or 'none'}.")
+
+
+def _summary(family: PlanFamily) -> dict[str, Any]:
+    return {
+        "name": family.name,
+        "method": family.method,
+        "layout": family.layout,
+        "pieces": list(family.tables),
+        "most": round(family.most, 4),
+    }
+
+
+def _line(family: PlanFamily) -> str:
+    return f"{family.name:<14} {family.layout:<8} to {family.most:4.0%}  {family.method}"

@@ -1,0 +1,101 @@
+"""The options of `calibrate` and `plan`; imports nothing heavy, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from sparity_edge.terminal.json_output import add_json_option
+
+Add = Callable[..., argparse.ArgumentParser]
+DTYPES = ("f32", "bf16", "int8", "int4")
+PLAN_LAYOUTS = ("neurons", "mixed", "input")
+MODULE = "plan"
+
+
+def add_plan_commands(commands: Any, add: Add) -> None:
+    """Put `calibrate` and `plan` on the command line.
+
+    Args:
+        commands: the subparsers of the command.
+        add: called as add(commands, name, about, examples), gives the parser of a command.
+    """
+    _add_calibrate(commands, add)
+    about = "list, show, add or remove the sparsity plans of a model"
+    parser = add(commands, "plan", about, _PLAN_EXAMPLES)
+    actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=type(parser))
+    listing = _action(actions, add, "list", "list the plans of a model")
+    add_json_option(listing)
+    showing = _action(actions, add, "show", "show a plan: what it skips at every level")
+    showing.add_argument("name", metavar="PLAN", help="the plan")
+    add_json_option(showing)
+    adding = _action(actions, add, "add", "copy a plan that was made for the same model")
+    adding.add_argument("file", metavar="FILE", help="plan-NAME.safetensors in a packed folder")
+    removing = _action(actions, add, "remove", "remove a plan")
+    removing.add_argument("name", metavar="PLAN", help="the plan")
+
+
+def _add_calibrate(commands: Any, add: Add) -> None:
+    about = "find out from text what a model can skip"
+    parser = add(commands, "calibrate", about, _CALIBRATE_EXAMPLES)
+    parser.set_defaults(module=MODULE)
+    parser.add_argument("model", metavar="MODEL", help="a packed folder, or what can be packed")
+    parser.add_argument(
+        "--text",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help='text in UTF-8, or .jsonl with {"text": ...} (default: the help texts of Python)',
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=65536, metavar="N", help="how many to read (default: 65536)"
+    )
+    parser.add_argument(
+        "--methods",
+        type=_names,
+        default=["all"],
+        metavar="NAME,...",
+        help="chess, chess-ffn, cats, teal, centred ..., ablation, or all (default)",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=PLAN_LAYOUTS,
+        help="put all plans into the pack of this layout (default: each where it belongs)",
+    )
+    parser.add_argument("--dtype", choices=DTYPES, help="number format of what has to be packed")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads (default: all physical cores)"
+    )
+    parser.add_argument("--offline", action="store_true", help="use only what is on this machine")
+
+
+def _action(actions: Any, add: Add, name: str, about: str) -> argparse.ArgumentParser:
+    parser = add(actions, name, about)
+    parser.set_defaults(run=f"plan_{name}", module=MODULE)
+    parser.add_argument("model", metavar="MODEL", help="a packed folder, or a model that is cached")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("no name is given")
+    return names
+
+
+_CALIBRATE_EXAMPLES = """Plans are stored in the packed model; --plan chooses one of them and
+--sparsity says how much it skips.
+
+examples:
+  sparity-edge calibrate ./my-model
+  sparity-edge calibrate org/name --text notes.txt letters.txt --tokens 32768
+  sparity-edge calibrate ./my-model --methods chess,centred
+"""
+_PLAN_EXAMPLES = """examples:
+  sparity-edge plan list ./my-model
+  sparity-edge plan show ./my-model chess
+  sparity-edge plan add ./other ./my-model/plan-chess.safetensors
+  sparity-edge plan remove ./my-model chess
+"""

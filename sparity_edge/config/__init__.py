@@ -1,0 +1,1 @@
+"""config.json: what it says about a model, every value checked."""

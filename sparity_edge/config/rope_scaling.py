@@ -1,0 +1,95 @@
+"""Rotary embeddings in config.json: the base and how frequencies are stretched.
+
+Reads both styles: `rope_theta` and `rope_scaling` at the top level (transformers 4), and
+`rope_parameters` that holds everything (transformers 5). Types other than linear and llama3 are
+refused. The arithmetic on the frequencies is the decoder's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sparity_edge.config.values import MAX_CONTEXT, read_integer, read_real, show
+from sparity_edge.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched for long contexts.
+
+    `linear` divides every frequency by `factor`; `llama3` divides only the slow ones and blends
+    between (Llama 3.1 model card). The last three fields are used by `llama3` alone.
+    """
+
+    rope_type: str  # "linear" or "llama3"
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position_embeddings: int = 8192
+
+
+def _rope_block(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The mapping that holds the scaling; as in transformers the old key goes first."""
+    key = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    block = config.get(key) or {}
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"config.json: {key}={show(block)} is not a JSON object.")
+    partial = block.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    if partial is not None and partial != 1:
+        raise ConfigError(
+            f"config.json: partial_rotary_factor={show(partial)} is not supported; only 1.0 is."
+        )
+    for name, value in block.items():
+        if isinstance(value, Mapping):
+            raise ConfigError(
+                f"config.json: {key} has an entry {show(name)} of its own; rotary embeddings "
+                "that differ by layer are not supported."
+            )
+    return block
+
+
+def rope_theta(config: Mapping[str, Any]) -> float:
+    """The base of the rotary frequencies."""
+    block = _rope_block(config)
+    holder = block if block.get("rope_theta") is not None else config
+    return read_real(holder, "rope_theta", default=10000.0)
+
+
+def rope_scaling(config: Mapping[str, Any]) -> RopeScaling | None:
+    """How the frequencies are stretched; None where they are not.
+
+    Raises:
+        ConfigError: a rope type, a partial rotation or a value that is not supported.
+    """
+    block = _rope_block(config)
+    rope_type = block.get("rope_type", block.get("type", "default"))
+    if rope_type == "default":
+        return None
+    if rope_type == "linear":
+        return RopeScaling("linear", read_real(block, "factor"))
+    if rope_type == "llama3":
+        return _llama3_scaling(config, block)
+    raise ConfigError(
+        f"config.json: rope_type={show(rope_type)} is not supported; use default, linear or llama3."
+    )
+
+
+def _llama3_scaling(config: Mapping[str, Any], block: Mapping[str, Any]) -> RopeScaling:
+    key = "original_max_position_embeddings"
+    holder = config if config.get(key) is not None else block
+    longest = read_integer(config, "max_position_embeddings", MAX_CONTEXT)
+    scaling = RopeScaling(
+        "llama3",
+        factor=read_real(block, "factor"),
+        low_freq_factor=read_real(block, "low_freq_factor"),
+        high_freq_factor=read_real(block, "high_freq_factor"),
+        original_max_position_embeddings=read_integer(holder, key, MAX_CONTEXT, default=longest),
+    )
+    if scaling.high_freq_factor <= scaling.low_freq_factor:
+        raise ConfigError(
+            f"config.json: high_freq_factor={scaling.high_freq_factor} is not above "
+            f"low_freq_factor={scaling.low_freq_factor}; the file is damaged."
+        )
+    return scaling

@@ -1,0 +1,1 @@
+"""Generation: text in, text out. Sampling, sequences, batches, the plan that is followed."""

@@ -1,0 +1,130 @@
+"""Dial: which plan of a packed folder a model follows, and how far it is turned up."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparity_edge.errors import OptionError, SparityError
+from sparity_edge.generation.options import checked_dial
+from sparity_edge.plans.plan import DEFAULT_PLAN, PlanFamily
+
+if TYPE_CHECKING:
+    from sparity_edge.model.model import Model
+
+SHOWN_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+class Dial:
+    """The sparsity setting of one loaded model.
+
+    Args:
+        path: its packed folder.
+        model: what is set.
+    """
+
+    def __init__(self, path: Path, model: Model) -> None:
+        self._path = path
+        self._model = model
+        self._families: dict[str, PlanFamily] = {}
+        self._chosen: str | None = None
+
+    def twin(self, model: Model) -> Dial:
+        """The dial of another model of the same weights; plans that were read are shared."""
+        other = Dial(self._path, model)
+        other._families = self._families
+        return other
+
+    @property
+    def name(self) -> str | None:
+        """The plan in force; None while everything is read."""
+        return None if self._model.plan is None else self._model.plan.name
+
+    @property
+    def sparsity(self) -> float:
+        """The share of decoder-block weight bytes that decoding is expected to skip."""
+        return 0.0 if self._model.plan is None else self._model.plan.sparsity
+
+    def facts(self) -> dict[str, Any]:
+        """The plan in force, ready for JSON; nothing where everything is read."""
+        plan = self._model.plan
+        return {} if plan is None else {"plan": plan.name, "level": plan.level}
+
+    @property
+    def held_back_kl(self) -> float | None:
+        """What is known of the loss that the plan in force brings (`PlanFamily.held_back_kl`)."""
+        plan = self._model.plan
+        return None if plan is None else self._families[plan.name].held_back_kl(plan.sparsity)
+
+    def active_by_level(self) -> dict[str, dict[str, float]]:
+        """Plan -> level -> active weight fraction; reads every plan and keeps none in memory."""
+        from sparity_edge.plans.plan_file import plan_names, read_plan
+
+        tables = {}
+        for name in plan_names(self._path):
+            with contextlib.suppress(SparityError):  # a damaged plan does not make the model less
+                family = read_plan(self._path, name)
+                tables[name] = {
+                    f"{level:.2f}": round(float(np.interp(level, family.levels, family.active)), 3)
+                    for level in SHOWN_LEVELS
+                    if level <= family.levels[-1]
+                }
+        return tables
+
+    def turn(
+        self, plan: str | None = None, sparsity: float | None = None, level: float | None = None
+    ) -> None:
+        """Follow a plan from the next token on.
+
+        Args:
+            plan: its name; None: the one chosen before, else the model's default.
+            sparsity: the share of weight bytes to skip; 0 reads everything.
+            level: the plan's own nominal level, in place of `sparsity`.
+
+        Raises:
+            OptionError: both or a wrong value were given, or there is no such plan.
+            FormatError: the plan is damaged.
+        """
+        share = checked_dial(sparsity, level)
+        if plan is None and share == 0:
+            self._model.set_plan(None)
+            return
+        name = plan or self._chosen or self._default()
+        family = self._family(name)
+        chosen = family.at_sparsity(share) if level is None else family.at_level(share)
+        self._model.set_plan(chosen)
+        self._chosen = name
+
+    def _default(self) -> str:
+        from sparity_edge.plans.plan_file import plan_names
+
+        names = plan_names(self._path)
+        if DEFAULT_PLAN in names or not names:
+            return DEFAULT_PLAN
+        if len(names) > 1:
+            raise OptionError(
+                f"{self._path} holds the plans {', '.join(names)} and none named {DEFAULT_PLAN}; "
+                "choose one with --plan."
+            )
+        return names[0]
+
+    def _family(self, name: str) -> PlanFamily:
+        from sparity_edge.plans.plan_file import plan_names, read_plan
+
+        if name not in self._families:
+            names = plan_names(self._path)
+            if not names:
+                raise OptionError(
+                    f"{self._path} carries no sparsity plan; load the model itself with "
+                    "--sparsity, which makes one, or convert it with --calibrate or with --layout "
+                    "and then use sparity-edge calibrate."
+                )
+            if name not in names:
+                raise OptionError(
+                    f"{self._path} carries no plan {name!r}; it carries {', '.join(names)}."
+                )
+            self._families[name] = read_plan(self._path, name)
+        return self._families[name]

@@ -1,0 +1,181 @@
+"""From logits to a token: bias, penalties, temperature, top-k, top-p, min-p, draw, in that order.
+
+Each filter works on what the one before it left, with probabilities renormalised between them:
+a token survives when every filter keeps it. Equal logits are ranked by token id, lowest first, and
+the draw walks the survivors in the order of their ids, so a filter that removes nothing never
+changes what a seed produces. This module knows nothing of text, of end-of-text tokens or of
+stop strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparity_edge.errors import OptionError, SparityError
+from sparity_edge.generation.params import SamplingParams
+
+__all__ = ["Sampler", "SamplingParams"]
+
+# How many of the best tokens the nucleus is looked for in before all are sorted: sorting 49,152
+# takes 0.4 ms and picking the best 1,024 takes 0.05 ms (Zen 4), and they hold 95 % nearly always.
+NUCLEUS_GUESS = 1024
+
+Logits = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.intp]
+Weights = npt.NDArray[np.float64]
+
+
+class Sampler:
+    """Draws one token after another; its only state is the random generator.
+
+    Args:
+        params: the checked parameters.
+        vocab_size: length of the logits.
+
+    Raises:
+        OptionError: `logit_bias` names a token outside the vocabulary or bans every token.
+    """
+
+    def __init__(self, params: SamplingParams, vocab_size: int) -> None:
+        self.params = params
+        self.vocab_size = vocab_size
+        self._random = np.random.Generator(np.random.PCG64(params.seed))
+        self._biased_ids = np.array(list(params.logit_bias), dtype=np.intp)
+        self._biases = np.array(list(params.logit_bias.values()), dtype=np.float32)
+        if self._biased_ids.size and self._biased_ids.max() >= vocab_size:
+            raise OptionError(
+                f"logit_bias names token {self._biased_ids.max()}, but the vocabulary ends at "
+                f"{vocab_size - 1}."
+            )
+        if np.isneginf(self._biases).sum() == vocab_size:
+            raise OptionError("logit_bias bans every token of the vocabulary; leave at least one.")
+
+    def sample(self, logits: npt.NDArray[Any], history: Sequence[int]) -> tuple[int, float]:
+        """Choose the next token.
+
+        Args:
+            logits: (vocab_size,) float32, unnormalised log-probabilities; not modified.
+            history: the ids that the three penalties look at, in any order.
+
+        Returns:
+            The token id, and its log-probability (natural logarithm) under the softmax of the
+            unmodified logits.
+
+        Raises:
+            OptionError: bias and model together leave no token, or `history` holds an id outside
+                the vocabulary.
+            SparityError: the logits are not numbers, so the model itself is broken.
+        """
+        x = np.asarray(logits, dtype=np.float32)
+        assert x.shape == (self.vocab_size,), x.shape
+        peak = x.max()
+        if not np.isfinite(peak):  # max() hands a NaN on
+            raise SparityError(
+                "The model produced a logit that is not a number; its weights are damaged or "
+                "overflow in this number format."
+            )
+        log_total = np.log(np.exp(x - peak).sum(dtype=np.float64)) + float(peak)
+        token = self._choose(self._adjust(x, history))
+        return token, float(x[token] - log_total)
+
+    def _adjust(self, x: Logits, history: Sequence[int]) -> Logits:
+        """Bias and penalties, on a copy where there are any.
+
+        The repetition penalty is that of CTRL (Keskar et al. 2019, section 4.1), with negative
+        logits multiplied; presence and frequency are those of the OpenAI API.
+        """
+        p = self.params
+        penalised = p.repetition_penalty != 1 or p.presence_penalty or p.frequency_penalty
+        if not self._biased_ids.size and not penalised:
+            return x
+        x = x.copy()
+        x[self._biased_ids] += self._biases
+        if penalised and len(history):
+            seen, counts = self._count(history)
+            s = x[seen]
+            s = np.where(s > 0, s / p.repetition_penalty, s * p.repetition_penalty)
+            x[seen] = s - p.presence_penalty - p.frequency_penalty * counts
+        return x
+
+    def _count(self, history: Sequence[int]) -> tuple[Ids, Ids]:
+        """The distinct ids of the history and how often each occurs."""
+        ids = np.asarray(history, dtype=np.int64)
+        if ids.min() < 0 or ids.max() >= self.vocab_size:
+            raise OptionError(
+                f"the history holds a token id outside 0 to {self.vocab_size - 1}; the tokenizer "
+                f"does not belong to this model."
+            )
+        counts = np.bincount(ids, minlength=self.vocab_size)
+        seen = np.flatnonzero(counts)
+        return seen, counts[seen]
+
+    def _choose(self, x: Logits) -> int:
+        best = int(x.argmax())
+        if x[best] == -np.inf:
+            raise OptionError("logit_bias bans every token that the model allows; loosen it.")
+        p = self.params
+        if p.temperature == 0 or p.top_k == 1:
+            return best
+        ids = highest(x, p.top_k) if 0 < p.top_k < x.size else np.arange(x.size)
+        # Relative to the best token, so that no temperature overflows: its weight is exactly 1.
+        with np.errstate(over="ignore"):
+            w = np.exp((x[ids].astype(np.float64) - float(x[best])) / p.temperature)
+        if p.top_p < 1:
+            kept = nucleus(w, p.top_p)
+            ids, w = ids[kept], w[kept]
+        if p.min_p > 0:
+            kept = np.flatnonzero(w >= p.min_p)
+            ids, w = ids[kept], w[kept]
+        return int(ids[draw(w, self._random.random())])
+
+
+def highest(x: npt.NDArray[np.floating[Any]], k: int) -> Ids:
+    """Positions of the `k` largest values in ascending order; of equal values the first ones.
+
+    Args:
+        x: (n,) without NaN.
+        k: 1 to n.
+    """
+    kth = np.partition(x, x.size - k)[x.size - k]
+    above = np.flatnonzero(x > kth)
+    equal = np.flatnonzero(x == kth)[: k - above.size]
+    ids = np.concatenate((above, equal))
+    ids.sort()
+    return ids
+
+
+def nucleus(w: Weights, top_p: float) -> Ids:
+    """Positions of the fewest largest weights whose share of the sum reaches `top_p`.
+
+    At least one is kept. Ascending positions (Holtzman et al. 2020, "The Curious Case of Neural
+    Text Degeneration", section 3.1).
+
+    Args:
+        w: (n,) weights >= 0, not all of them 0.
+        top_p: 0 to 1.
+    """
+    needed = top_p * w.sum()
+    ids = highest(w, NUCLEUS_GUESS) if w.size > NUCLEUS_GUESS else np.arange(w.size)
+    if w[ids].sum() < needed:
+        ids = np.arange(w.size)
+    ranked = ids[np.argsort(-w[ids], kind="stable")]
+    count = int(np.searchsorted(np.cumsum(w[ranked]), needed)) + 1
+    kept = ranked[:count]
+    kept.sort()
+    return kept
+
+
+def draw(w: Weights, u: float) -> int:
+    """The position at which the running sum of the weights first exceeds the share `u`.
+
+    Args:
+        w: (n,) weights >= 0, not all of them 0.
+        u: uniform in [0, 1).
+    """
+    total = np.cumsum(w)
+    last = int(np.searchsorted(total, total[-1]))  # u * total may round up to the total itself
+    return min(int(np.searchsorted(total, u * total[-1], side="right")), last)

@@ -1,0 +1,67 @@
+"""Answer: one answer in the making, from logits to steps, until something ends it.
+
+Each has its own sampler, stop strings and statistics, so that several can be made side by side.
+Knows nothing of models: whoever reads the ids and times it tells the meter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sparity_edge.arrays import Floats
+from sparity_edge.generation.params import SamplingParams
+from sparity_edge.generation.results import Meter, Step
+from sparity_edge.generation.sampler import Sampler
+from sparity_edge.generation.stop_strings import StopStrings
+from sparity_edge.text.tokenizer import Tokenizer
+
+
+class Answer:
+    """What follows a prompt.
+
+    Args:
+        ids: the prompt.
+        params: how tokens are chosen, and what ends the answer.
+        tokenizer: gives the text.
+        sampler: draws tokens.
+        end_ids: tokens that end a text.
+        max_context: the most tokens of prompt and answer together.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[int],
+        params: SamplingParams,
+        tokenizer: Tokenizer,
+        sampler: Sampler,
+        end_ids: Collection[int],
+        max_context: int,
+    ) -> None:
+        self.ids = list(ids)  # of the prompt and of the answer
+        self.meter = Meter(len(ids))
+        self.generated = 0
+        self.finish_reason: str | None = None
+        self._params = params
+        self._decoder, self._stops = tokenizer.stream(), StopStrings(params.stop)
+        self._sampler = sampler
+        self._end_ids = () if params.ignore_eos else end_ids
+        self._max_context = max_context
+
+    def choose(self, logits: Floats) -> tuple[int, float]:
+        """The next token and its log-probability, of the logits (vocab_size,) after all ids."""
+        return self._sampler.sample(logits, self.ids)
+
+    def take(self, token: int, logprob: float) -> Step:
+        """Append what was chosen."""
+        self.ids.append(token)
+        self.generated += 1
+        ended = token in self._end_ids
+        text, stopped = self._stops.push("" if ended else self._decoder.push(token))
+        if ended or stopped:
+            self.finish_reason = "stop"
+        elif self.generated == self._params.max_tokens or len(self.ids) >= self._max_context:
+            self.finish_reason = "length"
+        if self.finish_reason is not None and not stopped:
+            text += self._stops.push(self._decoder.flush())[0] + self._stops.flush()
+        stats = self.meter.statistics(self.generated)
+        return Step(text, token, logprob, self.finish_reason, stats)

@@ -1,0 +1,266 @@
+"""Several tokens of as many sequences times one matrix, each weight read from memory once.
+
+Every token has the arguments of the kernel for one (`vmm`, `spvmm`, `ffn`) in a row of a table and
+a share of the scratch memory. What was brought into cache is multiplied with one token after the
+other, by the same products in the same order, so that a result does not depend on other tokens.
+"""
+
+from __future__ import annotations
+
+from sparity_edge.kernels.batch.dots import row_two_tokens
+from sparity_edge.kernels.batch.kquant_dots import superblock_dots
+from sparity_edge.kernels.decode import spvmm as _spvmm
+from sparity_edge.kernels.decode.activations import BLOCK, _split
+from sparity_edge.kernels.decode.axpy_blocks import (
+    BLOCK_BYTES,
+    ROWS,
+    VALUES,
+    add_block,
+    ask_bytes,
+    boundary,
+    bytes_ahead,
+    bytes_of,
+    channel,
+    clear,
+    digit_bytes,
+    fours,
+    order_sums,
+)
+from sparity_edge.kernels.decode.dot_arguments import AHEAD, STEP, W, product_of
+from sparity_edge.kernels.decode.dots import row_dot
+from sparity_edge.kernels.decode.ffn import (
+    BUNDLE,
+    DOWN,
+    HEADER_BYTES,
+    LIST,
+    PART_BYTES,
+    PART_SUMS,
+    PARTS,
+    TABLE_BYTES,
+    TABLES,
+    UP,
+    _collect,
+    _header,
+    _middle,
+    _values,
+    add_columns,
+    ask_columns,
+    ask_short_rows,
+    look_ahead,
+)
+from sparity_edge.kernels.decode.kquant_dots import superblock_dot
+from sparity_edge.kernels.decode.vmm import put
+from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.matrix import (
+    DATA,
+    DTYPE,
+    GROUP,
+    INPUTS,
+    INT4K,
+    OUTPUTS,
+    PADDED,
+    ROW_BYTES,
+)
+from sparity_edge.kernels.simd.vectors import load_i64, splat, store, store_f32
+
+# Arguments of every kernel: the table, its rows, and the bytes of a row and of a share of scratch.
+EACH, TOKENS, EACH_BYTES, SHARE = (8 * word for word in range(4))
+SPLIT_CHUNKS = SHARE  # of one token, for `split_each`
+# Activations of so many numbers stay in L1, beside rows (48 KB; 32 KB take rows from L2 instead).
+IN_L1 = 16384
+GROUPED = 6  # rows that wait in L2 for the next token; 4 give 6 % less
+
+
+@Kernel
+def split_each(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """`split_activations` for every token, SPLIT_CHUNKS chunks each."""
+    chunks = load_i64(arguments + SPLIT_CHUNKS)
+    token = chunk // chunks
+    start = (chunk - token * chunks) * BLOCK
+    own = load_i64(arguments + EACH) + token * load_i64(arguments + EACH_BYTES)
+    _split(own, start, start + BLOCK)
+
+
+@device
+def _by_tokens(arguments: int, first: int, last: int, scratch: int) -> None:
+    """Outputs first..last-1, some rows with one token after the other.
+
+    Two tokens at a time drive each other's activations out of L1 where those are long: rows of
+    8960 in int4k came at 27 GB/s (two threads), and come at 49 so.
+    """
+    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
+    matrix, tokens = load_i64(each + W), load_i64(arguments + TOKENS)
+    row_bytes = load_i64(matrix + ROW_BYTES)
+    share = row_bytes // tokens  # every product asks for its share of the rows that come next
+    for output in range(first, last, GROUPED):
+        end = min(output + GROUPED, last)
+        start = load_i64(matrix + DATA) + output * row_bytes
+        wanted = start + GROUPED * row_bytes
+        for token in range(tokens):
+            own, row = each + token * each_bytes, start
+            product = product_of(matrix, own)
+            for index in range(output, end):
+                put(own, index, row_dot(product, row, wanted - row, scratch))
+                row, wanted = row + row_bytes, wanted + share
+
+
+@device
+def _superblocks(arguments: int, first: int, last: int) -> None:
+    """Outputs first..last-1 of a matrix in superblocks, two rows and two tokens at a time."""
+    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
+    matrix, ahead, tokens = load_i64(each + W), load_i64(each + AHEAD), load_i64(arguments + TOKENS)
+    row_bytes = load_i64(matrix + ROW_BYTES)
+    for output in range(first, last, 2):
+        row = load_i64(matrix + DATA) + output * row_bytes
+        other = row + row_bytes if output + 1 < last else row
+        wanted = other + ahead
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            yours = mine + each_bytes
+            a, b, c, d = superblock_dots(matrix, row, other, mine, yours, wanted)
+            put(mine, output, a)
+            put(yours, output, c)
+            if other != row:
+                put(mine, output + 1, b)
+                put(yours, output + 1, d)
+        if tokens % 2 != 0:
+            mine = each + (tokens - 1) * each_bytes
+            put(mine, output, superblock_dot(matrix, row, mine, wanted))
+            if other != row:
+                put(mine, output + 1, superblock_dot(matrix, other, mine, wanted + row_bytes))
+
+
+@Kernel
+def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
+    """`vmm` for every token: a row is multiplied with all of them."""
+    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
+    matrix, ahead, tokens = load_i64(each + W), load_i64(each + AHEAD), load_i64(arguments + TOKENS)
+    row_bytes = load_i64(matrix + ROW_BYTES)
+    first = chunk * load_i64(each + STEP)
+    last = min(first + load_i64(each + STEP), load_i64(matrix + OUTPUTS))
+    if load_i64(matrix + GROUP) != 0 and tokens * load_i64(matrix + PADDED) > IN_L1:
+        _by_tokens(arguments, first, last, scratch)
+        return
+    if load_i64(matrix + DTYPE) >= INT4K:
+        _superblocks(arguments, first, last)
+        return
+    for output in range(first, last):
+        row = load_i64(matrix + DATA) + output * row_bytes
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            yours = mine + each_bytes
+            product, other = product_of(matrix, mine), product_of(matrix, yours)
+            a, b = row_two_tokens(product, other, row, ahead, scratch)
+            put(mine, output, a)
+            put(yours, output, b)
+        if tokens % 2 != 0:
+            mine = each + (tokens - 1) * each_bytes
+            product = product_of(matrix, mine)
+            put(mine, output, row_dot(product, row, ahead, scratch))
+
+
+@device
+def _sums_of(own: int, part: int, first: int) -> int:
+    """The sums of a part for one token, from column `first` on (`spvmm`)."""
+    of_part = part * load_i64(own + _spvmm.PART_BYTES)
+    return load_i64(own + _spvmm.PART_SUMS) + of_part + 4 * first
+
+
+@Kernel
+def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
+    """`spvmm` for every token: the rows of a block are added up for all of them."""
+    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
+    tokens, share = load_i64(arguments + TOKENS), load_i64(arguments + SHARE)
+    matrix, active = load_i64(each + _spvmm.W), load_i64(each + _spvmm.LIST)
+    parts, panels = load_i64(each + _spvmm.PARTS), load_i64(each + _spvmm.PANELS)
+    part = chunk // panels
+    columns = load_i64(each + _spvmm.PANEL_COLUMNS)
+    first = (chunk - part * panels) * columns
+    columns = min(columns, load_i64(matrix + PADDED) - first)
+    start, stop = boundary(active, part, parts), boundary(active, part + 1, parts)
+    rows, digits = scratch + _spvmm.TABLES, scratch + load_i64(each + _spvmm.TABLE)
+    block, step, blocks = digits + load_i64(each + _spvmm.TABLE + 8), digit_bytes(matrix), 0
+    nbytes = bytes_of(matrix, columns)
+    ahead = bytes_ahead(active, load_i64(matrix + INPUTS), nbytes)
+    for token in range(tokens):
+        own, mine = each + token * each_bytes, token * share
+        clear(_sums_of(own, part, first), columns)
+        if start < stop:
+            blocks = _spvmm.prepare(
+                own, start, stop, rows + mine, digits + mine, block + mine, first, columns, ahead
+            )
+    for _ in range(blocks):
+        count = load_i64(block + ROWS)
+        for token in range(tokens):
+            mine, sums = token * share, _sums_of(each + token * each_bytes, part, first)
+            own, following = rows + mine, rows + mine + 8 * count
+            place, x = block + mine, digits + mine
+            add_block(matrix, place, own, following, ahead, x, first, nbytes, sums)
+        rows, digits, block = rows + 8 * count, digits + step * count // 4, block + BLOCK_BYTES
+    for token in range(tokens):
+        order_sums(matrix, _sums_of(each + token * each_bytes, part, first), columns)
+
+
+@device
+def _values_of_two(
+    mine: int, yours: int, position: int, end: int, rows: int, asks: int, scratch: int, share: int
+) -> None:
+    """`ffn`'s middle values of a block for two tokens, each to its share of scratch memory."""
+    up, active = load_i64(load_i64(mine + BUNDLE) + UP), load_i64(mine + LIST)
+    place = scratch + VALUES
+    for each in (place, place + 64, place + share, place + share + 64):
+        store(each, splat(0.0))
+    product, other = product_of(up, mine), product_of(up, yours)
+    for index in range(position, end):
+        row = load_i64(rows)
+        a, b = row_two_tokens(product, other, row, load_i64(asks) - row, scratch)
+        neuron = channel(active, index)
+        store_f32(place, _middle(mine, neuron, a))
+        store_f32(place + share, _middle(yours, neuron, b))
+        rows, asks, place = rows + 8, asks + 8, place + 4
+
+
+@Kernel
+def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
+    """`ffn` for every token: the rows of a block are multiplied and added up for all of them."""
+    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
+    tokens, share = load_i64(arguments + TOKENS), load_i64(arguments + SHARE)
+    bundle, active = load_i64(each + BUNDLE), load_i64(each + LIST)
+    down, parts = load_i64(bundle + DOWN), load_i64(each + PARTS)
+    columns = load_i64(down + PADDED)
+    of_part = chunk * load_i64(each + PART_BYTES)
+    for token in range(tokens):
+        clear(load_i64(each + token * each_bytes + PART_SUMS) + of_part, columns)
+    start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
+    if start >= stop:
+        return
+    here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES
+    end = _collect(each, start, here)
+    header = _header(bundle, active, start)
+    ask_bytes(header, load_i64(bundle + HEADER_BYTES))
+    ask_short_rows(bundle, here, 0, end - start)
+    while start < stop:
+        count, after, other, following = fours(end - start), end, header, here
+        if end < load_i64(active):
+            following, after = there, _collect(each, end, there)
+            other = _header(bundle, active, end)
+        others = fours(after - end)
+        asks, wanted, ahead = look_ahead(bundle, active, here, count, following, others)
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            of_pair = scratch + token * share
+            _values_of_two(mine, mine + each_bytes, start, end, here, asks, of_pair, share)
+        if tokens % 2 != 0:
+            token = tokens - 1
+            own = scratch + token * share
+            _values(each + token * each_bytes, start, end, here, asks, own)
+        ask_short_rows(bundle, following, end - start, after - end)
+        ask_columns(bundle, here, count, ahead)
+        for token in range(tokens):
+            mine = scratch + token * share
+            sums = load_i64(each + token * each_bytes + PART_SUMS) + of_part
+            add_columns(down, here, count, header, wanted, others, other, ahead, sums, mine)
+        here, there = there, here
+        start, end, header = end, after, other
+    for token in range(tokens):
+        order_sums(down, load_i64(each + token * each_bytes + PART_SUMS) + of_part, columns)

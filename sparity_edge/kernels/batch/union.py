@@ -1,0 +1,45 @@
+"""Unite: the channels that are active for one of several tokens, as one active list.
+
+Tokens that decode together read the weights of a channel once for all, or not if none needs it.
+Where nearly all are needed, all are read: running through memory is faster than jumping.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparity_edge.kernels.active_list import FIRST
+from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.simd.compaction import append_above, store_i64
+from sparity_edge.kernels.simd.vectors import add, load, load_i64, maximum, splat, sub
+
+VALUES, STRIDE, TOKENS, SIZE, LIST, MOST_LISTED = (8 * word for word in range(6))
+
+
+@device
+def _magnitude(arguments: int, i: int) -> Any:
+    """The sum of the sizes of channels i..i+15 over tokens; what is no number stays so."""
+    place, result = load_i64(arguments + VALUES) + 4 * i, splat(0.0)
+    for _ in range(load_i64(arguments + TOKENS)):
+        value = load(place)
+        result = add(result, maximum(value, sub(splat(0.0), value)))
+        place += load_i64(arguments + STRIDE)
+    return result
+
+
+@device
+def _list_larger(arguments: int, least: float) -> int:
+    """List the channels whose magnitude is larger than `least`; returns how many they are."""
+    size, place = load_i64(arguments + SIZE), load_i64(arguments + LIST) + FIRST
+    for i in range(0, size, 16):
+        place += 4 * append_above(place, i, _magnitude(arguments, i), splat(least), size - i)
+    return (place - load_i64(arguments + LIST) - FIRST) // 4
+
+
+@Kernel
+def unite(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """The channels whose VALUES are not zero in all rows; all if they are more than MOST_LISTED."""
+    count = _list_larger(arguments, 0.0)
+    if count > load_i64(arguments + MOST_LISTED):
+        count = _list_larger(arguments, -1.0)
+    store_i64(load_i64(arguments + LIST), count)

@@ -1,0 +1,114 @@
+"""Activations as 16-bit integers for the bytewise kernels: digits, scales and sums.
+
+Thirty-two numbers share a scale, so that an outlier costs only its neighbours precision: the error
+is 1.5e-5 of the largest of the thirty-two. A block of 512 numbers is 512 high digits, then 512 low
+ones, behind the last block a unit of 64 is 64 and 64, in the order in which the weights of the
+format come out of memory.
+"""
+
+from __future__ import annotations
+
+from sparity_edge.kernels.decode import elementwise as _before
+from sparity_edge.kernels.decode.attention import HEAD_DIM, combine_head
+from sparity_edge.kernels.decode.dot_arguments import BLOCK_GROUPS, X_BLOCK
+from sparity_edge.kernels.decode.elementwise import gate_numbers, normalise
+from sparity_edge.kernels.decode.kquant_dots import split_in_superblock
+from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.simd.bytewise import store_digits, store_digits_by_fours
+from sparity_edge.kernels.simd.lanes import store_lane_digits
+from sparity_edge.kernels.simd.vectors import (
+    add,
+    largest,
+    load,
+    load_f32,
+    load_i64,
+    maximum,
+    mul,
+    splat,
+    store_f32,
+    sub,
+    total,
+)
+
+MOST = 127 * 256  # so that the high digit fits into a signed byte
+BLOCK = 512  # numbers in one chunk, and in a block of weights
+
+X, SIZE, ORDER, DIGITS, SCALES, SUMS = (8 * word for word in range(6))
+# Orders of digits, of int8 and int4 behind the last block; for superblocks SCALES is the place of
+# all floats that go with them.
+IN_A_ROW, BY_FOURS, IN_SUPERBLOCKS = range(3)
+ORDERS = {"int4": BY_FOURS, "int4k": IN_SUPERBLOCKS, "int6k": IN_SUPERBLOCKS}
+# What is computed before: its arguments, at most so many words, stand behind those above.
+BEFORE, MOST_BEFORE = 8 * 6, 20
+
+
+@device
+def _split(arguments: int, start: int, stop: int) -> None:
+    """Numbers start..stop-1 of X, whole groups of 32 of them."""
+    x, digits = load_i64(arguments + X), load_i64(arguments + DIGITS)
+    order, blocks = load_i64(arguments + ORDER), load_i64(arguments + SIZE) // BLOCK * BLOCK
+    for i in range(start, min(stop, load_i64(arguments + SIZE)), 32):
+        if order == IN_SUPERBLOCKS:
+            split_in_superblock(
+                x, i // 32, load_i64(arguments + SIZE) // 32, digits, load_i64(arguments + SCALES)
+            )
+            continue
+        v, w = load(x + 4 * i), load(x + 4 * i + 64)
+        sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
+        most = largest(sizes)
+        # What is no number is lost in the comparisons; 0 * x brings it back.
+        broken = total(mul(add(v, w), splat(0.0)))
+        scale = most / MOST + broken
+        inverse = splat(MOST / most) if most > 0 else splat(0.0)
+        place = digits + i // 64 * 128
+        if i < blocks:
+            place = digits + i // BLOCK * X_BLOCK + i // 32 % BLOCK_GROUPS * 4
+            first = store_lane_digits(place, mul(v, inverse))
+            second = store_lane_digits(place + 256, mul(w, inverse))
+        elif order == BY_FOURS:  # four numbers of one group and four of the next by turns
+            first = store_digits_by_fours(place + i % 64 // 8, mul(v, inverse))
+            second = store_digits_by_fours(place + i % 64 // 8 + 32, mul(w, inverse))
+        else:
+            first = store_digits(place + i % 64, mul(v, inverse))
+            second = store_digits(place + i % 64 + 16, mul(w, inverse))
+        store_f32(load_i64(arguments + SCALES) + i // 8, scale)
+        # A whole number: the offset that it is multiplied with has to cancel to the last bit.
+        store_f32(load_i64(arguments + SUMS) + i // 8, total(add(first, second)))
+
+
+@Kernel
+def split_activations(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """BLOCK numbers of X; SIZE is a multiple of 32. Zeros follow X, and DIGITS to a whole unit."""
+    _split(arguments, chunk * BLOCK, (chunk + 1) * BLOCK)
+
+
+# Kernels that split what they have just computed: threads meet once less.
+
+
+@Kernel
+def rmsnorm_split(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """`rmsnorm` of one row, BLOCK numbers of it; every chunk takes the mean for itself."""
+    start, before = chunk * BLOCK, arguments + BEFORE
+    x, weight = load_i64(before + _before.X), load_i64(before + _before.WEIGHT)
+    size, epsilon = load_i64(before + _before.SIZE), load_f32(before + _before.EPSILON)
+    normalise(x, weight, load_i64(before + _before.OUT), size, epsilon, start, start + BLOCK)
+    _split(arguments, start, start + BLOCK)
+
+
+@Kernel
+def silu_mul_split(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """`silu_mul` of one row, BLOCK numbers of it."""
+    start, before = chunk * BLOCK, arguments + BEFORE
+    gate, up = load_i64(before + _before.GATE), load_i64(before + _before.UP)
+    stop = min(start + BLOCK, load_i64(before + _before.WIDTH))
+    gate_numbers(gate, up, load_i64(before + _before.PRODUCT), start, stop)
+    _split(arguments, start, start + BLOCK)
+
+
+@Kernel
+def attention_combine_split(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """`attention_combine` of head `chunk`, whose size is a multiple of 32."""
+    before = arguments + BEFORE
+    combine_head(before, chunk)
+    head_dim = load_i64(before + HEAD_DIM)
+    _split(arguments, chunk * head_dim, (chunk + 1) * head_dim)

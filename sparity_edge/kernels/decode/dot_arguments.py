@@ -1,0 +1,86 @@
+"""What products of rows are told: arguments of kernels, and what the rows of a product share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sparity_edge.kernels.kernel import device, inlined
+from sparity_edge.kernels.matrix import (
+    DTYPE,
+    GROUP,
+    GROUPS,
+    HEADER_BYTES,
+    INT8,
+    MINIMUM,
+    PADDED,
+    SCALES_AT,
+)
+from sparity_edge.kernels.simd.vectors import (
+    load_f16,
+    load_i64,
+    prefetch_near,
+    prefetch_once,
+    repeat2,
+    repeat4,
+)
+
+# Arguments of every kernel that multiplies a matrix with one token.
+W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for word in range(10))
+# Groups of 32 inputs in a block; bytes of a block of int8, of int4 and of its activations.
+BLOCK_GROUPS, INT8_BLOCK, INT4_BLOCK, X_BLOCK = 16, 512, 256, 1024
+
+
+class Product(NamedTuple):
+    """What rows of a product share, read once: stores of results would hide it."""
+
+    dtype: int
+    matrix: int  # its words
+    arguments: int  # those above
+    group: int  # inputs that share a scale
+    groups: int  # of 32 inputs
+    scales_at: int  # where in a row scales stand
+    minima_at: int  # how far behind them minima do; 0 where there are none
+    numbers_at: int  # where in a row numbers stand
+    x: int  # the address of the digits of activations,
+    x_scales: int  # of their scales,
+    x_sums: int  # and how far behind those their sums stand
+    # What the sums are multiplied with in the end: weights are multiplied as unsigned integers, so
+    # every group of inputs also contributes its sum times what the integer 0 stands for, which is
+    # the minimum, or -8 (int4) or -128 (int8) scales.
+    zero: float
+
+
+@device
+def product_of(matrix: int, arguments: int) -> Product:
+    """What the rows of a matrix share."""
+    group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // 32
+    numbers_at, scales_at = load_i64(matrix + HEADER_BYTES), load_i64(matrix + SCALES_AT)
+    minima, zero = 2 * load_i64(matrix + GROUPS), 1.0
+    if load_i64(matrix + MINIMUM) == 0:
+        minima, zero = 0, -128.0 if load_i64(matrix + DTYPE) == INT8 else -8.0
+    x, x_scales = load_i64(arguments + DIGITS), load_i64(arguments + SCALES)
+    x_sums = load_i64(arguments + SUMS) - x_scales
+    return Product(
+        load_i64(matrix + DTYPE), matrix, arguments, group, groups, scales_at, minima, numbers_at,
+        x, x_scales, x_sums, zero,
+    )  # fmt: skip
+
+
+@inlined
+def spread(group: int, halves: int, index: int, left: int) -> Any:
+    """Of a row's float16 numbers those of groups index..index+15 of 32 inputs; `left` are there."""
+    if group == 32:
+        return load_f16(halves + 2 * index, left)
+    if group == 64:
+        return repeat2(load_f16(halves + index, left // 2))
+    return repeat4(load_f16(halves + index // 2, left // 4))
+
+
+@inlined
+def ask_lines(once: bool, start: int, end: int) -> None:
+    """Ask for the lines from one address to another."""
+    for place in range(start, end, 64):
+        if once:
+            prefetch_once(place)
+        else:
+            prefetch_near(place)

@@ -1,0 +1,258 @@
+"""FFN over active neurons: out += sum of a_i * down column i, a_i = (g_i - c_i) * (up row i . x).
+
+Up row and down column of a neuron stand together (`packed.bundle`): one gather reads both.
+The list is cut into parts as in `spvmm`, whose `add_parts` adds them. Where gates are centred, the
+dense term of the neurons that are left out is an ordinary product, added by the caller.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparity_edge.kernels.decode.axpy_blocks import (
+    BLOCK_BYTES,
+    CHANNELS,
+    FIRST_FREE,
+    HEADER,
+    ROWS,
+    SCALE,
+    VALUES,
+    WHOLE,
+    add_block,
+    ask_bytes,
+    boundary,
+    bytes_ahead,
+    bytes_of,
+    channel,
+    clear,
+    collect,
+    digit_bytes,
+    fours,
+    order_sums,
+    quantize_values,
+    repeat,
+)
+from sparity_edge.kernels.decode.dot_arguments import product_of
+from sparity_edge.kernels.decode.dots import row_dot
+from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.matrix import INPUTS, PADDED, down_of, up_of
+from sparity_edge.kernels.simd.compaction import store_i64
+from sparity_edge.kernels.simd.vectors import load_f32, load_i64, splat, store, store_f32
+from sparity_edge.packed.bundle import PackedBundle
+
+# The words of a bundle.
+DATA, UP, DOWN, GROUP, HEADER_BYTES, ROW_BYTES, PANEL_BYTES, DOWN_OFFSET = (
+    8 * word for word in range(8)
+)
+# Arguments: those of `vmm` with the up matrix as W, then these.
+BUNDLE, GATE, CENTRE, LIST, PARTS, PART_SUMS, PART_BYTES = (8 * word for word in range(10, 17))
+# Scratch: digits, the entries of two blocks, and what is read of them.
+DIGITS_PLACE = FIRST_FREE
+ENTRIES = DIGITS_PLACE + 4 * CHANNELS
+TABLES = ENTRIES + 2 * BLOCK_BYTES
+TABLE_BYTES = 8 * 3 * CHANNELS
+SCRATCH_BYTES = TABLES + 2 * TABLE_BYTES
+# Rows up to so many bytes are asked for a block ahead (0.7 KB, half of them, fast memory: 22 us
+# where a pair ahead takes 39; 1.7 KB: 220 and 425; 4 KB, slow memory: 1030 and 1000).
+LONG_ROW = 3072
+
+
+class Bundle:
+    """A bundle as kernels see it; keeps the weights alive as long as it lives.
+
+    `up_rows` and `down_rows` are its halves as matrices, for products of many tokens.
+    """
+
+    def __init__(self, packed: PackedBundle) -> None:
+        layout = packed.layout
+        self.layout = layout
+        self.up_rows = up_of(packed)
+        self.down_rows = down_of(packed)
+        self._words = np.array(
+            [
+                packed.data.ctypes.data,
+                self.up_rows.address,
+                self.down_rows.address,
+                layout.group,
+                layout.header_bytes,
+                layout.row_bytes,
+                layout.panel_bytes,
+                layout.down_offset,
+            ],
+            dtype=np.int64,
+        )
+
+    @property
+    def address(self) -> int:
+        """Where the words stand."""
+        return int(self._words.ctypes.data)
+
+
+@device
+def _header(bundle: int, active: int, position: int) -> int:
+    """The header of the block that begins at a position of the list."""
+    panel = channel(active, position) // load_i64(bundle + GROUP)
+    return load_i64(bundle + DATA) + panel * load_i64(bundle + PANEL_BYTES)
+
+
+@device
+def _collect(arguments: int, position: int, table: int) -> int:
+    """What is read of the block that begins at a position of the list, in that order: up rows,
+    filled up to fours, down columns, and the last one CHANNELS times more.
+
+    Returns:
+        The end of the block on the list.
+    """
+    bundle, active = load_i64(arguments + BUNDLE), load_i64(arguments + LIST)
+    row_bytes, offset = load_i64(bundle + ROW_BYTES), load_i64(bundle + DOWN_OFFSET)
+    panel = channel(active, position) // load_i64(bundle + GROUP)
+    base = _header(bundle, active, position) + load_i64(bundle + HEADER_BYTES)
+    base -= panel * load_i64(bundle + GROUP) * row_bytes
+    end = collect(active, position, load_i64(active), base, row_bytes, table)
+    columns = table + 8 * fours(end - position)
+    for place in range(table, columns, 8):
+        store_i64(columns - table + place, load_i64(place) + offset)
+    repeat(columns + columns - table, CHANNELS)
+    return end
+
+
+@device
+def _middle(arguments: int, neuron: int, up: float) -> float:
+    """(g - c) u of one neuron."""
+    gate = load_f32(load_i64(arguments + GATE) + 4 * neuron)
+    centre = load_i64(arguments + CENTRE)
+    if centre != 0:
+        gate -= load_f32(centre + 4 * neuron)
+    return gate * up
+
+
+@device
+def _values(arguments: int, position: int, end: int, rows: int, asks: int, scratch: int) -> None:
+    """The middle values of a block to VALUES, while the rows on the table `asks` are asked for."""
+    up, active = load_i64(load_i64(arguments + BUNDLE) + UP), load_i64(arguments + LIST)
+    place = scratch + VALUES
+    store(place, splat(0.0))
+    store(place + 64, splat(0.0))
+    product = product_of(up, arguments)
+    for index in range(position, end):
+        row = load_i64(rows)
+        dot = row_dot(product, row, load_i64(asks) - row, scratch)
+        store_f32(place, _middle(arguments, channel(active, index), dot))
+        rows, asks, place = rows + 8, asks + 8, place + 4
+
+
+@device
+def _pieces(table: int, rows: int, count: int, ahead: int) -> None:
+    """A table of `count` pieces of `ahead` bytes, of the two rows that are read next by turns."""
+    for index in range(count):
+        row = load_i64(rows + 8 * (index & 1))
+        store_i64(table + 8 * index, row + (index >> 1) * ahead)
+
+
+@device
+def ask_short_rows(bundle: int, table: int, first: int, count: int) -> None:
+    """Ask for rows first..count-1 of a table, unless they are long."""
+    row_bytes = load_i64(bundle + ROW_BYTES)
+    if row_bytes <= LONG_ROW:
+        for place in range(8 * first, 8 * count, 8):
+            ask_bytes(load_i64(table + place), row_bytes)
+
+
+@device
+def look_ahead(
+    bundle: int, active: int, here: int, count: int, following: int, others: int
+) -> tuple[int, int, int]:
+    """What is asked for while a block of `count` rows is read, whose table is `here`.
+
+    Args:
+        bundle: whose block it is.
+        active: the list.
+        here: its table.
+        count: its rows, a multiple of four.
+        following: the table of the block that comes next.
+        others: rows of that block, a multiple of four.
+
+    Returns:
+        The tables of what up rows and down columns ask for, and `ahead` of `add_block`.
+    """
+    down = load_i64(bundle + DOWN)
+    nbytes = bytes_of(down, load_i64(down + PADDED))
+    if load_i64(bundle + ROW_BYTES) <= LONG_ROW:
+        return following, following + 8 * others, nbytes
+    ahead = bytes_ahead(active, load_i64(down + INPUTS), nbytes)
+    behind = here + 16 * count
+    _pieces(behind, following, others, ahead)
+    return here + 16, behind, ahead
+
+
+@device
+def add_columns(
+    down: int, here: int, count: int, header: int, following: int, others: int, other: int,
+    ahead: int, sums: int, scratch: int,
+) -> None:  # fmt: skip
+    """Add the down columns of a block whose middle values are at VALUES of `scratch`.
+
+    Args:
+        down: the matrix.
+        here: the table of the block.
+        count: its rows, a multiple of four.
+        header: where its scales stand.
+        following: the table of what is asked for at the end of columns.
+        others: rows on it, a multiple of four.
+        other: where the scales of the next block stand.
+        ahead: as in `add_block`.
+        sums: of the part.
+        scratch: of the token.
+    """
+    entry, values = scratch + ENTRIES, scratch + VALUES
+    store_i64(entry + HEADER, header)
+    store_i64(entry + ROWS, count)
+    store_i64(entry + BLOCK_BYTES + HEADER, other)
+    store_i64(entry + BLOCK_BYTES + ROWS, others)
+    if digit_bytes(down) == 8:
+        scale, whole = quantize_values(values, scratch + DIGITS_PLACE)
+        store_f32(entry + SCALE, scale)
+        store_f32(entry + WHOLE, whole)
+        values = scratch + DIGITS_PLACE
+    nbytes = bytes_of(down, load_i64(down + PADDED))
+    add_block(down, entry, here + 8 * count, following, ahead, values, 0, nbytes, sums)
+
+
+@device
+def ask_columns(bundle: int, here: int, count: int, ahead: int) -> None:
+    """Ask for the beginnings of a block's down columns, unless all of them have been asked for."""
+    if load_i64(bundle + ROW_BYTES) > LONG_ROW:
+        for place in range(here + 8 * count, here + 16 * count, 8):
+            ask_bytes(load_i64(place), ahead)
+
+
+@Kernel
+def ffn(arguments: int, chunk: int, scratch: int) -> None:
+    """Part `chunk` of PARTS of the sum over the active neurons, to its own PART_SUMS."""
+    bundle, active = load_i64(arguments + BUNDLE), load_i64(arguments + LIST)
+    down, parts = load_i64(bundle + DOWN), load_i64(arguments + PARTS)
+    sums = load_i64(arguments + PART_SUMS) + chunk * load_i64(arguments + PART_BYTES)
+    columns = load_i64(down + PADDED)
+    clear(sums, columns)
+    start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
+    if start >= stop:
+        return
+    here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES
+    end = _collect(arguments, start, here)
+    header = _header(bundle, active, start)
+    ask_bytes(header, load_i64(bundle + HEADER_BYTES))
+    ask_short_rows(bundle, here, 0, end - start)
+    while start < stop:
+        count, after, other, following = fours(end - start), end, header, here
+        if end < load_i64(active):  # of the next part, too, which this thread most likely takes
+            following, after = there, _collect(arguments, end, there)
+            other = _header(bundle, active, end)
+        others = fours(after - end)
+        asks, wanted, ahead = look_ahead(bundle, active, here, count, following, others)
+        _values(arguments, start, end, here, asks, scratch)
+        ask_short_rows(bundle, following, end - start, after - end)
+        ask_columns(bundle, here, count, ahead)
+        add_columns(down, here, count, header, wanted, others, other, ahead, sums, scratch)
+        here, there = there, here
+        start, end, header = end, after, other
+    order_sums(down, sums, columns)

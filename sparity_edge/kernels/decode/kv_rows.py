@@ -1,0 +1,106 @@
+"""Reading and writing rows of the cache (`cached` says how they are stored) in kernels.
+
+`load_rows` brings 64 rows at a time to float32 in scratch memory that stays in the first-level
+cache, where all heads that share them find them.
+"""
+
+from __future__ import annotations
+
+from sparity_edge.kernels.kernel import device
+from sparity_edge.kernels.kv_format import GROUP, LARGEST, LEAST
+from sparity_edge.kernels.simd.vectors import (
+    fma,
+    largest,
+    load,
+    load_bf16,
+    load_bf16_alone,
+    load_f32,
+    load_i8,
+    load_i8_alone,
+    load_splat,
+    maximum,
+    mul,
+    prefetch,
+    splat,
+    store,
+    store_bf16,
+    store_bf16_alone,
+    store_f32,
+    store_i8,
+    store_i8_alone,
+    sub,
+    total,
+)
+
+AHEAD = 4096  # bytes from a row to the one that is asked for
+
+
+@device
+def row_bytes(head_dim: int, number: int) -> int:
+    """Bytes of a row whose numbers have `number` bytes."""
+    return number * head_dim if number != 1 else head_dim + 4 * ((head_dim + GROUP - 1) // GROUP)
+
+
+@device
+def load_rows(rows: int, count: int, head_dim: int, number: int, out: int, stride: int) -> None:
+    """Copy rows as float32 to `out`, `stride` bytes apart; asks for rows ahead on the way."""
+    whole, size = head_dim // 16 * 16, row_bytes(head_dim, number)
+    for _ in range(count):
+        for line in range(0, size, 64):
+            prefetch(rows + line + AHEAD)
+        if number == 1:
+            scales = rows + head_dim
+            for i in range(0, whole, 16):
+                scale = load_splat(scales + i // GROUP * 4)
+                store(out + 4 * i, mul(load_i8(rows + i), scale))
+            for i in range(whole, head_dim):
+                scale_alone = load_f32(scales + i // GROUP * 4)
+                store_f32(out + 4 * i, load_i8_alone(rows + i) * scale_alone)
+        elif number == 2:
+            for i in range(0, whole, 16):
+                store(out + 4 * i, load_bf16(rows + 2 * i))
+            for i in range(whole, head_dim):
+                store_f32(out + 4 * i, load_bf16_alone(rows + 2 * i))
+        else:
+            for i in range(0, whole, 16):
+                store(out + 4 * i, load(rows + 4 * i))
+            for i in range(whole, head_dim):
+                store_f32(out + 4 * i, load_f32(rows + 4 * i))
+        rows, out = rows + size, out + stride
+
+
+@device
+def store_row(x: int, head_dim: int, number: int, row: int) -> None:
+    """Round head_dim float32, followed by zeros up to a multiple of 32, into a row."""
+    whole = head_dim // 16 * 16
+    if number == 1:
+        _store_int8(x, head_dim, row)
+    elif number == 2:
+        for i in range(0, whole, 16):
+            store_bf16(row + 2 * i, load(x + 4 * i))
+        for i in range(whole, head_dim):
+            store_bf16_alone(row + 2 * i, load_f32(x + 4 * i))
+    else:
+        for i in range(0, whole, 16):
+            store(row + 4 * i, load(x + 4 * i))
+        for i in range(whole, head_dim):
+            store_f32(row + 4 * i, load_f32(x + 4 * i))
+
+
+@device
+def _store_int8(x: int, head_dim: int, row: int) -> None:
+    for start in range(0, head_dim, GROUP):
+        peak, check = splat(0.0), splat(0.0)
+        for i in range(start, start + GROUP, 16):
+            value = load(x + 4 * i)
+            peak = maximum(peak, maximum(value, sub(splat(0.0), value)))
+            check = fma(value, splat(0.0), check)
+        top = largest(peak)
+        inverse = LARGEST / top if top > LEAST else 0.0
+        store_f32(row + head_dim + start // GROUP * 4, top / LARGEST + total(check))
+        for i in range(start, min(start + GROUP, head_dim), 16):
+            if i + 16 <= head_dim:
+                store_i8(row + i, mul(load(x + 4 * i), splat(inverse)))
+            else:
+                for lane in range(i, head_dim):
+                    store_i8_alone(row + lane, load_f32(x + 4 * lane) * inverse)

@@ -1,0 +1,191 @@
+"""Select: from a vector to the list of its active channels (`active`), in ascending order.
+
+A static threshold per channel serves CHESS, CATS, TEAL and centred gates (a factor on all of them
+may be guessed from the vector, scale.py); top-k of this token's
+scores serves quantile rules and LaRoSA; N of every M the N:M methods. All is compared by magnitude,
+and NaN is larger than anything, so that what is wrong shows in the result. One thread selects: a
+merge of several lists would cost a meeting of the threads, and no less than it saves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparity_edge.kernels.active_list import FIRST
+from sparity_edge.kernels.decode.threshold_factor import factor_of, factor_of_gain
+from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.simd.compaction import (
+    append_above,
+    append_at_least,
+    append_between,
+    append_largest,
+    count_at_least,
+    largest_magnitude,
+    load_i32,
+    load_integers,
+    store_i32,
+    store_i64,
+    store_magnitude,
+)
+from sparity_edge.kernels.simd.vectors import load, load_i64, mul, splat, sub
+
+# Arguments of every kernel here; those of `select_top` and `select_n_of_m` go on differently.
+X, CENTRE, SIZE, LIST, THRESHOLDS = (8 * word for word in range(5))
+WEIGHTS, COUNT = THRESHOLDS, THRESHOLDS + 8
+COEFFICIENTS, EXPONENT = THRESHOLDS + 8, THRESHOLDS + 16
+KEPT, OF = THRESHOLDS + 8, THRESHOLDS + 16
+GROUPS_IN_CHUNK = 64
+LARGEST_BITS = 0x7FFFFFFF
+RANGE = 12 << 23  # of bits: a factor of 4096
+
+
+@device
+def _centred(arguments: int, i: int) -> Any:
+    """x - centre, channels i..i+15."""
+    x, centre = load_i64(arguments + X), load_i64(arguments + CENTRE)
+    if centre == 0:
+        return load(x + 4 * i)
+    return sub(load(x + 4 * i), load(centre + 4 * i))
+
+
+@device
+def _score(arguments: int, i: int) -> Any:
+    """(x - centre) * weight, channels i..i+15."""
+    weights = load_i64(arguments + WEIGHTS)
+    if weights == 0:
+        return _centred(arguments, i)
+    return mul(_centred(arguments, i), load(weights + 4 * i))
+
+
+@Kernel
+def select_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """Channels whose |x - centre| is larger than their threshold times the vector's factor."""
+    size, active = load_i64(arguments + SIZE), load_i64(arguments + LIST)
+    thresholds = load_i64(arguments + THRESHOLDS)
+    x, centre = load_i64(arguments + X), load_i64(arguments + CENTRE)
+    of_vector = factor_of(x, centre, size, load_i64(arguments + COEFFICIENTS))
+    factor = splat(of_vector * factor_of_gain(load_i64(arguments + EXPONENT)))
+    place = active + FIRST
+    for i in range(0, size, 16):
+        value = _centred(arguments, i)
+        place += 4 * append_above(place, i, value, mul(load(thresholds + 4 * i), factor), size - i)
+    store_i64(active, (place - active - FIRST) // 4)
+
+
+@device
+def _count_at_least(values: int, count: int, least: int) -> int:
+    found = 0
+    for i in range(0, count, 16):
+        found += count_at_least(load_integers(values + 4 * i), least, count - i)
+    return found
+
+
+@device
+def _keep_between(values: int, count: int, least: int, most: int) -> int:
+    """Drop values outside of least..most, in place; returns how many are left."""
+    place = values
+    for i in range(0, count, 16):
+        place += 4 * append_between(place, load_integers(values + 4 * i), least, most, count - i)
+    return (place - values) // 4
+
+
+@device
+def kth_largest(values: int, count: int, k: int, most: int) -> int:
+    """The k-th largest of non-negative int32 `values`, 1 <= k <= count; destroys them.
+
+    `most` is the largest of them. Halves the range of values, not the set, but drops what has
+    fallen out of the range. Nearly always the answer lies within a factor of 4096 of the largest,
+    which saves the halvings that would find its exponent while nothing falls out.
+    """
+    least = max(0, most - RANGE)
+    above = _count_at_least(values, count, least)
+    if above < k:
+        least, most, k = 0, least - 1, k - above
+    count = _keep_between(values, count, least, most)
+    while least < most:
+        middle = least + (most - least + 1) // 2
+        above = _count_at_least(values, count, middle)
+        if above >= k:
+            least = middle
+        else:
+            most = middle - 1
+            k -= above
+        count = _keep_between(values, count, least, most)
+    return least
+
+
+@Kernel
+def select_top(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """The COUNT channels of largest |x - centre| * weight, of equals the first; all if it is more.
+
+    Needs 8 * (SIZE + 16) bytes of scratch.
+    """
+    size, active = load_i64(arguments + SIZE), load_i64(arguments + LIST)
+    k = min(size, max(0, load_i64(load_i64(arguments + COUNT))))
+    store_i64(active, k)
+    if k == 0:
+        return
+    scores, copy = scratch, scratch + 4 * ((size + 15) // 16 * 16)
+    most = 0
+    for i in range(0, size, 16):
+        value = _score(arguments, i)
+        store_magnitude(scores + 4 * i, value)
+        store_magnitude(copy + 4 * i, value)
+        if i + 16 <= size:
+            most = max(most, largest_magnitude(value))
+    for i in range(size // 16 * 16, size):
+        most = max(most, load_i32(scores + 4 * i))
+    least = kth_largest(copy, size, k, most)
+    place = active + FIRST
+    surplus = _count_at_least(scores, size, least) - k
+    if surplus == 0:
+        for i in range(0, size, 16):
+            value = load_integers(scores + 4 * i)
+            place += 4 * append_at_least(place, i, value, least, size - i)
+        return
+    equals = k - _count_at_least(scores, size, least + 1) if least < LARGEST_BITS else k
+    for i in range(size):
+        value = load_i32(scores + 4 * i)
+        if value > least or (value == least and equals > 0):
+            store_i32(place, i)
+            place += 4
+            equals -= value == least
+
+
+@Kernel
+def select_n_of_m(arguments: int, chunk: int, scratch: int) -> None:
+    """The KEPT channels of largest |x - centre| * weight in each OF neighbours; first of equals.
+
+    A chunk is GROUPS_IN_CHUNK such groups: where a group's channels go is known beforehand.
+    """
+    size, active = load_i64(arguments + SIZE), load_i64(arguments + LIST)
+    kept, of = load_i64(arguments + KEPT), load_i64(arguments + OF)
+    whole = size // of
+    groups = (size + of - 1) // of
+    if chunk == 0:
+        store_i64(active, whole * kept + min(kept, size - whole * of))
+    stop = min(groups, (chunk + 1) * GROUPS_IN_CHUNK)
+    end = active + FIRST + 4 * stop * kept
+    for group in range(chunk * GROUPS_IN_CHUNK, stop):
+        first, place = group * of, active + FIRST + 4 * group * kept
+        count = min(of, size - first)
+        if of <= 16:
+            store_magnitude(scratch, _score(arguments, first))
+            # Whole vectors are written: not over the end, where another chunk begins.
+            target = place if place + 64 <= end else scratch + 64
+            found = append_largest(target, first, load_integers(scratch), kept, count)
+            if target != place:
+                for i in range(found):
+                    store_i32(place + 4 * i, load_i32(target + 4 * i))
+            continue
+        for i in range(0, count, 16):
+            store_magnitude(scratch + 4 * i, _score(arguments, first + i))
+        for i in range(count):
+            value = load_i32(scratch + 4 * i)
+            # Larger ones, and equal ones before this one, go first.
+            rank = _count_at_least(scratch, i, value)
+            if value < LARGEST_BITS:
+                rank += _count_at_least(scratch + 4 * i, count - i, value + 1)
+            if rank < kept:
+                store_i32(place, first + i)
+                place += 4

@@ -1,0 +1,161 @@
+"""Rows of a packed matrix as float32: for embeddings, and for the panels of a matrix product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.matrix import (
+    BF16,
+    DATA,
+    DTYPE,
+    GROUP,
+    GROUPS,
+    HEADER_BYTES,
+    INT4,
+    INT4K,
+    INT8,
+    MINIMUM,
+    PADDED,
+    PANEL_BYTES,
+    PANEL_ROWS,
+    ROW_BYTES,
+    SCALES_AT,
+    whole_groups,
+)
+from sparity_edge.kernels.prefill.kquant_panels import unpack_superblocks
+from sparity_edge.kernels.simd.bytewise import load_high_fours, load_low_fours
+from sparity_edge.kernels.simd.lanes import high_lane_nibbles, lane_bytes, low_lane_nibbles
+from sparity_edge.kernels.simd.vectors import (
+    fma,
+    load,
+    load_bf16,
+    load_f16,
+    load_high,
+    load_i8,
+    load_i64,
+    load_low,
+    load_splat,
+    mul,
+    splat,
+    store,
+)
+
+
+@device
+def _load_int4_scales(matrix: int, header: int, block: int, groups: int, scratch: int) -> None:
+    """Sixteen scales of an output-major int4 row to scratch, and their minima 64 bytes behind.
+
+    Without minimum q counts from -8, which is a minimum of -8 scales.
+    """
+    scales = load_f16(header + 2 * block, groups - block)
+    store(scratch, scales)
+    if load_i64(matrix + MINIMUM) != 0:
+        store(scratch + 64, load_f16(header + 2 * (groups + block), groups - block))
+    else:
+        store(scratch + 64, mul(scales, splat(-8.0)))
+
+
+@device
+def _unpack_int8(matrix: int, row: int, out: int, scratch: int) -> None:
+    group, groups = load_i64(matrix + GROUP), load_i64(matrix + GROUPS)
+    header, ratio = row + load_i64(matrix + SCALES_AT), group // 32
+    row, in_blocks = row + load_i64(matrix + HEADER_BYTES), whole_groups(matrix)
+    for block in range(0, groups, 16):
+        store(scratch, load_f16(header + 2 * block, groups - block))
+        for index in range(ratio * block, ratio * min(groups, block + 16)):
+            scale = load_splat(scratch + 4 * (index // ratio - block))
+            if index < in_blocks:
+                place = row + index // 16 * 512 + index % 16 * 4
+                first, second = lane_bytes(place), lane_bytes(place + 256)
+            else:
+                first, second = load_i8(row + 32 * index), load_i8(row + 32 * index + 16)
+            store(out, mul(scale, first))
+            store(out + 64, mul(scale, second))
+            out += 128
+
+
+@device
+def _unpack_int4(matrix: int, row: int, out: int, scratch: int) -> None:
+    ratio = load_i64(matrix + GROUP) // 32
+    groups = load_i64(matrix + GROUPS)
+    in_wide_units = load_i64(matrix + PADDED) // 128 * 4
+    header, in_blocks = row + load_i64(matrix + SCALES_AT), whole_groups(matrix)
+    row += load_i64(matrix + HEADER_BYTES)
+    for block in range(0, groups, 16):
+        _load_int4_scales(matrix, header, block, groups, scratch)
+        for index in range(ratio * block, ratio * min(groups, block + 16)):
+            place = scratch + 4 * (index // ratio - block)
+            scale, least = load_splat(place), load_splat(place + 64)
+            four = row + index // 4 * 64 + index % 2 * 4
+            if index < in_blocks:
+                place = row + index // 16 * 256 + index % 16 * 4
+                first, second = low_lane_nibbles(place), high_lane_nibbles(place)
+            elif index >= in_wide_units:
+                first, second = load_low_fours(four), load_high_fours(four)
+            elif index % 4 < 2:
+                first, second = load_low_fours(four), load_low_fours(four + 32)
+            else:
+                first, second = load_high_fours(four), load_high_fours(four + 32)
+            store(out, fma(scale, first, least))
+            store(out + 64, fma(scale, second, least))
+            out += 128
+
+
+@device
+def row_place(matrix: int, index: int) -> int:
+    """Where row `index` of an output-major matrix stands."""
+    panel = index // load_i64(matrix + PANEL_ROWS)
+    inside = index - panel * load_i64(matrix + PANEL_ROWS)
+    place = load_i64(matrix + DATA) + panel * load_i64(matrix + PANEL_BYTES)
+    return place + inside * load_i64(matrix + ROW_BYTES)
+
+
+@device
+def unpack_row(matrix: int, index: int, out: int, scratch: int) -> None:
+    """Row `index` of an output-major matrix as PADDED float32 at `out`; 128 bytes of scratch."""
+    row = row_place(matrix, index)
+    dtype = load_i64(matrix + DTYPE)
+    if dtype == INT8:
+        _unpack_int8(matrix, row, out, scratch)
+    elif dtype == INT4:
+        _unpack_int4(matrix, row, out, scratch)
+    elif dtype >= INT4K:
+        unpack_superblocks(matrix, row, out, scratch)
+    elif dtype == BF16:
+        for i in range(0, load_i64(matrix + PADDED), 16):
+            store(out + 4 * i, load_bf16(row + 2 * i))
+    else:
+        for i in range(0, load_i64(matrix + PADDED), 16):
+            store(out + 4 * i, load(row + 4 * i))
+
+
+@device
+def unpack_sixteen(matrix: int, panel: int, row: int, column: int) -> Any:
+    """Columns column..column+15 of one row of an input-major matrix."""
+    dtype, header = load_i64(matrix + DTYPE), panel + 2 * column
+    if dtype == INT8:
+        return mul(load_f16(header, 16), load_i8(row + column))
+    if dtype == INT4:
+        # Thirty-two columns share sixteen bytes: the low nibbles come first.
+        place = row + column // 32 * 16
+        numbers = load_low(place) if column % 32 == 0 else load_high(place)
+        scale = load_f16(header, 16)
+        if load_i64(matrix + MINIMUM) != 0:
+            return fma(scale, numbers, load_f16(header + 2 * load_i64(matrix + PADDED), 16))
+        return fma(scale, numbers, mul(scale, splat(-8.0)))
+    if dtype == BF16:
+        return load_bf16(row + 2 * column)
+    return load(row + 4 * column)
+
+
+# Arguments of `embed`.
+TABLE, IDS, OUT, OUT_STRIDE = (8 * word for word in range(4))
+
+
+@Kernel
+def embed(arguments: int, chunk: int, scratch: int) -> None:
+    """Row IDS[chunk] of an output-major TABLE to row `chunk` of OUT."""
+    token = load_i64(load_i64(arguments + IDS) + 8 * chunk)
+    out = load_i64(arguments + OUT) + chunk * load_i64(arguments + OUT_STRIDE)
+    unpack_row(load_i64(arguments + TABLE), token, out, scratch)

@@ -1,0 +1,37 @@
+"""Vector times matrix, output-sparse: only the wanted outputs of an output-major W.
+
+The rows are those of the dense kernel, gathered by a list; rows of entries that come later are
+asked for meanwhile, since a jump stops what the CPU fetches by itself.
+"""
+
+from __future__ import annotations
+
+from sparity_edge.kernels.decode.axpy_blocks import channel
+from sparity_edge.kernels.decode.dot_arguments import W, ask_lines, product_of
+from sparity_edge.kernels.decode.dots import row_dot
+from sparity_edge.kernels.decode.vmm import LEAD, put
+from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.matrix import DATA, ROW_BYTES
+from sparity_edge.kernels.simd.vectors import load_i64
+
+# Arguments: those of `vmm`, then these.
+LIST, PARTS = (8 * word for word in range(10, 12))
+
+
+@Kernel
+def vmmsp(arguments: int, chunk: int, scratch: int) -> None:
+    """Part `chunk` of PARTS of the outputs on the list; the others stay as they are."""
+    matrix, active = load_i64(arguments + W), load_i64(arguments + LIST)
+    count, parts = load_i64(active), load_i64(arguments + PARTS)
+    start, stop = count * chunk // parts, count * (chunk + 1) // parts
+    data, row_bytes = load_i64(matrix + DATA), load_i64(matrix + ROW_BYTES)
+    product, ahead = product_of(matrix, arguments), LEAD // row_bytes + 1
+    for position in range(start, min(start + ahead, stop)):
+        row = data + channel(active, position) * row_bytes
+        ask_lines(False, row, row + row_bytes)
+    for position in range(start, stop):
+        output = channel(active, position)
+        # Behind the end the last row is asked for once more, which is at hand.
+        wanted = data + channel(active, min(position + ahead, stop - 1)) * row_bytes
+        row = data + output * row_bytes
+        put(arguments, output, row_dot(product, row, wanted - row, scratch))

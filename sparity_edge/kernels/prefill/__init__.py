@@ -1,0 +1,1 @@
+"""Kernels for the many tokens of a prompt: GEMM and attention by tiles."""

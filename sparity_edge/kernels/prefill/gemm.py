@@ -1,0 +1,309 @@
+"""Matrix product for many tokens: Y = X W^T.
+
+Activations are packed once, six tokens side by side, for all matrices that read them. A block of
+inputs of a panel of 32 outputs is unpacked into L1 and multiplied with all tokens, whose sums wait
+in L2, then the next. int8 and int4 weights stay integers where the CPU has a 16-bit dot product:
+activations are 16-bit integers then, with a scale for every 128, and a chunk is a few panels, which
+read a block of activations from L2 by turns. Two cores of an AMD EPYC (Zen 5) do 1020 GFLOP/s that
+way (`word_tiles` says how: one product at a time, they could do 1070), and 470 of 535 in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.matrix import DTYPE, INT4K, INT6K, MINIMUM, OUTPUTS
+from sparity_edge.kernels.prefill.kquant_panels import (
+    expect_superblocks,
+    word_panel_of_superblocks,
+)
+from sparity_edge.kernels.prefill.panels import (
+    expect_word_rows,
+    float_panel_of_columns,
+    float_panel_of_rows,
+    unpack_rows,
+    word_panel_of_columns,
+    word_panel_of_rows,
+)
+from sparity_edge.kernels.simd.float_tiles import (
+    PANEL,
+    ROW,
+    TOKENS,
+    UNIT,
+    WIDTH,
+    load_sums,
+    no_sums,
+    step_side_by_side,
+    store_sums,
+    turn_floats,
+)
+from sparity_edge.kernels.simd.vectors import (
+    add,
+    fma,
+    largest,
+    load,
+    load_f32,
+    load_i64,
+    maximum,
+    mul,
+    prefetch,
+    splat,
+    store,
+    store_f32,
+    sub,
+    total,
+)
+from sparity_edge.kernels.simd.word_tiles import (
+    CROSSED,
+    W_UNIT,
+    X_SCALES,
+    X_SUMS,
+    X_UNIT,
+    add_scaled_sums,
+    cross_weights,
+    cross_weights_by_halves,
+    step_words,
+    step_words_by_halves,
+    step_words_with_minimum,
+    store_words,
+)
+
+FLOAT_BLOCK = 256  # inputs of a panel in L1: 32 KB
+# Units of 32 inputs, a superblock: 18 KB, and 4 KB of activations; 12 lose 10 %, 16 lose 40 %.
+WORD_BLOCK = 8
+SUMS = ROW * TOKENS  # bytes of a tile
+MOST_PANELS = 4  # of a chunk: 1 loses 4-6 % where activations exceed L2, 8 loses as much
+SMALL_SCRATCH = 256  # bytes for unpacking a row
+PANEL_BYTES = max(FLOAT_BLOCK * ROW, WORD_BLOCK * W_UNIT)
+SHARED = 4  # units of activations that share a scale; 1 costs 4 % of the speed
+MOST = 32767 - 128  # of an activation: a weight is added to it
+
+# Arguments of both kernels that pack. Tiles of floats take TILE bytes each; words go by blocks of
+# WORD_BLOCK units, all tiles of a block behind each other, so that a product reads straight on.
+X, X_STRIDE, X_TOKENS, PACKED, TILE, SIZE = (8 * word for word in range(6))
+# Arguments of both products. DEPTH counts inputs (floats) or units (words).
+(
+    W,
+    TILES,
+    TILE_BYTES,
+    COUNT,
+    BIAS,
+    OUT,
+    OUT_STRIDE,
+    ACCUMULATE,
+    DEPTH,
+    INPUT_MAJOR,
+    PANELS,
+) = (8 * word for word in range(11))
+
+
+@Kernel
+def pack_floats(arguments: int, chunk: int, scratch: int) -> None:
+    """Six rows of X as (SIZE, 6), the last one again for those not there; SIZE is 16 n."""
+    tokens, stride = load_i64(arguments + X_TOKENS), load_i64(arguments + X_STRIDE)
+    first = chunk * TOKENS
+    x = load_i64(arguments + X) + first * stride
+    out = load_i64(arguments + PACKED) + chunk * load_i64(arguments + TILE)
+    last = min(TOKENS, tokens - first) - 1
+    for i in range(0, load_i64(arguments + SIZE), 16):
+        turn_floats(scratch, 64, x + 4 * i, stride, last)
+        # A store of sixteen writes six that count and ten that the next stores put right.
+        for k in range(14):
+            store(out + 4 * TOKENS * (i + k), load(scratch + 64 * k))
+        for k in range(14, 16):
+            for j in range(TOKENS):
+                number = load_f32(scratch + 64 * k + 4 * j)
+                store_f32(out + 4 * (TOKENS * (i + k) + j), number)
+
+
+@device
+def _scale_of(x: int) -> tuple[float, float]:
+    """The scale of the integers of SHARED units, and its inverse."""
+    sizes, broken = splat(0.0), splat(0.0)
+    for i in range(0, 4 * SHARED * UNIT, 64):
+        value = load(x + i)
+        sizes = maximum(sizes, maximum(value, sub(splat(0.0), value)))
+        broken = fma(value, splat(0.0), broken)
+    most = largest(sizes)
+    # What is no number is lost in the comparisons; 0 * x brings it back.
+    return most / MOST + total(broken), MOST / most if most > 0 else 0.0
+
+
+@Kernel
+def pack_words(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """Six rows of X as units of 16-bit integers, scales and sums; SIZE is a multiple of 32."""
+    tokens, stride = load_i64(arguments + X_TOKENS), load_i64(arguments + X_STRIDE)
+    tiles = (tokens + TOKENS - 1) // TOKENS
+    for j in range(TOKENS):
+        x = load_i64(arguments + X) + min(chunk * TOKENS + j, tokens - 1) * stride
+        out = load_i64(arguments + PACKED) + chunk * WORD_BLOCK * X_UNIT
+        for i in range(0, load_i64(arguments + SIZE), SHARED * UNIT):
+            if i > 0 and i % (UNIT * WORD_BLOCK) == 0:
+                out += (tiles - 1) * WORD_BLOCK * X_UNIT
+            scale, inverse = _scale_of(x + 4 * i)
+            for unit in range(i, i + SHARED * UNIT, UNIT):
+                v, w = load(x + 4 * unit), load(x + 4 * unit + 64)
+                rounded = store_words(out + 4 * j, mul(v, splat(inverse)), mul(w, splat(inverse)))
+                store_f32(out + X_SCALES + 4 * j, scale)
+                store_f32(out + X_SUMS + 4 * j, total(rounded))
+                out += X_UNIT
+
+
+@device
+def _put(arguments: int, first: int, sums: int) -> None:
+    """Write a panel of all tokens: sum + bias + what is there, as the arguments say."""
+    outputs, tokens = load_i64(load_i64(arguments + W) + OUTPUTS), load_i64(arguments + COUNT)
+    bias, accumulate = load_i64(arguments + BIAS), load_i64(arguments + ACCUMULATE) != 0
+    whole = min(PANEL, outputs - first) // 16 * 16
+    for token in range(tokens):
+        out = load_i64(arguments + OUT) + token * load_i64(arguments + OUT_STRIDE) + 4 * first
+        row = sums + ROW * token
+        for i in range(0, 4 * whole, 64):
+            value = load(row + i)
+            if bias != 0:
+                value = add(value, load(bias + 4 * first + i))
+            if accumulate:
+                value = add(value, load(out + i))
+            store(out + i, value)
+        # Behind the last output a row holds zeros, which have to stay.
+        for i in range(whole, min(PANEL, outputs - first)):
+            number = load_f32(row + 4 * i)
+            if bias != 0:
+                number += load_f32(bias + 4 * (first + i))
+            if accumulate:
+                number += load_f32(out + 4 * i)
+            store_f32(out + 4 * i, number)
+
+
+@device
+def _multiply_floats(panel: int, count: int, x: int, sums: int, begin: bool) -> None:
+    """Add a block of `count` inputs to the sums of one tile."""
+    for part in range(0, PANEL, 16 * WIDTH):
+        w = panel + 4 * part
+        tile = no_sums() if begin else load_sums(sums + 4 * part, ROW)
+        for k in range(count):
+            tile = step_side_by_side(tile, w + ROW * k, x + 4 * TOKENS * k)
+        store_sums(sums + 4 * part, ROW, tile)
+
+
+@Kernel
+def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
+    """PANEL outputs of all tokens in float32; activations come from `pack_floats`."""
+    matrix, depth = load_i64(arguments + W), load_i64(arguments + DEPTH)
+    tiles, first = (load_i64(arguments + COUNT) + TOKENS - 1) // TOKENS, chunk * PANEL
+    input_major = load_i64(arguments + INPUT_MAJOR) != 0
+    panel = scratch + SMALL_SCRATCH
+    sums = panel + PANEL_BYTES
+    rows, stride, count = 0, 0, 0
+    if not input_major:
+        rows, stride, count = unpack_rows(matrix, first, sums + SUMS * tiles, scratch)
+    for start in range(0, depth, FLOAT_BLOCK):
+        stop = min(start + FLOAT_BLOCK, depth)
+        if input_major:
+            float_panel_of_columns(matrix, first, start, stop, panel)
+        else:
+            float_panel_of_rows(rows, stride, count, start, stop, panel)
+        x = load_i64(arguments + TILES) + 4 * TOKENS * start
+        for tile in range(tiles):
+            _multiply_floats(panel, stop - start, x, sums + SUMS * tile, start == 0)
+            x += load_i64(arguments + TILE_BYTES)
+    _put(arguments, first, sums)
+
+
+def _multiply_words(step: Any) -> Any:
+    @device
+    def multiply_part(panel: int, count: int, x: int, sums: int) -> None:
+        for first in range(0, count, SHARED):
+            tile = no_sums()
+            for unit in range(first, min(first + SHARED, count)):
+                for line in range(0, X_UNIT, 64):
+                    prefetch(x + line + WORD_BLOCK * X_UNIT)
+                tile = step(tile, panel + W_UNIT * unit, x)
+                x += X_UNIT
+            add_scaled_sums(sums, tile, x - X_UNIT)
+
+    @device
+    def multiply(panel: int, count: int, x: int, sums: int) -> None:
+        """Add a block of `count` units to the sums of one tile."""
+        for part in range(0, 4 * PANEL, 64 * WIDTH):
+            multiply_part(panel + part, count, x, sums + part)
+
+    return multiply
+
+
+_multiply, _multiply_with_minimum = (
+    _multiply_words(step_words),
+    _multiply_words(step_words_with_minimum),
+)
+_multiply_by_halves = _multiply_words(step_words_by_halves)
+
+
+@device
+def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int) -> None:
+    """A block of a panel of weights as `word_tiles` has them."""
+    matrix = load_i64(arguments + W)
+    dtype = load_i64(matrix + DTYPE)
+    if load_i64(arguments + INPUT_MAJOR) != 0:
+        word_panel_of_columns(matrix, first, start, stop, panel)
+    elif dtype >= INT4K:
+        word_panel_of_superblocks(matrix, first, start // WORD_BLOCK, panel)
+    else:
+        word_panel_of_rows(matrix, first, start, stop, panel)
+    if CROSSED:
+        for unit in range(stop - start):
+            if dtype == INT6K:
+                cross_weights_by_halves(panel + W_UNIT * unit)
+            else:
+                cross_weights(panel + W_UNIT * unit)
+
+
+@device
+def _expect_words(arguments: int, first: int, start: int) -> None:
+    """Ask for what `_unpack_words` will read."""
+    matrix, depth = load_i64(arguments + W), load_i64(arguments + DEPTH)
+    if load_i64(arguments + INPUT_MAJOR) != 0:
+        return
+    if load_i64(matrix + DTYPE) >= INT4K:
+        expect_superblocks(matrix, first, start // WORD_BLOCK)
+    else:
+        expect_word_rows(matrix, first, start, min(start + WORD_BLOCK, depth))
+
+
+@Kernel
+def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
+    """PANELS times PANEL outputs of all tokens from integers; `pack_words` gives activations."""
+    matrix, depth = load_i64(arguments + W), load_i64(arguments + DEPTH)
+    tiles = (load_i64(arguments + COUNT) + TOKENS - 1) // TOKENS
+    minimum, dtype = load_i64(matrix + MINIMUM) != 0, load_i64(matrix + DTYPE)
+    step = PANEL * load_i64(arguments + PANELS)
+    begin = chunk * step
+    end = min(begin + step, load_i64(matrix + OUTPUTS))
+    panel = scratch + SMALL_SCRATCH
+    sums = panel + PANEL_BYTES
+    for i in range(0, SUMS * tiles * ((end - begin + PANEL - 1) // PANEL), 64):
+        store(sums + i, splat(0.0))
+    for start in range(0, depth, WORD_BLOCK):
+        stop = min(start + WORD_BLOCK, depth)
+        place = sums
+        for first in range(begin, end, PANEL):
+            _unpack_words(arguments, first, start, stop, panel)
+            if first + PANEL < end:
+                _expect_words(arguments, first + PANEL, start)
+            elif stop < depth:
+                _expect_words(arguments, begin, stop)
+            else:
+                _expect_words(arguments, end, 0)
+            x = load_i64(arguments + TILES) + X_UNIT * start * tiles
+            for _ in range(tiles):
+                if minimum:
+                    _multiply_with_minimum(panel, stop - start, x, place)
+                elif dtype == INT6K:
+                    _multiply_by_halves(panel, stop - start, x, place)
+                else:
+                    _multiply(panel, stop - start, x, place)
+                x += WORD_BLOCK * X_UNIT
+                place += SUMS
+    for first in range(begin, end, PANEL):
+        _put(arguments, first, sums)
+        sums += SUMS * tiles

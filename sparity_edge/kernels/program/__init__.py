@@ -1,0 +1,1 @@
+"""The program: operations recorded once, and the thread team that runs them."""

@@ -1,0 +1,1 @@
+"""The NumPy twin of every operation and of every packed format."""

@@ -1,0 +1,1 @@
+"""Vectors and instructions for Numba kernels: LLVM behind plain function names."""

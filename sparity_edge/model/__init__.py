@@ -1,0 +1,1 @@
+"""The model: weights, decoder, forward pass, KV cache, and the plan applied to it."""

@@ -1,0 +1,241 @@
+"""AppliedPlan: a plan made ready for one model and machine, and the count of what it reads.
+
+The active weight fraction is bytes of decoder-block weights read, headers of scales, folded
+matrices and gains included, over the bytes of all of them (without folded matrices and gains).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparity_edge.arrays import Floats, Integers, padded, rows
+from sparity_edge.errors import OptionError
+from sparity_edge.kernels.operations import Machine, Matrix, Operations
+from sparity_edge.kernels.sparse_vector import Choice, Thinned
+from sparity_edge.packed.bundle import BundleLayout, PackedBundle
+from sparity_edge.packed.folder import PackedModel
+from sparity_edge.packed.layout import Layout, PackedMatrix, aligned_zeros
+from sparity_edge.plans.plan import LINEARS, NEURONS, SITES, SparsityPlan, Thinning, linear_name
+
+SITE_NAMES = tuple(dict.fromkeys(SITES.values()))
+# The halves of a layer by the pieces whose gains read the normalised input of that half.
+ATTENTION, FFN = range(2)
+HALVES = (("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj", NEURONS))
+MOST_GAINS = max(map(len, HALVES))
+
+Gains = tuple[Matrix, Floats]  # (pieces, hidden) and offsets (pieces,)
+
+
+class AppliedPlan:
+    """What a pass asks about the plan: choices, biases and folded matrices by layer.
+
+    Args:
+        plan: what is to be skipped.
+        packed: the model's weights.
+        biases: of the linears, by layer and name; None where there is none.
+        machine: what will carry it out.
+
+    Raises:
+        OptionError: the model stores a piece so that nothing of it can be skipped.
+    """
+
+    def __init__(
+        self,
+        plan: SparsityPlan,
+        packed: PackedModel,
+        biases: Sequence[Mapping[str, Floats | None]],
+        machine: Machine,
+    ) -> None:
+        self.plan = plan
+        self._layouts = [_layouts(packed, layer) for layer in range(len(plan.layers))]
+        self._choices: list[dict[str, Choice]] = []
+        self._gains: list[tuple[Gains | None, ...]] = []
+        gain_bytes = 0
+        self._biases = [dict(each) for each in biases]
+        for layer, pieces in enumerate(plan.layers):
+            self._refuse_unskippable(packed, layer, pieces)
+            choices, found = _choices(pieces, self._layouts[layer])
+            self._choices.append(choices)
+            packed_gains = [_packed(each) if each else None for each in found]
+            gain_bytes += sum(each[0].layout.nbytes for each in packed_gains if each)
+            self._gains.append(
+                tuple(each and (machine.matrix(each[0]), each[1]) for each in packed_gains)
+            )
+        self.means: list[Matrix | None] = [
+            None if mean is None else machine.matrix(mean) for mean in plan.means
+        ]
+        self._fold_centres(packed, machine)
+        self.block_bytes = block_bytes(packed)
+        mean_bytes = sum(mean.layout.nbytes for mean in plan.means if mean is not None)
+        # Of folded matrices and gains, which every token reads.
+        self.added_bytes = mean_bytes + gain_bytes
+
+    def choice(self, layer: int, piece: str) -> Choice | None:
+        """Which channels count; None: all."""
+        return self._choices[layer].get(piece)
+
+    def gains(self, layer: int, half: int) -> Gains | None:
+        """What makes the exponents of a half's gains, a column each, of its normalised input."""
+        return self._gains[layer][half]
+
+    def bias(self, layer: int, linear: str) -> Floats | None:
+        """The bias of a linear, what its centre gives included."""
+        return self._biases[layer].get(linear)
+
+    def reader(self, used: Sequence[tuple[int, str]], thinned: Sequence[Thinned]) -> Reader:
+        """What counts the bytes of a pass, given its pieces and the thinned vector of each."""
+        distinct = list({id(each): each for each in thinned}.values())
+        index = {id(each): position for position, each in enumerate(distinct)}
+        row_bytes, channels = np.zeros((2, len(distinct)))
+        for (layer, piece), each in zip(used, thinned, strict=True):
+            row_bytes[index[id(each)]] += self._layouts[layer][piece].row_bytes
+            channels[index[id(each)]] = each.x.shape[1]
+        sites = [SITE_NAMES.index(SITES[piece]) for _, piece in used]
+        site_of = np.zeros(len(distinct), dtype=np.int64)
+        for each, site in zip(thinned, sites, strict=True):
+            site_of[index[id(each)]] = site
+        always = self.block_bytes + self.added_bytes - float(row_bytes @ channels)
+        return Reader(distinct, row_bytes, channels, site_of, always)
+
+    def _refuse_unskippable(
+        self, packed: PackedModel, layer: int, pieces: Mapping[str, Thinning]
+    ) -> None:
+        for piece in pieces:
+            layout = self._layouts[layer].get(piece)
+            if layout is None or (isinstance(layout, Layout) and layout.orientation != "input"):
+                raise OptionError(
+                    f"Plan {self.plan.name} skips parts of {piece}, which this model stores so "
+                    f"that they cannot be skipped; pack it anew: sparity-edge convert "
+                    f"{packed.path} OUT --layout {self.plan.layout}."
+                )
+
+    def _fold_centres(self, packed: PackedModel, machine: Machine) -> None:
+        """W c added to the bias of every linear whose input is centred."""
+        work: list[tuple[Matrix, Floats, Floats | None, Floats]] = []
+        for layer, choices in enumerate(self._choices):
+            for piece in LINEARS:
+                choice = choices.get(piece)
+                if choice is None or choice.centre is None:
+                    continue
+                stored = packed.tensors[linear_name(layer, piece)]
+                assert isinstance(stored, PackedMatrix)
+                out = rows(1, stored.layout.shape[0])
+                centre = rows(1, stored.layout.shape[1])
+                centre[0] = choice.centre
+                bias = self._biases[layer].get(piece)
+                work.append((machine.matrix(stored), centre, bias, out))
+                self._biases[layer][piece] = out[0]
+        if not work:
+            return
+
+        def fold(ops: Operations) -> None:
+            for matrix, centre, bias, out in work:
+                ops.linear(centre, matrix, out, bias)
+
+        machine.prepare(fold)(False)
+
+
+class Reader:
+    """Counts what passes read; `tallies` is filled by the pass itself."""
+
+    def __init__(
+        self,
+        thinned: Sequence[Thinned],
+        row_bytes: Any,
+        channels: Any,
+        sites: Integers,
+        always: float,
+    ) -> None:
+        self.thinned = thinned
+        self.tallies = np.zeros(len(thinned), dtype=np.int64)
+        self._counts = len(thinned[0].counts) if thinned else 1
+        self._row_bytes, self._channels, self._sites = row_bytes, channels, sites
+        self._always = always
+
+    @property
+    def bytes_read(self) -> float:
+        """Bytes of decoder-block weights that counted for a token of the latest pass, averaged.
+
+        Sequences that decode together count as one token.
+        """
+        return self._always + float(self.tallies @ self._row_bytes) / self._counts
+
+    @property
+    def densities(self) -> dict[str, float]:
+        """Active channels / channels at each site that was thinned in the latest pass."""
+        count = len(SITE_NAMES)
+        active = np.bincount(self._sites, self.tallies, count) / self._counts
+        possible = np.bincount(self._sites, self._channels, count)
+        return {
+            name: float(active[index] / possible[index])
+            for index, name in enumerate(SITE_NAMES)
+            if possible[index] > 0
+        }
+
+
+def _choices(
+    pieces: Mapping[str, Thinning], layouts: Mapping[str, Layout | BundleLayout]
+) -> tuple[dict[str, Choice], tuple[list[Floats], ...]]:
+    """One choice for each piece; pieces of a site that are thinned alike share theirs.
+
+    Returns:
+        The choices, and the gains of each half in the order of their columns.
+    """
+    known: dict[Any, Choice] = {}
+    gains: tuple[list[Floats], ...] = tuple([] for _ in HALVES)
+    result = {}
+    for piece, thinning in pieces.items():
+        key = (
+            SITES[piece],
+            thinning.rule,
+            thinning.value,
+            *(None if each is None else each.tobytes()
+              for each in (thinning.weights, thinning.centre, thinning.predictor, thinning.gain)),
+        )  # fmt: skip
+        if key not in known:
+            column, half = None, gains[piece not in HALVES[ATTENTION]]
+            if thinning.gain is not None:
+                column = len(half)
+                half.append(thinning.gain)
+            known[key] = Choice.of(thinning, _channels(layouts[piece]), column)
+        result[piece] = known[key]
+    return result, gains
+
+
+def _packed(gains: Sequence[Floats]) -> tuple[PackedMatrix, Floats]:
+    """Gains (1 + hidden,) as a matrix of float32 rows, and their offsets."""
+    stacked = np.stack(gains)
+    count, size = stacked.shape
+    layout = Layout("f32", "output", (count, size - 1))
+    data = aligned_zeros(layout.nbytes)
+    data.view(np.float32).reshape(count, -1)[:, : size - 1] = stacked[:, 1:]
+    return PackedMatrix(layout, data), padded(stacked[:, 0])
+
+
+def _layouts(packed: PackedModel, layer: int) -> dict[str, Layout | BundleLayout]:
+    """How each piece is stored; a piece that the layer does not have is missing."""
+    found: dict[str, Layout | BundleLayout] = {}
+    for linear in LINEARS:
+        stored = packed.tensors.get(linear_name(layer, linear))
+        if isinstance(stored, PackedMatrix):
+            found[linear] = stored.layout
+    bundle = packed.tensors.get(f"model.layers.{layer}.mlp.up_down")
+    if isinstance(bundle, PackedBundle):
+        found[NEURONS] = bundle.layout
+    return found
+
+
+def _channels(layout: Layout | BundleLayout) -> int:
+    return layout.neurons if isinstance(layout, BundleLayout) else layout.shape[1]
+
+
+def block_bytes(packed: PackedModel) -> int:
+    """Bytes of all decoder-block weights."""
+    return sum(
+        tensor.layout.nbytes
+        for name, tensor in packed.tensors.items()
+        if isinstance(tensor, PackedMatrix | PackedBundle) and ".layers." in name
+    )

@@ -1,0 +1,117 @@
+"""Cache: the keys and values of the tokens read so far, and which tokens they were.
+
+Every turn passes all of its token ids; the cache keeps the longest prefix it already holds, so that
+clearing, editing and regenerating need no protocol of their own. Room grows by a quarter, layer by
+layer: old and new room never stand side by side. The cache knows nothing of where keys and values
+come from; `cache_file` writes it to disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparity_edge.arrays import Numbers
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.errors import ContextError
+from sparity_edge.kernels.kv_format import empty_rows, head_dim_of
+from sparity_edge.packed.layout import round_up
+
+FIRST_CAPACITY = 512  # positions
+# Room is in memory whether it is used or not (huge pages), so it is made in small steps; each costs
+# a copy and another recording of the decoding program, some milliseconds.
+STEP = 256
+
+
+class Cache:
+    """Keys and values of one sequence.
+
+    Args:
+        config: gives layers, heads and head_dim.
+        max_context: the most positions it will ever hold.
+        dtype: "f32", "bf16" for half the memory, or "int8" for little more than a quarter.
+    """
+
+    def __init__(self, config: ModelConfig, max_context: int, dtype: str = "f32") -> None:
+        self.max_context = max_context
+        self.dtype = dtype
+        self.ids: list[int] = []
+        shape = (config.num_key_value_heads, min(FIRST_CAPACITY, max_context))
+        layers = range(config.num_hidden_layers)
+        # Of each layer (kv_heads, capacity) rows, see `kernels.cached`.
+        self.keys: list[Numbers] = [empty_rows(dtype, shape, config.head_dim) for _ in layers]
+        self.values: list[Numbers] = [empty_rows(dtype, shape, config.head_dim) for _ in layers]
+
+    def __len__(self) -> int:
+        """Positions in use."""
+        return len(self.ids)
+
+    @property
+    def capacity(self) -> int:
+        """Positions there is room for; when it changes, so do the arrays of `layer`."""
+        return int(self.keys[0].shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values, room included."""
+        return sum(each.nbytes for each in (*self.keys, *self.values))
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of keys and values that one position takes."""
+        return int(self.nbytes // self.capacity)
+
+    def layer(self, index: int) -> tuple[Numbers, Numbers]:
+        """Keys and values of one layer, each (kv_heads, capacity) rows (see `kernels.cached`)."""
+        return self.keys[index], self.values[index]
+
+    def reuse(self, ids: Sequence[int]) -> int:
+        """Keep the longest common prefix with `ids` and forget the rest.
+
+        Returns:
+            How many of `ids` need not be read again: at most all but the last one, whose logits
+            are wanted.
+        """
+        shared = self.common(ids)
+        self.trim(shared)
+        return shared
+
+    def common(self, ids: Sequence[int]) -> int:
+        """The length of the longest common prefix with `ids`, at most all but the last one."""
+        most = min(len(self.ids), len(ids) - 1)
+        return next((i for i in range(most) if self.ids[i] != ids[i]), most)
+
+    def copy(self, other: Cache, length: int) -> None:
+        """Hold what the first `length` positions of another cache like this one hold."""
+        self.trim(0)
+        self.reserve(length)
+        pairs = zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True)
+        for mine, theirs in pairs:
+            mine[:, :length] = theirs[:, :length]
+        self.ids[:] = other.ids[:length]
+
+    def trim(self, length: int) -> None:
+        """Forget all positions from `length` on."""
+        del self.ids[length:]
+
+    def reserve(self, length: int) -> None:
+        """Make room for `length` positions in all.
+
+        Raises:
+            ContextError: that is more than `max_context`.
+        """
+        if length > self.max_context:
+            raise ContextError(
+                f"{length} tokens do not fit into a context of {self.max_context}; "
+                "shorten the text or raise the context with --max-context."
+            )
+        if length <= self.capacity:
+            return
+        wanted = round_up(max(length, self.capacity * 5 // 4), STEP)
+        for rows in (self.keys, self.values):
+            for layer in range(len(rows)):
+                rows[layer] = self._grown(rows[layer], min(wanted, self.max_context))
+
+    def _grown(self, rows: Numbers, capacity: int) -> Numbers:
+        grown = empty_rows(self.dtype, (len(rows), capacity), head_dim_of(rows))
+        grown[:, : len(self.ids)] = rows[:, : len(self.ids)]
+        return grown

@@ -1,0 +1,109 @@
+"""A key-value cache on disk, so that a long prompt need not be read again after a restart.
+
+A safetensors file: keys and values of the positions in use as the bytes of their rows, the token
+ids, and which packed model and number format they belong to. Checked before anything is taken over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from sparity_edge.arrays import Numbers
+from sparity_edge.errors import ContextError, FormatError
+from sparity_edge.kernels.kv_format import row_bytes
+from sparity_edge.model.kv_cache import Cache
+from sparity_edge.packed.manifest import MANIFEST
+from sparity_edge.system.atomic import one_sentence
+
+_VERSION = "2"
+
+
+def save(cache: Cache, path: str | Path, model: Path) -> None:
+    """Write a cache; `model` is the packed folder it belongs to.
+
+    Raises:
+        FormatError: the file cannot be written.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    used = len(cache)
+    content = to_bytes(
+        {
+            "ids": np.array(cache.ids, dtype=np.int64),
+            "keys": _row_bytes(cache.keys, used),
+            "values": _row_bytes(cache.values, used),
+        },
+        metadata={
+            "sparity_edge_cache": _VERSION,
+            "model": _fingerprint(model),
+            "dtype": cache.dtype,
+        },
+    )
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    with one_sentence(target):
+        try:
+            partial.write_bytes(content)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def load(cache: Cache, path: str | Path, model: Path) -> None:
+    """Replace the content of a cache by that of a file.
+
+    Raises:
+        FormatError: the file is missing, damaged or belongs to another model.
+        ContextError: it holds more positions than the cache may.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in ("ids", "keys", "values")}
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise FormatError(f"{path} is no saved cache ({reason}); save it again.") from None
+    if metadata.get("sparity_edge_cache") != _VERSION or metadata.get("model") != _fingerprint(
+        model
+    ):
+        raise FormatError(f"{path} was saved with another model or version; save it again.")
+    if metadata.get("dtype") != cache.dtype:
+        raise FormatError(
+            f"{path} holds keys and values in another number format than {cache.dtype}; "
+            "save it again, or load the model with the cache_dtype it was saved with."
+        )
+    ids, keys, values = tensors["ids"], tensors["keys"], tensors["values"]
+    first = cache.keys[0]
+    shape = (len(cache.keys), len(first), ids.size, row_bytes(first))
+    healthy = all(each.shape == shape and each.dtype == np.uint8 for each in (keys, values))
+    if ids.ndim != 1 or ids.dtype != np.int64 or not healthy:
+        raise FormatError(f"{path} is no cache of this model; save it again.")
+    if ids.size > cache.max_context:
+        raise ContextError(
+            f"{path} holds {ids.size} positions and the context {cache.max_context}; "
+            "raise the context with --max-context."
+        )
+    cache.trim(0)
+    cache.reserve(ids.size)
+    for layer in range(len(cache.keys)):
+        for rows, content in zip(cache.layer(layer), (keys[layer], values[layer]), strict=True):
+            solid = np.ascontiguousarray(content)
+            rows[:, : ids.size] = solid.view(rows.dtype).reshape(*shape[1:3], *rows.shape[2:])
+    cache.ids.extend(ids.tolist())
+
+
+def _row_bytes(layers: list[Numbers], used: int) -> Numbers:
+    """(layers, heads, positions, bytes of a row), whatever the numbers are."""
+    rows = [np.ascontiguousarray(each[:, :used]) for each in layers]
+    shape = (len(layers), len(rows[0]), used, row_bytes(rows[0]))
+    return np.stack([each.view(np.uint8) for each in rows]).reshape(shape)
+
+
+def _fingerprint(model: Path) -> str:
+    """Of the manifest, which holds the checksums of all files."""
+    return hashlib.sha256((model / MANIFEST).read_bytes()).hexdigest()

@@ -1,0 +1,153 @@
+"""Trace: the dense model layer by layer over windows of text, its vectors shown to a visitor.
+
+The residual stream of all tokens is kept (tokens x hidden float32: 1.1 GB for 65,536 tokens of a
+model of hidden size 4096) and one layer at a time runs over all of it with the model's own kernels,
+so that a layer's weights stay in the cache and what is learned of it can be put away before the
+next one. Used by calibration; knows nothing of what the visitor does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from sparity_edge.arrays import Floats, rows
+from sparity_edge.kernels.operations import Operations
+from sparity_edge.model.forward_pass import Pass
+from sparity_edge.model.model import CHUNK, Model
+
+Windows = npt.NDArray[np.int64]  # (windows, tokens of a window)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a layer computes for consecutive tokens of one window; valid until the next chunk."""
+
+    window: int
+    position: int  # of the first token in its window
+    attn_in: Floats  # (tokens, hidden), normalised: what q, k and v read
+    attn_out: Floats  # (tokens, heads * head_dim), what o reads
+    mlp_in: Floats  # (tokens, hidden), normalised: what gate and up read
+    gate: Floats  # (tokens, intermediate), after SiLU
+    up: Floats  # (tokens, intermediate)
+    mlp_mid: Floats  # (tokens, intermediate), what down reads
+    residual: Floats  # (tokens, hidden), after the layer
+
+
+Visitor = Callable[[Vectors], None]
+
+
+class Trace:
+    """The windows on their way through the model; a context manager that leaves its cache empty.
+
+    Args:
+        model: dense while it is traced.
+        windows: token ids, each row read from a cold start; at most the model's context long.
+
+    Raises:
+        ContextError: a window is longer than the model's context.
+    """
+
+    def __init__(self, model: Model, windows: Windows) -> None:
+        self.model = model
+        self.windows = windows
+        count, length = windows.shape
+        self.residual = np.empty((count, length, model.config.hidden_size), dtype=np.float32)
+        model.cache.trim(0)
+        model.cache.reserve(length)
+        model.decoder.cover(model.cache.capacity)
+        self._spans = [(at, min(at + CHUNK, length)) for at in range(0, length, CHUNK)]
+        sizes = {stop - start for start, stop in self._spans}
+        self._passes = {size: Pass(model.config, [model.cache], size, 1) for size in sizes}
+        for size, this in self._passes.items():  # visitors see up as well as the product
+            this.middle = rows(size, model.config.intermediate_size)
+        self._gate = np.empty((CHUNK, model.config.intermediate_size), dtype=np.float32)
+        self._embed()
+
+    def __enter__(self) -> Trace:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.model.cache.trim(0)
+
+    @property
+    def layers(self) -> int:
+        """Decoder blocks."""
+        return self.model.config.num_hidden_layers
+
+    @property
+    def chunks(self) -> int:
+        """How often a visitor is called in a run of one layer."""
+        return len(self.windows) * len(self._spans)
+
+    def run(self, layer: int, visit: Visitor, *, advance: bool = True) -> None:
+        """Run one layer over all windows.
+
+        Args:
+            layer: the one whose input the residual stream holds: 0 first, then each in turn.
+            visit: called with each chunk's vectors, in order.
+            advance: keep the layer's output for the next one; otherwise it can be run again.
+        """
+        runs = {size: self._prepare(layer, this) for size, this in self._passes.items()}
+        for window, residual in enumerate(self.residual):
+            for start, stop in self._spans:
+                this = self._passes[stop - start]
+                this.positions[0] = start
+                this.x[:] = residual[start:stop]
+                attention, ffn = runs[stop - start]
+                attention(True)
+                attn_in = this.h.copy()  # the FFN's input takes its place
+                ffn(True)
+                gate = self._activated(layer, this)
+                vectors = (attn_in, this.mixed, this.h, gate, this.up, this.middle, this.x)
+                visit(Vectors(window, start, *vectors))
+                if advance:
+                    residual[start:stop] = this.x
+
+    def _prepare(
+        self, layer: int, this: Pass
+    ) -> tuple[Callable[[bool], None], Callable[[bool], None]]:
+        model = self.model
+
+        def attention(ops: Operations) -> None:
+            model.decoder.attention(ops, layer, this)
+
+        def ffn(ops: Operations) -> None:
+            model.decoder.ffn(ops, layer, this)
+
+        return model.machine.prepare(attention), model.machine.prepare(ffn)
+
+    def _activated(self, layer: int, this: Pass) -> Floats:
+        """The gates after SiLU; where up and down are a bundle, the pass has them already."""
+        if self.model.decoder.blocks[layer].bundle is not None:
+            return np.ascontiguousarray(this.gate)
+        gate = self._gate[: len(this.gate)]
+        # exp of a large number is inf, and the gate then 0; NaN is for the visitor to notice.
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.exp(-this.gate, out=gate)
+            gate += 1
+            return np.divide(this.gate, gate, out=gate)
+
+    def _embed(self) -> None:
+        model = self.model
+        for size, this in self._passes.items():
+
+            def embed(ops: Operations, this: Pass = this) -> None:
+                ops.embed(this.ids, model.decoder.embed_tokens, this.x)
+
+            run = model.machine.prepare(embed)
+            for window, residual in zip(self.windows, self.residual, strict=True):
+                for start, stop in self._spans:
+                    if stop - start == size:
+                        this.ids[:] = window[start:stop]
+                        run(True)
+                        residual[start:stop] = this.x

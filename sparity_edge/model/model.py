@@ -1,0 +1,232 @@
+"""Model: a decoder with its keys and values, run over prompts, answers and batches of answers.
+
+Prompts are read in chunks, answers token by token, several answers one token of each at a time.
+What a forward pass computes is `decoder`'s affair; here it is decided which tokens go into which
+pass, whether a plan applies to them, and when a pass has to be recorded again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sparity_edge.arrays import Floats
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.kernels.operations import Machine
+from sparity_edge.model.applied_plan import AppliedPlan, Reader, block_bytes
+from sparity_edge.model.decoder import Decoder
+from sparity_edge.model.forward_pass import Pass
+from sparity_edge.model.kv_cache import Cache
+from sparity_edge.packed.bundle import PackedBundle
+from sparity_edge.packed.folder import PackedModel
+from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.plans.plan import SparsityPlan
+from sparity_edge.progress import Progress
+
+CHUNK = 256  # tokens of a prompt read at once: enough to use each unpacked weight many times
+# Attention sinks: what stands here is looked at by all later tokens, so it is never thinned.
+DENSE_POSITIONS = 4
+
+
+class Model:
+    """A decoder with its weights and one key-value cache; others may be brought along.
+
+    Args:
+        packed: the weights, as `open_packed` gives them.
+        machine: what carries out the operations.
+        max_context: the most positions of the cache.
+        cache_dtype: "f32", "bf16" or "int8".
+    """
+
+    def __init__(
+        self, packed: PackedModel, machine: Machine, max_context: int, cache_dtype: str = "f32"
+    ) -> None:
+        self.config = ModelConfig.from_dict(packed.config, packed.generation_config)
+        self.cache = Cache(self.config, max_context, cache_dtype)
+        self.machine = machine
+        self.decoder = Decoder(packed, self.config, machine)
+        self.packed = packed
+        self._plan: AppliedPlan | None = None
+        # Those of one token a sequence, by whether the plan applies and how many sequences.
+        self._passes: dict[tuple[bool, int], Pass] = {}
+        self._reader: Reader | None = None  # of the latest pass
+
+    @property
+    def threads(self) -> int:
+        """How many threads compute."""
+        return self.machine.threads
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all matrices."""
+        return sum(
+            math.prod(shape) for shape in self.config.tensor_shapes().values() if len(shape) == 2
+        )
+
+    @property
+    def dtypes(self) -> list[str]:
+        """The number formats of the matrices, sorted."""
+        found = set()
+        for each in self.packed.tensors.values():
+            if isinstance(each, PackedMatrix):
+                found.add(each.layout.dtype)
+            elif isinstance(each, PackedBundle):
+                found |= {each.layout.up.dtype, each.layout.down.dtype}
+        return sorted(found)
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of all decoder-block weights."""
+        return block_bytes(self.packed)
+
+    @property
+    def plan_bytes(self) -> int:
+        """Bytes of what the plan brings along to be read for every token."""
+        return 0 if self._plan is None else self._plan.added_bytes
+
+    @property
+    def plan(self) -> SparsityPlan | None:
+        """What decoding skips."""
+        return None if self._plan is None else self._plan.plan
+
+    def set_plan(self, plan: SparsityPlan | None) -> None:
+        """Skip what `plan` says from the next token on; None reads everything.
+
+        Raises:
+            OptionError: the model's layout does not let it be skipped.
+        """
+        applied = None
+        if plan is not None and any(plan.layers):
+            biases = [
+                {name: linear.bias for name, linear in block.linears.items()}
+                for block in self.decoder.blocks
+            ]
+            applied = AppliedPlan(plan, self.packed, biases, self.machine)
+        self._plan = applied
+        self._passes = {key: each for key, each in self._passes.items() if each.plan is None}
+
+    @property
+    def active_weight_fraction(self) -> float:
+        """Of the latest pass: bytes of decoder-block weights read / all bytes of them.
+
+        Of a prompt the mean over its tokens, each as if it were alone.
+        """
+        return 1.0 if self._reader is None else self._reader.bytes_read / self.block_bytes
+
+    @property
+    def densities(self) -> dict[str, float]:
+        """Of the latest pass: active channels / channels at every site that is thinned."""
+        return {} if self._reader is None else self._reader.densities
+
+    def compile(self, progress: Progress) -> None:
+        """Get machine code ready, telling how far it is."""
+        self.machine.compile(progress)
+
+    def close(self) -> None:
+        """Give threads back."""
+        self.machine.close()
+
+    def new_cache(self) -> Cache:
+        """An empty cache like the model's own."""
+        return Cache(self.config, self.cache.max_context, self.cache.dtype)
+
+    def read(self, ids: Sequence[int], thin: bool = False, cache: Cache | None = None) -> Floats:
+        """Append tokens to a cache.
+
+        Args:
+            ids: one or more token ids.
+            thin: whether the plan applies, except at the first positions.
+            cache: None: the model's own.
+
+        Returns:
+            The logits (vocab_size,) after the last of them, valid until the next call.
+
+        Raises:
+            ContextError: they do not fit.
+        """
+        cache = self.cache if cache is None else cache  # an empty one is false
+        logits = np.empty(0, dtype=np.float32)
+        cache.reserve(len(cache) + len(ids))  # once, not chunk by chunk
+        for part, thinned in self._parts(ids, thin, cache):
+            logits = self._run(part, [cache], 1, thinned)[-1]
+        return logits
+
+    def read_all_logits(self, ids: Sequence[int], thin: bool = False) -> Iterator[Floats]:
+        """Append tokens and give the logits of every one, (up to CHUNK, vocab_size) at a time."""
+        for part, thinned in self._parts(ids, thin, self.cache):
+            yield self._run(part, [self.cache], len(part), thinned)
+
+    def read_together(
+        self, ids: Sequence[int], caches: Sequence[Cache], thin: bool = False
+    ) -> Floats:
+        """Append one token to each of several caches, reading the weights once for all.
+
+        Args:
+            ids: as many as caches.
+            caches: no two the same.
+            thin: whether the plan applies, except to caches at their first positions.
+
+        Returns:
+            The logits (caches, vocab_size), valid until the next call.
+
+        Raises:
+            ContextError: a token does not fit.
+        """
+        thin = thin and self._plan is not None
+        early = [thin and len(cache) < DENSE_POSITIONS for cache in caches]
+        if not any(early) or all(early):
+            return self._run(ids, caches, len(caches), thin and not any(early))
+        logits = np.empty((len(caches), self.config.vocab_size), dtype=np.float32)
+        for group in (True, False):
+            at = [index for index, each in enumerate(early) if each == group]
+            chosen = [caches[index] for index in at]
+            logits[at] = self._run([ids[index] for index in at], chosen, len(at), not group)
+        return logits
+
+    def release(self) -> None:
+        """Let go of all caches but the model's own."""
+        self._passes = {
+            key: each for key, each in self._passes.items() if each.caches == (self.cache,)
+        }
+
+    def _parts(
+        self, ids: Sequence[int], thin: bool, cache: Cache
+    ) -> Iterator[tuple[Sequence[int], bool]]:
+        """Chunks of `ids`, and whether the plan applies to them."""
+        dense = max(0, DENSE_POSITIONS - len(cache)) if thin and self._plan else 0
+        if dense:
+            yield ids[:dense], False
+        for start in range(dense, len(ids), CHUNK):
+            yield ids[start : start + CHUNK], thin and self._plan is not None
+
+    def _run(self, ids: Sequence[int], caches: Sequence[Cache], outputs: int, thin: bool) -> Floats:
+        """Append ids to caches, as many to each, and give the logits of the last `outputs`."""
+        tokens = len(ids) // len(caches)
+        for cache in caches:
+            cache.reserve(len(cache) + tokens)
+        this = self._pass(caches, tokens, outputs, thin)
+        if this.prepared_for != this.room:
+            self.decoder.cover(max(cache.capacity for cache in caches))
+            this.run = self.machine.prepare(
+                lambda ops: self.decoder.forward(ops, this), decoding=tokens == 1
+            )
+            this.prepared_for = this.room
+        this.ids[:] = ids
+        this.positions[:] = [len(cache) for cache in caches]
+        this.run(tokens > 1)
+        self._reader = this.reader
+        for index, cache in enumerate(caches):
+            cache.ids.extend(int(token) for token in ids[index * tokens :][:tokens])
+        return this.logits
+
+    def _pass(self, caches: Sequence[Cache], tokens: int, outputs: int, thin: bool) -> Pass:
+        plan = self._plan if thin else None
+        if tokens > 1:
+            return Pass(self.config, caches, tokens, outputs, plan)
+        key = (thin, len(caches))
+        if key not in self._passes:
+            self._passes[key] = Pass(self.config, caches, 1, outputs, plan)
+        self._passes[key].caches = tuple(caches)
+        return self._passes[key]

@@ -1,0 +1,252 @@
+"""Layout: where each byte of one packed matrix stands; arithmetic only, no data is touched.
+
+A matrix W of shape (outputs, inputs) is stored by rows of one channel each: `output` rows for dot
+products, `input` rows (columns of W) for scaled adds. Quantisation groups run along the inputs in
+both, so that changing the orientation changes no value. docs/format.md draws both. Packing lives in
+converters/numbers/layout_bytes.py, the kernels read these offsets, and neither knows of files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparity_edge.errors import FormatError
+
+ALIGNMENT = 64  # bytes: a cache line, and one AVX-512 vector
+MAPPED_BYTES = 1 << 20  # from here on `aligned_zeros` asks the system and not the heap
+# Output-major rows of int8 and int4 go by blocks of 16 groups of 32 elements, which are interleaved
+# so that a lane of a vector belongs to one group. What is left behind the last block, and all of
+# an input-major row, goes by units: in int4 of 32 elements (16 bytes), output-major of 128 (64
+# bytes), the last of which may be one of 64.
+BLOCK = 512
+UNIT = 32
+WIDE_UNIT = 128
+GROUPS = (32, 64, 128)
+DTYPE_BITS = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int4k": 4, "int6k": 6}
+# Formats of superblocks, as GGUF has them: 256 inputs share a float16, of which the scale of every
+# group is a whole number of times. Output-major only; they are kept, never made from floats.
+SUPERBLOCK = 256
+SUPERBLOCK_GROUPS = {"int4k": 32, "int6k": 16}
+SUPERBLOCK_SCALES = {"int4k": 16, "int6k": 18}  # bytes of scales and what they are multiples of
+HALF_LINE = 32  # bytes, to which rows of superblocks are filled up
+# Input-major rows of a multiple of so many lines have one line more: sixteen rows are read side by
+# side, and lines 4 KB apart share twelve places in L1 (int8, 4096 columns, fast memory: 8 % less).
+SAME_SETS = 16
+ORIENTATIONS = ("output", "input")
+MAX_SIDE = 1 << 32  # channels; bounds what a hostile header can ask for
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is at least `value`."""
+    return -(-value // multiple) * multiple
+
+
+def elements_in_blocks(padded: int) -> int:
+    """How many elements of an output-major row of int8 or int4 stand in blocks of 512."""
+    return padded // BLOCK * BLOCK
+
+
+def elements_in_wide_units(padded: int) -> int:
+    """How many int4 elements of an output-major row stand in blocks or in units of 128."""
+    return padded // WIDE_UNIT * WIDE_UNIT
+
+
+def aligned_empty(nbytes: int) -> npt.NDArray[np.uint8]:
+    """An uninitialised uint8 array of `nbytes` whose first byte is 64-byte aligned."""
+    # NumPy aligns to 16 bytes only; big arrays it marks for huge pages, which the view keeps.
+    arena = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
+    start = -arena.ctypes.data % ALIGNMENT
+    return arena[start : start + nbytes]
+
+
+def aligned_zeros(nbytes: int) -> npt.NDArray[np.uint8]:
+    """A zeroed one. A large array is a mapping of its own: pages that are never touched take no
+    memory, and all of it goes back to the system at once. From the heap, the 60 MB that a prompt
+    takes in an 8B model would stay with the process.
+    """
+    if nbytes < MAPPED_BYTES or not hasattr(mmap, "MAP_PRIVATE"):  # as on Windows
+        arena = aligned_empty(nbytes)
+        arena[:] = 0
+        return arena
+    mapping = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(mapping, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one matrix is stored.
+
+    int8 stands for w = scale * q with q in -128..127; int4 for w = scale * q + minimum with q in
+    0..15, or w = scale * (q - 8) where `minimum` is False. In superblocks, int4k stands for
+    w = (d * s) * q - (e * m) with s and m in 0..63, int6k for w = (d * s) * q with q in -32..31
+    and s in -128..127.
+
+    Raises:
+        FormatError: the fields contradict each other.
+    """
+
+    dtype: str  # "f32", "bf16", "int8", "int4", "int4k" or "int6k"
+    orientation: str  # "output": a row is one output channel; "input": one input channel
+    shape: tuple[int, int]  # (outputs, inputs), true sizes
+    # Input channels that share a scale: 32, 64 or 128; 16 for int6k, 0 for f32 and bf16.
+    group: int = 0
+    minimum: bool = False  # int4, and always int4k
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPE_BITS:
+            raise FormatError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPE_BITS)}.")
+        if self.orientation not in ORIENTATIONS:
+            raise FormatError(f"orientation {self.orientation!r} is neither output nor input.")
+        if len(self.shape) != 2 or not all(0 < side <= MAX_SIDE for side in self.shape):
+            raise FormatError(f"shape {list(self.shape)} is not that of a matrix.")
+        if self.group not in self._allowed_groups():
+            raise FormatError(f"group {self.group} does not go with dtype {self.dtype}.")
+        if self.minimum not in {"int4": (False, True), "int4k": (True,)}.get(self.dtype, (False,)):
+            raise FormatError(f"minimum {self.minimum} does not go with dtype {self.dtype}.")
+        if self.superblocks and (self.orientation == "input" or self.shape[1] % SUPERBLOCK):
+            raise FormatError(
+                f"{self.dtype} wants orientation output and a multiple of {SUPERBLOCK} inputs."
+            )
+
+    def _allowed_groups(self) -> tuple[int, ...]:
+        if self.superblocks:
+            return (SUPERBLOCK_GROUPS[self.dtype],)
+        return GROUPS if self.quantized else (0,)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether numbers are integers with scales."""
+        return self.dtype not in ("f32", "bf16")
+
+    @property
+    def superblocks(self) -> bool:
+        """Whether scales are whole numbers of a float16 that 256 inputs share."""
+        return self.dtype in SUPERBLOCK_GROUPS
+
+    @property
+    def padded(self) -> int:
+        """Elements in a row once it is filled up: inputs for `output`, outputs for `input`."""
+        outputs, inputs = self.shape
+        if self.orientation == "input":
+            return round_up(outputs, ALIGNMENT * 8 // DTYPE_BITS[self.dtype])
+        least = {"f32": 16, "bf16": 32, "int8": UNIT, "int4": WIDE_UNIT // 2}
+        unit = max(least.get(self.dtype, SUPERBLOCK), self.group)
+        return round_up(inputs, unit)
+
+    @property
+    def groups(self) -> int:
+        """Groups of input channels, the last one filled up; 0 for f32 and bf16.
+
+        For `output` each row holds that many scales, for `input` there are that many panels.
+        """
+        if not self.group:
+            return 0
+        inputs = self.padded if self.orientation == "output" else self.shape[1]
+        return -(-inputs // self.group)
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of the numbers of one row, without scales."""
+        return self.padded * DTYPE_BITS[self.dtype] // 8
+
+    @property
+    def header_bytes(self) -> int:
+        """Bytes of scales (and minima) of a row or panel; those of superblocks do not count."""
+        if not self.quantized or self.superblocks:
+            return 0
+        columns = self.groups if self.orientation == "output" else self.padded
+        return round_up(columns * 2 * (1 + self.minimum), 16)
+
+    @property
+    def numbers_at(self) -> int:
+        """Where in a row or panel its numbers begin.
+
+        Output-major int8 and int4 begin on a cache line, so that no vector of them crosses one:
+        behind the scales, which are then asked for with the numbers in one go, or where that would
+        take a line more, in front of them.
+        """
+        if not self.quantized or self.superblocks or self.orientation == "input":
+            return self.header_bytes
+        behind = round_up(self.header_bytes, ALIGNMENT)
+        return behind if behind + self.number_bytes <= self.row_bytes else 0
+
+    @property
+    def scales_at(self) -> int:
+        """Where in a row or panel its scales begin."""
+        return 0 if self.numbers_at else self.number_bytes
+
+    @property
+    def row_bytes(self) -> int:
+        """Distance from one row to the next; for `output` the scales are inside."""
+        if self.orientation == "input":
+            lines = self.number_bytes // ALIGNMENT
+            return ALIGNMENT * (lines + (lines % SAME_SETS == 0))
+        if self.superblocks:
+            scales = self.padded // SUPERBLOCK * SUPERBLOCK_SCALES[self.dtype]
+            return round_up(self.number_bytes + scales, HALF_LINE)
+        return round_up(self.header_bytes + self.number_bytes, ALIGNMENT)
+
+    @property
+    def panel_bytes(self) -> int:
+        """`input` and quantised: a header and the `group` rows that it serves; otherwise a row."""
+        if self.orientation == "output" or not self.quantized:
+            return self.row_bytes
+        return self.header_bytes + self.group * self.row_bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole matrix, a multiple of 64."""
+        outputs, inputs = self.shape
+        if self.orientation == "output":
+            return round_up(outputs * self.row_bytes, ALIGNMENT)
+        return (self.groups if self.quantized else inputs) * self.panel_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object that stands in a shard's metadata."""
+        return {
+            "dtype": self.dtype,
+            "orientation": self.orientation,
+            "shape": list(self.shape),
+            "group": self.group,
+            "minimum": self.minimum,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Any) -> Layout:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            FormatError: a field is missing, surplus, of the wrong type or contradicts another.
+        """
+        if not isinstance(value, Mapping) or set(value) != set(_FIELD_TYPES):
+            raise FormatError(f"a layout must have exactly the keys {', '.join(_FIELD_TYPES)}.")
+        for key, kind in _FIELD_TYPES.items():
+            if type(value[key]) is not kind:
+                raise FormatError(
+                    f"{key} {value[key]!r} of a layout is not of type {kind.__name__}."
+                )
+        if not all(type(side) is int for side in value["shape"]):
+            raise FormatError(f"shape {value['shape']!r} of a layout does not hold whole numbers.")
+        fields = {**value, "shape": tuple(value["shape"])}
+        return cls(**fields)
+
+
+_FIELD_TYPES = {"dtype": str, "orientation": str, "shape": list, "group": int, "minimum": bool}
+
+
+@dataclass(frozen=True)
+class PackedMatrix:
+    """One matrix in memory as the kernels want it."""
+
+    layout: Layout
+    data: npt.NDArray[np.uint8]  # (layout.nbytes,), starts at a 64-byte boundary

@@ -1,0 +1,118 @@
+"""The manifest of a packed folder, sparity.json: which files belong to it, and their checksums.
+
+Knows names, sizes and the version of the format; what is in the files is format.py's concern.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sparity_edge.errors import FormatError
+from sparity_edge.packed.shards import (
+    MAX_JSON_BYTES,
+    PLAN_FILE,
+    damaged,
+    parse_object,
+    refuse_other_version,
+    shown,
+)
+
+MANIFEST = "sparity.json"
+LOCK_FILE = ".sparity.json.lock"  # empty; held by whoever adds or removes plans
+FORMAT_NAME = "sparity-edge"
+
+
+def is_packed(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a packed folder, be it damaged."""
+    # Unlike Path.is_file this answers for names that the system refuses to look up.
+    return os.path.isfile(os.path.join(path, MANIFEST))  # noqa: PTH113, PTH118
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read sparity.json and check that its files are there in the sizes it names.
+
+    Plans are exempt, since a model whose plan is damaged can still be used densely.
+
+    Raises:
+        FormatError: it is damaged, of another version, or a file is missing or truncated.
+        OSError: it cannot be read.
+    """
+    manifest = _parse_manifest(folder)
+    refuse_other_version(manifest.get("version"), folder / MANIFEST)
+    for name, entry in manifest["files"].items():
+        _check_file(folder, name, entry)
+    return manifest
+
+
+def listed_files(folder: Path) -> set[str]:
+    """Names of all files that belong to a packed folder, be it damaged or of another version.
+
+    Raises:
+        FormatError: the manifest is none of a packed model.
+        OSError: it cannot be read.
+    """
+    return {MANIFEST, *_parse_manifest(folder)["files"]}
+
+
+def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
+    """The content of sparity.json."""
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="replace")
+
+
+def check_size(folder: Path, name: str, size: int) -> None:
+    """Refuse a file that is not there in the size that the manifest names.
+
+    Raises:
+        FormatError: it is missing or truncated.
+        OSError: the system refuses to look it up.
+    """
+    if not (folder / name).is_file():
+        raise damaged(folder / name, "is missing")
+    actual = (folder / name).stat().st_size
+    if actual != size:
+        raise damaged(folder / name, f"should have {size} bytes but has {actual}")
+
+
+def read_bounded(path: Path) -> bytes:
+    """The content of a small file, refused where it is far too large."""
+    with path.open("rb") as file:
+        content = file.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        raise damaged(path, "is far too large")
+    return content
+
+
+def _parse_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not is_packed(folder):
+        raise FormatError(
+            f"{folder} is not a packed model: it has no {MANIFEST}; "
+            "make one with sparity-edge convert SOURCE OUT."
+        )
+    manifest = parse_object(read_bounded(path), path)
+    if manifest.get("format") != FORMAT_NAME:
+        raise damaged(path, "is not the manifest of a packed model")
+    if not isinstance(manifest.get("files"), dict):
+        raise damaged(path, "lists no files")
+    return manifest
+
+
+def _check_file(folder: Path, name: str, entry: Any) -> None:
+    path = folder / MANIFEST
+    if not _is_plain(name):
+        raise damaged(path, f"lists {shown(name)}, which is not a plain file name")
+    size = entry.get("size") if isinstance(entry, dict) else None
+    if type(size) is not int or not isinstance(entry.get("sha256"), str):
+        raise damaged(path, f"lists {name} without size or SHA-256")
+    if not PLAN_FILE.fullmatch(name):
+        check_size(folder, name, size)
+
+
+def _is_plain(name: str) -> bool:
+    """A file name without a path, also in the eyes of Windows."""
+    return name.isprintable() and not set(name) & set("/\\:") and name.strip(". ") != ""

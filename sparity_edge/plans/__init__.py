@@ -1,0 +1,1 @@
+"""Sparsity plans: what is skipped where, as data, in memory and on disk."""

@@ -1,0 +1,213 @@
+"""The plans that a packed folder carries: listed, read, added and removed.
+
+Each family is a file `plan-NAME.safetensors` (its content is plan_bytes.py's concern) which the
+manifest lists and which names the model it was made for. What is wrong with a plan fails whoever
+asks for it, and never a model that is used without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.errors import FormatError, OptionError
+from sparity_edge.packed.folder import PackedFolder, PackedModel, Vector, open_folder
+from sparity_edge.packed.manifest import (
+    LOCK_FILE,
+    MANIFEST,
+    encode_manifest,
+    listed_files,
+    read_manifest,
+)
+from sparity_edge.packed.shards import PLAN_FILE, damaged, shown
+from sparity_edge.plans.plan import PlanFamily
+from sparity_edge.plans.plan_bytes import PlanFile, check_sizes, content, in_single_precision
+from sparity_edge.system.atomic import one_sentence, remove_stale, replace_file
+
+LOCK_SECONDS = 600  # a plan of some hundred MB on a slow disk takes a minute
+
+
+def plan_names(folder: Path) -> list[str]:
+    """Names of the plans that the manifest lists, be they damaged.
+
+    Raises:
+        FormatError: the folder has no valid manifest.
+    """
+    try:
+        listed = listed_files(folder)
+    except OSError as error:
+        raise damaged(folder, f"cannot be read ({error.strerror or error})") from error
+    return sorted(match[1] for name in listed if (match := PLAN_FILE.fullmatch(name)))
+
+
+def read_plan(folder: Path, name: str) -> PlanFamily:
+    """Read a plan family of a packed folder and check that it fits the model there.
+
+    Args:
+        folder: a packed folder.
+        name: a name of `plan_names`.
+
+    Raises:
+        OptionError: the folder carries no such plan.
+        FormatError, ConfigError: plan or folder are damaged, or the plan is for another model.
+    """
+    _demand_listed(folder, name)
+    path = folder / _file_name(name)
+    model = open_folder(folder)
+    file = PlanFile(path)
+    if file.fields["name"] != name:
+        raise damaged(path, f"holds a plan named {shown(file.fields['name'])}")
+    if file.fields["model"] != _fingerprint_of_folder(model):
+        raise _for_another_model(path)
+    return file.read(ModelConfig.from_dict(model.config, model.generation_config))
+
+
+def add_plan(folder: Path, family: PlanFamily) -> None:
+    """Write a plan family into a packed folder, in the place of a former one of that name.
+
+    The file gets its name first and the manifest lists it next. A run that is killed in between
+    leaves the manifest as it was: a new plan is not listed yet, and a former one is replaced
+    already, of which only `verify` complains.
+
+    Raises:
+        OptionError: the name is none of a plan.
+        FormatError: the plan is for another model, or cannot be written.
+    """
+    path = folder / _file_name(family.name)
+    model = open_folder(folder)
+    if family.model != _fingerprint_of_folder(model):
+        raise _for_another_model(path)
+    family = in_single_precision(family)
+    config = ModelConfig.from_dict(model.config, model.generation_config)
+    check_sizes(path, family, config)
+    digest, size = hashlib.sha256(), 0
+
+    def blocks() -> Iterator[bytes | memoryview]:
+        nonlocal size
+        for block in content(family):
+            digest.update(block)
+            size += len(block)
+            yield block
+
+    with one_sentence(folder), _alone(folder):
+        remove_stale(folder, path.name)
+        replace_file(path, blocks())
+        entry = {"size": size, "sha256": digest.hexdigest()}
+        _edit_list(folder, lambda files: files.update({path.name: entry}))
+
+
+def remove_plan(folder: Path, name: str) -> None:
+    """Remove a plan, be it damaged, from a packed folder.
+
+    Raises:
+        OptionError: the folder carries no such plan.
+        FormatError: the folder has no valid manifest, or cannot be written.
+    """
+    _demand_listed(folder, name)
+    path = folder / _file_name(name)
+    with one_sentence(folder), _alone(folder):
+        _edit_list(folder, lambda files: files.pop(path.name, None))
+        path.unlink(missing_ok=True)
+        remove_stale(folder, path.name)
+
+
+def fingerprint(packed: PackedModel) -> str:
+    """SHA-256, in hex, of the architecture and all vectors (norms and biases).
+
+    These are the same in every layout and number format of a model.
+    """
+    config = ModelConfig.from_dict(packed.config, packed.generation_config)
+    vectors = {
+        name: tensor for name, tensor in packed.tensors.items() if isinstance(tensor, np.ndarray)
+    }
+    return _digest(config, vectors)
+
+
+def _fingerprint_of_folder(folder: PackedFolder) -> str:
+    """The same, without reading a matrix."""
+    vectors = {}
+    for name, stored in folder.tensors.items():
+        if isinstance(stored.spec, tuple):
+            try:
+                vectors[name] = np.fromfile(
+                    stored.shard, np.dtype("<f4"), stored.spec[0], offset=stored.offset
+                )
+            except OSError as error:
+                raise damaged(stored.shard, f"cannot be read ({error.strerror})") from error
+    return _digest(ModelConfig.from_dict(folder.config, folder.generation_config), vectors)
+
+
+def _digest(config: ModelConfig, vectors: Mapping[str, Vector]) -> str:
+    fields = asdict(config)
+    # How far it can count and where it stops are no part of what is computed.
+    for key in ("max_position_embeddings", "bos_token_id", "eos_token_ids"):
+        del fields[key]
+    digest = hashlib.sha256(json.dumps(_canonical(fields), sort_keys=True).encode())
+    for name in sorted(vectors):
+        digest.update(f"{name}\0".encode())
+        digest.update(np.ascontiguousarray(vectors[name], dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """JSON in which numbers are rounded as GGUF rounds them."""
+    if isinstance(value, float):
+        return float(np.float32(value)).hex()
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    return [_canonical(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _for_another_model(path: Path) -> FormatError:
+    return FormatError(
+        f"{path}: this plan is for another model; calibrate this one to make a plan for it."
+    )
+
+
+def _file_name(name: str) -> str:
+    file_name = f"plan-{name}.safetensors"
+    if not PLAN_FILE.fullmatch(file_name):
+        raise OptionError(
+            f"plan {shown(name)} has no valid name; use 1 to 40 of a-z, 0-9 and hyphens."
+        )
+    return file_name
+
+
+def _demand_listed(folder: Path, name: str) -> None:
+    names = plan_names(folder)
+    if name not in names:
+        others = f"it carries {', '.join(names)}" if names else "sparity-edge calibrate makes one"
+        raise OptionError(f"{folder} carries no plan {shown(name)}; {others}.")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from changing the plans of a folder at the same time.
+
+    Raises:
+        FormatError: one of them takes very long.
+    """
+    import filelock
+
+    try:
+        with filelock.FileLock(folder / LOCK_FILE, timeout=LOCK_SECONDS):
+            yield
+    except filelock.Timeout:
+        raise FormatError(
+            f"{folder} has been changed by another process for {LOCK_SECONDS} s; try again later."
+        ) from None
+
+
+def _edit_list(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    manifest = read_manifest(folder)
+    change(manifest["files"])
+    remove_stale(folder, MANIFEST)
+    replace_file(folder / MANIFEST, [encode_manifest(manifest)])

@@ -1,0 +1,1 @@
+"""The loss in quality, measured: perplexity, KL divergence, scores of continuations."""

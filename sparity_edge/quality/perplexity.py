@@ -1,0 +1,144 @@
+"""Perplexity: how surprised a model is by a text, window by window.
+
+The protocol is that of the usual WikiText figures: the text is tokenised whole and without special
+tokens, cut into windows that each start cold, and the first token of a window is not scored. The
+arithmetic on logits is in float64, a few rows at a time, so that a large vocabulary costs no
+memory. A Generator loaded with `sparse_prefill=True` is measured with its weights thinned at every
+position but the first four of a window; any other reads texts dense.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sparity_edge.errors import OptionError
+from sparity_edge.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from sparity_edge.arrays import Floats
+    from sparity_edge.generation.generator import Generator
+
+Doubles = npt.NDArray[np.float64]
+BLOCK_NUMBERS = 1 << 18  # logits treated at once: 2 MB in float64, what a core's cache holds
+
+
+@dataclass(frozen=True)
+class PerplexityResult:
+    """exp of the mean negative log-likelihood, and what it stands on."""
+
+    perplexity: float
+    stderr: float  # of the perplexity, from the spread of the windows' means; NaN for one window
+    tokens: int  # scored
+    windows: int
+    active_weight_fraction: float  # mean over all tokens read
+
+    def to_dict(self) -> dict[str, float]:
+        """Ready for JSON but for a NaN."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, means: Sequence[float], tokens: int, active: float) -> PerplexityResult:
+        """From the windows' mean losses in nats, the tokens scored and the active fraction."""
+        value = math.exp(np.mean(means))
+        return cls(value, value * standard_error(means), tokens, len(means), active)
+
+
+def perplexity(
+    generator: Generator,
+    text: str,
+    *,
+    window: int = 1024,
+    windows: int | None = None,
+    stride: int = 1,
+    progress: Progress = silent,
+) -> PerplexityResult:
+    """Measure a text.
+
+    Args:
+        generator: whose model is measured; its cache is emptied.
+        text: at least two tokens; a rest that fills no window is left out, unless it is all.
+        window: tokens in a window, at most `generator.max_context`.
+        windows: how many to measure; None: all.
+        stride: take every stride-th window.
+        progress: told of windows.
+
+    Raises:
+        OptionError: an argument is out of range, or the text is too short.
+    """
+    parts = cut_windows(generator, text, window, windows, stride)
+    means, active = [], 0.0
+    for done, ids in enumerate(parts):
+        progress("perplexity", done, len(parts))
+        total = 0.0
+        for position, logits in positions(generator, ids):
+            targets = ids[position + 1 : position + 1 + len(logits)]
+            scored = logits[: len(targets)]
+            total += float((log_normaliser(scored) - chosen(scored, targets)).sum())
+            active += len(logits) * generator.active_weight_fraction
+        means.append(total / (len(ids) - 1))
+    progress("perplexity", len(parts), len(parts))
+    read = sum(map(len, parts))
+    return PerplexityResult.of(means, read - len(parts), active / read)
+
+
+def cut_windows(
+    generator: Generator, text: str, window: int, windows: int | None, stride: int
+) -> list[list[int]]:
+    """The token ids of every window that is to be measured; arguments as for `perplexity`."""
+    if not 2 <= window <= generator.max_context:
+        raise OptionError(
+            f"window={window} is not a whole number from 2 to {generator.max_context}, the context."
+        )
+    for name, value in (("windows", windows), ("stride", stride)):
+        if value is not None and value < 1:
+            raise OptionError(f"{name}={value} is not a whole number above 0.")
+    ids = generator.tokenizer.encode(text, add_special_tokens=False)
+    if len(ids) < 2:
+        raise OptionError("The text has fewer than two tokens; give a longer one.")
+    window = min(window, len(ids))
+    starts = range(0, len(ids) - window + 1, window * stride)[:windows]
+    return [ids[start : start + window] for start in starts]
+
+
+def positions(generator: Generator, ids: Sequence[int]) -> Iterator[tuple[int, Floats]]:
+    """(first position, logits (tokens, vocab_size)) of each part that the generator reads."""
+    position = 0
+    for logits in generator.logits(ids):
+        yield position, logits
+        position += len(logits)
+
+
+def chosen(logits: Floats, targets: Sequence[int]) -> Doubles:
+    """The logit (tokens,) of one target in each row of (tokens, vocab_size)."""
+    return logits[np.arange(len(targets)), targets].astype(np.float64)
+
+
+def log_normaliser(logits: Floats) -> Doubles:
+    """log of the sum of exp of each row, (tokens,); chosen - it are log-likelihoods in nats."""
+    result = np.empty(len(logits), dtype=np.float64)
+    for part in blocks(*logits.shape):
+        rows = logits[part].astype(np.float64)
+        top = rows.max(axis=1)
+        rows -= top[:, None]
+        result[part] = top + np.log(np.exp(rows, out=rows).sum(axis=1))
+    return result
+
+
+def blocks(count: int, width: int) -> Iterator[slice]:
+    """Cut `count` rows of `width` numbers into parts that fit a core's cache."""
+    rows = max(1, BLOCK_NUMBERS // width)
+    for start in range(0, count, rows):
+        yield slice(start, min(count, start + rows))
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of independent values; NaN if there is only one."""
+    if len(values) < 2:
+        return math.nan
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))

@@ -1,0 +1,1 @@
+"""What reaches the terminal: the screen, and JSON on stdout."""

@@ -1,0 +1,144 @@
+"""bench/pareto.py and bench/quality.py from end to end on a tiny model with a plan made by hand."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plan_families import family
+
+from converters.pack import PackOptions, convert
+from converters.store import open_any
+from sparity_edge.packed.folder import open_packed
+from sparity_edge.plans.plan_file import add_plan
+from sparity_edge.quality.divergence import Setting
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+TEXT = "The river went round the stone, year after year, and took a little of it away. " * 12
+WINDOWS = ["--window", "32", "--windows", "2", "--threads", "2"]
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = open_any(str(checkpoint("llama_untied")))
+    out = tmp_path_factory.mktemp("packs") / "mixed"
+    path = convert(source, out, PackOptions("f32", layout="mixed"))
+    source.close()
+    add_plan(path, family(open_packed(path), "mixed"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "wikitext2").mkdir()
+    (folder / "wikitext2/wiki.test.raw").write_text(TEXT, encoding="utf-8")
+    (folder / "piqa").mkdir()
+    line = json.dumps({"goal": "Go", "sol1": "left", "sol2": "right"}) + "\n"
+    (folder / "piqa/valid.jsonl").write_text(line * 3, encoding="utf-8")
+    (folder / "piqa/valid-labels.lst").write_text("0\n1\n1\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def bench() -> Iterator[Any]:
+    """bench(name) imports a module of the folder, which is no package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCH))
+        yield importlib.import_module
+
+
+def run(module: Any, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["script", *map(str, words), *WINDOWS])
+    assert module.main() == 0
+
+
+def test_pareto(
+    bench: Any,
+    folder: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pareto, out = bench("pareto"), tmp_path / "pareto.json"
+    words = ["--data", data, "--model", folder, "--out", out, "--rounds", 2, "--tokens", 8]
+    run(pareto, monkeypatch, *words, "by-hand@0.6")
+    rows = json.loads(out.read_text(encoding="utf-8"))["models"]["mixed"]["rows"]
+    assert set(rows) == {"dense", "by-hand@0.6"}
+    assert rows["dense"]["kl_mean"] == 0
+    assert rows["dense"]["ratio"]["values"] == [1, 1]
+    thinned = rows["by-hand@0.6"]
+    assert thinned["kl_mean"] > 0
+    assert thinned["decoding"]["active_fraction"] < 1
+    assert thinned["tokens_s"]["median"] > 0
+    # Another position is added; what was measured stays as it is.
+    run(pareto, monkeypatch, *words, "by-hand@0.6", "by-hand:0.2")
+    more = json.loads(out.read_text(encoding="utf-8"))["models"]["mixed"]["rows"]
+    assert {name: more[name] for name in rows} == rows
+    assert set(more) - set(rows) == {"by-hand:0.2"}
+    assert "| mixed | by-hand:0.2 |" in capsys.readouterr().out
+
+
+def test_the_figure(bench: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    speed = {"median": 10.0}
+
+    def row(plan: str | None, kl: float, active: float) -> dict[str, Any]:
+        facts = {"plan": plan, "sparsity": plan and 1 - active, "level": None}
+        return {**facts, "kl_mean": kl, "active_weight_fraction": active, "tokens_s": speed,
+                "ratio": {"median": 2 - active}}  # fmt: skip
+
+    part = {
+        "dtypes": ["int8"],
+        "machine": {"cpu": "a CPU (family 1)", "threads": 2, "date": "2020-01-02T03:04"},
+        "protocol": {"text": "t", "windows": 2, "window": 32},
+        "rows": {"dense": row(None, 0, 1), "a": row("p", 0.1, 0.7), "b": row("p", 0.3, 0.5)},
+    }
+    path = bench("pages.pareto_figure").draw(
+        {"m f32": part, "m int8": part}, tmp_path / "figure.png"
+    )
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_quality(
+    bench: Any,
+    folder: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "quality.json"
+    words = ["--data", data, "--model", folder, "--out", out, "--tasks", "piqa", "--limit", 2]
+    run(bench("quality"), monkeypatch, "by-hand@0.6", *words)
+    rows = json.loads(out.read_text(encoding="utf-8"))["models"]["mixed"]["rows"]
+    assert set(rows) == {"dense", "by-hand@0.6"}
+    assert rows["by-hand@0.6"]["active_weight_fraction"] < rows["dense"]["active_weight_fraction"]
+    assert len(rows["dense"]["piqa"]["correct"]) == 2
+    assert rows["by-hand@0.6"]["piqa"]["active_weight_fraction"] < 1
+    assert "| by-hand@0.6 |" in capsys.readouterr().out
+
+
+def test_every_plan_is_a_curve(bench: Any, folder: Path) -> None:
+    rows = bench("shared.rows")
+    (found,) = rows.settings_of([folder], [], (0.2, 0.4, 0.6)).values()
+    assert found == [Setting("by-hand", 0.2), Setting("by-hand", 0.4)]  # it reaches 0.5
+    assert rows.by_plan([*found, Setting("other", 0.2)]) == [found, [Setting("other", 0.2)]]
+    with pytest.raises(SystemExit, match="No pack carries a plan named missing"):
+        rows.settings_of([folder], ["missing:0.2"], ())
+
+
+def test_rows_of_another_protocol_are_not_kept(bench: Any, tmp_path: Path) -> None:
+    rows, path = bench("shared.rows"), tmp_path / "report.json"
+    report, part = rows.kept(path, "m", {"windows": 2}, 1)
+    part["rows"]["dense"] = {"kl_mean": 0}
+    path.write_text(json.dumps(report), encoding="utf-8")
+    assert rows.kept(path, "m", {"windows": 2}, 1)[1]["rows"] == part["rows"]
+    assert rows.kept(path, "m", {"windows": 3}, 1)[1]["rows"] == {}
+    assert rows.kept(path, "other", {"windows": 2}, 1)[0]["models"]["m"]["rows"] == part["rows"]

@@ -1,0 +1,242 @@
+"""config.json: both styles, what a missing key means, and every refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_cases import LLAMA3, MISTRAL, QWEN2
+
+from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
+from sparity_edge.errors import ConfigError
+
+PLAIN = {key: value for key, value in tiny.BASE.items() if key != "rope_parameters"}
+
+
+def config_with(**changes: Any) -> ModelConfig:
+    return ModelConfig.from_dict({**PLAIN, **changes})
+
+
+def without(*keys: str) -> dict[str, Any]:
+    return {key: value for key, value in PLAIN.items() if key not in keys}
+
+
+@pytest.mark.parametrize("name", tiny.CASES)
+def test_tensor_shapes_are_those_of_the_checkpoint(name: str) -> None:
+    config = tiny.config_of(tiny.CASES[name])
+    shapes = ModelConfig.from_dict(config, dict(tiny.CASES[name].generation)).tensor_shapes()
+    expected = tiny.make_tensors(tiny.CASES[name])
+    assert shapes == {
+        key: tensor.shape for key, tensor in expected.items() if key not in tiny.CASES[name].extra
+    }
+
+
+def test_has_bias_and_linear_shape_cover_every_linear() -> None:
+    config = config_with(attention_bias=True, num_key_value_heads=2, head_dim=24)
+    assert [config.has_bias(name) for name in BLOCK_LINEARS] == [True] * 4 + [False] * 3
+    assert [config.linear_shape(name) for name in BLOCK_LINEARS] == [
+        (96, 64), (48, 64), (48, 64), (64, 96), (128, 64), (128, 64), (64, 128),
+    ]  # fmt: skip
+
+
+def test_rope_theta_in_either_style() -> None:
+    assert config_with(rope_theta=5e5).rope_theta == 5e5
+    assert (
+        config_with(rope_parameters={"rope_type": "default", "rope_theta": 5e5}).rope_theta == 5e5
+    )
+    assert config_with(rope_theta=3, rope_parameters={"rope_theta": 4}).rope_theta == 4
+    assert config_with().rope_theta == 10000
+
+
+def test_rope_scaling_in_either_style() -> None:
+    old = config_with(rope_theta=5e5, rope_scaling=LLAMA3)
+    assert old == config_with(rope_parameters={**LLAMA3, "rope_theta": 5e5})
+    assert old.rope_scaling is not None
+    assert old.rope_scaling.rope_type == "llama3"
+    assert old.rope_scaling.factor == 4
+    assert old.rope_scaling.original_max_position_embeddings == 64
+    oldest = config_with(rope_scaling={"type": "linear", "factor": 2.5})
+    assert oldest == config_with(rope_parameters={"rope_type": "linear", "factor": 2.5})
+    assert oldest.rope_scaling is not None
+    assert oldest.rope_scaling.factor == 2.5
+    assert config_with(rope_scaling={"rope_type": "default"}).rope_scaling is None
+
+
+def test_the_old_key_of_the_scaling_wins() -> None:
+    both = config_with(
+        rope_scaling={"type": "linear", "factor": 2.0},
+        rope_parameters={"rope_type": "linear", "factor": 3.0},
+    )
+    assert both.rope_scaling is not None
+    assert both.rope_scaling.factor == 2
+
+
+def test_llama3_falls_back_to_the_context_length() -> None:
+    block = {key: value for key, value in LLAMA3.items() if not key.startswith("original")}
+    inner = config_with(rope_scaling=block).rope_scaling
+    outer = config_with(rope_scaling=LLAMA3, original_max_position_embeddings=32).rope_scaling
+    assert inner is not None
+    assert inner.original_max_position_embeddings == PLAIN["max_position_embeddings"]
+    assert outer is not None
+    assert outer.original_max_position_embeddings == 32
+
+
+def test_missing_keys_mean_what_transformers_takes_them_to_mean() -> None:
+    few = without(
+        "architectures", "num_key_value_heads", "rms_norm_eps", "tie_word_embeddings",
+        "max_position_embeddings", "hidden_act", "bos_token_id", "eos_token_id",
+    )  # fmt: skip
+    llama = ModelConfig.from_dict(few)
+    mistral = ModelConfig.from_dict({**few, "model_type": "mistral", "num_attention_heads": 8})
+    qwen2 = ModelConfig.from_dict(
+        {**few, "model_type": "qwen2", "num_attention_heads": 32, "use_sliding_window": True}
+    )
+    assert (llama.num_key_value_heads, mistral.num_key_value_heads) == (4, 8)
+    assert qwen2.num_key_value_heads == 32
+    assert (llama.rms_norm_eps, llama.tie_word_embeddings) == (1e-6, False)
+    assert llama.max_position_embeddings == 2048
+    assert mistral.max_position_embeddings == 131072
+    assert qwen2.max_position_embeddings == 32768
+    assert mistral.sliding_windows == (4096, 4096)
+    assert llama.sliding_windows == qwen2.sliding_windows == (None, None)
+    assert (qwen2.qkv_bias, qwen2.o_bias, qwen2.mlp_bias) == (True, False, False)
+    assert (llama.bos_token_id, llama.eos_token_ids) == (None, ())
+
+
+def test_null_number_of_key_value_heads_means_one_for_each_head() -> None:
+    config = {**PLAIN, **MISTRAL, "num_key_value_heads": None}
+    assert ModelConfig.from_dict(config).num_key_value_heads == 4
+
+
+def test_sliding_windows_layer_by_layer() -> None:
+    qwen2 = {**QWEN2, "sliding_window": 5, "max_window_layers": 1}
+    kinds = ["sliding_attention", "full_attention"]
+    assert config_with(sliding_window=5).sliding_windows == (None, None)
+    assert config_with(**MISTRAL, sliding_window=5).sliding_windows == (5, 5)
+    assert config_with(**MISTRAL, sliding_window=None).sliding_windows == (None, None)
+    assert config_with(**qwen2).sliding_windows == (None, None)
+    assert config_with(**qwen2, use_sliding_window=True).sliding_windows == (None, 5)
+    listed = config_with(**qwen2, use_sliding_window=True, layer_types=kinds)
+    assert listed.sliding_windows == (5, None)
+
+
+def test_generation_config_wins_for_token_ids() -> None:
+    config = ModelConfig.from_dict(PLAIN, {"eos_token_id": [7, 8], "bos_token_id": None})
+    assert (config.bos_token_id, config.eos_token_ids) == (1, (7, 8))
+    assert ModelConfig.from_dict(PLAIN, {}).eos_token_ids == (2,)
+
+
+REFUSED: list[tuple[dict[str, Any], list[str]]] = [
+    ({"architectures": ["GPT2LMHeadModel"]}, ["architectures='GPT2LMHeadModel'"]),
+    ({"architectures": [["LlamaForCausalLM"]]}, ["architectures=", "LlamaForCausalLM"]),
+    ({"architectures": None, "model_type": "gpt2"}, ["model_type='gpt2'"]),
+    ({"model_type": "mistral"}, ["model_type='mistral'", "architectures='LlamaForCausalLM'"]),
+    ({"hidden_act": "gelu"}, ["hidden_act='gelu'"]),
+    ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor=0.5"]),
+    ({"rope_parameters": {"partial_rotary_factor": 0}}, ["partial_rotary_factor=0"]),
+    ({"quantization_config": {"quant_method": "gptq"}}, ["quantization_config", "'gptq'"]),
+    ({**MISTRAL, "attention_bias": True}, ["attention_bias=True", "'mistral'"]),
+    ({**QWEN2, "mlp_bias": True}, ["mlp_bias=True", "'qwen2'"]),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, ["rope_type='yarn'"]),
+    ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, ["rope_type='dynamic'"]),
+    ({"rope_scaling": "linear"}, ["rope_scaling='linear'"]),
+    ({"rope_parameters": [1]}, ["rope_parameters=[1]"]),
+    ({"rope_parameters": {"full_attention": {}}}, ["rope_parameters", "'full_attention'"]),
+    ({"rope_scaling": {"type": "linear"}}, ["factor is missing"]),
+    ({"rope_scaling": {"type": "linear", "factor": 0}}, ["factor=0"]),
+    ({"rope_scaling": {**LLAMA3, "low_freq_factor": 5.0}}, ["high_freq_factor=4.0", "=5.0"]),
+    ({"rope_theta": -1}, ["rope_theta=-1"]),
+    ({"rope_theta": "10000"}, ["rope_theta='10000'"]),
+    ({"rope_theta": 10**400}, ["rope_theta=1000"]),
+    ({"rms_norm_eps": float("nan")}, ["rms_norm_eps=nan"]),
+    ({"num_attention_heads": 0}, ["num_attention_heads=0"]),
+    ({"num_key_value_heads": 3}, ["num_attention_heads=4", "num_key_value_heads=3"]),
+    ({"hidden_size": 66}, ["hidden_size=66", "num_attention_heads=4"]),
+    ({"hidden_size": 64.0}, ["hidden_size=64.0"]),
+    ({"hidden_size": 1 << 40}, ["hidden_size=1099511627776"]),
+    ({"head_dim": 15}, ["head_dim=15"]),
+    ({"vocab_size": True}, ["vocab_size=True"]),
+    ({"num_hidden_layers": 100000}, ["num_hidden_layers=100000"]),
+    ({"max_position_embeddings": -5}, ["max_position_embeddings=-5"]),
+    ({"tie_word_embeddings": 1}, ["tie_word_embeddings=1"]),
+    ({"attention_bias": "no"}, ["attention_bias='no'"]),
+    ({**MISTRAL, "sliding_window": 0}, ["sliding_window=0"]),
+    ({**MISTRAL, "sliding_window": 5, "layer_types": ["full_attention"]}, ["layer_types="]),
+    ({**MISTRAL, "sliding_window": 5, "layer_types": [{}, {}]}, ["layer_types="]),
+    ({"eos_token_id": 288}, ["eos_token_id=288", "vocab_size=288"]),
+    ({"bos_token_id": [1.5]}, ["bos_token_id=1.5"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSED)
+def test_a_refusal_names_key_and_value(changes: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_with(**changes)
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert message.startswith("config.json")
+    assert message.endswith(".")
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"],
+)
+def test_a_missing_size_is_named(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} is missing"):
+        ModelConfig.from_dict(without(key))
+
+
+def test_a_bad_id_names_the_file_it_stands_in() -> None:
+    with pytest.raises(ConfigError, match=r"^generation_config.json: eos_token_id=9999 "):
+        ModelConfig.from_dict(PLAIN, {"eos_token_id": [2, 9999]})
+
+
+def test_a_long_value_is_cut_in_the_message() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_with(hidden_act="x" * 1_000_000)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("top", [[], "llama", None, 3])
+def test_other_json_than_an_object_is_refused(top: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^config.json is not a JSON object"):
+        ModelConfig.from_dict(top)
+    if top is not None:
+        with pytest.raises(ConfigError, match=r"^generation_config.json is not a JSON object"):
+            ModelConfig.from_dict(PLAIN, top)
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-2, 40) | st.integers() | st.floats() | st.text()
+)  # fmt: skip
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+KEYS = st.sampled_from(
+    [*PLAIN, "head_dim", "rope_theta", "rope_scaling", "rope_parameters", "sliding_window",
+     "layer_types", "attention_bias", "mlp_bias", "partial_rotary_factor", "max_window_layers",
+     "use_sliding_window", "quantization_config", "original_max_position_embeddings"]
+)  # fmt: skip
+ROPE = st.dictionaries(
+    st.sampled_from(["type", "rope_theta", "partial_rotary_factor", *LLAMA3]),
+    JSON | st.sampled_from(["linear", "llama3", "default"]),
+)
+FAMILY = st.sampled_from([{}, MISTRAL, QWEN2])
+
+
+@given(FAMILY, st.dictionaries(KEYS, JSON | ROPE), st.none() | st.dictionaries(KEYS, JSON) | JSON)
+def test_random_json_raises_nothing_but_config_errors(
+    family: dict[str, Any], changes: dict[str, Any], generation: Any
+) -> None:
+    try:
+        config = ModelConfig.from_dict({**PLAIN, **family, **changes}, generation)
+    except ConfigError as error:
+        assert str(error).endswith(".")  # noqa: PT017
+    else:
+        assert len(config.sliding_windows) == config.num_hidden_layers
+        assert all(min(shape) > 0 for shape in config.tensor_shapes().values())

@@ -1,0 +1,129 @@
+"""README and docs against the code: files, options, defaults, chat commands, links, the snippet."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sparity_edge import SamplingParams
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+README = PAGES["README.md"]
+sys.path.insert(0, str(ROOT / "docs"))
+make_files = importlib.import_module("make_files")
+
+
+def marked(name: str) -> str:
+    """The code block between the markers `<!-- name: begin -->` and `<!-- name: end -->`."""
+    blocks = re.findall(
+        rf"<!-- {name}: begin -->\n```\w+\n(.*?)```\n<!-- {name}: end -->", README, re.DOTALL
+    )
+    assert len(blocks) == 1, f"{name}: {len(blocks)} blocks"
+    return str(blocks[0])
+
+
+def section(title: str, page: str = "README.md") -> str:
+    return PAGES[page].split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def help_of(*command: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-m", "sparity_edge", *command, "--help"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=True,
+    )
+    return run.stdout
+
+
+def test_the_tree_lists_exactly_the_files_that_exist() -> None:
+    assert PAGES["docs/files.md"] == make_files.render(), "run python docs/make_files.py"
+
+
+@pytest.mark.parametrize("name", ["chat", "tests"])
+def test_quick_start_commands_are_one_line_each(name: str) -> None:
+    lines = marked(name).splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("python3 -m venv .venv && .venv/bin/pip install ")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/usage.md"])
+def test_commands_and_options_of_a_page_exist(page: str) -> None:
+    lines = [line.split() for line in PAGES[page].splitlines() if line.startswith("sparity-edge ")]
+    assert len(lines) >= 3
+    for line in lines:
+        text = help_of(line[1])
+        for option in (word for word in line if word.startswith("--")):
+            assert re.search(rf"{option}\b", text), f"{line[1]} has no {option}"
+
+
+def test_every_command_is_in_the_docs() -> None:
+    names = re.findall(r"^  +([a-z]+)  +\S", help_of().split("commands:")[1], re.MULTILINE)
+    assert "chat" in names
+    commands = section("Commands", "docs/usage.md")
+    for name in names:
+        assert re.search(rf"^sparity-edge {name}\b", commands, re.MULTILINE), name
+
+
+def test_the_chat_commands_are_listed_in_full() -> None:
+    from sparity_edge.chat.commands import COMMANDS
+
+    listed = section("Commands", "docs/usage.md").split("In a chat:")[1]
+    assert re.findall(r"`(/\w+)", listed) == list(COMMANDS)
+
+
+def test_the_sampling_table_has_every_parameter_and_its_default() -> None:
+    sampling = section("Sampling", "docs/usage.md")
+    defaults = {field.name: field.default for field in dataclasses.fields(SamplingParams)}
+    assert set(defaults) == set(re.findall(r"`(\w+)`", sampling)) - {"set"}
+    for row in sampling.splitlines():
+        cells = [cell.strip() for cell in row.split("|")]
+        if len(cells) > 4 and re.fullmatch(r"[\d.]+", cells[3]):
+            for name in re.findall(r"`(\w+)`", cells[2]):
+                assert defaults[name] == float(cells[3]), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    for target, _, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)(#([^)]*))?\)", PAGES[page]):
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), f"{page}: {target}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
+            assert heading in slugs, f"{page}: {target}#{heading}"
+
+
+def test_packages_are_listed_in_full() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    packages = re.search(r"^packages = \[(.*?)\]", pyproject, re.MULTILINE | re.DOTALL)
+    assert packages
+    folders = {
+        Path(file).parent.as_posix().replace("/", ".")
+        for file in make_files.files()
+        if file.endswith(".py") and file.startswith(("sparity_edge/", "converters/"))
+    }
+    assert set(re.findall(r'"([\w.]+)"', packages[1])) == folders
+
+
+def test_the_snippet_runs(
+    checkpoint: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    snippet = marked("snippet")
+    assert snippet.count('"smollm2-135m"') == 1
+    code = snippet.replace('"smollm2-135m"', repr(str(checkpoint("llama_gqa"))))
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out
