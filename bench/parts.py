@@ -32,7 +32,7 @@ NORMS, ATTENTION, FFN, HEAD, SELECTION, REST, TOKEN = (
 PARTS = (NORMS, ATTENTION, FFN, HEAD, SELECTION)
 EVICTED = 128 << 20  # bytes read to empty the caches, of all levels
 OPERATIONS = {  # those that belong to one part wherever they stand
-    "embed": NORMS, "rmsnorm": NORMS, "thin": SELECTION, "tally": SELECTION
+    "embed": NORMS, "rmsnorm": NORMS, "sparsify": SELECTION, "tally": SELECTION
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sparity_edge.arrays import Floats, Integers, Numbers
-from sparity_edge.kernels.sparse_vector import Choice, Thinned
+from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.progress import Progress
@@ -35,7 +35,7 @@ class Operations(Protocol):
 
     def linear(
         self,
-        x: Floats | Thinned,
+        x: Floats | SparseVector,
         matrix: Matrix,
         out: Floats,
         bias: Floats | None = None,
@@ -43,7 +43,7 @@ class Operations(Protocol):
     ) -> None:
         """x W^T, plus `bias` if there is one, plus what `out` holds if `accumulate`.
 
-        Of a thinned x only active channels count, less their centre; while decoding, those that are
+        Of a sparse x only active channels count, less their centre; while decoding, those that are
         active in no row are not read, if the matrix is input-major.
         """
 
@@ -87,7 +87,9 @@ class Operations(Protocol):
     def silu(self, x: Floats, out: Floats) -> None:
         """x / (1 + exp(-x)); `out` may be `x`."""
 
-    def thin(self, x: Floats, choice: Choice, exponents: Floats | None = None) -> Thinned:
+    def sparsify(
+        self, x: Floats, selector: Selector, exponents: Floats | None = None
+    ) -> SparseVector:
         """x with its channels sorted into active and skipped ones, row by row.
 
         Args:
@@ -97,19 +99,19 @@ class Operations(Protocol):
     def neurons(
         self,
         x: Floats,
-        gate: Floats | Thinned,
+        gate: Floats | SparseVector,
         bundle: Bundle,
         up: Floats,
         middle: Floats,
         out: Floats,
     ) -> None:
-        """Add (gate * (x W_up^T)) W_down^T over active neurons; a thinned gate is less its centre.
+        """Add (gate * (x W_up^T)) W_down^T over active neurons; a sparse gate is less its centre.
 
         `up` and `middle` are memory for several tokens, and may be the same.
         """
 
-    def tally(self, thinned: Sequence[Thinned], out: Integers) -> None:
-        """out[i] = sum of the counts of thinned[i]."""
+    def tally(self, vectors: Sequence[SparseVector], out: Integers) -> None:
+        """out[i] = sum of the counts of vectors[i]."""
 
 
 class Machine(Protocol):

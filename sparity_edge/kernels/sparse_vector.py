@@ -1,7 +1,7 @@
-"""Thinned: a vector whose channels have been sorted into those that count and those that do not.
+"""SparseVector: a vector and which of its channels are active.
 
-What decides is the `Choice` of a plan for one vector of one layer, its arrays padded for kernels.
-Imports no Numba: the model prepares choices, machines make and take thinned vectors.
+What decides is the `Selector` of a plan for one vector of one layer, its arrays padded for kernels.
+Imports no Numba: the model prepares selectors, machines make and take sparse vectors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_LISTED = 0.9
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selector:
     """Which channels are active: |x - centre| > thresholds, or the `kept` largest * weights.
 
     With coefficients, thresholds are multiplied by a factor that depends on the vector, with a
@@ -41,8 +41,8 @@ class Choice:
     column: int | None = None  # among the gains of its half of the layer
 
     @classmethod
-    def of(cls, thinning: Thinning, channels: int, column: int | None = None) -> Choice:
-        """The choice that a plan describes, for a vector of so many channels."""
+    def of(cls, thinning: Thinning, channels: int, column: int | None = None) -> Selector:
+        """The selector that a plan describes, for a vector of so many channels."""
         centre = None if thinning.centre is None else padded(thinning.centre)
         if thinning.rule != "top":
             predictor = thinning.predictor
@@ -55,7 +55,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Thinned:
+class SparseVector:
     """A vector and its active channels.
 
     One token has a list of channels, several have `values` with zeros in place of all others; while

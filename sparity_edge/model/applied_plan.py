@@ -14,7 +14,7 @@ import numpy as np
 from sparity_edge.arrays import Floats, Integers, padded, rows
 from sparity_edge.errors import OptionError
 from sparity_edge.kernels.operations import Machine, Matrix, Operations
-from sparity_edge.kernels.sparse_vector import Choice, Thinned
+from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import Layout, PackedMatrix, aligned_zeros
@@ -30,7 +30,7 @@ Gains = tuple[Matrix, Floats]  # (pieces, hidden) and offsets (pieces,)
 
 
 class AppliedPlan:
-    """What a pass asks about the plan: choices, biases and folded matrices by layer.
+    """What a pass asks about the plan: selectors, biases and folded matrices by layer.
 
     Args:
         plan: what is to be skipped.
@@ -51,14 +51,14 @@ class AppliedPlan:
     ) -> None:
         self.plan = plan
         self._layouts = [_layouts(packed, layer) for layer in range(len(plan.layers))]
-        self._choices: list[dict[str, Choice]] = []
+        self._selectors: list[dict[str, Selector]] = []
         self._gains: list[tuple[Gains | None, ...]] = []
         gain_bytes = 0
         self._biases = [dict(each) for each in biases]
         for layer, pieces in enumerate(plan.layers):
             self._refuse_unskippable(packed, layer, pieces)
-            choices, found = _choices(pieces, self._layouts[layer])
-            self._choices.append(choices)
+            selectors, found = _selectors(pieces, self._layouts[layer])
+            self._selectors.append(selectors)
             packed_gains = [_packed(each) if each else None for each in found]
             gain_bytes += sum(each[0].layout.nbytes for each in packed_gains if each)
             self._gains.append(
@@ -73,9 +73,9 @@ class AppliedPlan:
         # Of folded matrices and gains, which every token reads.
         self.added_bytes = mean_bytes + gain_bytes
 
-    def choice(self, layer: int, piece: str) -> Choice | None:
+    def selector(self, layer: int, piece: str) -> Selector | None:
         """Which channels count; None: all."""
-        return self._choices[layer].get(piece)
+        return self._selectors[layer].get(piece)
 
     def gains(self, layer: int, half: int) -> Gains | None:
         """What makes the exponents of a half's gains, a column each, of its normalised input."""
@@ -85,17 +85,17 @@ class AppliedPlan:
         """The bias of a linear, what its centre gives included."""
         return self._biases[layer].get(linear)
 
-    def reader(self, used: Sequence[tuple[int, str]], thinned: Sequence[Thinned]) -> Reader:
-        """What counts the bytes of a pass, given its pieces and the thinned vector of each."""
-        distinct = list({id(each): each for each in thinned}.values())
+    def reader(self, used: Sequence[tuple[int, str]], vectors: Sequence[SparseVector]) -> Reader:
+        """What counts the bytes of a pass, given its pieces and the sparse vector of each."""
+        distinct = list({id(each): each for each in vectors}.values())
         index = {id(each): position for position, each in enumerate(distinct)}
         row_bytes, channels = np.zeros((2, len(distinct)))
-        for (layer, piece), each in zip(used, thinned, strict=True):
+        for (layer, piece), each in zip(used, vectors, strict=True):
             row_bytes[index[id(each)]] += self._layouts[layer][piece].row_bytes
             channels[index[id(each)]] = each.x.shape[1]
         sites = [SITE_NAMES.index(SITES[piece]) for _, piece in used]
         site_of = np.zeros(len(distinct), dtype=np.int64)
-        for each, site in zip(thinned, sites, strict=True):
+        for each, site in zip(vectors, sites, strict=True):
             site_of[index[id(each)]] = site
         always = self.block_bytes + self.added_bytes - float(row_bytes @ channels)
         return Reader(distinct, row_bytes, channels, site_of, always)
@@ -115,16 +115,16 @@ class AppliedPlan:
     def _fold_centres(self, packed: PackedModel, machine: Machine) -> None:
         """W c added to the bias of every linear whose input is centred."""
         work: list[tuple[Matrix, Floats, Floats | None, Floats]] = []
-        for layer, choices in enumerate(self._choices):
+        for layer, selectors in enumerate(self._selectors):
             for piece in LINEARS:
-                choice = choices.get(piece)
-                if choice is None or choice.centre is None:
+                selector = selectors.get(piece)
+                if selector is None or selector.centre is None:
                     continue
                 stored = packed.tensors[linear_name(layer, piece)]
                 assert isinstance(stored, PackedMatrix)
                 out = rows(1, stored.layout.shape[0])
                 centre = rows(1, stored.layout.shape[1])
-                centre[0] = choice.centre
+                centre[0] = selector.centre
                 bias = self._biases[layer].get(piece)
                 work.append((machine.matrix(stored), centre, bias, out))
                 self._biases[layer][piece] = out[0]
@@ -143,15 +143,15 @@ class Reader:
 
     def __init__(
         self,
-        thinned: Sequence[Thinned],
+        vectors: Sequence[SparseVector],
         row_bytes: Any,
         channels: Any,
         sites: Integers,
         always: float,
     ) -> None:
-        self.thinned = thinned
-        self.tallies = np.zeros(len(thinned), dtype=np.int64)
-        self._counts = len(thinned[0].counts) if thinned else 1
+        self.vectors = vectors
+        self.tallies = np.zeros(len(vectors), dtype=np.int64)
+        self._counts = len(vectors[0].counts) if vectors else 1
         self._row_bytes, self._channels, self._sites = row_bytes, channels, sites
         self._always = always
 
@@ -165,7 +165,7 @@ class Reader:
 
     @property
     def densities(self) -> dict[str, float]:
-        """Active channels / channels at each site that was thinned in the latest pass."""
+        """Active channels / channels at each site with active channels in the latest pass."""
         count = len(SITE_NAMES)
         active = np.bincount(self._sites, self.tallies, count) / self._counts
         possible = np.bincount(self._sites, self._channels, count)
@@ -176,15 +176,15 @@ class Reader:
         }
 
 
-def _choices(
+def _selectors(
     pieces: Mapping[str, Thinning], layouts: Mapping[str, Layout | BundleLayout]
-) -> tuple[dict[str, Choice], tuple[list[Floats], ...]]:
-    """One choice for each piece; pieces of a site that are thinned alike share theirs.
+) -> tuple[dict[str, Selector], tuple[list[Floats], ...]]:
+    """One selector for each piece; pieces of a site with one rule share theirs.
 
     Returns:
-        The choices, and the gains of each half in the order of their columns.
+        The selectors, and the gains of each half in the order of their columns.
     """
-    known: dict[Any, Choice] = {}
+    known: dict[Any, Selector] = {}
     gains: tuple[list[Floats], ...] = tuple([] for _ in HALVES)
     result = {}
     for piece, thinning in pieces.items():
@@ -200,7 +200,7 @@ def _choices(
             if thinning.gain is not None:
                 column = len(half)
                 half.append(thinning.gain)
-            known[key] = Choice.of(thinning, _channels(layouts[piece]), column)
+            known[key] = Selector.of(thinning, _channels(layouts[piece]), column)
         result[piece] = known[key]
     return result, gains
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.kernels.operations import Bundle, Machine, Operations
-from sparity_edge.kernels.sparse_vector import Thinned
+from sparity_edge.kernels.sparse_vector import SparseVector
 from sparity_edge.model.applied_plan import ATTENTION, FFN
 from sparity_edge.model.forward_pass import Pass
 from sparity_edge.model.layer import load_block, matrix, vector
@@ -64,7 +64,7 @@ class Decoder:
         ops.rmsnorm(this.x, block.input_layernorm, self.config.rms_norm_eps, h)
         self._gain(ops, this, layer, ATTENTION)
         with ops.together():
-            inputs = [self._thin(ops, this, layer, name, h) for name in QKV]
+            inputs = [self._sparsify(ops, this, layer, name, h) for name in QKV]
         with ops.together():
             for name, x, out in zip(QKV, inputs, (this.q, this.k, this.v), strict=True):
                 self._linear(ops, this, layer, name, x, out)
@@ -75,7 +75,7 @@ class Decoder:
         with ops.together():
             for q, _, _, mixed, position, cache in this.sequences():
                 ops.attention(q, *cache.layer(layer), position, block.window, mixed)
-        x = self._thin(ops, this, layer, "o_proj", this.mixed)
+        x = self._sparsify(ops, this, layer, "o_proj", this.mixed)
         self._linear(ops, this, layer, "o_proj", x, this.x, accumulate=True)
 
     def ffn(self, ops: Operations, layer: int, this: Pass) -> None:
@@ -87,12 +87,14 @@ class Decoder:
             self._ffn_of_neurons(ops, layer, this, block.bundle)
             return
         with ops.together():
-            inputs = [self._thin(ops, this, layer, name, h) for name in ("gate_proj", "up_proj")]
+            inputs = [
+                self._sparsify(ops, this, layer, name, h) for name in ("gate_proj", "up_proj")
+            ]
         with ops.together():
             self._linear(ops, this, layer, "gate_proj", inputs[0], gate)
             self._linear(ops, this, layer, "up_proj", inputs[1], this.up)
         ops.silu_mul(gate, this.up, this.middle)
-        middle = self._thin(ops, this, layer, "down_proj", this.middle)
+        middle = self._sparsify(ops, this, layer, "down_proj", this.middle)
         self._linear(ops, this, layer, "down_proj", middle, this.x, accumulate=True)
 
     def _ffn_of_neurons(self, ops: Operations, layer: int, this: Pass, bundle: Bundle) -> None:
@@ -101,11 +103,11 @@ class Decoder:
         Centred gates leave out (g - c) u of the others, and c u of all is the folded matrix.
         """
         h, gate = this.h, this.gate
-        x = self._thin(ops, this, layer, "gate_proj", h)
+        x = self._sparsify(ops, this, layer, "gate_proj", h)
         self._linear(ops, this, layer, "gate_proj", x, gate)
         ops.silu(gate, gate)
         with ops.together():  # one thread selects while the others begin with the folded matrix
-            active = self._thin(ops, this, layer, NEURONS, gate)
+            active = self._sparsify(ops, this, layer, NEURONS, gate)
             if this.plan is not None and (mean := this.plan.means[layer]) is not None:
                 ops.linear(h, mean, this.x, accumulate=True)
         ops.neurons(h, active, bundle, this.up, this.middle, this.x)
@@ -116,7 +118,7 @@ class Decoder:
         this: Pass,
         layer: int,
         name: str,
-        x: Floats | Thinned,
+        x: Floats | SparseVector,
         out: Floats,
         accumulate: bool = False,
     ) -> None:
@@ -131,23 +133,23 @@ class Decoder:
             offsets = gains[1]
             ops.linear(this.h, gains[0], this.exponents[:, : len(offsets)], offsets)
 
-    def _thin(
+    def _sparsify(
         self, ops: Operations, this: Pass, layer: int, piece: str, x: Floats
-    ) -> Floats | Thinned:
+    ) -> Floats | SparseVector:
         """What the plan leaves of x; pieces that choose alike share the result."""
-        choice = None if this.plan is None else this.plan.choice(layer, piece)
-        if choice is None:
+        selector = None if this.plan is None else this.plan.selector(layer, piece)
+        if selector is None:
             return x
-        if id(choice) not in this.thinned:
-            column = choice.column
+        if id(selector) not in this.vectors:
+            column = selector.column
             exponents = None if column is None else this.exponents[:, column : column + 1]
-            this.thinned[id(choice)] = ops.thin(x, choice, exponents)
+            this.vectors[id(selector)] = ops.sparsify(x, selector, exponents)
         this.used.append((layer, piece))
-        this.active.append(this.thinned[id(choice)])
-        return this.thinned[id(choice)]
+        this.active.append(this.vectors[id(selector)])
+        return this.vectors[id(selector)]
 
     def _tally(self, ops: Operations, this: Pass) -> None:
         """Have the pass count its active channels at its end."""
         if this.plan is not None:
             this.reader = this.plan.reader(this.used, this.active)
-            ops.tally(this.reader.thinned, this.reader.tallies)
+            ops.tally(this.reader.vectors, this.reader.tallies)

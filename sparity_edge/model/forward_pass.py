@@ -12,7 +12,7 @@ import numpy as np
 
 from sparity_edge.arrays import Floats, Integers, rows
 from sparity_edge.config.model_config import ModelConfig
-from sparity_edge.kernels.sparse_vector import Thinned
+from sparity_edge.kernels.sparse_vector import SparseVector
 from sparity_edge.model.applied_plan import MOST_GAINS, AppliedPlan, Reader
 from sparity_edge.model.kv_cache import Cache
 
@@ -77,8 +77,8 @@ class Pass:
             yield q, k, v, mixed, position, cache
 
     def forget(self) -> None:
-        """Before another recording: what the plan thinned, and for which pieces."""
-        self.thinned: dict[int, Thinned] = {}
+        """Before another recording: the sparse vectors of the plan, and for which pieces."""
+        self.vectors: dict[int, SparseVector] = {}
         self.used: list[tuple[int, str]] = []
-        self.active: list[Thinned] = []
+        self.active: list[SparseVector] = []
         self.reader: Reader | None = None

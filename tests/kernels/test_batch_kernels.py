@@ -19,7 +19,7 @@ from sparity_edge.kernels.batch.union import unite
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program.program import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
-from sparity_edge.kernels.sparse_vector import MOST_LISTED, Choice
+from sparity_edge.kernels.sparse_vector import MOST_LISTED, Selector
 from sparity_edge.packed.bundle import join, split
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import silent
@@ -82,11 +82,11 @@ def test_what_is_no_number_stays_with_its_token(
     assert not np.isfinite(out[1]).any()
 
 
-def masked(seed: int, count: int, size: int, density: float) -> tuple[Floats, Choice]:
-    """Rows, and a choice that leaves about so many of their channels."""
+def masked(seed: int, count: int, size: int, density: float) -> tuple[Floats, Selector]:
+    """Rows, and a selector that leaves about so many of their channels."""
     x = normal(seed, count, size)
     thresholds = padded(np.full(size, np.quantile(np.abs(x), 1 - density)))
-    return x, Choice(thresholds, None, None, None)
+    return x, Selector(thresholds, None, None, None)
 
 
 @settings(max_examples=40)
@@ -97,7 +97,7 @@ def masked(seed: int, count: int, size: int, density: float) -> tuple[Floats, Ch
     st.sampled_from([0.02, 0.2, 0.5, 1.0]),
     seeds,
 )
-def test_thinned_products_equal_masking(
+def test_sparse_products_equal_masking(
     machine: ThreadedMachine,
     form: tuple[str, int, bool],
     shape: tuple[int, int],
@@ -106,16 +106,16 @@ def test_thinned_products_equal_masking(
     seed: int,
 ) -> None:
     matrix = matrix_of(form, "input", shape, seed)
-    x, choice = masked(seed, count, shape[1], density)
+    x, selector = masked(seed, count, shape[1], density)
     results, counts = [], []
     for each in (machine, REFERENCE):
         out, handle = rows(count, shape[0]), each.matrix(matrix)
         listed = np.zeros(1, dtype=np.int64)
 
         def forward(ops: Operations, out=out, handle=handle, listed=listed) -> None:
-            thinned = ops.thin(x, choice)
-            ops.linear(thinned, handle, out)
-            ops.tally([thinned], listed)
+            sparse = ops.sparsify(x, selector)
+            ops.linear(sparse, handle, out)
+            ops.tally([sparse], listed)
 
         each.prepare(forward, decoding=True)(False)
         results.append(out)
@@ -147,14 +147,14 @@ def test_neurons_equal_masking(
     up = matrix_of(form, "output", (neurons, hidden), seed)
     bundle = join(up, matrix_of(form, "input", (hidden, neurons), seed + 1))
     x = normal(seed + 2, count, hidden)
-    gate, choice = masked(seed + 3, count, neurons, density or 1.0)
+    gate, selector = masked(seed + 3, count, neurons, density or 1.0)
     results = []
     for each in (machine, REFERENCE):
         out, handle = normal(seed + 4, count, hidden), each.bundle(bundle)
         middle = [rows(count, neurons) for _ in range(2)]
 
         def forward(ops: Operations, out=out, handle=handle, middle=middle) -> None:
-            chosen = gate if density is None else ops.thin(gate, choice)
+            chosen = gate if density is None else ops.sparsify(gate, selector)
             ops.neurons(x, chosen, handle, *middle, out)
 
         each.prepare(forward, decoding=True)(False)
@@ -182,8 +182,8 @@ def test_unions(machine: ThreadedMachine, size: int, share: float) -> None:
     found = []
 
     def forward(ops: Operations) -> None:
-        thinned = ops.thin(x, Choice(padded(np.zeros(size)), None, None, None))
-        found.append(thinned.active)
+        sparse = ops.sparsify(x, Selector(padded(np.zeros(size)), None, None, None))
+        found.append(sparse.active)
 
     machine.prepare(forward, decoding=True)(False)
     expected = np.arange(size) if len(wanted) > int(MOST_LISTED * size) else wanted
@@ -193,12 +193,12 @@ def test_unions(machine: ThreadedMachine, size: int, share: float) -> None:
 def test_results_do_not_depend_on_threads() -> None:
     results = []
     matrix = matrix_of(("int4", 32, True), "input", (700, 500), 1)
-    x, choice = masked(1, 5, 500, 0.3)
+    x, selector = masked(1, 5, 500, 0.3)
     for threads in (1, 2, 5):
         machine = ThreadedMachine(threads)
         out, handle = rows(5, 700), machine.matrix(matrix)
         machine.prepare(
-            lambda ops, o=out, h=handle: ops.linear(ops.thin(x, choice), h, o), decoding=True
+            lambda ops, o=out, h=handle: ops.linear(ops.sparsify(x, selector), h, o), decoding=True
         )(False)
         results.append(out)
         machine.close()

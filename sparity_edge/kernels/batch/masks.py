@@ -1,4 +1,4 @@
-"""Thin: many tokens at once with the channels set to zero that decoding would skip.
+"""Masks: many tokens at once with the channels set to zero that decoding would skip.
 
 Nothing is saved by it: a matrix product over many tokens reads every weight anyhow. It is how the
 quality of a plan is measured at the speed of a prefill, and what `--sparse-prefill` does.
@@ -32,7 +32,7 @@ def _centred(arguments: int, row: int, out: int) -> None:
 
 
 @Kernel
-def thin_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+def sparsify_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """Row `chunk` of x - centre where it is larger than the scaled threshold, or NaN; else zero."""
     out = load_i64(arguments + OUT) + chunk * load_i64(arguments + OUT_STRIDE)
     thresholds = load_i64(arguments + THRESHOLDS)
@@ -50,7 +50,7 @@ def thin_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa: A
 
 
 @Kernel
-def thin_top(arguments: int, chunk: int, scratch: int) -> None:
+def sparsify_top(arguments: int, chunk: int, scratch: int) -> None:
     """Row `chunk` of x - centre, its KEPT channels of largest |x - centre| * weight; else zero.
 
     Needs 8 * (SIZE + 32) bytes of scratch.

@@ -1,4 +1,4 @@
-"""Operations on thinned vectors, as `Program` records them: lists for one token, zeros for many."""
+"""Operations on sparse vectors, as `Program` records them: lists for one token, zeros for many."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 
 from sparity_edge.arrays import Floats, Integers, rows
 from sparity_edge.kernels.active_list import ActiveList, empty_list
-from sparity_edge.kernels.batch import masks as _thin
+from sparity_edge.kernels.batch import masks as _masks
 from sparity_edge.kernels.batch import union as _unite
 from sparity_edge.kernels.decode import gates as _gates
 from sparity_edge.kernels.decode.ffn import Bundle
 from sparity_edge.kernels.operations import Matrix
 from sparity_edge.kernels.program.batch_records import BatchProgram
 from sparity_edge.kernels.program.sparse_records import every_channel
-from sparity_edge.kernels.sparse_vector import MOST_LISTED, Choice, Thinned
+from sparity_edge.kernels.sparse_vector import MOST_LISTED, Selector, SparseVector
 
 KERNELS = (
     _gates.silu,
     _gates.multiply,
-    _thin.thin_threshold,
-    _thin.thin_top,
-    _thin.subtract,
-    _thin.tally,
+    _masks.sparsify_threshold,
+    _masks.sparsify_top,
+    _masks.subtract,
+    _masks.tally,
 )
 
 
@@ -39,33 +39,40 @@ class ThinProgram(BatchProgram):
         """x / (1 + exp(-x))."""
         self._blockwise(_gates.silu, x, out)
 
-    def thin(self, x: Floats, choice: Choice, exponents: Floats | None = None) -> Thinned:
+    def sparsify(
+        self, x: Floats, selector: Selector, exponents: Floats | None = None
+    ) -> SparseVector:
         """Sort the channels of x."""
         if len(x) == 1:
             active = empty_list(x.shape[1])
-            if choice.kept is not None:
-                self.select_top(x, choice.kept, active, choice.weights, choice.centre)
+            if selector.kept is not None:
+                self.select_top(x, selector.kept, active, selector.weights, selector.centre)
             else:
-                assert choice.thresholds is not None
+                assert selector.thresholds is not None
                 self.select_threshold(
-                    x, choice.thresholds, active, choice.centre, choice.coefficients, exponents
+                    x,
+                    selector.thresholds,
+                    active,
+                    selector.centre,
+                    selector.coefficients,
+                    exponents,
                 )
-            return Thinned(x, choice.centre, active[:2].view(np.int64), active=active)
+            return SparseVector(x, selector.centre, active[:2].view(np.int64), active=active)
         tokens, size = x.shape
         values, counts = rows(tokens, size), np.zeros(tokens, dtype=np.int64)
-        places = (x, x.strides[0], choice.centre, size, values, values.strides[0], counts)
-        if choice.kept is not None:
+        places = (x, x.strides[0], selector.centre, size, values, values.strides[0], counts)
+        if selector.kept is not None:
             self._need_scratch(8 * (size + 32))
-            rule = (choice.weights, choice.kept)
-            self._record(_thin.thin_top, tokens, *places, *rule, writes=values)
+            rule = (selector.weights, selector.kept)
+            self._record(_masks.sparsify_top, tokens, *places, *rule, writes=values)
         else:
             stride = 0 if exponents is None else exponents.strides[0]
-            scaled = (choice.thresholds, choice.coefficients, exponents, stride)
-            self._record(_thin.thin_threshold, tokens, *places, *scaled, writes=values)
+            scaled = (selector.thresholds, selector.coefficients, exponents, stride)
+            self._record(_masks.sparsify_threshold, tokens, *places, *scaled, writes=values)
         if not self._decoding:
-            return Thinned(x, choice.centre, counts, values=values)
+            return SparseVector(x, selector.centre, counts, values=values)
         active = self._union(values)
-        return Thinned(x, choice.centre, active[:2].view(np.int64), active, values)
+        return SparseVector(x, selector.centre, active[:2].view(np.int64), active, values)
 
     def _union(self, values: Floats) -> ActiveList:
         """The list of the channels that are not zero in every row."""
@@ -79,17 +86,17 @@ class ThinProgram(BatchProgram):
         )
         return active
 
-    def tally(self, thinned: Sequence[Thinned], out: Integers) -> None:
-        """out[i] = sum of the counts of thinned[i]."""
-        lists = np.array([each.counts.ctypes.data for each in thinned], dtype=np.int64)
-        self._kept += [each.counts for each in thinned]
-        tokens = len(thinned[0].counts) if thinned else 0
-        self._record(_thin.tally, 1, lists, out, tokens, len(lists))
+    def tally(self, vectors: Sequence[SparseVector], out: Integers) -> None:
+        """out[i] = sum of the counts of vectors[i]."""
+        lists = np.array([each.counts.ctypes.data for each in vectors], dtype=np.int64)
+        self._kept += [each.counts for each in vectors]
+        tokens = len(vectors[0].counts) if vectors else 0
+        self._record(_masks.tally, 1, lists, out, tokens, len(lists))
 
     def neurons(
         self,
         x: Floats,
-        gate: Floats | Thinned,
+        gate: Floats | SparseVector,
         bundle: Bundle,
         up: Floats,
         middle: Floats,
@@ -97,7 +104,7 @@ class ThinProgram(BatchProgram):
     ) -> None:
         """out += (gate * (x W_up^T)) W_down^T over active neurons."""
         if len(x) == 1:
-            if isinstance(gate, Thinned):
+            if isinstance(gate, SparseVector):
                 assert gate.active is not None
                 self.ffn(x, gate.x, bundle, gate.active, out, gate.centre, accumulate=True)
             else:
@@ -115,18 +122,18 @@ class ThinProgram(BatchProgram):
         self._blockwise(_gates.multiply, up, middle, values)
         self.linear(middle, bundle.down_rows, out, accumulate=True)
 
-    def _thinned(
-        self, x: Thinned, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
+    def _sparse_linear(
+        self, x: SparseVector, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
     ) -> None:
         if x.values is None:
-            self._thinned_vmm(x, matrix, out, bias, accumulate)
+            self._sparse_vmm(x, matrix, out, bias, accumulate)
         elif x.active is None:
             self._gemm(x.values, matrix, out, bias, accumulate)
         else:
             self._spvmm_each(x.values, matrix, x.active, out, bias, accumulate)
 
-    def _thinned_vmm(
-        self, x: Thinned, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
+    def _sparse_vmm(
+        self, x: SparseVector, matrix: Matrix, out: Floats, bias: Floats | None, accumulate: bool
     ) -> None:
         """One token's product with an input-major matrix."""
         assert x.active is not None
@@ -134,7 +141,7 @@ class ThinProgram(BatchProgram):
         if x.centre is not None:
             values = rows(1, x.x.shape[1])
             self._record(
-                _thin.subtract, 1, x.x, 0, x.centre, x.x.shape[1], values, writes=values
+                _masks.subtract, 1, x.x, 0, x.centre, x.x.shape[1], values, writes=values
             )  # fmt: skip
             self._first = True  # the product waits for the difference
         self.spvmm(values, matrix, x.active, [out], [bias], accumulate)

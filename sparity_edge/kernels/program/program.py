@@ -35,7 +35,7 @@ from sparity_edge.kernels.program.sparse_records import KERNELS as _SPARSE
 from sparity_edge.kernels.program.sparse_records import every_channel
 from sparity_edge.kernels.simd.float_tiles import PANEL, TOKENS, UNIT
 from sparity_edge.kernels.simd.word_tiles import X_UNIT, has_word_dot
-from sparity_edge.kernels.sparse_vector import Thinned
+from sparity_edge.kernels.sparse_vector import SparseVector
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.layout import (
     SUPERBLOCK,
@@ -192,15 +192,15 @@ class Program(ThinProgram):
 
     def linear(
         self,
-        x: Floats | Thinned,
+        x: Floats | SparseVector,
         matrix: Matrix,
         out: Floats,
         bias: Floats | None = None,
         accumulate: bool = False,
     ) -> None:
         """out = x W^T (+ bias) (+ out)."""
-        if isinstance(x, Thinned):
-            self._thinned(x, matrix, out, bias, accumulate)
+        if isinstance(x, SparseVector):
+            self._sparse_linear(x, matrix, out, bias, accumulate)
         elif len(x) == 1:
             self._vmm(x, matrix, out, bias, accumulate)
         elif self._decoding:

@@ -18,7 +18,7 @@ from sparity_edge.kernels.kv_format import floats, head_dim_of, write
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.reference.masked import ThinReference
 from sparity_edge.kernels.reference.sparse import UpDown
-from sparity_edge.kernels.sparse_vector import Thinned
+from sparity_edge.kernels.sparse_vector import SparseVector
 from sparity_edge.packed.bundle import PackedBundle, split
 from sparity_edge.packed.layout import (
     SUPERBLOCK,
@@ -83,7 +83,7 @@ class Reference(ThinReference):
 
     def linear(
         self,
-        x: Floats | Thinned,
+        x: Floats | SparseVector,
         matrix: Floats,
         out: Floats,
         bias: Floats | None = None,

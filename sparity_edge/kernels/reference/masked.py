@@ -1,4 +1,4 @@
-"""The NumPy twins of the operations on thinned vectors; see `program_thin`."""
+"""The NumPy twins of the operations on sparse vectors; see `program`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from sparity_edge.arrays import Floats, Integers
 from sparity_edge.kernels.reference.sparse import SparseReference, UpDown, factors, factors_of_gain
-from sparity_edge.kernels.sparse_vector import MOST_LISTED, Choice, Thinned
+from sparity_edge.kernels.sparse_vector import MOST_LISTED, Selector, SparseVector
 
 
 class ThinReference(SparseReference):
@@ -22,20 +22,22 @@ class ThinReference(SparseReference):
         with np.errstate(over="ignore"):
             out[:] = x / (1 + np.exp(-x))
 
-    def thin(self, x: Floats, choice: Choice, exponents: Floats | None = None) -> Thinned:
+    def sparsify(
+        self, x: Floats, selector: Selector, exponents: Floats | None = None
+    ) -> SparseVector:
         """x - centre with zeros in place of what is skipped."""
-        values = x.copy() if choice.centre is None else x - choice.centre
-        if choice.kept is not None:
-            scores = np.abs(values if choice.weights is None else values * choice.weights)
+        values = x.copy() if selector.centre is None else x - selector.centre
+        if selector.kept is not None:
+            scores = np.abs(values if selector.weights is None else values * selector.weights)
             scores[np.isnan(scores)] = np.inf
             order = np.argsort(-scores, axis=1, kind="stable")
             dropped = np.ones(values.shape, dtype=bool)
-            np.put_along_axis(dropped, order[:, : int(choice.kept[0])], values=False, axis=1)
+            np.put_along_axis(dropped, order[:, : int(selector.kept[0])], values=False, axis=1)
         else:
-            assert choice.thresholds is not None
-            thresholds = choice.thresholds
-            if choice.coefficients is not None:
-                thresholds = thresholds * factors(values, choice.coefficients)
+            assert selector.thresholds is not None
+            thresholds = selector.thresholds
+            if selector.coefficients is not None:
+                thresholds = thresholds * factors(values, selector.coefficients)
             if exponents is not None:
                 thresholds = thresholds * factors_of_gain(exponents)
             dropped = np.abs(values) <= thresholds
@@ -45,12 +47,12 @@ class ThinReference(SparseReference):
             union = np.count_nonzero(values.any(axis=0))
             most = int(MOST_LISTED * values.shape[1])
             counts = np.array([values.shape[1] if union > most else union])
-        return Thinned(x, choice.centre, counts, values=values)
+        return SparseVector(x, selector.centre, counts, values=values)
 
     def neurons(
         self,
         x: Floats,
-        gate: Floats | Thinned,
+        gate: Floats | SparseVector,
         bundle: UpDown,
         up: Floats,
         middle: Floats,
@@ -63,7 +65,7 @@ class ThinReference(SparseReference):
         middle[:] = values * up
         self.linear(middle, bundle[1], out, accumulate=True)
 
-    def tally(self, thinned: Sequence[Thinned], out: Integers) -> None:
-        """out[i] = sum of the counts of thinned[i]."""
-        for index, each in enumerate(thinned):
+    def tally(self, vectors: Sequence[SparseVector], out: Integers) -> None:
+        """out[i] = sum of the counts of vectors[i]."""
+        for index, each in enumerate(vectors):
             out[index] = each.counts.sum()
