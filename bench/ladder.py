@@ -147,7 +147,7 @@ def _text(path: Path | None) -> str:
     """A file, or the default calibration text from its end, which calibration does not come to."""
     if path:
         return path.read_text(encoding="utf-8")
-    from converters.calibration.windows import default_documents
+    from sparity_edge.text.default_text import default_documents
 
     return "\n\n".join(reversed(default_documents()))
 

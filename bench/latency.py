@@ -52,7 +52,7 @@ def measure_prompt(generator: Any, memory: Any, rounds: int) -> dict[str, Any]:
 
 def measure_context(generator: Any, memory: Any, depth: int, rounds: int) -> dict[str, Any]:
     """TPOT behind `depth` tokens of context."""
-    model = generator._model
+    model = generator.loaded.model
     fill_cache(model, depth, ANSWER + 1)
 
     def ours() -> float:
@@ -68,7 +68,7 @@ def with_ceiling(
     """TPOT, and its share of what the memory could do in the same round."""
     cases = {"answer": ours, "streaming": memory.streaming(0.3)}
     samples = alternate(cases, rounds, say=lambda text: say(f"{what}: {text}"))
-    nbytes = bytes_of_a_token(generator._model, depth)
+    nbytes = bytes_of_a_token(generator.loaded.model, depth)
     ideal = [nbytes / speed / 1e9 for speed in samples["streaming"]]
     return {
         "bytes_a_token": nbytes,

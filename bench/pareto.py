@@ -27,7 +27,8 @@ from shared.rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, packs, settin
 
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.measure.rounds import alternate, counted, ratios, summary, table, with_spread
-from sparity_edge.quality.divergence import DENSE, Setting, divergences
+from sparity_edge.plans.setting import DENSE, Setting
+from sparity_edge.quality.divergence import divergences
 
 QUICK_SPARSITIES = (0.25, 0.4, 0.5)
 PROMPT = 64  # tokens in front of those that are timed
@@ -131,7 +132,7 @@ class Run:
             row["tokens_s"] = summary(samples[name])
             row["ratio"] = summary(ratios(samples[name], samples[str(DENSE)]))
             row["decoding"] = {"tokens": options.tokens, "active_fraction": fractions[name]}
-        DENSE.apply(generator)
+        generator.apply(DENSE)
         self.keep()
 
 
@@ -146,7 +147,7 @@ def _case(
     params = SamplingParams(temperature=0, max_tokens=tokens + SETTLE, ignore_eos=True)
 
     def run() -> float:
-        setting.apply(generator)
+        generator.apply(setting)
         steps = [step.stats for step in generator.stream(prompt, params)]
         fractions[str(setting)] = steps[-1].active_weight_fraction
         seconds = steps[-1].decode_seconds - steps[SETTLE - 1].decode_seconds

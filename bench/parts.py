@@ -104,10 +104,10 @@ def without(program: Any, parts: Collection[str]) -> Any:
 
 def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
     """Milliseconds of each part of a token at one setting."""
-    generator, model = side.generator, side.generator._model
+    generator, model = side.generator, side.generator.loaded.model
     ids = side.continuation(options.tokens)
     programs = tag_programs(model)
-    side.settings[text].apply(generator)
+    generator.apply(side.settings[text])
     model.cache.trim(0)
     model.read(side.prompt)
     for token in ids:

@@ -87,7 +87,7 @@ class Duel:
         say(f"{label}: loading")
         self.generator = Generator.load(path, dtype=dtype, threads=threads, notify=say)
         self.generator.compile()
-        self.model = self.generator._model
+        self.model = self.generator.loaded.model
         self.vocab = self.generator.config.vocab_size
         most = self.generator.max_context
         self.depths = sorted({min(depth, most - 2 * PROMPT) for depth in options.depths})

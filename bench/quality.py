@@ -25,7 +25,8 @@ from shared.tasks import TASKS, answer, difference, questions
 from sparity_edge import Generator
 from sparity_edge.measure.rounds import table
 from sparity_edge.plans.plan_file import read_plan
-from sparity_edge.quality.divergence import DENSE, Setting, divergences
+from sparity_edge.plans.setting import DENSE, Setting
+from sparity_edge.quality.divergence import divergences
 
 SPARSITIES = (0.25, 0.35, 0.5)
 ORIGIN = ("text", "tokens", "tokens_sha256")  # of a plan's notes
@@ -97,7 +98,7 @@ def measure(
         asked = questions(task, options.data, options.limit)
         for setting in settings:
             if task not in rows[str(setting)]:
-                setting.apply(generator)
+                generator.apply(setting)
                 with bars() as progress:
                     rows[str(setting)][task] = answer(generator, task, asked, progress)
                 keep()

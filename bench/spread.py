@@ -24,7 +24,8 @@ from sparity_edge import Generator
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import table
 from sparity_edge.plans.plan_file import read_plan
-from sparity_edge.quality.divergence import Setting, divergences
+from sparity_edge.plans.setting import Setting
+from sparity_edge.quality.divergence import divergences
 
 PLANS = ("chess-ffn", "chess-top", "chess-scaled")
 

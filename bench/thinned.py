@@ -40,7 +40,7 @@ class Side:
         self, path: Path, settings: list[str], threads: int, dtype: str | None = None
     ) -> None:
         from sparity_edge import Generator
-        from sparity_edge.quality.divergence import Setting
+        from sparity_edge.plans.setting import Setting
 
         self.generator = Generator.load(path, dtype=dtype, threads=threads, notify=say)
         self.generator.compile()
@@ -57,10 +57,10 @@ class Side:
 
     def case(self, text: str, ids: list[int]) -> Any:
         """A function that gives the seconds of a token at one setting."""
-        model = self.generator._model
+        model = self.generator.loaded.model
 
         def sample() -> float:
-            self.settings[text].apply(self.generator)
+            self.generator.apply(self.settings[text])
             model.cache.trim(0)
             model.read(self.prompt)
             model.read(ids[:1], thin=True)  # records the operations
@@ -93,7 +93,7 @@ class Side:
 def holders(packs: list[Path], settings: list[str]) -> dict[Path, list[str]]:
     """Which folder carries the plan of each setting."""
     from sparity_edge.plans.plan_file import plan_names
-    from sparity_edge.quality.divergence import Setting
+    from sparity_edge.plans.setting import Setting
 
     found: dict[Path, list[str]] = {}
     for text in settings:

@@ -17,27 +17,24 @@ from typing import Any
 
 from converters.calibration.layer_weights import BlockWeights
 from converters.calibration.statistics import Collector, LayerStatistics
-from converters.calibration.windows import (
-    WINDOW,
-    Windows,
-    default_documents,
-    read_documents,
-    token_windows,
-)
-from converters.homes import SERVED_BY, find_homes, layout_of
+from converters.calibration.windows import WINDOW, Windows, read_documents, token_windows
+from converters.homes import find_homes, layout_of
 from converters.methods import chosen_methods
-from converters.methods.family import LayerFit, LayerView, Method, assemble
+from converters.methods.family import SERVED_BY, LayerFit, LayerView, Method, assemble
 from converters.pack import PackOptions
 from converters.store import open_any, prepare
 from sparity_edge.arrays import Floats
+from sparity_edge.choices import DEFAULT_PLAN
 from sparity_edge.config.model_config import ModelConfig
-from sparity_edge.generation.options import checked_threads, default_cache_dtype
+from sparity_edge.model.kv_cache import default_kv_dtype
 from sparity_edge.model.layer_run import Trace
 from sparity_edge.model.model import Model
 from sparity_edge.packed.folder import PackedModel, open_folder, open_packed
-from sparity_edge.plans.plan import DEFAULT_PLAN, PlanFamily
+from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_file import add_plan, fingerprint
 from sparity_edge.progress import Progress, silent
+from sparity_edge.system.threads import checked_threads
+from sparity_edge.text.default_text import default_documents
 from sparity_edge.text.tokenizer import Tokenizer
 
 DEFAULT_TOKENS = 65536
@@ -161,7 +158,7 @@ def observe(
 
     machine = ThreadedMachine(threads)
     try:
-        model = Model(packed, machine, windows.shape[1], default_cache_dtype(packed))
+        model = Model(packed, machine, windows.shape[1], default_kv_dtype(packed))
         model.compile(progress)
         with Trace(model, windows) as trace, ThreadPoolExecutor(threads) as pool:
             total = trace.layers * trace.chunks

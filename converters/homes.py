@@ -10,8 +10,6 @@ from sparity_edge.errors import OptionError
 from sparity_edge.packed.folder import open_folder
 from sparity_edge.packed.manifest import is_packed
 
-SERVED_BY = {"neurons": ("neurons", "mixed"), "input": ("input",)}
-
 
 def find_homes(
     model: str,

@@ -15,20 +15,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.numbers.chunks import chunks_of, packed_in_order
+from converters.chunks import chunks_of, packed_in_order
+from sparity_edge.choices import DTYPES, LAYOUTS
 from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.bundle import BundleLayout, bundle_of, halves_of
-from sparity_edge.packed.folder import LAYOUTS
 from sparity_edge.packed.layout import GROUPS, SUPERBLOCK_GROUPS, Layout
 from sparity_edge.packed.shards import TensorSpec, spec_nbytes
 from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from converters.sources import Source
+    from converters.sources.source import Source
 
-DTYPES = ("f32", "bf16", "int8", "int4")  # that floats become; superblocks are only kept
 DEFAULT_GROUP = 32
 MAX_WORKERS = 4  # more only wait for the one thread that writes
 BUNDLED = ("neurons", "mixed")  # layouts in which up and down are stored together

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from converters.pack import PackOptions
 from converters.store import known, prepare
+from sparity_edge.choices import DEFAULT_PLAN, SPARSE_LAYOUTS
 from sparity_edge.packed.manifest import is_packed
-from sparity_edge.plans.plan import DEFAULT_PLAN
 from sparity_edge.plans.plan_file import plan_names
 from sparity_edge.progress import Progress, silent
 
 TOKENS = 32768  # of calibration on first use: half of what `calibrate` reads, for half the wait
-LAYOUTS = ("mixed", "input", "neurons")  # those that let weights be skipped
 
 
 def prepare_for(
@@ -43,7 +42,7 @@ def prepare_for(
         options = PackOptions(dtype=dtype)
         return prepare(model, options, offline=offline, progress=progress, notify=notify)
     wanted = plan or DEFAULT_PLAN
-    for layout in LAYOUTS:
+    for layout in SPARSE_LAYOUTS:
         path = known(model, PackOptions(dtype=dtype, layout=layout))
         if path is not None and wanted in plan_names(path):
             return path

@@ -28,7 +28,7 @@ from sparity_edge.system.folders import CACHE_VARIABLE, cache_root
 
 if TYPE_CHECKING:
     from converters.pack import PackOptions
-    from converters.sources import Source
+    from converters.sources.source import Source
 
 _KEY_LENGTH = 64  # hex digits of a SHA-256
 _MAX_REQUEST_BYTES = 1 << 16

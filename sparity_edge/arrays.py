@@ -1,20 +1,59 @@
-"""Arrays for activations, padded so that kernels may read whole vectors past the end of a row."""
+"""Arrays as kernels want them: aligned to cache lines, rows padded with zeros; and their types.
+
+Kernels read whole vectors, also past the end of a row, so a row of activations is followed by zeros
+up to a multiple of `ROW_MULTIPLE`. Knows neither matrices nor what is computed; imports no Numba.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sparity_edge.packed.layout import aligned_zeros, round_up
-
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Numbers = npt.NDArray[Any]  # float32, bfloat16 (ml_dtypes) or rows of int8 (cached.int8_row)
+Bytes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[Any]  # float32, bfloat16 (ml_dtypes) or rows of int8 (kv_format.int8_row)
 
+ALIGNMENT = 64  # bytes: a cache line, and one AVX-512 vector
+MAPPED_BYTES = 1 << 20  # from here on `aligned_zeros` asks the system and not the heap
 # Float32 numbers; the largest quantisation group, so that a filled-up row of weights fits as well.
 ROW_MULTIPLE = 128
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is at least `value`."""
+    return -(-value // multiple) * multiple
+
+
+def aligned_empty(nbytes: int) -> Bytes:
+    """An uninitialised uint8 array (nbytes,) whose first byte is 64-byte aligned."""
+    # NumPy aligns to 16 bytes only; big arrays it marks for huge pages, which the view keeps.
+    arena = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
+    start = -arena.ctypes.data % ALIGNMENT
+    return arena[start : start + nbytes]
+
+
+def aligned_zeros(nbytes: int) -> Bytes:
+    """A zeroed uint8 array (nbytes,) whose first byte is 64-byte aligned.
+
+    A large array is a mapping of its own: pages that are never touched take no memory, and all of
+    it goes back to the system at once. From the heap, the 60 MB that a prompt takes in an 8B model
+    would stay with the process.
+    """
+    if nbytes < MAPPED_BYTES or not hasattr(mmap, "MAP_PRIVATE"):  # as on Windows
+        arena = aligned_empty(nbytes)
+        arena[:] = 0
+        return arena
+    mapping = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(mapping, dtype=np.uint8)
 
 
 def rows(count: int, size: int) -> Floats:
@@ -28,7 +67,7 @@ def rows(count: int, size: int) -> Floats:
 
 
 def padded(vector: npt.ArrayLike) -> Floats:
-    """A copy of a vector, padded as a row of `rows` is."""
+    """A float32 copy (size,) of a vector, followed by zeros as a row of `rows` is."""
     source = np.asarray(vector, dtype=np.float32)
     result: Floats = rows(1, source.size)[0]
     result[:] = source

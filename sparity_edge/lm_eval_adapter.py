@@ -23,8 +23,9 @@ except ImportError as error:
         "lm-eval is not installed; get it with: pip install 'sparity-edge[eval]'"
     ) from error
 
+from sparity_edge.choices import DEFAULT_MODEL
 from sparity_edge.errors import OptionError
-from sparity_edge.generation.generator import DEFAULT_MODEL, Generator
+from sparity_edge.generation.generator import Generator
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.quality.scoring import score
 

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from converters.numbers.quantize import Quantized
-from converters.sources import Source
+from converters.sources.source import Source
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.packed.layout import GROUPS, ORIENTATIONS, SUPERBLOCK, Layout
 

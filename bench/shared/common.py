@@ -67,6 +67,6 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
 
 def thread_count(asked: int | None) -> int:
     """The number of threads asked for, or what the runtime takes by itself."""
-    from sparity_edge.generation.options import checked_threads
+    from sparity_edge.system.threads import checked_threads
 
     return checked_threads(asked)

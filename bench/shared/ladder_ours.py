@@ -17,7 +17,7 @@ from thinned import DENSE, Side
 
 from sparity_edge import Generator
 from sparity_edge.measure.decoding import bytes_of_a_token
-from sparity_edge.quality.divergence import Setting
+from sparity_edge.plans.setting import Setting
 
 REGROUPED = 64  # input channels that share a scale, where the file has 32
 FILE = "file"  # in place of a number format: the file's own
@@ -67,7 +67,7 @@ class OurSide:
         generator, wanted = self.side.generator, [name for name in self.rows if name in names]
         generator.sparse_prefill = True
         results = measure(generator, settings=[Setting.parse(self.rows[name]) for name in wanted])
-        model = generator._model
+        model = generator.loaded.model
         found = {}
         for name, result in zip(wanted, results, strict=True):
             skipped = (1 - result.thinned.active_weight_fraction) * model.block_bytes

@@ -19,7 +19,7 @@ from peers import LlamaCpp
 from shared.common import say
 
 from sparity_edge import Generator
-from sparity_edge.quality.divergence import DENSE
+from sparity_edge.plans.setting import DENSE, Setting
 
 BATCH = 512  # tokens of a window that are read at once
 LADDER = ("Q8_0", "Q6_K", "Q5_K_M", "Q5_0", "Q4_K_M", "Q4_1", "Q4_0", "Q3_K_M", "Q2_K")
@@ -155,12 +155,15 @@ class PeerModel:
     """
 
     active_weight_fraction = 1.0
-    sparsity = 0.0
 
     def __init__(self, peer: LlamaCpp, name: str, ours: Any, scratch: Path) -> None:
         self._peer, self._name, self._scratch = peer, name, scratch
         self.config, self.tokenizer = ours.config, ours.tokenizer
         self.max_context = ours.max_context
+
+    def apply(self, setting: Setting) -> None:
+        """Follow a setting; llama.cpp reads everything."""
+        assert setting.dense
 
     def logits(self, ids: Sequence[int]) -> Iterator[Any]:
         """Logits (tokens, vocab_size) of every position, in one part."""

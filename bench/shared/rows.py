@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from converters.pack import PackOptions
-from converters.ready import LAYOUTS
 from converters.store import known
+from sparity_edge.choices import SPARSE_LAYOUTS
 from sparity_edge.measure.machine import machine
 from sparity_edge.packed.manifest import is_packed
 from sparity_edge.plans.plan_file import plan_names, read_plan
-from sparity_edge.quality.divergence import Setting
+from sparity_edge.plans.setting import Setting
 from sparity_edge.terminal.screen import Bars, Screen
 
 WIKITEXT = Path("wikitext2") / "wiki.test.raw"
@@ -37,7 +37,7 @@ def packs(model: str, dtype: str | None, more: Sequence[Path] = ()) -> list[Path
     """
     if is_packed(model):
         return [Path(model), *more]
-    found = (known(model, PackOptions(dtype=dtype, layout=layout)) for layout in LAYOUTS)
+    found = (known(model, PackOptions(dtype=dtype, layout=layout)) for layout in SPARSE_LAYOUTS)
     return [*filter(None, found), *more]
 
 

@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from converters.calibration.windows import Windows
 from sparity_edge.arrays import Floats
+from sparity_edge.logits import kl_divergence, log_normaliser
 from sparity_edge.model.model import Model
 from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.progress import Progress, silent
-from sparity_edge.quality.divergence import kl_divergence
-from sparity_edge.quality.perplexity import log_normaliser
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from converters.calibration.histograms import Array
-from sparity_edge.plans.plan import MAX_LEVEL
+from sparity_edge.choices import MAX_LEVEL
 
 # Between the least and the most pruned layer at level 0.5, less towards the ends. Ranks of variance
 # on SmolLM2: KL 0.179 at 0.15, 0.189 at 0.3 (uniform rates 0.190 at the same bytes).

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from converters.allocate.lagrange import Array, Price
-from converters.methods.family import Spec, skippable_bytes
 from sparity_edge.packed.bundle import BundleLayout
-from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.plans.plan import NEURONS, linear_name
 
+Spec = Layout | BundleLayout  # how a matrix or a bundle is stored
 # Speed of reading a share of rows over that of reading all, by bytes of a row and share.
 SHARES = (0.3, 0.5, 0.75, 1.0)
 SPEEDS: Mapping[int, tuple[float, ...]] = {
@@ -75,3 +75,14 @@ def _stored(specs: Mapping[str, Spec], layer: int, piece: str) -> Spec:
     bundle = specs[f"model.layers.{layer}.mlp.up_down"]
     assert isinstance(bundle, BundleLayout)
     return bundle
+
+
+def skippable_bytes(specs: Mapping[str, Spec], layer: int, piece: str) -> int:
+    """Bytes of a piece that are not read when all of its channels are skipped."""
+    if piece == NEURONS:
+        spec = specs[f"model.layers.{layer}.mlp.up_down"]
+        assert isinstance(spec, BundleLayout)
+        return spec.neurons * spec.row_bytes
+    spec = specs[linear_name(layer, piece)]
+    assert isinstance(spec, Layout)
+    return spec.shape[1] * spec.row_bytes

@@ -30,21 +30,6 @@ MAX_TEXT_BYTES = 256 << 20
 SEPARATORS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 
-def default_documents() -> list[str]:
-    """The help texts of the running Python, sorted by topic.
-
-    Raises:
-        OptionError: this Python came without them.
-    """
-    try:
-        from pydoc_data.topics import topics
-    except ImportError:
-        raise OptionError(
-            "This Python has no help texts (pydoc_data) to calibrate with; name a file with --text."
-        ) from None
-    return [topics[name] for name in sorted(topics)]
-
-
 def read_documents(paths: Iterable[str | Path]) -> Iterator[str]:
     """The documents of text files: each file one, but of a .jsonl the "text" of each line.
 

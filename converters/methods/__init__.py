@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from converters.homes import SERVED_BY
 from converters.methods.cats import CATS
 from converters.methods.centred import CENTRED
 from converters.methods.chess import CHESS
-from converters.methods.family import Method
+from converters.methods.family import SERVED_BY, Method
 from converters.methods.strategies import ABLATION, STRATEGIES
 from converters.methods.teal import TEAL
 from converters.methods.teal_greedy import TEAL_GREEDY
+from sparity_edge.choices import DEFAULT_PLAN
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.shards import PLAN_FILE
-from sparity_edge.plans.plan import DEFAULT_PLAN, RULES
+from sparity_edge.plans.plan import RULES
 
 METHODS = {
     method.name: method for method in (*CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES)

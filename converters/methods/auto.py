@@ -20,7 +20,7 @@ import numpy as np
 
 from converters.allocate.evidence import Evidence, measure
 from converters.allocate.lagrange import Allocation, Allocator, Curve, Price
-from converters.allocate.price import by_bytes
+from converters.allocate.price import Spec, by_bytes
 from converters.calibration.fisher import (
     CENTRE_RATE,
     GAIN_SITES,
@@ -37,15 +37,16 @@ from converters.calibration.layer_weights import BlockWeights
 from converters.calibration.statistics import FIRST, NeuronStatistics, SiteStatistics
 from converters.calibration.windows import Windows
 from converters.methods.centred import folded
-from converters.methods.family import Spec, positive
+from converters.methods.family import positive
+from sparity_edge.choices import MAX_LEVEL
 from sparity_edge.config.model_config import ModelConfig
-from sparity_edge.generation.options import default_cache_dtype
+from sparity_edge.model.kv_cache import default_kv_dtype
 from sparity_edge.model.layer_run import Trace, Vectors
 from sparity_edge.model.model import Model
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
-from sparity_edge.plans.plan import MAX_LEVEL, NEURONS, SITES, PlanFamily
+from sparity_edge.plans.plan import NEURONS, SITES, PlanFamily
 from sparity_edge.plans.plan_file import fingerprint
 from sparity_edge.progress import Progress, silent
 
@@ -299,7 +300,7 @@ def _dense_model(
 
     machine = ThreadedMachine(threads)
     try:
-        model = Model(packed, machine, window, default_cache_dtype(packed))
+        model = Model(packed, machine, window, default_kv_dtype(packed))
         model.compile(progress)
         yield model
     finally:

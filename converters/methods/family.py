@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from converters.allocate.price import Spec, skippable_bytes
 from converters.calibration.histograms import Array
 from converters.calibration.layer_weights import BlockWeights
 from converters.calibration.statistics import LayerStatistics
 from sparity_edge.arrays import Floats
-from sparity_edge.packed.bundle import BundleLayout
-from sparity_edge.packed.layout import Layout, PackedMatrix
-from sparity_edge.plans.plan import MAX_LEVEL, NEURONS, SITES, PlanFamily, linear_name
+from sparity_edge.choices import MAX_LEVEL
+from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.plans.plan import NEURONS, SITES, PlanFamily
 
 LEVELS = np.linspace(0, MAX_LEVEL, 37)  # steps of 0.025
 SMALLEST = float(np.finfo(np.float32).tiny)
-Spec = Layout | BundleLayout
+# Pack layouts that store what a method skips so that it can be skipped, by the layout it asks for.
+SERVED_BY = {"neurons": ("neurons", "mixed"), "input": ("input",)}
 
 
 @dataclass(frozen=True)
@@ -186,14 +188,3 @@ def _saving(active: Array) -> tuple[Array, Array]:
     at_even = np.interp(even, LEVELS[first - 1 : first + 1], active[first - 1 : first + 1])
     levels = np.concatenate([[0, even], LEVELS[first:]])
     return levels, np.concatenate([[1, at_even], active[first:]])
-
-
-def skippable_bytes(specs: Mapping[str, Spec], layer: int, piece: str) -> int:
-    """Bytes of a piece that are not read when all of its channels are skipped."""
-    if piece == NEURONS:
-        spec = specs[f"model.layers.{layer}.mlp.up_down"]
-        assert isinstance(spec, BundleLayout)
-        return spec.neurons * spec.row_bytes
-    spec = specs[linear_name(layer, piece)]
-    assert isinstance(spec, Layout)
-    return spec.shape[1] * spec.row_bytes

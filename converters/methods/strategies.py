@@ -14,17 +14,9 @@ from dataclasses import replace
 import numpy as np
 
 from converters.allocate.layers import by_rank, layer_rates, logarithmic
+from converters.allocate.price import Spec, skippable_bytes
 from converters.calibration.histograms import Array
-from converters.methods.family import (
-    LEVELS,
-    LayerFit,
-    LayerView,
-    Method,
-    Spec,
-    neurons,
-    positive,
-    skippable_bytes,
-)
+from converters.methods.family import LEVELS, LayerFit, LayerView, Method, neurons, positive
 from converters.methods.predictor import PREDICTED
 from sparity_edge.plans.plan import LINEARS, NEURONS
 

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from converters.numbers.layout_bytes import Array, block_layout, pack_matrix, unpack_matrix
 from converters.numbers.quantize import Quantized
+from sparity_edge.arrays import aligned_empty
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle, parts_of
-from sparity_edge.packed.layout import DTYPE_BITS, Layout, aligned_empty
+from sparity_edge.packed.layout import DTYPE_BITS, Layout
 
 Bytes = npt.NDArray[np.uint8]
 # Rows of down are columns of the bundle; blocks of so many begin at a whole byte, unit and line.

@@ -14,14 +14,8 @@ import numpy.typing as npt
 
 from converters.numbers.kquant_bytes import read_superblocks, write_superblocks
 from converters.numbers.quantize import Quantized
-from sparity_edge.packed.layout import (
-    UNIT,
-    Layout,
-    aligned_empty,
-    elements_in_blocks,
-    elements_in_wide_units,
-    round_up,
-)
+from sparity_edge.arrays import aligned_empty, round_up
+from sparity_edge.packed.layout import UNIT, Layout, elements_in_blocks, elements_in_wide_units
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]

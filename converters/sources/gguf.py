@@ -17,10 +17,10 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from converters.numbers.quantize import Quantized
-from converters.sources import Array, Source, unreadable
 from converters.sources.gguf_config import architecture, make_config, make_generation_config
 from converters.sources.gguf_header import GgufHeader, TensorInfo, read_header
 from converters.sources.gguf_tokenizer import make_tokenizer_files
+from converters.sources.source import Array, Source, unreadable
 from sparity_edge.errors import SourceError
 
 NAMES = {

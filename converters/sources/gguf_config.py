@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from converters.sources import Array
 from converters.sources.gguf_header import GgufHeader
+from converters.sources.source import Array
 from sparity_edge.errors import SourceError
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from converters.sources import unreadable
+from converters.sources.source import unreadable
 from sparity_edge.errors import SourceError
 
 VERSIONS = (2, 3)

@@ -5,9 +5,9 @@ and SentencePiece (`llama`) as BPE with byte fallback. Checked for equal ids on 
 each: SmolLM2 and Qwen2.5-Coder against the pipelines of their tokenizer.json and transformers'
 Qwen2Tokenizer (what transformers makes of the GGUF itself differs: it forgets single digits and
 NFC); SentencePiece models of 1,000 and 4,000 pieces against the sentencepiece package; every kind
-in tests/sources/test_gguf_tokenizer.py. What the metadata do not tell stays as llama.cpp has it: added
-tokens never swallow the spaces beside them, and a SentencePiece text gets its space prefix after
-every special token too, as in the tokenizer.json of Llama 2.
+in tests/sources/test_gguf_tokenizer.py. What the metadata do not tell stays as llama.cpp has it:
+added tokens never swallow the spaces beside them, and a SentencePiece text gets its space prefix
+after every special token too, as in the tokenizer.json of Llama 2.
 """
 
 from __future__ import annotations

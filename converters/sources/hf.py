@@ -16,7 +16,7 @@ import ml_dtypes  # noqa: F401 - importing it is what teaches NumPy the dtype bf
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from converters.sources import INDEX, SINGLE, Array, Source, unreadable
+from converters.sources.source import INDEX, SINGLE, Array, Source, unreadable
 from sparity_edge.errors import SourceError
 
 DTYPES = ("F32", "F16", "BF16")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from converters.numbers.bundle_bytes import read_down, read_up
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized
-from converters.sources import Source, unreadable
+from converters.sources.source import Source, unreadable
 from sparity_edge.packed.bundle import BundleLayout, halves_of
 from sparity_edge.packed.folder import open_folder
 from sparity_edge.packed.layout import Layout

@@ -15,7 +15,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.sources import hash_file
+from converters.sources.source import hash_file
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import Progress
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from sparity_edge.chat import conversation as store
 from sparity_edge.chat.conversation import Conversation
-from sparity_edge.cli.options.sampling import change_setting, list_settings, shown
 from sparity_edge.errors import OptionError
+from sparity_edge.generation.settings import change_setting, list_settings, shown
 
 if TYPE_CHECKING:
     from sparity_edge.chat.session import ChatSession

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparity_edge.cli.options.sampling import from_json, to_json
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.params import SamplingParams
+from sparity_edge.generation.settings import from_json, to_json
 
 FORMAT = "sparity-edge conversation"
 VERSION = 1

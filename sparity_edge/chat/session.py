@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.chat.conversation import Conversation
-from sparity_edge.chat.line_input import LineInput
 from sparity_edge.errors import ContextError, SparityError
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.terminal.screen import Screen
@@ -46,33 +45,8 @@ class ChatSession:
         self.screen = screen
         self.totals = Totals()
 
-    def run(self, line_input: LineInput) -> None:
-        """Ask and answer until the user leaves."""
-        from sparity_edge.chat.commands import Leave, execute, is_command
-
-        interrupts = 0
-        while True:
-            try:
-                text = line_input.read()
-                interrupts = 0
-                if is_command(text):
-                    execute(self, text)
-                elif text.strip():
-                    self.ask(text)
-            except Leave:
-                return
-            except EOFError:
-                self.screen.note("")
-                return
-            except KeyboardInterrupt:
-                interrupts += 1
-                if interrupts > 1:
-                    self.screen.note("Ctrl-D or /exit leaves.")
-            except SparityError as error:
-                self.screen.note(str(error))
-
     def ask(self, text: str) -> None:
-        """Answer a message; without an answer it does not become part of the conversation."""
+        """Reply a message; without an answer it does not become part of the conversation."""
         self.conversation.say("user", text)
         try:
             self._answer()
@@ -80,7 +54,7 @@ class ChatSession:
             self.conversation.take_back("user")  # unless an answer follows it
 
     def regenerate(self) -> bool:
-        """Answer the last message once more; whether there is one."""
+        """Reply the last message once more; whether there is one."""
         former = self.conversation.take_back("assistant")
         if former is None:
             return False
@@ -93,7 +67,7 @@ class ChatSession:
 
     def _answer(self) -> None:
         """Stream the answer to the last message and keep it, if there is one."""
-        answer = Answer()
+        answer = Reply()
         try:
             answer.stream(self.generator, self.conversation.turns(), self.params, self.screen)
         except ContextError as error:
@@ -114,7 +88,7 @@ class ChatSession:
     def _say_context_is_full(self, reason: str) -> None:
         self.screen.note(f"{reason} Your message is not kept; /clear begins a new conversation.")
 
-    def _say_how_it_ended(self, answer: Answer) -> None:
+    def _say_how_it_ended(self, answer: Reply) -> None:
         if answer.interrupted:
             self.screen.note("Stopped; the conversation keeps what was said.")
         elif ending := cut_short(answer.last, self.params, self.generator):
@@ -127,7 +101,7 @@ class ChatSession:
             self.screen.note("")
 
 
-class Answer:
+class Reply:
     """One answer while it is made."""
 
     def __init__(self) -> None:

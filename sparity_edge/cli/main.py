@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from sparity_edge.choices import DEFAULT_MODEL, DTYPES, KV_DTYPES
 from sparity_edge.cli.options.bench import BENCH_EXAMPLES, add_bench_options
 from sparity_edge.cli.options.completion import add_completion
 from sparity_edge.cli.options.doctor import add_doctor
@@ -24,15 +25,13 @@ from sparity_edge.cli.options.evaluation import (
     add_evaluation_options,
 )
 from sparity_edge.cli.options.packing import SOURCE_HELP, add_cache, add_convert, add_verify
-from sparity_edge.cli.options.plan import DTYPES, add_plan_commands
+from sparity_edge.cli.options.plan import add_plan_commands
 from sparity_edge.cli.options.sampling import add_sampling_options
 from sparity_edge.errors import SparityError
 from sparity_edge.system.interrupts import interrupts
 from sparity_edge.terminal.json_output import add_json_option
 from sparity_edge.terminal.screen import one_line, prepare_streams, silence_stdout
 
-DEFAULT_MODEL = "smollm2-135m"
-CACHE_DTYPES = ("f32", "bf16", "int8")
 MODEL_HELP = f"{SOURCE_HELP} (default: {DEFAULT_MODEL})"
 
 
@@ -134,7 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_plan_commands(commands, _add)
     add_verify(commands, _add)
     add_cache(commands, _add)
-    add_doctor(commands, _add, DEFAULT_MODEL)
+    add_doctor(commands, _add)
     add_completion(commands, _add)
     return parser
 
@@ -230,7 +229,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--cache-dtype",
-        choices=CACHE_DTYPES,
+        choices=KV_DTYPES,
         help="numbers of keys and values (default: bf16, or f32 where all weights are)",
     )
     group.add_argument(

@@ -1,48 +1,45 @@
-"""Batch: several answers decoded together, each weight read once for one token of all of them.
+"""Batch: several sequences decoded together, each weight read once for one token of all of them.
 
-Every answer has a cache of its own; a prompt that begins like one that has been read takes those
-keys and values over. An answer that ends makes room for the next prompt. The lock is held while the
-model works and not while a step is looked at.
+Every sequence has a KV cache of its own; a prompt that begins like one that has been read takes
+those keys and values over. A sequence that ends makes room for the next prompt. The lock is held
+while the model works and not while a step is looked at.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from sparity_edge.errors import OptionError, SparityError
+from sparity_edge.generation.loaded_model import LoadedModel, Prompt
+from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Step
-from sparity_edge.generation.sequence import Answer
+from sparity_edge.generation.sequence import DecodingSequence, sequence_of
 from sparity_edge.model.kv_cache import Cache
-from sparity_edge.model.model import Model
 
 MOST_TOGETHER = 8  # more are bound by arithmetic, not by reading weights
-# Tokens worth taking over from another cache.
+# Tokens worth taking over from another KV cache.
 LEAST_SHARED = 32
 
 
 class Batch:
-    """Answers that are made side by side.
+    """Sequences that are decoded side by side.
 
     Args:
-        model: what reads; its own cache is looked at but not changed.
-        answers: none begun yet; as many as one likes.
-        thin_prompts: whether a plan applies to prompts too.
-        busy: held whenever the model works.
+        loaded: the model; its own KV cache is looked at but not changed.
+        sequences: none begun yet; as many as one likes.
     """
 
-    def __init__(
-        self, model: Model, answers: Sequence[Answer], thin_prompts: bool, busy: threading.Lock
-    ) -> None:
-        self._model = model
-        self._waiting = deque(enumerate(answers))
-        self._running: list[tuple[int, Answer, Cache]] = []
-        self._thin_prompts = thin_prompts
-        self._busy = busy
+    def __init__(self, loaded: LoadedModel, sequences: Sequence[DecodingSequence]) -> None:
+        self._model = loaded.model
+        self._busy = loaded.busy
+        self._sparse_prefill = loaded.sparse_prefill
+        self._waiting = deque(enumerate(sequences))
+        self._running: list[tuple[int, DecodingSequence, Cache]] = []
 
     def steps(self) -> Iterator[tuple[int, Step]]:
-        """The steps of all answers, each with the number of its answer."""
+        """The steps of all sequences, each with the number of its sequence."""
         try:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < MOST_TOGETHER:
@@ -57,19 +54,19 @@ class Batch:
     def _drop_finished(self) -> None:
         self._running = [each for each in self._running if each[1].finish_reason is None]
 
-    def _begin(self, index: int, answer: Answer) -> tuple[int, Step]:
+    def _begin(self, index: int, sequence: DecodingSequence) -> tuple[int, Step]:
         """Read a prompt and choose the first token after it."""
         model = self._model
         with self._busy:
             started = time.perf_counter()
             cache = model.new_cache()
-            answer.meter.cached = self._share(answer.ids, cache)
-            logits = model.read(answer.ids[len(cache) :], self._thin_prompts, cache)
-            chosen = answer.choose(logits)
+            sequence.meter.cached = self._share(sequence.ids, cache)
+            logits = model.read(sequence.ids[len(cache) :], self._sparse_prefill, cache)
+            chosen = sequence.choose(logits)
             seconds = time.perf_counter() - started
-            answer.meter.add(seconds, model.active_weight_fraction, model.densities)
-        self._running.append((index, answer, cache))
-        return index, answer.take(*chosen)
+            sequence.meter.add(seconds, model.active_weight_fraction, model.densities)
+        self._running.append((index, sequence, cache))
+        return index, sequence.take(*chosen)
 
     def _share(self, ids: Sequence[int], cache: Cache) -> int:
         """Take over the longest beginning that is at hand; returns its length."""
@@ -82,18 +79,41 @@ class Batch:
         return most
 
     def _advance(self) -> Iterator[tuple[int, Step]]:
-        """One token of each answer that is under way."""
+        """One token of each sequence that is under way."""
         if not self._running:
             return
         model = self._model
-        answers = [answer for _, answer, _ in self._running]
+        sequences = [sequence for _, sequence, _ in self._running]
         with self._busy:
             started = time.perf_counter()
-            latest = [answer.ids[-1] for answer in answers]
+            latest = [sequence.ids[-1] for sequence in sequences]
             logits = model.read_together(latest, [cache for _, _, cache in self._running], True)
-            chosen = [answer.choose(row) for answer, row in zip(answers, logits, strict=True)]
+            chosen = [sequence.choose(row) for sequence, row in zip(sequences, logits, strict=True)]
             seconds = time.perf_counter() - started
             active, densities = model.active_weight_fraction, model.densities
-        for (index, answer, _), choice in zip(self._running, chosen, strict=True):
-            answer.meter.add(seconds, active, densities)
-            yield index, answer.take(*choice)
+        for (index, sequence, _), choice in zip(self._running, chosen, strict=True):
+            sequence.meter.add(seconds, active, densities)
+            yield index, sequence.take(*choice)
+
+
+def sequences_of(
+    loaded: LoadedModel,
+    prompts: Sequence[Prompt],
+    params: SamplingParams | Sequence[SamplingParams] | None,
+) -> list[DecodingSequence]:
+    """A sequence for each prompt; arguments and errors as for `Generator.stream_batch`."""
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+        raise OptionError("A batch takes a list of prompts; put a single one into a list.")
+    each = params if isinstance(params, Sequence) else [params] * len(prompts)
+    if len(each) != len(prompts):
+        raise OptionError(
+            f"{len(prompts)} prompts and {len(each)} params were given; give one for all "
+            "prompts or as many as prompts."
+        )
+    sequences = []
+    for index, (prompt, own) in enumerate(zip(prompts, each, strict=True)):
+        try:
+            sequences.append(sequence_of(loaded, prompt, own))
+        except SparityError as error:
+            raise type(error)(f"Prompt {index}: {error}") from error
+    return sequences

@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from sparity_edge.choices import DEFAULT_MAX_CONTEXT, KV_DTYPES, MAX_LEVEL
 from sparity_edge.errors import OptionError
+from sparity_edge.progress import Progress
 
 if TYPE_CHECKING:
     from sparity_edge.config.model_config import ModelConfig
-    from sparity_edge.packed.folder import PackedModel
-
-DEFAULT_MAX_CONTEXT = 32768  # positions, where the model has more: bounds what a chat may take
-MAX_THREADS = 1024
-CACHE_DTYPES = ("f32", "bf16", "int8")
-MAX_LEVEL = 0.9  # of a sparsity plan: beyond it nothing that can be read is left
 
 
-def checked_threads(threads: int | None) -> int:
-    """The number of threads asked for, or the default."""
-    if threads is None:
-        return default_threads()
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
-        raise OptionError(f"threads={threads!r} is not a whole number from 1 to {MAX_THREADS}.")
-    return threads
+class LoadOptions(TypedDict, total=False):
+    """The keyword arguments of `Generator.load`, which says what each one means."""
 
-
-def demand_compiler() -> None:
-    """Refuse to run where Numba is told not to compile: kernels work on addresses.
-
-    Raises:
-        OptionError: NUMBA_DISABLE_JIT is set.
-    """
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
-        raise OptionError("NUMBA_DISABLE_JIT is set, and kernels have to be compiled; unset it.")
-
-
-def default_threads() -> int:
-    """The physical cores this process may use; a core's second thread adds no bandwidth."""
-    import psutil
-
-    logical, physical = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 1
-    allowed = logical
-    if hasattr(psutil.Process, "cpu_affinity"):
-        allowed = len(psutil.Process().cpu_affinity())
-    return max(1, min(allowed, physical))
+    dtype: str | None
+    threads: int | None
+    sparsity: float | None
+    plan: str | None
+    level: float | None
+    sparse_prefill: bool
+    max_context: int | None
+    cache_dtype: str | None
+    offline: bool
+    progress: Progress
+    notify: Callable[[str], None]
 
 
 def checked_dial(sparsity: float | None, level: float | None) -> float:
@@ -72,18 +53,10 @@ def checked_context(asked: int | None, config: ModelConfig) -> int:
     return asked
 
 
-def default_cache_dtype(packed: PackedModel) -> str:
-    """The number format of keys and values: exact where the weights are, else half the bytes."""
-    from sparity_edge.packed.layout import PackedMatrix
-
-    matrices = [each for each in packed.tensors.values() if isinstance(each, PackedMatrix)]
-    return "f32" if all(each.layout.dtype == "f32" for each in matrices) else "bf16"
-
-
-def checked_cache_dtype(asked: str | None) -> None:
-    """Refuse what is no number format of a cache."""
-    if asked not in (None, *CACHE_DTYPES):
-        raise OptionError(f"cache_dtype={asked!r} is none of {', '.join(CACHE_DTYPES)}.")
+def checked_kv_dtype(asked: str | None) -> None:
+    """Refuse what is no number format of the KV cache."""
+    if asked not in (None, *KV_DTYPES):
+        raise OptionError(f"cache_dtype={asked!r} is none of {', '.join(KV_DTYPES)}.")
 
 
 def checked_ids(prompt: Sequence[Any], vocab_size: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Dial: which plan of a packed folder a model follows, and how far it is turned up."""
+"""PlanSetting: which plan of a packed folder a model follows, and at which sparsity."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparity_edge.choices import DEFAULT_PLAN
 from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.generation.options import checked_dial
-from sparity_edge.plans.plan import DEFAULT_PLAN, PlanFamily
+from sparity_edge.plans.plan import PlanFamily
 
 if TYPE_CHECKING:
     from sparity_edge.model.model import Model
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 SHOWN_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-class Dial:
+class PlanSetting:
     """The sparsity setting of one loaded model.
 
     Args:
@@ -32,9 +33,9 @@ class Dial:
         self._families: dict[str, PlanFamily] = {}
         self._chosen: str | None = None
 
-    def twin(self, model: Model) -> Dial:
+    def twin(self, model: Model) -> PlanSetting:
         """The dial of another model of the same weights; plans that were read are shared."""
-        other = Dial(self._path, model)
+        other = PlanSetting(self._path, model)
         other._families = self._families
         return other
 
@@ -74,7 +75,7 @@ class Dial:
                 }
         return tables
 
-    def turn(
+    def change(
         self, plan: str | None = None, sparsity: float | None = None, level: float | None = None
     ) -> None:
         """Follow a plan from the next token on.

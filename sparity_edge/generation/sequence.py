@@ -1,4 +1,4 @@
-"""Answer: one answer in the making, from logits to steps, until something ends it.
+"""DecodingSequence: one sequence being decoded, from logits to steps, until something ends it.
 
 Each has its own sampler, stop strings and statistics, so that several can be made side by side.
 Knows nothing of models: whoever reads the ids and times it tells the meter.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from sparity_edge.arrays import Floats
+from sparity_edge.errors import ContextError
+from sparity_edge.generation.loaded_model import LoadedModel, Prompt
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Meter, Step
 from sparity_edge.generation.sampler import Sampler
@@ -16,12 +18,12 @@ from sparity_edge.generation.stop_strings import StopStrings
 from sparity_edge.text.tokenizer import Tokenizer
 
 
-class Answer:
-    """What follows a prompt.
+class DecodingSequence:
+    """A prompt and what follows it.
 
     Args:
-        ids: the prompt.
-        params: how tokens are chosen, and what ends the answer.
+        ids: of the prompt.
+        params: how tokens are chosen, and what ends the sequence.
         tokenizer: gives the text.
         sampler: draws tokens.
         end_ids: tokens that end a text.
@@ -65,3 +67,24 @@ class Answer:
             text += self._stops.push(self._decoder.flush())[0] + self._stops.flush()
         stats = self.meter.statistics(self.generated)
         return Step(text, token, logprob, self.finish_reason, stats)
+
+
+def sequence_of(
+    loaded: LoadedModel, prompt: Prompt, params: SamplingParams | None
+) -> DecodingSequence:
+    """A sequence of a loaded model that has not begun; arguments as for `Generator.stream`.
+
+    Raises:
+        ContextError, OptionError, TemplateError: as for `Generator.stream`.
+    """
+    params = params or SamplingParams()
+    ids = loaded.encode(prompt)
+    if len(ids) > loaded.max_context - 1:
+        raise ContextError(
+            f"The prompt has {len(ids)} tokens and the context holds {loaded.max_context}; "
+            "shorten the prompt or raise the context with --max-context."
+        )
+    sampler = Sampler(params, loaded.config.vocab_size)
+    return DecodingSequence(
+        ids, params, loaded.tokenizer, sampler, loaded.end_ids, loaded.max_context
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sparity_edge.packed.layout import aligned_empty, round_up
+from sparity_edge.arrays import aligned_empty, round_up
 
 ActiveList = npt.NDArray[np.int32]
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sparity_edge.arrays import Floats, Numbers
-from sparity_edge.packed.layout import aligned_empty
+from sparity_edge.arrays import Floats, Numbers, aligned_empty
 
 GROUP = 32  # numbers that share a scale
 LARGEST = 127

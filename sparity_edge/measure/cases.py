@@ -15,7 +15,7 @@ from sparity_edge.errors import OptionError
 from sparity_edge.generation.batch import MOST_TOGETHER
 from sparity_edge.generation.options import checked_dial
 from sparity_edge.model.model import DENSE_POSITIONS
-from sparity_edge.quality.divergence import DENSE, Setting
+from sparity_edge.plans.setting import DENSE, Setting
 
 
 @dataclass(frozen=True)

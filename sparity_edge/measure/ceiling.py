@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sparity_edge.arrays import aligned_empty
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.program.program import Program
 from sparity_edge.kernels.program.team import Team
@@ -26,7 +27,6 @@ from sparity_edge.kernels.simd.vectors import (
     store_f32,
     total,
 )
-from sparity_edge.packed.layout import aligned_empty
 
 POOL_BYTES = 768 << 20  # many times the third-level cache of any laptop
 LINE = 64

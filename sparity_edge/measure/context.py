@@ -24,7 +24,7 @@ READ_AT_ONCE = 256  # tokens of a context between two reports of progress
 
 def text_ids(generator: Generator, count: int) -> list[int]:
     """`count` token ids of a text; over again where it is too short."""
-    from converters.calibration.windows import default_documents
+    from sparity_edge.text.default_text import default_documents
 
     try:
         documents = default_documents()[::-1]
@@ -55,7 +55,7 @@ def lay_context(
         like_text: really read it, densely; else keys and values are noise, which costs the same.
         progress: told of tokens.
     """
-    model = generator._model
+    model = generator.loaded.model
     if not like_text:
         fill_cache(model, len(ids), room)
         model.cache.ids[:] = ids

@@ -12,15 +12,17 @@ import statistics
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sparity_edge import __version__
 from sparity_edge.errors import SparityError
-from sparity_edge.generation.options import default_threads, demand_compiler
+from sparity_edge.measure.expected import Expected
 from sparity_edge.progress import Progress, silent
 from sparity_edge.system import host
 from sparity_edge.system.folders import cache_root
+from sparity_edge.system.threads import default_threads, demand_compiler
 
 PACKAGES = ("numpy", "numba", "llvmlite", "tokenizers", "safetensors", "huggingface-hub")
 SECONDS = 2.0  # of reading memory
@@ -29,12 +31,14 @@ LEAST_POOL = 128 << 20  # bytes; in less the processor's caches would be measure
 SHARE_OF_MEMORY = 4  # the pool takes a quarter of what is available at most
 
 
-def examine(threads: int | None, model: str, progress: Progress = silent) -> dict[str, Any]:
+def examine(
+    threads: int | None, models: Sequence[Expected], progress: Progress = silent
+) -> dict[str, Any]:
     """Everything there is to know about this machine, ready for JSON.
 
     Args:
         threads: how many to measure with; None: the default.
-        model: a packed folder, or the name of a cached model, whose speed is to be estimated.
+        models: whose speed is to be estimated.
         progress: told of the measuring.
     """
     from sparity_edge.kernels.simd.cpu import chosen
@@ -52,7 +56,7 @@ def examine(threads: int | None, model: str, progress: Progress = silent) -> dic
     }
     facts["problems"] = _problems(facts)
     facts["bandwidth"] = None if facts["problems"] else _bandwidth(count, facts, progress)
-    facts["models"] = _models(model, facts["bandwidth"])
+    facts["models"] = _models(models, facts["bandwidth"])
     return facts
 
 
@@ -127,36 +131,15 @@ def _bandwidth(threads: int, facts: dict[str, Any], progress: Progress) -> dict[
     return result
 
 
-def _models(model: str, bandwidth: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """What decoding reaches at most: of a model that is packed here, and of one that is typical."""
-    from sparity_edge.measure.expected import bytes_of_llama_8b
-
-    known = [("Llama 3 8B in int4", bytes_of_llama_8b("int4"), False)]
-    if (size := _packed_bytes(model)) is not None:
-        known.insert(0, (model, size, True))
+def _models(models: Sequence[Expected], bandwidth: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What decoding reaches at most."""
     speed = bandwidth and bandwidth["all_threads_bytes_per_second"]
     return [
         {
-            "name": name,
-            "packed": packed,
-            "bytes_per_token": size,
-            "tokens_per_second_at_most": speed and round(speed / size, 1),
+            "name": model.name,
+            "packed": model.packed,
+            "bytes_per_token": model.nbytes,
+            "tokens_per_second_at_most": speed and round(speed / model.nbytes, 1),
         }
-        for name, size, packed in known
+        for model in models
     ]
-
-
-def _packed_bytes(model: str) -> int | None:
-    """Bytes of a token of a packed folder or cached model; None if it is neither."""
-    from converters.pack import PackOptions
-    from converters.store import known
-    from sparity_edge.measure.expected import bytes_of_a_folder
-    from sparity_edge.packed.manifest import is_packed
-
-    path = Path(model) if is_packed(model) else known(model, PackOptions())
-    if path is None:
-        return None
-    try:
-        return bytes_of_a_folder(path)
-    except SparityError:  # damaged: whoever loads it is told
-        return None

@@ -30,10 +30,10 @@ def rows_of(cases: Sequence[Case], rounds: Sequence[Round], sides: Sides) -> lis
         row = _facts(case, info)
         row |= speeds(case, base, rounds)
         thinned = row["active_weight_fraction"] < 1  # a prompt is read dense unless asked for
-        row["plan_kl"] = _maybe(generator._dial.held_back_kl) if thinned else None
+        row["plan_kl"] = _maybe(generator.loaded.plan_setting.held_back_kl) if thinned else None
         if case.task.later:
             reads = bytes_of_a_token(
-                generator._model,
+                generator.loaded.model,
                 case.task.decoding_depth * case.task.together,
                 row["active_weight_fraction"],
             )

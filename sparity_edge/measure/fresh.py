@@ -78,11 +78,11 @@ def peak_memory(
 
     dial = dial or {}
     with Generator.load(path, threads=threads, cache_dtype=cache_dtype, **dial) as generator:
-        cache = generator._model.cache
-        fill_cache(generator._model, depth, prompt + LATER)
+        cache = generator.loaded.model.cache
+        fill_cache(generator.loaded.model, depth, prompt + LATER)
         time_answer(generator, [1] * depth + [5] * prompt, LATER)
         found = {
-            "weights": generator.info()["weight_bytes"] + generator._model.plan_bytes,
+            "weights": generator.info()["weight_bytes"] + generator.loaded.model.plan_bytes,
             "cache": cache.bytes_per_token * len(cache),
             "rss": psutil.Process().memory_info().rss,
             "peak": peak_of_this_process(),

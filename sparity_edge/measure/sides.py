@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from converters.ready import prepare_for
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ContextError, OptionError
 from sparity_edge.generation.generator import Generator
@@ -24,8 +22,8 @@ from sparity_edge.measure.context import lay_context, text_ids
 from sparity_edge.measure.decoding import Timing, time_answer
 from sparity_edge.model.model import DENSE_POSITIONS
 from sparity_edge.packed.folder import open_folder
+from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import Progress, silent
-from sparity_edge.quality.divergence import Setting
 
 POOL_BYTES = 512 << 20  # that streaming reads go through
 SPARE_BYTES = 300 << 20  # Python, libraries, machine code and activations
@@ -34,51 +32,42 @@ STREAM_SECONDS = 0.3  # of streaming reads in a round
 Place = tuple[Path, int, int]  # pack, threads, depth
 
 
-@dataclass(frozen=True)
-class Source:
-    """What is measured, named as in `Generator.load`."""
-
-    model: str
-    cache_dtype: str | None = None
-    sparse_prefill: bool = False
-    offline: bool = False
-
-
 class Sides:
     """The generators of all cases; a context manager that closes them.
 
     Args:
-        source: the model.
+        packs: the packed folder of each configuration.
         cases: what will be asked for.
-        progress: told of packing, loading, compiling and reading contexts.
-        notify: given one sentence before something is made that stays on disk.
+        cache_dtype, sparse_prefill: as for `Generator.load`.
+        progress: told of loading, compiling and reading contexts.
 
     Raises:
         OptionError: a setting cannot be honoured, or memory does not suffice.
         ContextError: a task does not fit into the model's context.
-        SourceError, ConfigError, FormatError: the model cannot be found, read or run.
+        ConfigError, FormatError: a folder is damaged.
     """
 
     def __init__(
         self,
-        source: Source,
+        packs: Mapping[Configuration, Path],
         cases: Sequence[Case],
+        *,
+        cache_dtype: str | None = None,
+        sparse_prefill: bool = False,
         progress: Progress = silent,
-        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._source, self._progress = source, progress
+        self._paths, self._progress = packs, progress
+        self._cache_dtype, self._sparse_prefill = cache_dtype, sparse_prefill
         self._open = contextlib.ExitStack()
         self._generators: dict[Place, Generator] = {}
         self._ids: dict[Path, list[int]] = {}  # of a text, longer than any depth and prompt
         self._in_force: dict[int, Setting] = {}  # by id of the generator
         self._memories: dict[int, Memory] = {}  # by threads
         self.compile_seconds: dict[Path, float] = {}
-        configurations = dict.fromkeys(case.configuration for case in cases)
-        self._paths = {each: self._pack(each, notify) for each in configurations}
-        packs = {path: [c for c in cases if self.path(c) == path] for path in self._paths.values()}
-        _demand_memory(sum(map(_size, packs)) + POOL_BYTES + SPARE_BYTES, "models")
+        by_path = {path: [c for c in cases if self.path(c) == path] for path in packs.values()}
+        _demand_memory(sum(map(_size, by_path)) + POOL_BYTES + SPARE_BYTES, "models")
         try:
-            for path, its in packs.items():
+            for path, its in by_path.items():
                 self._load(path, its)
         except BaseException:
             self._open.close()
@@ -106,11 +95,11 @@ class Sides:
         setting, task = case.configuration.setting, case.task
         generator = self._generators[self._place(case)]
         if self._in_force.get(id(generator)) != setting:
-            setting.apply(generator)
+            generator.apply(setting)
             self._in_force[id(generator)] = setting
             for token in self._ids[self.path(case)][: 1 + DENSE_POSITIONS]:
-                generator._model.read([token], thin=True)  # the last one records the program
-        generator._model.cache.trim(task.depth)
+                generator.loaded.model.read([token], thin=True)  # the last one records the program
+        generator.loaded.model.cache.trim(task.depth)
         return generator
 
     def runner(self, case: Case) -> Callable[[], Timing]:
@@ -132,27 +121,14 @@ class Sides:
     def _place(self, case: Case) -> Place:
         return self.path(case), case.configuration.threads, case.task.depth
 
-    def _pack(self, configuration: Configuration, notify: Callable[[str], None]) -> Path:
-        setting = configuration.setting
-        return prepare_for(
-            self._source.model,
-            not setting.dense,
-            dtype=configuration.dtype,
-            plan=setting.plan,
-            threads=configuration.threads,
-            offline=self._source.offline,
-            progress=self._progress,
-            notify=notify,
-        )
-
     def _load(self, path: Path, cases: Sequence[Case]) -> None:
         """One pack, with a generator for each number of threads and depth."""
         first = self._keep(
             Generator.load(
                 path,
                 threads=max(case.configuration.threads for case in cases),
-                cache_dtype=self._source.cache_dtype,
-                sparse_prefill=self._source.sparse_prefill,
+                cache_dtype=self._cache_dtype,
+                sparse_prefill=self._sparse_prefill,
                 max_context=_context(path, [case.task for case in cases]),
             )
         )
@@ -171,8 +147,8 @@ class Sides:
         lay_context(first, ids[: deepest[2]], room, like_text=thinned, progress=self._progress)
         for place in places:
             self._generators[place] = twin = self._keep(first.twin(threads=place[1]))
-            twin._model.cache.copy(first._model.cache, place[2])
-            twin._model.cache.reserve(place[2] + room)
+            twin.loaded.model.cache.copy(first.loaded.model.cache, place[2])
+            twin.loaded.model.cache.reserve(place[2] + room)
         for case in cases:
             self.generator(case)  # tells at once if a plan cannot be followed
 

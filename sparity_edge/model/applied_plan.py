@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from sparity_edge.arrays import Floats, Integers, padded, rows
+from sparity_edge.arrays import Floats, Integers, aligned_zeros, padded, rows
 from sparity_edge.errors import OptionError
 from sparity_edge.kernels.operations import Machine, Matrix, Operations
 from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle
 from sparity_edge.packed.folder import PackedModel
-from sparity_edge.packed.layout import Layout, PackedMatrix, aligned_zeros
+from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.plans.plan import LINEARS, NEURONS, SITES, SparsityPlan, Thinning, linear_name
 
 SITE_NAMES = tuple(dict.fromkeys(SITES.values()))

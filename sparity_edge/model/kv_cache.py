@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparity_edge.arrays import Numbers
+from sparity_edge.arrays import Numbers, round_up
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ContextError
 from sparity_edge.kernels.kv_format import empty_rows, head_dim_of
-from sparity_edge.packed.layout import round_up
+from sparity_edge.packed.folder import PackedModel
+from sparity_edge.packed.layout import PackedMatrix
 
 FIRST_CAPACITY = 512  # positions
 # Room is in memory whether it is used or not (huge pages), so it is made in small steps; each costs
@@ -115,3 +116,9 @@ class Cache:
         grown = empty_rows(self.dtype, (len(rows), capacity), head_dim_of(rows))
         grown[:, : len(self.ids)] = rows[:, : len(self.ids)]
         return grown
+
+
+def default_kv_dtype(packed: PackedModel) -> str:
+    """The number format of keys and values: exact where the weights are, else half the bytes."""
+    matrices = [each for each in packed.tensors.values() if isinstance(each, PackedMatrix)]
+    return "f32" if all(each.layout.dtype == "f32" for each in matrices) else "bf16"

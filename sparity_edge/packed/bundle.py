@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparity_edge.arrays import ALIGNMENT, aligned_empty, round_up
 from sparity_edge.errors import FormatError
-from sparity_edge.packed.layout import ALIGNMENT, Layout, PackedMatrix, aligned_empty, round_up
+from sparity_edge.packed.layout import Layout, PackedMatrix
 
 # What a bundle and its halves are called in a block.
 BUNDLE = "mlp.up_down"

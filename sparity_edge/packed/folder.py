@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparity_edge.arrays import aligned_empty
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.packed.bundle import DOWN, UP, BundleLayout, PackedBundle, bundle_of
-from sparity_edge.packed.layout import Layout, PackedMatrix, aligned_empty
+from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.packed.manifest import MANIFEST, check_size, read_bounded, read_manifest
 from sparity_edge.packed.shards import (
     Stored,
@@ -33,8 +34,6 @@ from sparity_edge.packed.shards import (
 from sparity_edge.progress import Progress, silent
 
 HASH_BLOCK = 4 << 20
-# Which matrices stand by input channels, and whether up and down are bundled: see docs/format.md.
-LAYOUTS = ("dense", "neurons", "mixed", "input")
 Vector = npt.NDArray[np.float32]
 _SHARD_NAME = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors", re.ASCII)
 

@@ -8,8 +8,6 @@ converters/numbers/layout_bytes.py, the kernels read these offsets, and neither 
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparity_edge.arrays import ALIGNMENT, round_up
 from sparity_edge.errors import FormatError
 
-ALIGNMENT = 64  # bytes: a cache line, and one AVX-512 vector
-MAPPED_BYTES = 1 << 20  # from here on `aligned_zeros` asks the system and not the heap
 # Output-major rows of int8 and int4 go by blocks of 16 groups of 32 elements, which are interleaved
 # so that a lane of a vector belongs to one group. What is left behind the last block, and all of
 # an input-major row, goes by units: in int4 of 32 elements (16 bytes), output-major of 128 (64
@@ -43,11 +40,6 @@ ORIENTATIONS = ("output", "input")
 MAX_SIDE = 1 << 32  # channels; bounds what a hostile header can ask for
 
 
-def round_up(value: int, multiple: int) -> int:
-    """The smallest multiple of `multiple` that is at least `value`."""
-    return -(-value // multiple) * multiple
-
-
 def elements_in_blocks(padded: int) -> int:
     """How many elements of an output-major row of int8 or int4 stand in blocks of 512."""
     return padded // BLOCK * BLOCK
@@ -56,30 +48,6 @@ def elements_in_blocks(padded: int) -> int:
 def elements_in_wide_units(padded: int) -> int:
     """How many int4 elements of an output-major row stand in blocks or in units of 128."""
     return padded // WIDE_UNIT * WIDE_UNIT
-
-
-def aligned_empty(nbytes: int) -> npt.NDArray[np.uint8]:
-    """An uninitialised uint8 array of `nbytes` whose first byte is 64-byte aligned."""
-    # NumPy aligns to 16 bytes only; big arrays it marks for huge pages, which the view keeps.
-    arena = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
-    start = -arena.ctypes.data % ALIGNMENT
-    return arena[start : start + nbytes]
-
-
-def aligned_zeros(nbytes: int) -> npt.NDArray[np.uint8]:
-    """A zeroed one. A large array is a mapping of its own: pages that are never touched take no
-    memory, and all of it goes back to the system at once. From the heap, the 60 MB that a prompt
-    takes in an 8B model would stay with the process.
-    """
-    if nbytes < MAPPED_BYTES or not hasattr(mmap, "MAP_PRIVATE"):  # as on Windows
-        arena = aligned_empty(nbytes)
-        arena[:] = 0
-        return arena
-    mapping = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without huge pages
-            mapping.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(mapping, dtype=np.uint8)
 
 
 @dataclass(frozen=True)

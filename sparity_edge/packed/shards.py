@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparity_edge.arrays import ALIGNMENT, round_up
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.bundle import BundleLayout
-from sparity_edge.packed.layout import ALIGNMENT, Layout, round_up
+from sparity_edge.packed.layout import Layout
 
 FORMAT_VERSION = 6
 METADATA_KEY = "sparity_edge"

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from sparity_edge.arrays import Floats
+from sparity_edge.choices import MAX_LEVEL
 from sparity_edge.errors import FormatError, OptionError
-from sparity_edge.generation.options import MAX_LEVEL as MAX_LEVEL
 from sparity_edge.packed.layout import PackedMatrix
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -36,7 +36,6 @@ SITES = {
 }
 RULES = ("threshold", "top", "scaled")
 PREDICTOR = 4  # numbers of one, of rule `scaled`
-DEFAULT_PLAN = "auto"
 
 
 def linear_name(layer: int, linear: str) -> str:

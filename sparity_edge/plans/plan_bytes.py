@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from sparity_edge.choices import LAYOUTS
 from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
 from sparity_edge.errors import FormatError
-from sparity_edge.packed.folder import LAYOUTS, Vector, load_shard, view
+from sparity_edge.packed.folder import Vector, load_shard, view
 from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.packed.shards import (
     TensorSpec,

@@ -15,75 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparity_edge.errors import OptionError
-from sparity_edge.plans.plan import DEFAULT_PLAN
+from sparity_edge.logits import kl_divergence, log_normaliser, target_logits
+from sparity_edge.plans.setting import DENSE, Setting
 from sparity_edge.progress import Progress, silent
-from sparity_edge.quality.perplexity import (
-    PerplexityResult,
-    blocks,
-    chosen,
-    cut_windows,
-    log_normaliser,
-    positions,
-    standard_error,
-)
+from sparity_edge.quality.perplexity import PerplexityResult, cut_windows, positions, standard_error
 from sparity_edge.terminal.json_output import finite
 
 if TYPE_CHECKING:
-    from sparity_edge.arrays import Floats
+    from sparity_edge.arrays import Doubles, Floats
     from sparity_edge.generation.generator import Generator
-    from sparity_edge.quality.perplexity import Doubles
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A position of the dial: a plan at a sparsity or at its own level; neither is dense."""
-
-    plan: str | None = None  # None: the default plan
-    sparsity: float | None = None
-    level: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Setting:
-        """`dense`, `PLAN:SPARSITY` or `PLAN@LEVEL`: `auto:0.25`, `chess@0.5`.
-
-        Raises:
-            OptionError: it is none of these.
-        """
-        if text == "dense":
-            return cls()
-        for sign, name in ((":", "sparsity"), ("@", "level")):
-            plan, found, value = text.rpartition(sign)
-            if found and plan:
-                try:
-                    return cls(plan, **{name: float(value)})
-                except ValueError:
-                    break
-        raise OptionError(f"{text!r} is none of dense, PLAN:SPARSITY (auto:0.25), PLAN@LEVEL.")
-
-    @property
-    def dense(self) -> bool:
-        """Whether nothing is skipped."""
-        return not self.sparsity and not self.level
-
-    def __str__(self) -> str:
-        if self.dense:
-            return "dense"
-        plan = self.plan or DEFAULT_PLAN
-        return f"{plan}@{self.level:g}" if self.level is not None else f"{plan}:{self.sparsity:g}"
-
-    def apply(self, generator: Generator) -> None:
-        """Turn the dial of a generator to this position.
-
-        Raises:
-            OptionError: the model does not carry the plan, or the position is out of its range.
-        """
-        if self.dense:
-            generator.sparsity = 0.0
-        else:
-            generator.set_plan(self.plan, sparsity=self.sparsity, level=self.level)
-
-
-DENSE = Setting()
 
 
 @dataclass(frozen=True)
@@ -156,11 +96,11 @@ def divergences(
             dense.read(ids)
             for setting, tally in zip(settings, tallies):
                 progress("divergence", done := done + 1, steps)
-                setting.apply(generator)
+                generator.apply(setting)
                 tally.read(generator, dense)
             done += 1
     finally:
-        DENSE.apply(generator)
+        generator.apply(DENSE)
     progress("divergence", steps, steps)
     return [tally.result(dense) for tally in tallies]
 
@@ -179,7 +119,7 @@ class _Dense:
 
     def read(self, ids: list[int]) -> None:
         """Take in the next window."""
-        DENSE.apply(self._generator)
+        self._generator.apply(DENSE)
         self.ids = ids
         if len(self._room) < len(ids):
             self._room = np.empty((len(ids), self._room.shape[1]), dtype=np.float32)
@@ -188,7 +128,7 @@ class _Dense:
             self.active += len(logits) * self._generator.active_weight_fraction
         scored = self._room[: len(ids) - 1]
         self.normaliser = log_normaliser(scored)
-        self.means.append(float(np.mean(self.normaliser - chosen(scored, ids[1:]))))
+        self.means.append(float(np.mean(self.normaliser - target_logits(scored, ids[1:]))))
         self.tokens += len(scored)
 
     def logits(self, part: slice) -> Floats:
@@ -216,7 +156,7 @@ class _Tally:
             expected = dense.logits(part)
             normaliser = log_normaliser(other)
             targets = ids[part.start + 1 : part.stop + 1]
-            total += float((normaliser - chosen(other, targets)).sum())
+            total += float((normaliser - target_logits(other, targets)).sum())
             kl[part] = kl_divergence(expected, dense.normaliser[part], other, normaliser)
             self.agreed += int((expected.argmax(axis=1) == other.argmax(axis=1)).sum())
         self.kl.append(kl)
@@ -238,22 +178,3 @@ class _Tally:
             dense=PerplexityResult.of(dense.means, dense.tokens, dense.active / read),
             thinned=PerplexityResult.of(self.means, dense.tokens, self.active / read),
         )
-
-
-def kl_divergence(
-    expected: Floats, expected_normaliser: Doubles, other: Floats, other_normaliser: Doubles
-) -> Doubles:
-    """KL(softmax(expected) || softmax(other)) of each row, in nats, (tokens,).
-
-    Args:
-        expected, other: logits (tokens, vocab_size).
-        expected_normaliser, other_normaliser: their `log_normaliser`, (tokens,).
-    """
-    result = other_normaliser - expected_normaliser
-    for part in blocks(*expected.shape):
-        difference = expected[part].astype(np.float64)
-        p = np.exp(difference - expected_normaliser[part, None])
-        difference -= other[part]
-        # sum p (log p - log q) with the normalisers taken out of the sum, for p adds up to 1
-        result[part] += np.einsum("ij,ij->i", p, difference)
-    return np.maximum(result, 0)  # rounding must not make a distance negative

@@ -15,17 +15,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from sparity_edge.errors import OptionError
+from sparity_edge.logits import log_normaliser, target_logits
 from sparity_edge.progress import Progress, silent
 
 if TYPE_CHECKING:
     from sparity_edge.arrays import Floats
     from sparity_edge.generation.generator import Generator
-
-Doubles = npt.NDArray[np.float64]
-BLOCK_NUMBERS = 1 << 18  # logits treated at once: 2 MB in float64, what a core's cache holds
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def perplexity(
         for position, logits in positions(generator, ids):
             targets = ids[position + 1 : position + 1 + len(logits)]
             scored = logits[: len(targets)]
-            total += float((log_normaliser(scored) - chosen(scored, targets)).sum())
+            total += float((log_normaliser(scored) - target_logits(scored, targets)).sum())
             active += len(logits) * generator.active_weight_fraction
         means.append(total / (len(ids) - 1))
     progress("perplexity", len(parts), len(parts))
@@ -112,29 +109,6 @@ def positions(generator: Generator, ids: Sequence[int]) -> Iterator[tuple[int, F
     for logits in generator.logits(ids):
         yield position, logits
         position += len(logits)
-
-
-def chosen(logits: Floats, targets: Sequence[int]) -> Doubles:
-    """The logit (tokens,) of one target in each row of (tokens, vocab_size)."""
-    return logits[np.arange(len(targets)), targets].astype(np.float64)
-
-
-def log_normaliser(logits: Floats) -> Doubles:
-    """log of the sum of exp of each row, (tokens,); chosen - it are log-likelihoods in nats."""
-    result = np.empty(len(logits), dtype=np.float64)
-    for part in blocks(*logits.shape):
-        rows = logits[part].astype(np.float64)
-        top = rows.max(axis=1)
-        rows -= top[:, None]
-        result[part] = top + np.log(np.exp(rows, out=rows).sum(axis=1))
-    return result
-
-
-def blocks(count: int, width: int) -> Iterator[slice]:
-    """Cut `count` rows of `width` numbers into parts that fit a core's cache."""
-    rows = max(1, BLOCK_NUMBERS // width)
-    for start in range(0, count, rows):
-        yield slice(start, min(count, start + rows))
 
 
 def standard_error(values: Sequence[float]) -> float:

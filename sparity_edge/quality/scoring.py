@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparity_edge.errors import OptionError
-from sparity_edge.quality.perplexity import chosen, log_normaliser
+from sparity_edge.logits import log_normaliser, target_logits
 
 if TYPE_CHECKING:
     from sparity_edge.arrays import Floats
@@ -47,9 +47,9 @@ def score(
     """
     context = generator.encode(context)
     continuations = [generator.encode(ids) for ids in continuations]
-    model, thin = generator._model, generator.sparse_prefill
-    with generator._busy:
-        generator._call += 1  # an answer that is under way is over
+    model, thin = generator.loaded.model, generator.sparse_prefill
+    with generator.loaded.busy:
+        generator.new_call()
         model.cache.trim(0)
         # A copy, for the arrays of a pass may be used again; (1, vocab_size)
         first = model.read(context, thin)[None].copy()
@@ -75,7 +75,7 @@ def _score(
 
 def _likelihood(logits: Floats, targets: Sequence[int]) -> tuple[float, bool]:
     """Log-likelihood of targets (tokens,), and whether each is the most likely."""
-    logprob = float((chosen(logits, targets) - log_normaliser(logits)).sum())
+    logprob = float((target_logits(logits, targets) - log_normaliser(logits)).sum())
     return logprob, bool((logits.argmax(axis=1) == targets).all())
 
 

@@ -104,7 +104,7 @@ def test_a_synthetic_model_runs(
     synthetic.write_gguf(path, shape, number_format)
     assert models.gguf_of(str(path)) == path
     with Generator.load(path, threads=1) as generator:
-        model = generator._model
+        model = generator.loaded.model
         context.fill_cache(model, 100, 10)
         assert len(model.cache) == 100
         assert np.isfinite(model.read([1, 2])).all()

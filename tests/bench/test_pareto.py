@@ -16,7 +16,7 @@ from converters.pack import PackOptions, convert
 from converters.store import open_any
 from sparity_edge.packed.folder import open_packed
 from sparity_edge.plans.plan_file import add_plan
-from sparity_edge.quality.divergence import Setting
+from sparity_edge.plans.setting import Setting
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 TEXT = "The river went round the stone, year after year, and took a little of it away. " * 12

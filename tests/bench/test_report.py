@@ -230,10 +230,10 @@ def test_the_ladder(
 def test_parts_of_a_token(bench: Any, folder: Path, setting: str) -> None:
     parts = bench("parts")
     side = bench("thinned").Side(folder, [setting], 2)
-    model = side.generator._model
+    model = side.generator.loaded.model
     programs = parts.tag_programs(model)
     dense = setting == "dense"
-    side.settings[setting].apply(side.generator)
+    side.generator.apply(side.settings[setting])
     model.read([1, 2, 3, 4, 5])
     model.read([6], thin=True)
     program = programs[-1]

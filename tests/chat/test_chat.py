@@ -14,10 +14,11 @@ from fakes import FakeGenerator, ScriptedInput
 from sparity_edge.chat.commands import COMMANDS, is_command
 from sparity_edge.chat.conversation import Conversation, load, save
 from sparity_edge.chat.line_input import PlainInput, is_open, unquote
+from sparity_edge.chat.repl import run
 from sparity_edge.chat.session import ChatSession
-from sparity_edge.cli.options.sampling import BY_NAME, change_setting, from_json, to_json
 from sparity_edge.errors import OptionError, SparityError, TemplateError
 from sparity_edge.generation.params import SamplingParams
+from sparity_edge.generation.settings import BY_NAME, change_setting, from_json, to_json
 from sparity_edge.terminal.screen import Screen, neutral
 
 Typed = str | type[BaseException]
@@ -30,7 +31,7 @@ def talk(*typed: Typed, script: Any = (), **options: Any) -> tuple[ChatSession, 
     params = options.pop("params", SamplingParams())
     system = options.pop("system", None)
     session = ChatSession(generator, params, system, Screen(written, written))  # type: ignore[arg-type]
-    session.run(ScriptedInput(*typed))
+    run(session, ScriptedInput(*typed))
     return session, written.getvalue()
 
 

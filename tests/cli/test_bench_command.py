@@ -30,7 +30,7 @@ from sparity_edge.measure.decoding import Timing, time_answer
 from sparity_edge.measure.report import written
 from sparity_edge.packed.folder import open_packed
 from sparity_edge.plans.plan_file import add_plan
-from sparity_edge.quality.divergence import DENSE, Setting
+from sparity_edge.plans.setting import DENSE, Setting
 
 Checkpoint = Callable[[str], Path]
 Run = Callable[..., tuple[int, str, str]]
@@ -404,14 +404,14 @@ def test_errors_of_a_fresh_process_arrive() -> None:
 def test_a_twin_shares_the_weights_and_nothing_else(planned: Path) -> None:
     with Generator.load(planned, threads=2, sparsity=0.4) as one, one.twin(threads=1) as other:
         assert other.threads == 1
-        assert other._model.packed is one._model.packed
+        assert other.loaded.model.packed is one.loaded.model.packed
         assert other.sparsity == 0
         other.sparsity = 0.4
         ids = list(range(5, 25))
-        logits = [each._model.read([6], thin=True).copy() for each in (one, other)]
+        logits = [each.loaded.model.read([6], thin=True).copy() for each in (one, other)]
         assert np.array_equal(*logits)
-        one._model.read(ids)
-        assert len(other._model.cache) == 1
+        one.loaded.model.read(ids)
+        assert len(other.loaded.model.cache) == 1
     with Generator.load(planned) as one:
         assert one.twin().threads == one.threads
         with pytest.raises(OptionError, match="threads"):
@@ -425,14 +425,14 @@ def test_contexts(planned: Path, like_text: bool) -> None:
         assert len(ids) == 70
         assert context.text_ids(generator, 100_000)[:70] == ids  # the text begins anew
         context.lay_context(generator, ids[:50], 10, like_text=like_text)
-        assert generator._model.cache.ids == ids[:50]
-        assert generator._model.cache.capacity >= 60
-        keys = np.asarray(generator._model.cache.keys[0], dtype=np.float32)[:, :50]
+        assert generator.loaded.model.cache.ids == ids[:50]
+        assert generator.loaded.model.cache.capacity >= 60
+        keys = np.asarray(generator.loaded.model.cache.keys[0], dtype=np.float32)[:, :50]
         assert np.isfinite(keys).all()
         assert (np.abs(keys).max(axis=(0, 2)) > 0).all()
         found = time_answer(generator, ids, later=3)
         assert len(found.later) == 3
-        assert generator._model.cache.ids[:70] == ids
+        assert generator.loaded.model.cache.ids[:70] == ids
 
 
 def test_several_answers_are_timed_by_the_first(planned: Path) -> None:

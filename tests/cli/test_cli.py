@@ -28,8 +28,8 @@ from sparity_edge.chat.line_input import EditedInput, PlainInput, open_line_inpu
 from sparity_edge.cli.commands import answering as commands
 from sparity_edge.cli.commands import packing as packing_commands
 from sparity_edge.cli.main import main
-from sparity_edge.cli.options.sampling import BY_NAME
 from sparity_edge.errors import SourceError
+from sparity_edge.generation.settings import BY_NAME
 from sparity_edge.packed.folder import open_packed
 from sparity_edge.plans.plan_file import add_plan
 from sparity_edge.terminal.json_output import print_json

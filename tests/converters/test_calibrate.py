@@ -12,7 +12,7 @@ import pytest
 
 from converters import calibrate as calibration
 from converters.calibrate import calibrate
-from converters.calibration.windows import default_documents, read_documents, token_windows
+from converters.calibration.windows import read_documents, token_windows
 from converters.homes import find_homes
 from converters.pack import PackOptions
 from converters.store import prepare
@@ -23,6 +23,7 @@ from sparity_edge.model.layer_run import Trace, Vectors
 from sparity_edge.model.model import Model
 from sparity_edge.packed.folder import open_packed
 from sparity_edge.plans.plan_file import plan_names, read_plan
+from sparity_edge.text.default_text import default_documents
 from sparity_edge.text.tokenizer import Tokenizer
 
 METHODS = ["chess", "cats", "teal", "centred"]

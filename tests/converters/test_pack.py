@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from packing import INT4, INT4_MINIMUM, INT4K, INT6K, INT8, FakeSource, contents, equal
 
-from converters import pack
-from converters.numbers import chunks
+from converters import chunks, pack
 from converters.numbers.bundle_bytes import unpack_bundle
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized, quantize
 from converters.pack import PackOptions, choose_layout, convert
 from converters.sources.packed import PackedSource
+from sparity_edge.choices import LAYOUTS
 from sparity_edge.cli.options import packing as packing_options
 from sparity_edge.errors import OptionError, SourceError
 from sparity_edge.packed.bundle import PackedBundle, halves_of
-from sparity_edge.packed.folder import LAYOUTS, open_packed, verify_packed
+from sparity_edge.packed.folder import open_packed, verify_packed
 from sparity_edge.packed.layout import Layout, PackedMatrix
 
 BLOCK = "model.layers.1.self_attn.k_proj.weight"

@@ -18,7 +18,7 @@ from packing import INT4, FakeSource, contents
 import converters.sources
 from converters import store
 from converters.pack import PackOptions, convert
-from converters.sources import Source
+from converters.sources.source import Source
 from sparity_edge.errors import FormatError, OptionError, SourceError
 from sparity_edge.packed.folder import verify_packed
 from sparity_edge.packed.manifest import is_packed

@@ -15,13 +15,14 @@ import pytest
 from converters.methods import METHODS
 from converters.pack import _INPUT_MAJOR, BUNDLED, PackOptions, convert
 from converters.store import open_any
+from sparity_edge.choices import DEFAULT_PLAN, LAYOUTS
 from sparity_edge.config.model_config import BLOCK_LINEARS
 from sparity_edge.kernels.program.program import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.model import Model
-from sparity_edge.packed.folder import LAYOUTS, open_packed
+from sparity_edge.packed.folder import open_packed
 from sparity_edge.packed.shards import FORMAT_VERSION
-from sparity_edge.plans.plan import DEFAULT_PLAN, RULES
+from sparity_edge.plans.plan import RULES
 from sparity_edge.plans.plan_bytes import BY_PIECE, FIELDS, PER_LEVEL, PLAN_VERSION
 from sparity_edge.plans.plan_file import plan_names, read_plan
 

@@ -49,7 +49,7 @@ def one_by_one(generator: Generator, prompts: Any, params: Any) -> list[Completi
     each = params if isinstance(params, list) else [params] * len(prompts)
     answers = []
     for prompt, own in zip(prompts, each, strict=True):
-        generator._model.cache.trim(0)
+        generator.loaded.model.cache.trim(0)
         answers.append(generator.generate(prompt, own))
     return answers
 
@@ -122,7 +122,7 @@ def test_text_and_messages_are_prompts(generator: Generator) -> None:
 
 def test_the_conversation_stays_as_it_is(generator: Generator) -> None:
     generator.generate(PROMPTS[3], GREEDY)
-    cache = generator._model.cache
+    cache = generator.loaded.model.cache
     ids, rows = list(cache.ids), [np.array(each) for each in cache.layer(1)]
     generator.generate_batch(PROMPTS, GREEDY)
     assert cache.ids == ids
@@ -136,7 +136,7 @@ def test_the_conversation_stays_as_it_is(generator: Generator) -> None:
 
 
 def test_what_prompts_begin_with_is_read_once(generator: Generator) -> None:
-    generator._model.cache.trim(0)
+    generator.loaded.model.cache.trim(0)
     shared = [5 + k % 90 for k in range(LEAST_SHARED + 5)]
     prompts = [[*shared, 7, 9], [*shared, 8], shared[:8]]
     answers = generator.generate_batch(prompts, GREEDY)
@@ -150,8 +150,8 @@ def test_caches_grow_and_are_let_go(folder: Path, monkeypatch: pytest.MonkeyPatc
     with Generator.load(folder, dtype="f32", threads=2) as generator:
         expected = one_by_one(generator, PROMPTS, GREEDY)
         assert_same(generator.generate_batch(PROMPTS, GREEDY), expected)
-        kept = {cache for each in generator._model._passes.values() for cache in each.caches}
-        assert kept <= {generator._model.cache}
+        kept = {cache for each in generator.loaded.model._passes.values() for cache in each.caches}
+        assert kept <= {generator.loaded.model.cache}
 
 
 def test_a_full_context_ends_an_answer(folder: Path) -> None:
@@ -190,7 +190,7 @@ def test_ctrl_c_leaves_the_generator_usable(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = one_by_one(generator, PROMPTS, GREEDY)
-    model, calls = generator._model, []
+    model, calls = generator.loaded.model, []
 
     def interrupted(*arguments: Any) -> np.ndarray:
         calls.append(arguments)

@@ -20,7 +20,7 @@ from sparity_edge import (
     SourceError,
     SparityError,
 )
-from sparity_edge.generation.options import CACHE_DTYPES
+from sparity_edge.choices import KV_DTYPES
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
 PROMPT = "the river and the stone"
@@ -38,7 +38,7 @@ def generator(folder: Path) -> Iterator[Generator]:
 
 
 def fresh(generator: Generator) -> Generator:
-    generator._model.cache.trim(0)
+    generator.loaded.model.cache.trim(0)
     return generator
 
 
@@ -150,7 +150,7 @@ def test_ctrl_c_between_tokens_leaves_the_generator_usable(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = fresh(generator).generate(PROMPT, GREEDY).text
-    model, calls = generator._model, []
+    model, calls = generator.loaded.model, []
 
     def interrupted(ids: list[int], thin: bool) -> np.ndarray:
         calls.append(ids)
@@ -233,17 +233,17 @@ def test_logits_are_finite_and_complete(generator: Generator) -> None:
     assert np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("cache_dtype", CACHE_DTYPES)
+@pytest.mark.parametrize("cache_dtype", KV_DTYPES)
 def test_a_saved_cache_saves_reading(folder: Path, tmp_path: Path, cache_dtype: str) -> None:
     file = tmp_path / "cache.safetensors"
     options: dict[str, Any] = {"dtype": "f32", "threads": 1, "cache_dtype": cache_dtype}
     with Generator.load(folder, **options) as generator:
         expected = generator.generate(PROMPT, GREEDY)
-        rows = [np.array(each[:, :20]) for each in generator._model.cache.layer(0)]
+        rows = [np.array(each[:, :20]) for each in generator.loaded.model.cache.layer(0)]
         generator.save_cache(file)
     with Generator.load(folder, **options) as other:
         other.load_cache(file)
-        for ours, theirs in zip(other._model.cache.layer(0), rows, strict=True):
+        for ours, theirs in zip(other.loaded.model.cache.layer(0), rows, strict=True):
             assert ours[:, :20].tobytes() == theirs.tobytes()
         answer = other.generate(PROMPT, GREEDY)
         assert answer.token_ids == expected.token_ids
@@ -252,7 +252,7 @@ def test_a_saved_cache_saves_reading(folder: Path, tmp_path: Path, cache_dtype: 
 
 def test_int8_keys_and_values_take_little_more_than_a_quarter(folder: Path) -> None:
     sizes = {}
-    for cache_dtype in CACHE_DTYPES:
+    for cache_dtype in KV_DTYPES:
         with Generator.load(folder, dtype="f32", cache_dtype=cache_dtype) as generator:
             assert generator.info()["cache_dtype"] == cache_dtype
             sizes[cache_dtype] = generator.info()["cache_bytes_per_token"]
@@ -288,6 +288,6 @@ def test_saved_caches_that_are_refused(generator: Generator, folder: Path, tmp_p
 
 def test_a_broken_model_is_told(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = np.full(generator.config.vocab_size, math.nan, dtype=np.float32)
-    monkeypatch.setattr(generator._model, "read", lambda *_, **__: broken)
+    monkeypatch.setattr(generator.loaded.model, "read", lambda *_, **__: broken)
     with pytest.raises(SparityError, match="not a number"):
         generator.generate(PROMPT, GREEDY)

@@ -12,7 +12,7 @@ from packing import layouts, random_weights
 
 from converters.numbers.layout_bytes import pack_matrix
 from sparity_edge.arrays import Floats, Numbers, padded, rows
-from sparity_edge.generation.options import CACHE_DTYPES
+from sparity_edge.choices import KV_DTYPES
 from sparity_edge.kernels.kv_format import GROUP, LEAST, empty_rows, floats, write
 from sparity_edge.kernels.operations import Machine, Operations
 from sparity_edge.kernels.program.program import ThreadedMachine
@@ -189,7 +189,7 @@ def test_silu_at_the_ends(machine: ThreadedMachine) -> None:
     st.integers(1, 4),
     st.integers(1, 40),
     st.integers(0, 30),
-    st.sampled_from(CACHE_DTYPES),
+    st.sampled_from(KV_DTYPES),
 )
 def test_rope_and_append(
     machine: ThreadedMachine, tokens: int, heads: int, half: int, start: int, dtype: str
@@ -219,7 +219,7 @@ def test_rope_and_append(
     st.sampled_from([1, 2, 17]),
     st.integers(0, 700),
     st.sampled_from([None, 1, 5, 256, 300]),
-    st.sampled_from(CACHE_DTYPES),
+    st.sampled_from(KV_DTYPES),
 )
 def test_attention(
     machine: ThreadedMachine,
@@ -247,7 +247,7 @@ def test_attention(
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", CACHE_DTYPES)
+@pytest.mark.parametrize("dtype", KV_DTYPES)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_attention_hands_on_what_is_no_number(
     machine: ThreadedMachine, dtype: str, value: float

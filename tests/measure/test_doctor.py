@@ -14,12 +14,13 @@ import pytest
 from converters.pack import PackOptions
 from converters.store import prepare
 from sparity_edge import Generator
+from sparity_edge.cli.commands.doctor import _bytes_of_llama_8b
 from sparity_edge.cli.main import main
 from sparity_edge.errors import OptionError
 from sparity_edge.measure import doctor
 from sparity_edge.measure.advice import advice
 from sparity_edge.measure.decoding import bytes_of_a_token
-from sparity_edge.measure.expected import bytes_of_a_folder, bytes_of_llama_8b
+from sparity_edge.measure.expected import bytes_of_a_folder
 from sparity_edge.system import host
 
 GOOD: dict[str, Any] = {
@@ -185,11 +186,11 @@ def test_expected_bytes_are_those_of_the_loaded_model(
     for case in ("llama_gqa", "llama_untied"):
         path = prepare(str(checkpoint(case)), PackOptions("int8"))
         with Generator.load(path) as generator:
-            assert bytes_of_a_folder(path) == bytes_of_a_token(generator._model, 0) + (
+            assert bytes_of_a_folder(path) == bytes_of_a_token(generator.loaded.model, 0) + (
                 4 * sum(shape[0] for shape in _vectors(generator))
             )
     # 7.5 billion weights in blocks and head; five bits in blocks, 8.5 in the head.
-    assert bytes_of_llama_8b("int4") == pytest.approx(6.98e9 * 5 / 8 + 0.525e9 * 8.5 / 8, rel=0.01)
+    assert _bytes_of_llama_8b("int4") == pytest.approx(6.98e9 * 5 / 8 + 0.525e9 * 8.5 / 8, rel=0.01)
 
 
 def _vectors(generator: Generator) -> list[tuple[int, ...]]:

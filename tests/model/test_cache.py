@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sparity_edge.arrays import ALIGNMENT, MAPPED_BYTES, aligned_zeros
+from sparity_edge.choices import KV_DTYPES
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ContextError
-from sparity_edge.generation.options import CACHE_DTYPES
 from sparity_edge.kernels.kv_format import floats, head_dim_of, number_bytes, row_bytes, write
 from sparity_edge.model.kv_cache import FIRST_CAPACITY, Cache
 from sparity_edge.model.rotary import frequencies, rotary_table
-from sparity_edge.packed.layout import ALIGNMENT, MAPPED_BYTES, aligned_zeros
 
 CONFIG = ModelConfig.from_dict(
     {
@@ -28,7 +28,7 @@ CONFIG = ModelConfig.from_dict(
 )
 
 
-@pytest.mark.parametrize("dtype", CACHE_DTYPES)
+@pytest.mark.parametrize("dtype", KV_DTYPES)
 def test_growing_keeps_what_was_there(dtype: str) -> None:
     cache = Cache(CONFIG, 700, dtype)
     before = {}

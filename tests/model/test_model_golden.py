@@ -53,14 +53,14 @@ def assert_golden(case: str, logits: Floats) -> None:
 
 @pytest.mark.parametrize("step", [tiny.IDS_LENGTH, 16, 1], ids=["at once", "in parts", "singly"])
 def test_logits(case: str, generator: Generator, step: int) -> None:
-    assert_golden(case, all_logits(generator._model, tiny.ids_of(case), step))
+    assert_golden(case, all_logits(generator.loaded.model, tiny.ids_of(case), step))
 
 
 def test_logits_in_small_chunks(
     case: str, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sparity_edge.model.model, "CHUNK", 7)
-    assert_golden(case, all_logits(generator._model, tiny.ids_of(case), tiny.IDS_LENGTH))
+    assert_golden(case, all_logits(generator.loaded.model, tiny.ids_of(case), tiny.IDS_LENGTH))
 
 
 def test_logits_in_plain_numpy(case: str, generator: Generator) -> None:
@@ -106,8 +106,8 @@ def test_other_number_formats_come_close(
     """The allowed root mean square error is a share of the spread of the logits, about 2.5."""
     name = "llama_small"
     with Generator.load(checkpoint(name), dtype=dtype, threads=1) as generator:
-        logits = all_logits(generator._model, tiny.ids_of(name), tiny.IDS_LENGTH)
-        single = all_logits(generator._model, tiny.ids_of(name), 1)
+        logits = all_logits(generator.loaded.model, tiny.ids_of(name), tiny.IDS_LENGTH)
+        single = all_logits(generator.loaded.model, tiny.ids_of(name), 1)
     columns = np.linspace(0, logits.shape[1] - 1, tiny.COLUMNS).astype(int)
     golden = GOLDEN[f"{name}/columns"]
     for each in (logits, single):

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packing import CONFIG, INT4_MINIMUM, INT8, FakeSource, equal, random_weights
 
-from converters.numbers import chunks
+from converters import chunks
 from converters.numbers.bundle_bytes import (
     DOWN_STEP,
     pack_bundle,
@@ -28,13 +28,13 @@ from converters.numbers.bundle_bytes import (
 )
 from converters.numbers.layout_bytes import pack_matrix
 from converters.pack import PackOptions, convert
-from sparity_edge.arrays import Floats, rows
+from sparity_edge.arrays import Floats, aligned_empty, rows
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.kernels.program.program import ThreadedMachine
 from sparity_edge.kernels.simd.float_tiles import PANEL, TOKENS
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle, halves_of, split
 from sparity_edge.packed.folder import open_folder, open_packed
-from sparity_edge.packed.layout import GROUPS, Layout, aligned_empty
+from sparity_edge.packed.layout import GROUPS, Layout
 from sparity_edge.packed.shards import build_header
 
 SHARD = "model-00001-of-00001.safetensors"

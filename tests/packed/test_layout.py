@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from packing import INT4K, INT6K, equal, layouts, random_quantized, random_weights
 
 from converters.numbers.layout_bytes import block_layout, pack_matrix, unpack_matrix, write_rows
+from sparity_edge.arrays import aligned_empty
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.bundle import BundleLayout
-from sparity_edge.packed.layout import Layout, aligned_empty
+from sparity_edge.packed.layout import Layout
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "format.md"
 SHAPES = ((576, 576), (1536, 576), (576, 1536), (4096, 14336), (100, 90))

@@ -25,9 +25,11 @@ from plan_families import family
 
 from converters.pack import PackOptions, convert
 from converters.sources.packed import PackedSource
+from sparity_edge.arrays import aligned_empty
+from sparity_edge.choices import LAYOUTS
 from sparity_edge.errors import FormatError, OptionError, SparityError
-from sparity_edge.packed.folder import LAYOUTS, open_packed, verify_packed
-from sparity_edge.packed.layout import Layout, PackedMatrix, aligned_empty
+from sparity_edge.packed.folder import open_packed, verify_packed
+from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.packed.manifest import LOCK_FILE
 from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.plans import plan_file

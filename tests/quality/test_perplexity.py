@@ -15,10 +15,12 @@ from plan_families import family
 from converters.pack import PackOptions, convert
 from converters.store import open_any
 from sparity_edge import Generator, OptionError
+from sparity_edge.logits import PART_LOGITS, kl_divergence, log_normaliser, parts
 from sparity_edge.packed.folder import open_packed
 from sparity_edge.plans.plan_file import add_plan
-from sparity_edge.quality.divergence import DENSE, Setting, divergences, kl_divergence
-from sparity_edge.quality.perplexity import BLOCK_NUMBERS, blocks, log_normaliser, perplexity
+from sparity_edge.plans.setting import DENSE, Setting
+from sparity_edge.quality.divergence import divergences
+from sparity_edge.quality.perplexity import perplexity
 
 TEXT = "A stone lay in the river. The river went round it, year after year, and took a little. " * 9
 HALF = Setting("by-hand", level=0.6)
@@ -40,12 +42,12 @@ def generator(
 
 @pytest.fixture(autouse=True)
 def _begin_dense(generator: Generator) -> None:
-    DENSE.apply(generator)
+    generator.apply(DENSE)
 
 
 def probabilities(generator: Generator, ids: list[int], setting: Setting = DENSE) -> np.ndarray:
     """After each token but the last, (len(ids) - 1, vocab_size), by the plain definition."""
-    setting.apply(generator)
+    generator.apply(setting)
     logits = np.concatenate([np.array(part, dtype=np.float64) for part in generator.logits(ids)])
     return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))[:-1]
 
@@ -154,9 +156,9 @@ def test_result_is_ready_for_json(generator: Generator) -> None:
     assert math.isnan(result.kl_stderr)
 
 
-@pytest.mark.parametrize("width", [1, 7, 1000, BLOCK_NUMBERS + 3])
+@pytest.mark.parametrize("width", [1, 7, 1000, PART_LOGITS + 3])
 def test_blocks_cover_all_rows(width: int) -> None:
-    covered = [row for part in blocks(9, width) for row in range(9)[part]]
+    covered = [row for part in parts(9, width) for row in range(9)[part]]
     assert covered == list(range(9))
 
 
@@ -190,7 +192,7 @@ def test_what_is_no_setting(text: str) -> None:
 def test_a_setting_without_a_name_is_the_default_plan(generator: Generator) -> None:
     unnamed = Setting(sparsity=0.2)
     assert str(unnamed) == "auto:0.2"
-    unnamed.apply(generator)
+    generator.apply(unnamed)
     assert generator.plan == "by-hand"  # the only one
 
 

@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from converters.numbers.quantize import Quantized
-from converters.sources import Source, open_source
+from converters.sources import open_source
 from converters.sources.gguf_config import llama3_factors
+from converters.sources.source import Source
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import SourceError, SparityError
 

@@ -18,7 +18,8 @@ import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converters.sources import INDEX, SINGLE, open_source
+from converters.sources import open_source
+from converters.sources.source import INDEX, SINGLE
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import SourceError, SparityError
 

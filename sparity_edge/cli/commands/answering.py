@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.chat.conversation import Conversation, plain_text
-from sparity_edge.chat.session import Answer, ChatSession, cut_short, statistics_line
+from sparity_edge.chat.session import ChatSession, Reply, cut_short, statistics_line
 from sparity_edge.cli.options.sampling import sampling_params
 from sparity_edge.errors import OptionError
-from sparity_edge.generation.options import default_threads
+from sparity_edge.system.threads import default_threads
 from sparity_edge.terminal.json_output import print_json
 from sparity_edge.terminal.screen import Bars, Screen, one_line, read_stdin
 
@@ -70,12 +70,13 @@ def info(arguments: Namespace) -> None:
 def _hold_session(session: ChatSession) -> None:
     from sparity_edge.chat.commands import ALIASES, COMMANDS
     from sparity_edge.chat.line_input import open_line_input
+    from sparity_edge.chat.repl import run
     from sparity_edge.system.folders import cache_root
 
     words = [*COMMANDS, *(alias for alias in ALIASES if alias[1:].isalpha())]
     for line in header(session.generator):
         session.screen.note(line)
-    session.run(open_line_input(cache_root() / "chat_history", words))
+    run(session, open_line_input(cache_root() / "chat_history", words))
 
 
 def header(generator: Generator) -> tuple[str, str, str]:
@@ -98,7 +99,7 @@ def _answer_once(arguments: Namespace, prompt: Any, params: Any) -> None:
     side = side_screen(arguments)
     with loaded(arguments, side) as (generator, _):
         out = Screen(sys.stdout, None)
-        answer = Answer()
+        answer = Reply()
         try:
             answer.stream(generator, prompt, params, out)
         finally:

@@ -10,17 +10,20 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sparity_edge.cli.commands.answering import progress_bars, side_screen
-from sparity_edge.generation.options import checked_threads, default_threads
-from sparity_edge.measure.cases import Case, cases_of, settings_of, tasks_of
+from sparity_edge.load import packed_folder
+from sparity_edge.measure.cases import Case, Configuration, cases_of, settings_of, tasks_of
 from sparity_edge.measure.figures import Round, rows_of
 from sparity_edge.measure.fresh import in_fresh_process, peak_memory
 from sparity_edge.measure.report import written
 from sparity_edge.measure.rounds import counted, turns
-from sparity_edge.measure.sides import Sides, Source
+from sparity_edge.measure.sides import Sides
 from sparity_edge.progress import Progress
+from sparity_edge.system.threads import checked_threads, default_threads
+from sparity_edge.terminal.screen import Screen
 
 
 def bench(arguments: Namespace) -> None:
@@ -30,12 +33,15 @@ def bench(arguments: Namespace) -> None:
         KeyboardInterrupt: once more, after writing.
     """
     cases = _cases(arguments)
-    source = Source(
-        arguments.model, arguments.cache_dtype, arguments.sparse_prefill, arguments.offline
-    )
     screen = side_screen(arguments)
     with progress_bars(arguments, screen) as bars:
-        sides = Sides(source, cases, bars, screen.note)
+        sides = Sides(
+            _packs(cases, arguments, bars, screen),
+            cases,
+            cache_dtype=arguments.cache_dtype,
+            sparse_prefill=arguments.sparse_prefill,
+            progress=bars,
+        )
     with sides, progress_bars(arguments, screen, still=True) as bars:
         rounds, complete = _rounds(cases, sides, arguments.repetitions, bars)
         rows = rows_of(cases, rounds, sides)
@@ -45,6 +51,25 @@ def bench(arguments: Namespace) -> None:
     print(written(rows, arguments.output))
     if not complete:
         raise KeyboardInterrupt
+
+
+def _packs(
+    cases: Sequence[Case], arguments: Namespace, progress: Progress, screen: Screen
+) -> dict[Configuration, Path]:
+    """The packed folder of each configuration, made where it is missing."""
+    return {
+        each: packed_folder(
+            arguments.model,
+            sparse=not each.setting.dense,
+            dtype=each.dtype,
+            plan=each.setting.plan,
+            threads=each.threads,
+            offline=arguments.offline,
+            progress=progress,
+            notify=screen.note,
+        )
+        for each in dict.fromkeys(case.configuration for case in cases)
+    }
 
 
 def _cases(arguments: Namespace) -> list[Case]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import textwrap
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.cli.commands.answering import progress_bars, side_screen
 from sparity_edge.errors import SparityError
-from sparity_edge.generation.options import checked_threads
 from sparity_edge.measure.advice import advice
 from sparity_edge.measure.doctor import examine
+from sparity_edge.measure.expected import Expected, bytes_of_a_folder, bytes_of_a_token
+from sparity_edge.system.threads import checked_threads
 from sparity_edge.terminal.json_output import print_json
 from sparity_edge.terminal.screen import one_line
 
@@ -24,6 +26,17 @@ if TYPE_CHECKING:
 
 Facts = Mapping[str, Any]
 NAME_WIDTH = 22
+# Llama 3 8B, the model that most comparisons of local runtimes start from.
+LLAMA_8B = {
+    "model_type": "llama",
+    "vocab_size": 128256,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 8192,
+}
 PIPE_WIDTH = 100  # columns where stdout is no terminal
 SHOWN_FEATURES = (
     "avx2", "fma", "f16c", "avxvnni", "avx512f", "avx512vnni", "avx512bf16", "amx-int8",
@@ -40,7 +53,7 @@ def doctor(arguments: Namespace) -> None:
     if arguments.threads is not None:
         checked_threads(arguments.threads)
     with progress_bars(arguments, side_screen(arguments)) as bars:
-        facts = examine(arguments.threads, arguments.model, bars)
+        facts = examine(arguments.threads, _models(arguments.model), bars)
     facts["advice"] = advice(facts)
     if arguments.json:
         print_json(facts)
@@ -48,6 +61,45 @@ def doctor(arguments: Namespace) -> None:
         _show(facts)
     if facts["problems"]:
         raise SparityError(facts["problems"][0])
+
+
+def _models(name: str) -> list[Expected]:
+    """The model asked for, if it is packed here, and one that is typical."""
+    known = [Expected("Llama 3 8B in int4", _bytes_of_llama_8b("int4"), packed=False)]
+    if (nbytes := _packed_bytes(name)) is not None:
+        known.insert(0, Expected(name, nbytes, packed=True))
+    return known
+
+
+def _packed_bytes(model: str) -> int | None:
+    """Bytes of a token of a packed folder or cached model; None if it is neither."""
+    from converters.pack import PackOptions
+    from converters.store import known
+    from sparity_edge.packed.manifest import is_packed
+
+    path = Path(model) if is_packed(model) else known(model, PackOptions())
+    if path is None:
+        return None
+    try:
+        return bytes_of_a_folder(path)
+    except SparityError:  # damaged: whoever loads it is told
+        return None
+
+
+def _bytes_of_llama_8b(dtype: str) -> int:
+    """Bytes that a token of Llama 3 8B would read if it were packed as `dtype`."""
+    from converters.pack import PackOptions, choose_layout
+    from sparity_edge.config.model_config import ModelConfig
+
+    options = PackOptions(dtype)
+    shapes = ModelConfig.from_dict(LLAMA_8B).tensor_shapes()
+    return bytes_of_a_token(
+        {
+            name: choose_layout(name, (shape[0], shape[1]), None, options)
+            for name, shape in shapes.items()
+            if len(shape) == 2
+        }
+    )
 
 
 def _show(facts: Facts) -> None:

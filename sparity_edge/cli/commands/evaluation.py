@@ -48,7 +48,8 @@ def kl(arguments: Namespace) -> None:
         raise OptionError("Nothing is thinned; say how far with --sparsity or --level.")
     arguments.sparse_prefill = True
     with loaded(arguments, side_screen(arguments)) as (generator, screen):
-        from sparity_edge.quality.divergence import Setting, divergences
+        from sparity_edge.plans.setting import Setting
+        from sparity_edge.quality.divergence import divergences
 
         setting = Setting(arguments.plan, arguments.sparsity, arguments.level)
         with progress_bars(arguments, screen) as bars:

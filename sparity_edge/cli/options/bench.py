@@ -9,10 +9,9 @@ import argparse
 from collections.abc import Callable
 from typing import TypeVar
 
-from sparity_edge.cli.options.plan import DTYPES
+from sparity_edge.choices import DTYPES, KV_DTYPES
 
 FORMATS = ("md", "json", "jsonl", "csv")
-CACHE_DTYPES = ("f32", "bf16", "int8")
 
 Value = TypeVar("Value")
 
@@ -77,7 +76,7 @@ def _add_configurations(parser: argparse.ArgumentParser) -> None:
         help="sparsity plans to follow (default: the model's own)",
     )  # fmt: skip
     group.add_argument(
-        "--cache-dtype", choices=CACHE_DTYPES,
+        "--cache-dtype", choices=KV_DTYPES,
         help="numbers of keys and values (default: bf16, or f32 where all weights are)",
     )  # fmt: skip
     group.add_argument(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparity_edge.choices import DEFAULT_MODEL
 from sparity_edge.cli.options.plan import Add
 from sparity_edge.terminal.json_output import add_json_option
 
 
-def add_doctor(commands: Any, add: Add, default_model: str) -> None:
+def add_doctor(commands: Any, add: Add) -> None:
     """Put `doctor` on the command line; `add` is as for `add_plan_commands`."""
     about = "examine this machine: what it gives, and what would make it faster"
     parser = add(commands, "doctor", about, _EXAMPLES)
@@ -16,9 +17,9 @@ def add_doctor(commands: Any, add: Add, default_model: str) -> None:
     parser.add_argument(
         "model",
         nargs="?",
-        default=default_model,
+        default=DEFAULT_MODEL,
         metavar="MODEL",
-        help=f"whose speed to estimate, if it is packed already (default: {default_model})",
+        help=f"whose speed to estimate, if it is packed already (default: {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--threads",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparity_edge.cli.options.plan import DTYPES, Add
+from sparity_edge.choices import DTYPES, LAYOUTS
+from sparity_edge.cli.options.plan import Add
 from sparity_edge.terminal.json_output import add_json_option
 
 MODULE = "packing"
-LAYOUTS = ("dense", "neurons", "mixed", "input")
 SOURCE_HELP = (
     "a packed folder, a Hugging Face folder, a GGUF file, a Hub id (org/name or "
     "org/name@revision) or an alias"

@@ -6,11 +6,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from sparity_edge.choices import DTYPES, SPARSE_LAYOUTS
 from sparity_edge.terminal.json_output import add_json_option
 
 Add = Callable[..., argparse.ArgumentParser]
-DTYPES = ("f32", "bf16", "int8", "int4")
-PLAN_LAYOUTS = ("neurons", "mixed", "input")
 MODULE = "plan"
 
 
@@ -61,7 +60,7 @@ def _add_calibrate(commands: Any, add: Add) -> None:
     )
     parser.add_argument(
         "--layout",
-        choices=PLAN_LAYOUTS,
+        choices=SPARSE_LAYOUTS,
         help="put all plans into the pack of this layout (default: each where it belongs)",
     )
     parser.add_argument("--dtype", choices=DTYPES, help="number format of what has to be packed")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sparity_edge.arrays import Floats
+from sparity_edge.arrays import Floats, round_up
 from sparity_edge.kernels.active_list import ActiveList
 from sparity_edge.kernels.batch import products as _batch
 from sparity_edge.kernels.decode import activations as _activations
@@ -27,7 +27,7 @@ from sparity_edge.kernels.program.sparse_records import (
     every_channel,
     shares_of,
 )
-from sparity_edge.packed.layout import Layout, round_up
+from sparity_edge.packed.layout import Layout
 
 
 class BatchProgram(SparseProgram):

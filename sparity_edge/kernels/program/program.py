@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from sparity_edge.arrays import ROW_MULTIPLE, Floats, Integers, Numbers
+from sparity_edge.arrays import (
+    ROW_MULTIPLE,
+    Floats,
+    Integers,
+    Numbers,
+    aligned_empty,
+    aligned_zeros,
+    round_up,
+)
 from sparity_edge.kernels.decode import activations as _activations
 from sparity_edge.kernels.decode import attention as _attention
 from sparity_edge.kernels.decode import elementwise as _elementwise
@@ -37,14 +45,7 @@ from sparity_edge.kernels.simd.float_tiles import PANEL, TOKENS, UNIT
 from sparity_edge.kernels.simd.word_tiles import X_UNIT, has_word_dot
 from sparity_edge.kernels.sparse_vector import SparseVector
 from sparity_edge.packed.bundle import PackedBundle
-from sparity_edge.packed.layout import (
-    SUPERBLOCK,
-    Layout,
-    PackedMatrix,
-    aligned_empty,
-    aligned_zeros,
-    round_up,
-)
+from sparity_edge.packed.layout import SUPERBLOCK, Layout, PackedMatrix
 from sparity_edge.progress import Progress
 
 # Weights in one chunk of a decoding matrix: small enough to share evenly, large enough that taking

@@ -10,14 +10,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sparity_edge.arrays import Floats, Integers
+from sparity_edge.arrays import Floats, Integers, aligned_empty, round_up
 from sparity_edge.kernels.active_list import ActiveList, full_list
 from sparity_edge.kernels.decode import ffn as _ffn
 from sparity_edge.kernels.decode import select as _select
 from sparity_edge.kernels.decode import spvmm as _spvmm
 from sparity_edge.kernels.decode import vmmsp as _vmmsp
 from sparity_edge.kernels.matrix import Matrix
-from sparity_edge.packed.layout import Layout, aligned_empty, round_up
+from sparity_edge.packed.layout import Layout
 
 # What plans of a model run; other kernels are compiled when they are first recorded.
 KERNELS = (

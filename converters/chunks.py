@@ -20,13 +20,14 @@ import numpy.typing as npt
 from converters.numbers.bundle_bytes import DOWN_STEP, write_down, write_up
 from converters.numbers.layout_bytes import block_layout, write_rows
 from converters.numbers.quantize import Quantized, quantize
+from sparity_edge.arrays import aligned_empty, round_up
 from sparity_edge.errors import SourceError
 from sparity_edge.packed.bundle import BundleLayout, halves_of
-from sparity_edge.packed.layout import UNIT, Layout, aligned_empty, round_up
+from sparity_edge.packed.layout import UNIT, Layout
 from sparity_edge.packed.shards import TensorSpec
 
 if TYPE_CHECKING:
-    from converters.sources import Source
+    from converters.sources.source import Source
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]

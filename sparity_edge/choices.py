@@ -1,0 +1,16 @@
+"""What a user may choose between: number formats, layouts, default model and plan, limits.
+
+Each tuple stands here once, for the command line, the Python API and the converters. Imports
+nothing, so that --help is immediate.
+"""
+
+DEFAULT_MODEL = "smollm2-135m"
+DEFAULT_PLAN = "auto"
+DTYPES = ("f32", "bf16", "int8", "int4")  # that weights in floats become; K-quants are only kept
+KV_DTYPES = ("f32", "bf16", "int8")  # of keys and values in the KV cache
+# Which matrices stand input-major, and whether up and down are bundled: see docs/format.md.
+LAYOUTS = ("dense", "neurons", "mixed", "input")
+SPARSE_LAYOUTS = ("mixed", "input", "neurons")  # those whose weights can be skipped, the best first
+MAX_LEVEL = 0.9  # of a sparsity plan: beyond it nothing that can be read is left
+DEFAULT_MAX_CONTEXT = 32768  # positions, where the model has more: bounds what a chat may take
+MAX_THREADS = 1024

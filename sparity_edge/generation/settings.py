@@ -1,0 +1,166 @@
+"""The table of settings: every sampling parameter with how its text is read and what it means.
+
+The command line, /set of the chat and saved conversations read it. What a value may be is decided
+by `SamplingParams`; this module turns text into values and back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sparity_edge.errors import OptionError
+from sparity_edge.generation.params import SamplingParams
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise OptionError(f"{text!r} is not a number") from None
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(f"{text!r} is not a whole number") from None
+
+
+def read_flag(text: str) -> bool:
+    known = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
+    if text.lower() not in known:
+        raise OptionError(f"{text!r} is neither true nor false")
+    return known[text.lower()]
+
+
+def _bias(text: str) -> tuple[int, float]:
+    token, equals, amount = text.partition("=")
+    if not equals:
+        raise OptionError(f"{text!r} is not ID=VALUE, such as 42=-5 or 42=-inf")
+    return _whole(token), _number(amount)
+
+
+@dataclass(frozen=True)
+class SamplingOption:
+    """One parameter: how its text is read and what it means."""
+
+    name: str  # as in SamplingParams
+    read: Callable[[str], Any]
+    metavar: str
+    meaning: str
+    repeated: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The option of the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
+OPTIONS = (
+    SamplingOption("temperature", _number, "T", "0 takes the most probable token each time"),
+    SamplingOption("top_k", _whole, "K", "keep the K most probable tokens; 0: all"),
+    SamplingOption("top_p", _number, "P", "keep the fewest tokens that hold this probability"),
+    SamplingOption("min_p", _number, "P", "drop tokens below P times the best one's probability"),
+    SamplingOption("repetition_penalty", _number, "X", "above 1: seen tokens become less likely"),
+    SamplingOption("presence_penalty", _number, "X", "taken off the logit of each seen token"),
+    SamplingOption("frequency_penalty", _number, "X", "the same, for each time it was seen"),
+    SamplingOption("seed", _whole, "N", "the same seed gives the same text"),
+    SamplingOption("stop", str, "TEXT", "end in front of this text; may be repeated", True),
+    SamplingOption("max_tokens", _whole, "N", "end after N tokens"),
+    SamplingOption("logit_bias", _bias, "ID=X", "add X to a token's logit, -inf bans it", True),
+    SamplingOption("ignore_eos", read_flag, "", "go on after the model's end of text"),
+)
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+def change_setting(params: SamplingParams, name: str, text: str) -> SamplingParams:
+    """The parameters with one of them replaced.
+
+    Args:
+        params: the present ones.
+        name: of the parameter, with _ or -.
+        text: the new value; "none" is the default of those that are off by default. Several stop
+            strings or biases are separated by blanks, and quoted where they contain some.
+
+    Raises:
+        OptionError: no such parameter, or not such a value.
+    """
+    name = name.replace("-", "_")
+    option = BY_NAME.get(name)
+    if option is None:
+        close = difflib.get_close_matches(name, BY_NAME, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise OptionError(f"There is no setting {name!r}; there are {', '.join(BY_NAME)}.{hint}")
+    try:
+        value = _read_setting(option, text)
+    except OptionError as error:
+        raise OptionError(f"{name}: {error}.") from None
+    return dataclasses.replace(params, **{name: value})
+
+
+def _read_setting(option: SamplingOption, text: str) -> Any:
+    if text.lower() == "none" and option.name in ("seed", "max_tokens", "stop", "logit_bias"):
+        return getattr(SamplingParams(), option.name)
+    if not option.repeated:
+        return option.read(text)
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        raise OptionError(f"{text!r} has a quotation mark without its partner") from None
+    values = [option.read(word) for word in words]
+    return dict(values) if option.name == "logit_bias" else values
+
+
+def list_settings(params: SamplingParams) -> list[str]:
+    """One line for each parameter: name, value, meaning."""
+    return [
+        f"{option.name:<19} {shown(getattr(params, option.name)):<10} {option.meaning}"
+        for option in OPTIONS
+    ]
+
+
+def to_json(params: SamplingParams) -> dict[str, Any]:
+    """The parameters as plain JSON values."""
+    values = dataclasses.asdict(params)
+    values["stop"] = list(params.stop)
+    values["logit_bias"] = {
+        str(token): "-inf" if amount == -math.inf else amount
+        for token, amount in params.logit_bias.items()
+    }
+    return values
+
+
+def from_json(values: Any) -> SamplingParams:
+    """The inverse of `to_json`; raises OptionError for anything else."""
+    if not isinstance(values, dict):
+        raise OptionError("the settings are not a JSON object")
+    unknown = sorted(set(values) - set(BY_NAME))
+    if unknown:
+        raise OptionError(f"there is no setting {unknown[0]!r}")
+    values = dict(values)
+    bias = values.get("logit_bias", {})
+    if not isinstance(bias, dict):
+        raise OptionError("logit_bias is not a JSON object")
+    values["logit_bias"] = {
+        _whole(token): -math.inf if amount == "-inf" else amount for token, amount in bias.items()
+    }
+    return SamplingParams(**values)
+
+
+def shown(value: Any) -> str:
+    """A value as the user would type it."""
+    if value is None or value in ((), {}):
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return " ".join(shlex.quote(text) for text in value)
+    if isinstance(value, dict):
+        return " ".join(f"{token}={amount:g}" for token, amount in value.items())
+    return str(value)

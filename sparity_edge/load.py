@@ -1,0 +1,142 @@
+"""From a model's name to a Generator: find it, pack it if that has not been done, read it.
+
+The only library file that imports `converters`: whatever is no packed folder becomes one in the
+pack cache first, and is calibrated where it is to be sparsified.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sparity_edge.choices import DEFAULT_MODEL
+from sparity_edge.generation.generator import Generator
+from sparity_edge.generation.loaded_model import LoadedModel
+from sparity_edge.generation.options import checked_context, checked_dial, checked_kv_dtype
+from sparity_edge.progress import Progress, silent
+from sparity_edge.system.memory import COMPILER, give_code_back, give_heap_back
+from sparity_edge.system.threads import checked_threads, demand_compiler
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    dtype: str | None = None,
+    threads: int | None = None,
+    sparsity: float | None = None,
+    plan: str | None = None,
+    level: float | None = None,
+    sparse_prefill: bool = False,
+    max_context: int | None = None,
+    cache_dtype: str | None = None,
+    offline: bool = False,
+    progress: Progress = silent,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Generator:
+    """A Generator of a model; arguments and errors as for `Generator.load`, which calls this."""
+    demand_compiler()
+    threads = checked_threads(threads)
+    checked_kv_dtype(cache_dtype)
+    checked_dial(sparsity, level)
+    path = packed_folder(
+        str(model),
+        sparse=bool(sparsity or level or plan),
+        dtype=dtype,
+        plan=plan,
+        threads=threads,
+        offline=offline,
+        progress=progress,
+        notify=notify,
+    )
+    generator = Generator(open_model(path, threads, max_context, cache_dtype))
+    generator.sparse_prefill = sparse_prefill
+    try:
+        generator.set_plan(plan, sparsity=sparsity, level=level)
+    except BaseException:
+        generator.close()
+        raise
+    return generator
+
+
+def packed_folder(
+    model: str,
+    *,
+    sparse: bool,
+    dtype: str | None = None,
+    plan: str | None = None,
+    threads: int | None = None,
+    offline: bool = False,
+    progress: Progress = silent,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """The packed folder of a model, made in the pack cache and calibrated if that is not done.
+
+    Args:
+        model: as for `Generator.load`, and so are all further arguments.
+        sparse: whether a plan is to be followed; else the pack that is quickest to read whole.
+
+    Raises:
+        OptionError: there is no such plan and no method of that name, or a value is unknown.
+        SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
+    """
+    from converters.ready import prepare_for
+
+    return prepare_for(
+        model,
+        sparse,
+        dtype=dtype,
+        plan=plan,
+        threads=threads,
+        offline=offline,
+        progress=progress,
+        notify=notify,
+    )
+
+
+def open_model(
+    path: Path, threads: int, max_context: int | None, cache_dtype: str | None
+) -> LoadedModel:
+    """Read a packed folder into memory.
+
+    Args:
+        path: the packed folder.
+        threads: how many compute.
+        max_context, cache_dtype: as for `Generator.load`.
+
+    Raises:
+        OptionError: the model has no context of that size.
+        ConfigError, FormatError: the folder is damaged.
+    """
+    from sparity_edge.config.model_config import ModelConfig
+    from sparity_edge.kernels.kernel import start_compiler
+    from sparity_edge.kernels.program.program import ThreadedMachine
+    from sparity_edge.model.kv_cache import default_kv_dtype
+    from sparity_edge.model.model import Model
+    from sparity_edge.packed.folder import open_folder, read_weights
+    from sparity_edge.text.tokenizer import Tokenizer
+
+    folder = open_folder(path)
+    config = ModelConfig.from_dict(folder.config, folder.generation_config)
+    context = checked_context(max_context, config)
+    tokenizer = Tokenizer.from_folder(path)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(read_weights, folder)
+        # What importing and parsing took must not stand beside all of the weights.
+        give_heap_back()
+        give_code_back(COMPILER)
+        start_compiler()
+        packed = reading.result()
+    loaded = time.perf_counter()
+    model = Model(
+        packed, ThreadedMachine(threads), context, cache_dtype or default_kv_dtype(packed)
+    )
+    origin = {
+        "source": packed.manifest.get("source"),
+        "options": packed.manifest.get("options"),
+        "weight_bytes": packed.nbytes,
+        "load_seconds": loaded - started,
+    }
+    return LoadedModel(path, model, tokenizer, origin)
