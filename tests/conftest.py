@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 import tiny
 from hypothesis import settings
+from plan_families import family
 
+from converters.pack import PackOptions, convert
 from converters.sources.hub import fetch
+from converters.store import open_any
 from sparity_edge.errors import SourceError
+from sparity_edge.measure import sides
+from sparity_edge.packed.folder import open_packed
+from sparity_edge.plans.plan_file import add_plan
 from sparity_edge.progress import silent
 
 # The first call of a kernel compiles it, and machines that run tests are shared.
@@ -58,3 +64,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return path if path.exists() else tiny.build(path, name)
 
     return get
+
+
+@pytest.fixture
+def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measurement of bandwidth streams little memory, once."""
+    monkeypatch.setattr(sides, "POOL_BYTES", 1 << 20)
+    monkeypatch.setattr(sides, "STREAM_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def planned(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed folder that carries the plan by-hand, with evidence."""
+    out = tmp_path_factory.mktemp("packs") / "planned"
+    path = convert(open_any(str(checkpoint("llama_gqa"))), out, PackOptions("int8", layout="mixed"))
+    plan = family(open_packed(path), "mixed")
+    notes = {"evidence": [{"sparsity": 0.4, "active": 0.6, "kl": 0.02}]}
+    object.__setattr__(plan, "notes", notes)
+    add_plan(path, plan)
+    return path

@@ -6,6 +6,7 @@ weights; the tokenizer is one character a token.
 
 from __future__ import annotations
 
+import io
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -141,3 +142,13 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+Run = Callable[..., tuple[int, str, str]]
+
+
+class Input(io.TextIOWrapper):
+    """Standard input that may call itself a terminal."""
+
+    terminal = False
+
+    def isatty(self) -> bool:
+        return self.terminal

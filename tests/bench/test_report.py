@@ -22,7 +22,7 @@ from sparity_edge.packed.folder import open_packed
 from sparity_edge.plans.plan_file import add_plan
 
 ROOT = Path(__file__).resolve().parents[2]
-# Code, checked by test_docs.py and test_format.py.
+# Code, checked by test_docs.py and test_layout.py.
 NOT_GENERATED = {"example", "chat", "tests", "snippet", "sizes", "bundles"}
 
 

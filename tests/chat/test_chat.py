@@ -1,4 +1,4 @@
-"""The chat session: turns, interruptions, commands, saving and loading, typed text."""
+"""The chat session: turns, interruptions, commands, saving and loading."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fakes import FakeGenerator, ScriptedInput
 
 from sparity_edge.chat.commands import COMMANDS, is_command
 from sparity_edge.chat.conversation import Conversation, load, save
-from sparity_edge.chat.line_input import PlainInput, is_open, unquote
 from sparity_edge.chat.repl import run
 from sparity_edge.chat.session import ChatSession
 from sparity_edge.errors import OptionError, SparityError, TemplateError
@@ -274,35 +273,3 @@ def test_settings_survive_json() -> None:
         change_setting(params, name, "1=1" if name == "logit_bias" else "1") if (
             name != "ignore_eos"
         ) else change_setting(params, name, "on")
-
-
-@pytest.mark.parametrize(
-    ("typed", "message"),
-    [
-        (["plain"], "plain"),
-        (["a\\", "b\\", "c"], "a\nb\nc"),
-        (['"""first', "second\\", 'third"""'], "first\nsecond\\\nthird"),
-        (['"""', "  indented", '"""'], "  indented"),
-        (['"""one line"""'], "one line"),
-        (['"""', '"""'], ""),
-        (['say """ aloud'], 'say """ aloud'),
-        (["  kept blanks"], "  kept blanks"),
-        (["\udcff"], "?"),
-    ],
-)
-def test_typing_several_lines(
-    typed: list[str], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines = iter(typed)
-    monkeypatch.setattr("builtins.input", lambda _: next(lines))
-    assert PlainInput().read() == message
-    assert next(lines, None) is None
-
-
-def test_open_quotes() -> None:
-    assert is_open('"""')
-    assert is_open('"""a\nb')
-    assert is_open('"""""')
-    assert not is_open('""" """')
-    assert not is_open('a """')
-    assert unquote('"""a') == '"""a'

@@ -1,4 +1,4 @@
-"""The command `bench`: what is measured, in which order, what becomes of it, and how it ends."""
+"""The command `bench`: its options, its rows in every output format, and how it ends."""
 
 from __future__ import annotations
 
@@ -6,42 +6,27 @@ import csv
 import io
 import itertools
 import json
-import os
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from plan_families import family
 
 from converters.pack import PackOptions, convert
 from converters.store import open_any
-from sparity_edge import Generator
 from sparity_edge.cli.main import build_parser, main
-from sparity_edge.errors import OptionError, SparityError
-from sparity_edge.measure import context, figures, fresh, rounds, sides
-from sparity_edge.measure.cases import Case, Configuration, Task, cases_of, settings_of, tasks_of
+from sparity_edge.measure import sides
 from sparity_edge.measure.decoding import Timing, time_answer
 from sparity_edge.measure.report import written
-from sparity_edge.packed.folder import open_packed
-from sparity_edge.plans.plan_file import add_plan
-from sparity_edge.plans.setting import DENSE, Setting
 
 Checkpoint = Callable[[str], Path]
 Run = Callable[..., tuple[int, str, str]]
 CASE = "llama_gqa"
 SHORT = ("-p", "8", "-n", "4", "-r", "2")
 
-
-@pytest.fixture(autouse=True)
-def _small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sides, "POOL_BYTES", 1 << 20)
-    monkeypatch.setattr(sides, "STREAM_SECONDS", 0.0)
+pytestmark = pytest.mark.usefixtures("small_pool")
 
 
 @pytest.fixture
@@ -64,18 +49,6 @@ def _no_memory_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "sparity_edge.cli.commands.bench.in_fresh_process", lambda *_: {"peak": 123_000_000}
     )
-
-
-@pytest.fixture(scope="module")
-def planned(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A packed folder that carries the plan by-hand, with evidence."""
-    out = tmp_path_factory.mktemp("packs") / "planned"
-    path = convert(open_any(str(checkpoint(CASE))), out, PackOptions("int8", layout="mixed"))
-    plan = family(open_packed(path), "mixed")
-    notes = {"evidence": [{"sparsity": 0.4, "active": 0.6, "kl": 0.02}]}
-    object.__setattr__(plan, "notes", notes)
-    add_plan(path, plan)
-    return path
 
 
 def arguments_of(*words: str) -> Any:
@@ -150,87 +123,6 @@ def test_no_memory(run: Run, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyP
     code, out, err = run(checkpoint(CASE), *SHORT)
     assert (code, out) == (1, "")
     assert "of memory are free" in err
-
-
-def test_tasks_are_named_as_in_llama_bench() -> None:
-    tasks = tasks_of([512, 0], [128, 0], [(64, 32)], [0, 2048], [1, 4])
-    assert [task.name for task in tasks] == [
-        "pp512", "tg128", "4 x tg128", "pp64+tg32",
-        "pp512 @ d2048", "tg128 @ d2048", "4 x tg128 @ d2048", "pp64+tg32 @ d2048",
-    ]  # fmt: skip
-    assert [task.tokens for task in tasks[:4]] == [512, 128, 512, 96]
-    assert tasks_of([0], [5], [], [0], [1]) == [Task(0, 5)]
-    with pytest.raises(OptionError, match="Nothing is left"):
-        tasks_of([0], [0], [], [0], [1])
-
-
-def test_configurations_multiply_and_dense_is_one() -> None:
-    settings = settings_of(["chess", "teal"], [0.0, 0.3], None)
-    assert settings == [DENSE, Setting("chess", 0.3), Setting("teal", 0.3)]
-    assert settings_of([None], None, None) == [DENSE]
-    assert settings_of([None], None, [0.5]) == [Setting(None, None, 0.5)]
-    cases = list(cases_of(["int8", "int4"], [1, 2], settings, [Task(8, 0), Task(0, 4)]))
-    assert len(cases) == len(set(cases)) == 2 * 2 * 3 * 2
-    assert cases[1] == Case(Configuration("int8", 1, DENSE), Task(0, 4))
-
-
-def test_turns_give_whole_rounds_every_other_one_in_reverse() -> None:
-    calls: list[str] = []
-
-    def case(name: str) -> Callable[[], int]:
-        def run() -> int:
-            if len(calls) == 7:
-                raise KeyboardInterrupt
-            calls.append(name)
-            return len(calls)
-
-        return run
-
-    turns = rounds.turns({"a": case("a"), "b": case("b")}, 5)
-    assert [next(turns), next(turns)] == [{"a": 3, "b": 4}, {"b": 5, "a": 6}]
-    with pytest.raises(KeyboardInterrupt):
-        next(turns)
-    assert "".join(calls) == "ba" + "ab" + "ba" + "a"
-
-
-def test_calls_are_counted_before_they_are_made() -> None:
-    told: list[tuple[str, int, int]] = []
-    cases = {"a": lambda: len(told), "b": lambda: len(told)}
-    counted = rounds.counted(cases, 4, "label", lambda *state: told.append(state))
-    assert [counted[name]() for name in "abab"] == [1, 2, 3, 4]
-    assert told == [("label", done, 4) for done in range(4)]
-
-
-@given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=300))
-def test_statistics(values: list[float]) -> None:
-    assert rounds.percentile(values, 99) == pytest.approx(np.percentile(values, 99))
-    expected = np.std(values, ddof=1) if len(values) > 1 else 0
-    assert rounds.deviation(values) == pytest.approx(expected, abs=1e-6)
-
-
-def test_figures_of_hand_made_rounds() -> None:
-    task = Task(0, 4)
-    slow, quick = (Case(Configuration(None, threads), task) for threads in (1, 2))
-    found: list[dict[Any, Any]] = [
-        {slow: Timing(9.0, (0.2,) * 4, 1.0), quick: Timing(9.0, (0.1,) * 4, 0.5), 1: 10, 2: 20},
-        {slow: Timing(9.0, (0.4,) * 4, 1.0), quick: Timing(9.0, (0.1, 0.1, 0.1, 0.5), 0.7),
-         1: 5, 2: 40},
-    ]  # fmt: skip
-    row = figures.speeds(quick, slow, found)
-    assert row["samples_ts"] == [10, 5]
-    assert row["avg_ts"] == 7.5
-    assert row["stddev_ts"] == pytest.approx(statistics.stdev([10, 5]), rel=1e-5)
-    assert row["ratio"] == 2  # 10 / 5 and 5 / 2.5
-    assert row["ttft_ms"] is None
-    assert row["tpot_ms"] == 100
-    assert row["tpot_p99_ms"] == pytest.approx(np.percentile([100] * 7 + [500], 99))
-    assert row["active_weight_fraction"] == 0.6
-    assert len(row["samples_tpot_ms"]) == 8
-    share = figures.ceiling(quick, found, 10**9)  # 1/20 and 1/40 s at best; 0.1 and 0.2 s
-    assert (share["of_streaming"], share["streaming_gb_s"]) == (0.3125, 30)
-    prompt = Case(Configuration(None, 1), Task(64, 2))
-    row = figures.speeds(prompt, prompt, [{prompt: Timing(0.5, (0.25, 0.25), 1.0)}])
-    assert (row["avg_ts"], row["ttft_ms"], row["stddev_ts"]) == (66, 500, 0)
 
 
 @pytest.mark.usefixtures("_no_memory_process")
@@ -382,62 +274,3 @@ def test_more_threads_than_cores_are_told_of(
     assert "3 threads on 2 cores" in err
     assert "pp8" in out
     assert "GB/s" not in out
-
-
-def test_a_fresh_process_measures_memory(planned: Path) -> None:
-    dial = {"plan": None, "sparsity": 0.2, "level": None}
-    found = fresh.in_fresh_process(fresh.peak_memory, planned, 1, 8, 16, "int8", dial)
-    assert found["peak"] >= found["rss"] > 10_000_000
-    assert found["weights"] > 0
-    with Generator.load(planned, cache_dtype="int8") as generator:
-        each = generator.info()["cache_bytes_per_token"]
-    assert found["cache"] == each * (16 + 8 + fresh.LATER)
-
-
-def test_errors_of_a_fresh_process_arrive() -> None:
-    with pytest.raises(ValueError, match="invalid literal"):
-        fresh.in_fresh_process(int, "x")
-    with pytest.raises(SparityError, match="ended early"):
-        fresh.in_fresh_process(os._exit, 3)
-
-
-def test_a_twin_shares_the_weights_and_nothing_else(planned: Path) -> None:
-    with Generator.load(planned, threads=2, sparsity=0.4) as one, one.twin(threads=1) as other:
-        assert other.threads == 1
-        assert other.loaded.model.packed is one.loaded.model.packed
-        assert other.sparsity == 0
-        other.sparsity = 0.4
-        ids = list(range(5, 25))
-        logits = [each.loaded.model.read([6], thin=True).copy() for each in (one, other)]
-        assert np.array_equal(*logits)
-        one.loaded.model.read(ids)
-        assert len(other.loaded.model.cache) == 1
-    with Generator.load(planned) as one:
-        assert one.twin().threads == one.threads
-        with pytest.raises(OptionError, match="threads"):
-            one.twin(threads=0)
-
-
-@pytest.mark.parametrize("like_text", [True, False])
-def test_contexts(planned: Path, like_text: bool) -> None:
-    with Generator.load(planned, threads=1) as generator:
-        ids = context.text_ids(generator, 70)
-        assert len(ids) == 70
-        assert context.text_ids(generator, 100_000)[:70] == ids  # the text begins anew
-        context.lay_context(generator, ids[:50], 10, like_text=like_text)
-        assert generator.loaded.model.cache.ids == ids[:50]
-        assert generator.loaded.model.cache.capacity >= 60
-        keys = np.asarray(generator.loaded.model.cache.keys[0], dtype=np.float32)[:, :50]
-        assert np.isfinite(keys).all()
-        assert (np.abs(keys).max(axis=(0, 2)) > 0).all()
-        found = time_answer(generator, ids, later=3)
-        assert len(found.later) == 3
-        assert generator.loaded.model.cache.ids[:70] == ids
-
-
-def test_several_answers_are_timed_by_the_first(planned: Path) -> None:
-    with Generator.load(planned, threads=1, sparsity=0.4) as generator:
-        found = time_answer(generator, [5, 6, 7], later=6, settle=4, together=3)
-        assert len(found.later) == 6
-        alone = time_answer(generator, [5, 6, 7], later=6, settle=4)
-        assert 1 >= found.active > alone.active > 0  # more channels are needed by any of three

@@ -1,4 +1,4 @@
-"""The cache of packs: warm starts, damage, two processes at once, listing and clearing."""
+"""The pack cache: warm starts, sources that change, damage, and two processes at once."""
 
 from __future__ import annotations
 
@@ -9,48 +9,18 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
 
-import platformdirs
 import pytest
 from packing import INT4, FakeSource, contents
 
-import converters.sources
 from converters import store
 from converters.pack import PackOptions, convert
-from converters.sources.source import Source
 from sparity_edge.errors import FormatError, OptionError, SourceError
 from sparity_edge.packed.folder import verify_packed
 from sparity_edge.packed.manifest import is_packed
-from sparity_edge.system import folders
 
 TESTS = str(Path(__file__).resolve().parents[1])
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(folders.CACHE_VARIABLE, str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names that `open_source` was asked for; each is a source of the content of that file."""
-
-    def open_fake(model: str, **_: Any) -> Source:
-        asked.append(model)
-        if model == "unreachable":
-            raise SourceError("no network.")
-        source = FakeSource()
-        source.label = model
-        local = os.path.exists(model)  # noqa: PTH110 - never raises
-        content = Path(model).read_text() if local else model
-        source.fingerprint = lambda: content  # type: ignore[method-assign]
-        return source
-
-    asked: list[str] = []
-    monkeypatch.setattr(converters.sources, "open_source", open_fake)
-    return asked
+pytestmark = pytest.mark.usefixtures("root")
 
 
 def test_a_name_is_packed_once_and_then_needs_no_source(opened: list[str]) -> None:
@@ -254,64 +224,3 @@ def test_two_processes_pack_the_same_model(root: Path) -> None:
     assert sorted(path.name for path in (root / "packed").iterdir()) == sorted(
         Path(folder).name for folder in folders
     )
-
-
-@pytest.mark.usefixtures("opened")
-def test_entries_say_what_is_there() -> None:
-    assert store.entries() == []
-    folder = store.prepare("org/b", PackOptions("int4"))
-    os.utime(folder / "sparity.json", (1, 1))
-    store.prepare("org/a", PackOptions())
-    first, second = store.entries()
-    assert (first.name, second.name) == ("org/a", "org/b")
-    assert second.path == folder
-    assert second.options["dtype"] == "int4"
-    assert second.nbytes == sum(len(content) for content in contents(folder).values())
-    assert second.last_used == 1
-    store.prepare("org/b", PackOptions("int4"))
-    assert time.time() - store.entries()[1].last_used < 60
-
-
-def test_clear_by_name_or_key(opened: list[str]) -> None:
-    for name in ("org/a", "org/b", "org/c"):
-        store.prepare(name, PackOptions())
-    assert [entry.name for entry in store.clear("org/b")] == ["org/b"]
-    key = store.entries()[1].key
-    assert [entry.name for entry in store.clear(key[:8])] == ["org/c"]
-    with pytest.raises(OptionError, match=r"no 'org/b'; it holds org/a"):
-        store.clear("org/b")
-    store.prepare("org/b", PackOptions())
-    assert opened.count("org/b") == 2
-    assert {entry.name for entry in store.clear()} == {"org/a", "org/b"}
-    assert store.entries() == []
-    with pytest.raises(OptionError, match="it holds nothing"):
-        store.clear("org/b")
-
-
-@pytest.mark.usefixtures("opened")
-def test_clear_removes_only_what_is_ours(root: Path) -> None:
-    store.prepare("org/a", PackOptions())
-    packs = root / "packed"
-    outside = root.parent / "outside"
-    outside.mkdir()
-    (outside / "file").touch()
-    (packs / ("0" * 64)).mkdir()  # a pack whose manifest is gone
-    (packs / f".{'1' * 64}.partial-00000000-1-00000000").mkdir()
-    os.utime(packs / f".{'1' * 64}.partial-00000000-1-00000000", (1, 1))
-    (packs / "notes").mkdir()
-    (packs / "a file").touch()
-    with_link = True
-    try:
-        (packs / ("2" * 64)).symlink_to(outside, target_is_directory=True)
-    except OSError:
-        with_link = False
-    store.clear()
-    left = {path.name for path in packs.iterdir()}
-    assert left == {"notes", "a file"} | ({"2" * 64} if with_link else set())
-    assert (outside / "file").exists()
-
-
-def test_the_cache_is_where_the_system_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(folders.CACHE_VARIABLE)
-    expected = platformdirs.user_cache_dir("sparity-edge", appauthor=False)
-    assert folders.cache_root() == Path(expected)

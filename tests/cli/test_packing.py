@@ -1,0 +1,110 @@
+"""`convert`, `verify` and `cache`: folders made, checked and removed, and their JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import Run
+from plan_families import family
+
+from converters.pack import PackOptions
+from converters.store import prepare
+from sparity_edge.cli.commands import packing as packing_commands
+from sparity_edge.packed.folder import open_packed
+from sparity_edge.plans.plan_file import add_plan
+
+
+def test_convert_verify_and_cache(
+    run: Run, checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPARITY_EDGE_CACHE", str(tmp_path / "cache"))
+    source = str(checkpoint("llama_gqa"))
+    code, out, err = run("convert", source, "--dtype", "int8")
+    assert (code, out, err) == (0, "llama_gqa-int8\n", "")
+    assert run("verify", "llama_gqa-int8")[:2] == (
+        0,
+        "llama_gqa-int8: all files are as the manifest says.\n",
+    )
+    assert run("convert", source, "--dtype", "int8")[0] == 1
+    assert run("convert", source, "--dtype", "int8", "--force")[0] == 0
+    assert run("cache", "list")[:2] == (0, f"0 packed, 0.0 MB, in {tmp_path / 'cache'}\n")
+    assert run("cache", "clear")[:2] == (0, "0 removed, 0.0 MB freed.\n")
+    assert run("cache", "clear", "nothing")[0] == 1
+    (tmp_path / "llama_gqa-int8" / "config.json").write_bytes(b"{}")
+    assert run("verify", "llama_gqa-int8")[0] == 1
+
+
+def test_clearing_all_removes_what_is_ours(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, kernels = tmp_path / "cache", tmp_path / "numba"
+    monkeypatch.setenv("SPARITY_EDGE_CACHE", str(cache))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(kernels))
+    ours = [cache / "sources" / "x.gguf", cache / "chat_history", kernels / ("0a" * 8) / "x.nbi"]
+    foreign = [cache / "letter.txt", kernels / "others" / "x.nbi"]
+    for file in (*ours, *foreign):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * 100_000)
+    assert run("cache", "clear", "--all", "x")[0] == 1
+    assert run("cache", "clear") == (0, "0 removed, 0.0 MB freed.\n", "")
+    assert all(file.exists() for file in ours)
+    out = run("cache", "clear", "--all")[1]
+    assert "All else is removed too, 0.3 MB freed." in out
+    assert not any(file.exists() for file in ours)
+    assert all(file.exists() for file in foreign)
+    assert run("cache", "clear", "--all")[0] == 0
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    """All keys of a JSON value; those of versions, notes and plans are names."""
+    for key, item in value.items() if isinstance(value, dict) else ():
+        yield key
+        if key not in ("packages", "notes", "active_weight_fraction_by_level"):
+            yield from keys_of(item)
+    for item in value if isinstance(value, list) else ():
+        yield from keys_of(item)
+
+
+def test_json_is_alone_on_stdout_and_has_plain_keys(
+    run: Run, checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARITY_EDGE_CACHE", str(tmp_path / "cache"))
+    folder = prepare(str(checkpoint("llama_gqa")), PackOptions(layout="mixed"))
+    add_plan(folder, family(open_packed(folder), "mixed"))
+    found = {}
+    for words in (
+        "info", "info --cpu", f"verify {folder}", "cache list", f"plan list {folder}",
+        f"plan show {folder} by-hand",
+    ):  # fmt: skip
+        code, out, err = run(*words.split(), "--json")
+        assert (code, err) == (0, ""), words
+        found[words.partition(f" {folder}")[0]] = json.loads(out)
+        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", key) for key in keys_of(json.loads(out))), words
+    files = [path.stat().st_size for path in folder.glob("[!.]*") if path.name != "sparity.json"]
+    about = {"folder": str(folder), "files": len(files), "bytes": sum(files)}
+    assert found["verify"] == about
+    (pack,) = found["cache list"]["packs"]
+    assert (pack["path"], pack["bytes"]) == (str(folder), found["cache list"]["bytes"])
+    assert pack["options"]["layout"] == "mixed"
+    assert found["plan show"]["levels"][0] == 0
+    assert found["info --cpu"]["vectors"]
+
+
+@pytest.mark.parametrize(
+    ("source", "dtype", "out"),
+    [
+        ("org/name@main", "int4", "name-int4"),
+        ("smollm2-135m@wheel", None, "smollm2-135m-packed"),
+        ("/a/Model.Q4.gguf", "f32", "Model.Q4-f32"),
+        ("/", None, "model-packed"),
+        ("", None, "model-packed"),
+    ],
+)
+def test_default_name_of_a_conversion(source: str, dtype: str | None, out: str) -> None:
+    assert packing_commands._default_out(source, dtype) == out

@@ -1,0 +1,79 @@
+"""The pack cache: what is listed, and what clearing removes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import platformdirs
+import pytest
+from packing import contents
+
+from converters import store
+from converters.pack import PackOptions
+from sparity_edge.errors import OptionError
+from sparity_edge.system import folders
+
+pytestmark = pytest.mark.usefixtures("root")
+
+
+@pytest.mark.usefixtures("opened")
+def test_entries_say_what_is_there() -> None:
+    assert store.entries() == []
+    folder = store.prepare("org/b", PackOptions("int4"))
+    os.utime(folder / "sparity.json", (1, 1))
+    store.prepare("org/a", PackOptions())
+    first, second = store.entries()
+    assert (first.name, second.name) == ("org/a", "org/b")
+    assert second.path == folder
+    assert second.options["dtype"] == "int4"
+    assert second.nbytes == sum(len(content) for content in contents(folder).values())
+    assert second.last_used == 1
+    store.prepare("org/b", PackOptions("int4"))
+    assert time.time() - store.entries()[1].last_used < 60
+
+
+def test_clear_by_name_or_key(opened: list[str]) -> None:
+    for name in ("org/a", "org/b", "org/c"):
+        store.prepare(name, PackOptions())
+    assert [entry.name for entry in store.clear("org/b")] == ["org/b"]
+    key = store.entries()[1].key
+    assert [entry.name for entry in store.clear(key[:8])] == ["org/c"]
+    with pytest.raises(OptionError, match=r"no 'org/b'; it holds org/a"):
+        store.clear("org/b")
+    store.prepare("org/b", PackOptions())
+    assert opened.count("org/b") == 2
+    assert {entry.name for entry in store.clear()} == {"org/a", "org/b"}
+    assert store.entries() == []
+    with pytest.raises(OptionError, match="it holds nothing"):
+        store.clear("org/b")
+
+
+@pytest.mark.usefixtures("opened")
+def test_clear_removes_only_what_is_ours(root: Path) -> None:
+    store.prepare("org/a", PackOptions())
+    packs = root / "packed"
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
+    (packs / ("0" * 64)).mkdir()  # a pack whose manifest is gone
+    (packs / f".{'1' * 64}.partial-00000000-1-00000000").mkdir()
+    os.utime(packs / f".{'1' * 64}.partial-00000000-1-00000000", (1, 1))
+    (packs / "notes").mkdir()
+    (packs / "a file").touch()
+    with_link = True
+    try:
+        (packs / ("2" * 64)).symlink_to(outside, target_is_directory=True)
+    except OSError:
+        with_link = False
+    store.clear()
+    left = {path.name for path in packs.iterdir()}
+    assert left == {"notes", "a file"} | ({"2" * 64} if with_link else set())
+    assert (outside / "file").exists()
+
+
+def test_the_cache_is_where_the_system_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(folders.CACHE_VARIABLE)
+    expected = platformdirs.user_cache_dir("sparity-edge", appauthor=False)
+    assert folders.cache_root() == Path(expected)

@@ -1,0 +1,111 @@
+"""The configuration in the metadata of a GGUF file: what is read, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gguf_files
+import numpy as np
+import pytest
+from gguf_files import HEAD_DIM, VOCAB
+
+from converters.sources import open_source
+from converters.sources.gguf_config import llama3_factors
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.errors import SparityError
+
+
+def test_config(write: Callable[..., str]) -> None:
+    metadata = {"llama.rope.freq_base": 1e5, "tokenizer.ggml.eot_token_id": 2}
+    with open_source(write(metadata=metadata)) as source:
+        config = ModelConfig.from_dict(source.config, source.generation_config)
+    assert (config.model_type, config.hidden_size, config.head_dim) == ("llama", 256, HEAD_DIM)
+    assert (config.num_attention_heads, config.num_key_value_heads) == (4, 2)
+    assert config.rms_norm_eps == 1e-5  # not the float32 that is next to it
+    assert config.rope_theta == 1e5
+    assert config.tie_word_embeddings
+    assert config.bos_token_id == 0
+    assert config.eos_token_ids == (1, 2, 3)  # </s>, end of turn, and <|im_end|> by its text
+
+
+def test_qwen2_config(write: Callable[..., str]) -> None:
+    weights = gguf_files.tensors(("attn_q", "attn_k", "attn_v"), untied=True)
+    with open_source(write(architecture="qwen2", weights=weights)) as source:
+        config = ModelConfig.from_dict(source.config)
+    assert config.model_type == "qwen2"
+    assert config.qkv_bias
+    assert not config.tie_word_embeddings
+
+
+def test_sliding_window_makes_a_mistral(write: Callable[..., str]) -> None:
+    with open_source(write(metadata={"llama.attention.sliding_window": 32})) as source:
+        config = ModelConfig.from_dict(source.config)
+    assert config.model_type == "mistral"
+    assert config.sliding_windows == (32,)
+
+
+def test_linear_scaling(write: Callable[..., str]) -> None:
+    metadata = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
+    with open_source(write(metadata=metadata)) as source:
+        scaling = ModelConfig.from_dict(source.config).rope_scaling
+    assert scaling is not None
+    assert (scaling.rope_type, scaling.factor) == ("linear", 4.0)
+
+
+@pytest.mark.parametrize("factor", [8.0, 32.0])
+def test_llama3_scaling_is_recognised(write: Callable[..., str], factor: float) -> None:
+    factors = rope_factors(factor)
+    weights = gguf_files.tensors() | {"rope_freqs.weight": factors}
+    with open_source(write(weights=weights, metadata={"llama.rope.freq_base": 500000.0})) as source:
+        scaling = ModelConfig.from_dict(source.config).rope_scaling
+    assert scaling is not None
+    assert (scaling.rope_type, scaling.factor) == ("llama3", factor)
+    assert scaling.original_max_position_embeddings == 8192
+
+
+def rope_factors(factor: float) -> np.ndarray:
+    """The loop of the Llama 3.1 model card, with the base of Llama 3."""
+    result = []
+    for pair in range(HEAD_DIM // 2):
+        wavelength = 2 * np.pi * 500000.0 ** (2 * pair / HEAD_DIM)
+        if wavelength < 8192 / 4:
+            result.append(1.0)
+        elif wavelength > 8192:
+            result.append(factor)
+        else:
+            smooth = (8192 / wavelength - 1) / 3
+            result.append(1 / ((1 - smooth) / factor + smooth))
+    np.testing.assert_allclose(result, llama3_factors(500000.0, HEAD_DIM, factor), rtol=1e-12)
+    return np.array(result, np.float32)
+
+
+REFUSED = {
+    "architecture": ({"architecture": "gpt2"}, "general.architecture='gpt2'"),
+    "experts": ({"metadata": {"llama.expert_count": 8}}, "llama.expert_count=8"),
+    "split": ({"metadata": {"split.count": 3}}, "split.count=3, so this is one part"),
+    "yarn": ({"metadata": {"llama.rope.scaling.type": "yarn"}}, "scaling.type='yarn'"),
+    "partial rope": ({"metadata": {"llama.rope.dimension_count": 32}}, "dimension_count=32"),
+    "values": ({"metadata": {"llama.attention.value_length": 32}}, "value_length=32"),
+    "text": ({"metadata": {"llama.block_count": "two"}}, "llama.block_count='two'"),
+    "truth": ({"metadata": {"llama.block_count": True}}, "llama.block_count=True"),
+    "list": ({"metadata": {"llama.attention.head_count": [4, 4]}}, "head_count=.* whole number"),
+    "no heads": ({"metadata": {"llama.attention.head_count": 0}}, "head_count=0"),
+    "infinite": ({"metadata": {"llama.rope.freq_base": float("inf")}}, "freq_base=inf"),
+    "no key": ({"metadata": {"llama.embedding_length": None}}, "lacks llama.embedding_length"),
+    "layers": ({"metadata": {"llama.block_count": 2}}, "model.layers.1.*missing"),
+    "shape": ({"metadata": {"llama.feed_forward_length": 100}}, r"shape \(512, 256\)"),
+    "eos": ({"metadata": {"tokenizer.ggml.eos_token_id": 9999}}, "eos_token_id=9999"),
+    "negative": ({"metadata": {"tokenizer.ggml.bos_token_id": -1}}, "bos_token_id=-1"),
+    "scores": ({"metadata": {"tokenizer.ggml.tokens": [1, 2]}}, "tokens.* list of texts"),
+    "types": ({"metadata": {"tokenizer.ggml.token_type": [1, 2]}}, "2 entries"),
+    "float types": ({"metadata": {"tokenizer.ggml.token_type": [1.0] * VOCAB}}, "float"),
+    "template": ({"metadata": {"tokenizer.chat_template": 5}}, "chat_template=5"),
+    "alignment": ({"metadata": {"general.alignment": 48}}, "general.alignment is 48"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(write: Callable[..., str], name: str) -> None:
+    options, sentence = REFUSED[name]
+    with pytest.raises(SparityError, match=sentence):
+        open_source(write(**options))
