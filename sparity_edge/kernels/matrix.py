@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparity_edge.kernels.kernel import device
-from sparity_edge.kernels.simd.vectors import load_i64
+from sparity_edge.kernels.simd.memory import load_i64
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.layout import DTYPE_BITS, Layout, PackedMatrix
 

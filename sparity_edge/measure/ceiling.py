@@ -17,16 +17,9 @@ from sparity_edge.arrays import aligned_empty
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.program.program import Program
 from sparity_edge.kernels.program.team import Team
-from sparity_edge.kernels.simd.vectors import (
-    add,
-    load,
-    load_i64,
-    prefetch,
-    prefetch_once,
-    splat,
-    store_f32,
-    total,
-)
+from sparity_edge.kernels.simd.memory import load, load_i64, store_f32
+from sparity_edge.kernels.simd.prefetch import prefetch, prefetch_non_temporal
+from sparity_edge.kernels.simd.vectors import add, splat, total
 
 POOL_BYTES = 768 << 20  # many times the third-level cache of any laptop
 LINE = 64
@@ -48,10 +41,10 @@ def read_stream(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG0
     end, ahead = place + load_i64(arguments + NBYTES), load_i64(arguments + AHEAD)
     a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     while place < end:
-        prefetch_once(place + ahead)
-        prefetch_once(place + ahead + 64)
-        prefetch_once(place + ahead + 128)
-        prefetch_once(place + ahead + 192)
+        prefetch_non_temporal(place + ahead)
+        prefetch_non_temporal(place + ahead + 64)
+        prefetch_non_temporal(place + ahead + 128)
+        prefetch_non_temporal(place + ahead + 192)
         a = add(a, load(place))
         b = add(b, load(place + 64))
         c = add(c, load(place + 128))

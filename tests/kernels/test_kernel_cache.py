@@ -12,7 +12,7 @@ from numba.core.caching import FunctionCache
 
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.program.team import Team
-from sparity_edge.kernels.simd.vectors import load_i64, store_f32
+from sparity_edge.kernels.simd.memory import load_i64, store_f32
 
 
 def write_one(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001

@@ -18,7 +18,7 @@ from sparity_edge.kernels.decode.dot_tails import int4_rest, int8_rest
 from sparity_edge.kernels.decode.dots import add_groups, ask_behind, ask_front, row_dot
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import INT4, INT8
-from sparity_edge.kernels.simd.lanes import (
+from sparity_edge.kernels.simd.block_dots import (
     int4_block_dot,
     int8_block_dot,
     load_int4_block_near,

@@ -25,18 +25,19 @@ from sparity_edge.kernels.decode.kquant_dots import (
 )
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import DTYPE, INT4K, PADDED
-from sparity_edge.kernels.simd.bytewise import (
+from sparity_edge.kernels.simd.byte_dots import (
     dot_first_half,
     dot_second_half,
     high_nibbles,
-    load_bytes,
     low_nibbles,
     no_integers,
     to_floats,
 )
-from sparity_edge.kernels.simd.kquants import join_halves, load_integers, low_sixes, top_sixes
-from sparity_edge.kernels.simd.vectors import fma, load, load_i8, load_i64, mul, splat, total
-from sparity_edge.kernels.simd.vectors import prefetch_near as ask
+from sparity_edge.kernels.simd.conversions import load_i8
+from sparity_edge.kernels.simd.kquants import join_halves, low_sixes, top_sixes
+from sparity_edge.kernels.simd.memory import load, load_bytes, load_i64, load_integers
+from sparity_edge.kernels.simd.prefetch import prefetch_near as ask
+from sparity_edge.kernels.simd.vectors import fma, mul, splat, total
 
 FOUR = tuple[float, float, float, float]  # both rows times the first token, then times the second
 

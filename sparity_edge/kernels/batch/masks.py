@@ -9,8 +9,17 @@ from __future__ import annotations
 from sparity_edge.kernels.decode.select import LARGEST_BITS, kth_largest
 from sparity_edge.kernels.decode.threshold_factor import factor_of, factor_of_gain
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.simd.compaction import load_i32, store_i64, store_magnitude
-from sparity_edge.kernels.simd.vectors import load, load_f32, load_i64, mul, store, store_f32, sub
+from sparity_edge.kernels.simd.compaction import store_magnitude
+from sparity_edge.kernels.simd.memory import (
+    load,
+    load_f32,
+    load_i32,
+    load_i64,
+    store,
+    store_f32,
+    store_i64,
+)
+from sparity_edge.kernels.simd.vectors import mul, sub
 
 X, X_STRIDE, CENTRE, SIZE, OUT, OUT_STRIDE, COUNTS, THRESHOLDS = (8 * word for word in range(8))
 WEIGHTS, KEPT = THRESHOLDS, THRESHOLDS + 8

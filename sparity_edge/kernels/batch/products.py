@@ -61,7 +61,8 @@ from sparity_edge.kernels.matrix import (
     PADDED,
     ROW_BYTES,
 )
-from sparity_edge.kernels.simd.vectors import load_i64, splat, store, store_f32
+from sparity_edge.kernels.simd.memory import load_i64, store, store_f32
+from sparity_edge.kernels.simd.vectors import splat
 
 # Arguments of every kernel: the table, its rows, and the bytes of a row and of a share of scratch.
 EACH, TOKENS, EACH_BYTES, SHARE = (8 * word for word in range(4))

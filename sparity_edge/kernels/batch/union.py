@@ -10,8 +10,9 @@ from typing import Any
 
 from sparity_edge.kernels.active_list import FIRST
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.simd.compaction import append_above, store_i64
-from sparity_edge.kernels.simd.vectors import add, load, load_i64, maximum, splat, sub
+from sparity_edge.kernels.simd.compaction import append_above
+from sparity_edge.kernels.simd.memory import load, load_i64, store_i64
+from sparity_edge.kernels.simd.vectors import add, maximum, splat, sub
 
 VALUES, STRIDE, TOKENS, SIZE, LIST, MOST_LISTED = (8 * word for word in range(6))
 

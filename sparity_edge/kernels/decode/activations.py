@@ -14,21 +14,10 @@ from sparity_edge.kernels.decode.dot_arguments import BLOCK_GROUPS, X_BLOCK
 from sparity_edge.kernels.decode.elementwise import gate_numbers, normalise
 from sparity_edge.kernels.decode.kquant_dots import split_in_superblock
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.simd.bytewise import store_digits, store_digits_by_fours
-from sparity_edge.kernels.simd.lanes import store_lane_digits
-from sparity_edge.kernels.simd.vectors import (
-    add,
-    largest,
-    load,
-    load_f32,
-    load_i64,
-    maximum,
-    mul,
-    splat,
-    store_f32,
-    sub,
-    total,
-)
+from sparity_edge.kernels.simd.block_dots import store_block_digits
+from sparity_edge.kernels.simd.byte_dots import store_digits, store_digits_by_fours
+from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store_f32
+from sparity_edge.kernels.simd.vectors import add, largest, maximum, mul, splat, sub, total
 
 MOST = 127 * 256  # so that the high digit fits into a signed byte
 BLOCK = 512  # numbers in one chunk, and in a block of weights
@@ -63,8 +52,8 @@ def _split(arguments: int, start: int, stop: int) -> None:
         place = digits + i // 64 * 128
         if i < blocks:
             place = digits + i // BLOCK * X_BLOCK + i // 32 % BLOCK_GROUPS * 4
-            first = store_lane_digits(place, mul(v, inverse))
-            second = store_lane_digits(place + 256, mul(w, inverse))
+            first = store_block_digits(place, mul(v, inverse))
+            second = store_block_digits(place + 256, mul(w, inverse))
         elif order == BY_FOURS:  # four numbers of one group and four of the next by turns
             first = store_digits_by_fours(place + i % 64 // 8, mul(v, inverse))
             second = store_digits_by_fours(place + i % 64 // 8 + 32, mul(w, inverse))

@@ -15,27 +15,24 @@ from typing import Any
 from sparity_edge.kernels.decode.elementwise import append_head, rotate
 from sparity_edge.kernels.decode.kv_rows import AHEAD, load_rows, row_bytes
 from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.simd.conversions import load_bf16
+from sparity_edge.kernels.simd.dot_tiles import (
+    tile4x1_step,
+    tile4x1_step_bf16,
+    tile4x1_totals,
+    tile4x1_zero,
+)
+from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, load_splat, store, store_f32
+from sparity_edge.kernels.simd.prefetch import prefetch
 from sparity_edge.kernels.simd.vectors import (
     add,
     exp,
     fma,
     largest,
-    load,
-    load_bf16,
-    load_f32,
-    load_i64,
-    load_splat,
     maximum,
     mul,
-    prefetch,
     splat,
-    store,
-    store_f32,
     sub,
-    tile4x1_step,
-    tile4x1_step_bf16,
-    tile4x1_totals,
-    tile4x1_zero,
     total,
 )
 
@@ -105,7 +102,7 @@ def _step(sums: Any, keys: int, stride: int, number: int, query: int, i: int) ->
     """Add sixteen products of each of four keys."""
     if number == 2:
         return tile4x1_step_bf16(sums, keys + 2 * i, stride, query + 4 * i)
-    return tile4x1_step(sums, keys + 4 * i, stride, query + 4 * i, 0)
+    return tile4x1_step(sums, keys + 4 * i, stride, query + 4 * i)
 
 
 @device

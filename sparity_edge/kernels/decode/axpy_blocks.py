@@ -15,7 +15,8 @@ from typing import Any
 from sparity_edge.kernels.active_list import FIRST
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import BF16, BITS, DTYPE, INT4, INT8, MINIMUM, PADDED
-from sparity_edge.kernels.simd.axpy import (
+from sparity_edge.kernels.simd.conversions import load_bf16
+from sparity_edge.kernels.simd.integer_axpy import (
     add_int4,
     add_int8,
     natural8,
@@ -23,27 +24,28 @@ from sparity_edge.kernels.simd.axpy import (
     put_int4,
     put_int4_minima,
     put_int8,
-    rounded,
     start_int4,
     start_int8,
     store_fours,
 )
-from sparity_edge.kernels.simd.compaction import load_i32, store_i64
+from sparity_edge.kernels.simd.memory import (
+    load,
+    load_f32,
+    load_i32,
+    load_i64,
+    load_splat,
+    store,
+    store_i64,
+)
+from sparity_edge.kernels.simd.prefetch import prefetch, prefetch_near
 from sparity_edge.kernels.simd.vectors import (
     add,
     fma,
     largest,
-    load,
-    load_bf16,
-    load_f32,
-    load_i64,
-    load_splat,
     maximum,
     mul,
-    prefetch,
-    prefetch_near,
+    rounded,
     splat,
-    store,
     sub,
     total,
 )

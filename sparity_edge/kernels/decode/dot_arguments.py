@@ -15,14 +15,10 @@ from sparity_edge.kernels.matrix import (
     PADDED,
     SCALES_AT,
 )
-from sparity_edge.kernels.simd.vectors import (
-    load_f16,
-    load_i64,
-    prefetch_near,
-    prefetch_once,
-    repeat2,
-    repeat4,
-)
+from sparity_edge.kernels.simd.conversions import load_f16
+from sparity_edge.kernels.simd.memory import load_i64
+from sparity_edge.kernels.simd.prefetch import prefetch_near, prefetch_non_temporal
+from sparity_edge.kernels.simd.vectors import repeat2, repeat4
 
 # Arguments of every kernel that multiplies a matrix with one token.
 W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for word in range(10))
@@ -81,6 +77,6 @@ def ask_lines(once: bool, start: int, end: int) -> None:
     """Ask for the lines from one address to another."""
     for place in range(start, end, 64):
         if once:
-            prefetch_once(place)
+            prefetch_non_temporal(place)
         else:
             prefetch_near(place)

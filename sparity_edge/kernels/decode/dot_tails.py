@@ -9,14 +9,13 @@ from typing import Any
 
 from sparity_edge.kernels.decode.dot_arguments import BLOCK_GROUPS, Product, spread
 from sparity_edge.kernels.kernel import inlined
-from sparity_edge.kernels.simd.bytewise import (
+from sparity_edge.kernels.simd.byte_dots import (
     carried,
     dot_first_half,
     dot_second_half,
     high_nibble_scales,
     high_nibbles_in_place,
     load_both_nibbles,
-    load_bytes,
     load_offset_bytes,
     load_offset_bytes_half,
     low_nibbles,
@@ -25,7 +24,8 @@ from sparity_edge.kernels.simd.bytewise import (
     splat_pair,
     to_floats,
 )
-from sparity_edge.kernels.simd.vectors import fma, load, load_splat, mul, splat, store
+from sparity_edge.kernels.simd.memory import load, load_bytes, load_splat, store
+from sparity_edge.kernels.simd.vectors import fma, mul, splat
 
 
 @inlined

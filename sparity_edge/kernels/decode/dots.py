@@ -2,7 +2,7 @@
 
 Going through its row, a function asks line by line for memory that the caller needs next, as much
 as the row takes: further on in a dense matrix, or the next row that is wanted. Rows of int8 and
-int4 go by blocks (see `lanes`), one after the other. Two or four rows side by side share the
+int4 go by blocks (`block_dots`), one after the other. Two or four rows side by side share the
 activations that were loaded, but a core then waits for several places of memory at once: 0.82 to
 0.95 of the memory's speed where one row gives 0.98 (two threads, 48 GB/s, rows of 2 and 4 KB).
 """
@@ -25,7 +25,7 @@ from sparity_edge.kernels.decode.dot_tails import int4_rest, int8_rest
 from sparity_edge.kernels.decode.kquant_dots import superblock_dot, superblock_dot_once
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import BF16, INT4, INT4K, INT8, PADDED, ROW_END
-from sparity_edge.kernels.simd.lanes import (
+from sparity_edge.kernels.simd.block_dots import (
     int4_block_dot,
     int8_block_dot,
     load_int4_block,
@@ -33,16 +33,9 @@ from sparity_edge.kernels.simd.lanes import (
     load_int8_block,
     load_int8_block_near,
 )
-from sparity_edge.kernels.simd.vectors import (
-    add,
-    fma,
-    load,
-    load_bf16,
-    load_i64,
-    mul,
-    splat,
-    total,
-)
+from sparity_edge.kernels.simd.conversions import load_bf16
+from sparity_edge.kernels.simd.memory import load, load_i64
+from sparity_edge.kernels.simd.vectors import add, fma, mul, splat, total
 
 
 @device

@@ -6,21 +6,8 @@ import math
 
 from sparity_edge.kernels.decode.kv_rows import store_row
 from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.simd.vectors import (
-    add,
-    div,
-    exp,
-    fma,
-    load,
-    load_f32,
-    load_i64,
-    mul,
-    splat,
-    store,
-    store_f32,
-    sub,
-    total,
-)
+from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, store_f32
+from sparity_edge.kernels.simd.vectors import add, div, exp, fma, mul, splat, sub, total
 
 BLOCK = 2048  # numbers of the gate in one chunk
 

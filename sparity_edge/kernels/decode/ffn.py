@@ -36,8 +36,8 @@ from sparity_edge.kernels.decode.dot_arguments import product_of
 from sparity_edge.kernels.decode.dots import row_dot
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import INPUTS, PADDED, down_of, up_of
-from sparity_edge.kernels.simd.compaction import store_i64
-from sparity_edge.kernels.simd.vectors import load_f32, load_i64, splat, store, store_f32
+from sparity_edge.kernels.simd.memory import load_f32, load_i64, store, store_f32, store_i64
+from sparity_edge.kernels.simd.vectors import splat
 from sparity_edge.packed.bundle import PackedBundle
 
 # The words of a bundle.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sparity_edge.kernels.kernel import Kernel
-from sparity_edge.kernels.simd.vectors import add, div, exp, load, load_i64, mul, splat, store, sub
+from sparity_edge.kernels.simd.memory import load, load_i64, store
+from sparity_edge.kernels.simd.vectors import add, div, exp, mul, splat, sub
 
 BLOCK = 2048  # numbers in one chunk
 

@@ -13,15 +13,15 @@ from typing import Any
 from sparity_edge.kernels.decode.dot_arguments import ask_lines
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import DTYPE, INT4K, PADDED
-from sparity_edge.kernels.simd.bytewise import (
+from sparity_edge.kernels.simd.byte_dots import (
     dot_first_half,
     dot_second_half,
     high_nibbles_in_place,
-    load_bytes,
     low_nibbles,
     no_integers,
     to_floats,
 )
+from sparity_edge.kernels.simd.conversions import load_i8
 from sparity_edge.kernels.simd.kquants import (
     half_least_factor,
     half_scale_factor,
@@ -30,7 +30,6 @@ from sparity_edge.kernels.simd.kquants import (
     least_factors,
     load_half_minima,
     load_half_scales,
-    load_integers,
     load_minima,
     load_scales,
     low_sixes,
@@ -38,24 +37,18 @@ from sparity_edge.kernels.simd.kquants import (
     scale_factors,
     six_factors,
     sixteenth,
-    store_integer,
-    store_quad_digits,
+    store_kquant_digits,
     top_sixes,
 )
-from sparity_edge.kernels.simd.vectors import (
-    add,
-    fma,
-    largest,
+from sparity_edge.kernels.simd.memory import (
     load,
-    load_i8,
+    load_bytes,
     load_i64,
-    maximum,
-    mul,
-    splat,
+    load_integers,
     store_f32,
-    sub,
-    total,
+    store_whole,
 )
+from sparity_edge.kernels.simd.vectors import add, fma, largest, maximum, mul, splat, sub, total
 
 MOST = 127 * 256  # of an activation: its high digit has to fit into a signed byte
 # Of a block of activations: bytes of digits, then of what goes with them: the scale of every lane,
@@ -79,20 +72,20 @@ def split_in_superblock(x: int, index: int, groups: int, digits: int, floats: in
     inverse = splat(MOST / most) if most > 0 else splat(0.0)
     whole = index < groups // 16 * 16
     place = digits + index // 16 * X_DIGITS + index % 16 * 4
-    left = total(store_quad_digits(place, mul(v, inverse)))
-    right = total(store_quad_digits(place + (512 if whole else 32), mul(w, inverse)))
+    left = total(store_kquant_digits(place, mul(v, inverse)))
+    right = total(store_kquant_digits(place + (512 if whole else 32), mul(w, inverse)))
     floats += index // 16 * X_FLOATS + index % 16 * 4
     store_f32(floats, scale)
     # Whole numbers, of which -32 times is one that a float32 holds: sums of integers start there.
-    store_integer(floats + X_ZEROS, -32 * left)
+    store_whole(floats + X_ZEROS, -32 * left)
     if whole:
         store_f32(floats + X_LEAST, -scale * (left + right))
-        store_integer(floats + X_ZEROS + 64, -32 * right)
+        store_whole(floats + X_ZEROS + 64, -32 * right)
     else:
         store_f32(floats + 32, scale)
         store_f32(floats + X_LEAST, -scale * left)
         store_f32(floats + X_LEAST + 32, -scale * right)
-        store_integer(floats + X_ZEROS + 32, -32 * right)
+        store_whole(floats + X_ZEROS + 32, -32 * right)
 
 
 # --- products -------------------------------------------------------------------------------

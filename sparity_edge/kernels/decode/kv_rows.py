@@ -8,29 +8,19 @@ from __future__ import annotations
 
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.kv_format import GROUP, LARGEST, LEAST
-from sparity_edge.kernels.simd.vectors import (
-    fma,
-    largest,
-    load,
+from sparity_edge.kernels.simd.conversions import (
     load_bf16,
     load_bf16_alone,
-    load_f32,
     load_i8,
     load_i8_alone,
-    load_splat,
-    maximum,
-    mul,
-    prefetch,
-    splat,
-    store,
     store_bf16,
     store_bf16_alone,
-    store_f32,
     store_i8,
     store_i8_alone,
-    sub,
-    total,
 )
+from sparity_edge.kernels.simd.memory import load, load_f32, load_splat, store, store_f32
+from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.kernels.simd.vectors import fma, largest, maximum, mul, splat, sub, total
 
 AHEAD = 4096  # bytes from a row to the one that is asked for
 

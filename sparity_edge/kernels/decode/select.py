@@ -21,13 +21,17 @@ from sparity_edge.kernels.simd.compaction import (
     append_largest,
     count_at_least,
     largest_magnitude,
+    store_magnitude,
+)
+from sparity_edge.kernels.simd.memory import (
+    load,
     load_i32,
+    load_i64,
     load_integers,
     store_i32,
     store_i64,
-    store_magnitude,
 )
-from sparity_edge.kernels.simd.vectors import load, load_i64, mul, splat, sub
+from sparity_edge.kernels.simd.vectors import mul, splat, sub
 
 # Arguments of every kernel here; those of `select_top` and `select_n_of_m` go on differently.
 X, CENTRE, SIZE, LIST, THRESHOLDS = (8 * word for word in range(5))

@@ -38,16 +38,8 @@ from sparity_edge.kernels.matrix import (
     PANEL_BYTES,
     ROW_BYTES,
 )
-from sparity_edge.kernels.simd.compaction import store_i64
-from sparity_edge.kernels.simd.vectors import (
-    add,
-    load,
-    load_f32,
-    load_i64,
-    splat,
-    store,
-    store_f32,
-)
+from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, store_f32, store_i64
+from sparity_edge.kernels.simd.vectors import add, splat
 
 # Arguments of `spvmm`.
 W, X, LIST, PARTS, PANELS, PANEL_COLUMNS, PART_SUMS, PART_BYTES, TABLE = (

@@ -13,17 +13,8 @@ import math
 import numpy as np
 
 from sparity_edge.kernels.kernel import device
-from sparity_edge.kernels.simd.vectors import (
-    add,
-    fma,
-    largest,
-    load,
-    load_f32,
-    maximum,
-    splat,
-    sub,
-    total,
-)
+from sparity_edge.kernels.simd.memory import load, load_f32
+from sparity_edge.kernels.simd.vectors import add, fma, largest, maximum, splat, sub, total
 from sparity_edge.kernels.sparse_vector import FLOOR, LARGEST_EXPONENT, LARGEST_FACTOR
 
 LARGEST_LOG = math.log(LARGEST_FACTOR)

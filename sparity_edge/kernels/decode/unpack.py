@@ -24,22 +24,11 @@ from sparity_edge.kernels.matrix import (
     whole_groups,
 )
 from sparity_edge.kernels.prefill.kquant_panels import unpack_superblocks
-from sparity_edge.kernels.simd.bytewise import load_high_fours, load_low_fours
-from sparity_edge.kernels.simd.lanes import high_lane_nibbles, lane_bytes, low_lane_nibbles
-from sparity_edge.kernels.simd.vectors import (
-    fma,
-    load,
-    load_bf16,
-    load_f16,
-    load_high,
-    load_i8,
-    load_i64,
-    load_low,
-    load_splat,
-    mul,
-    splat,
-    store,
-)
+from sparity_edge.kernels.simd.block_dots import high_lane_nibbles, lane_bytes, low_lane_nibbles
+from sparity_edge.kernels.simd.byte_dots import load_high_fours, load_low_fours
+from sparity_edge.kernels.simd.conversions import load_bf16, load_f16, load_high, load_i8, load_low
+from sparity_edge.kernels.simd.memory import load, load_i64, load_splat, store
+from sparity_edge.kernels.simd.vectors import fma, mul, splat
 
 
 @device

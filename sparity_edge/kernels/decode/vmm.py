@@ -26,7 +26,7 @@ from sparity_edge.kernels.decode.dots import (
 )
 from sparity_edge.kernels.kernel import Kernel, inlined
 from sparity_edge.kernels.matrix import DATA, OUTPUTS, ROW_BYTES
-from sparity_edge.kernels.simd.vectors import load_f32, load_i64, store_f32
+from sparity_edge.kernels.simd.memory import load_f32, load_i64, store_f32
 from sparity_edge.packed.layout import Layout
 
 # Bytes between what is asked for and what is used next: 128 lines, more than a core can wait for at

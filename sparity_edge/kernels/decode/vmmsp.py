@@ -12,7 +12,7 @@ from sparity_edge.kernels.decode.dots import row_dot
 from sparity_edge.kernels.decode.vmm import LEAD, put
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import DATA, ROW_BYTES
-from sparity_edge.kernels.simd.vectors import load_i64
+from sparity_edge.kernels.simd.memory import load_i64
 
 # Arguments: those of `vmm`, then these.
 LIST, PARTS = (8 * word for word in range(10, 12))

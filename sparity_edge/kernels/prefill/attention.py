@@ -15,28 +15,23 @@ from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.float_tiles import (
     TOKENS,
     WIDTH,
-    keep_lanes,
     load_sums,
     no_sums,
     step_rows_of_64,
     step_side_by_side,
     store_sums,
-    turn_floats,
 )
+from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, load_splat, store, store_f32
+from sparity_edge.kernels.simd.transposes import transpose_floats
 from sparity_edge.kernels.simd.vectors import (
     add,
     exp,
     fma,
+    keep_lanes,
     largest,
-    load,
-    load_f32,
-    load_i64,
-    load_splat,
     maximum,
     mul,
     splat,
-    store,
-    store_f32,
     sub,
     total,
 )
@@ -190,7 +185,7 @@ def _attend(
         for d in range(0, head_dim, 16):
             rows_there = min(16, count - i) - 1
             place = values + 4 * (wide * i + d)
-            turn_floats(keys + _SCORES * d + 4 * i, _SCORES, place, 4 * wide, rows_there)
+            transpose_floats(keys + _SCORES * d + 4 * i, _SCORES, place, 4 * wide, rows_there)
     load_rows(v, count, head_dim, number, values, 4 * wide)
     broken = _check(values, count, head_dim, 4 * wide)
     token, index = 0, 0  # of the next row: rows go token by token, head by head

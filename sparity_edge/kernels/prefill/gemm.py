@@ -5,7 +5,7 @@ inputs of a panel of 32 outputs is unpacked into L1 and multiplied with all toke
 in L2, then the next. int8 and int4 weights stay integers where the CPU has a 16-bit dot product:
 activations are 16-bit integers then, with a scale for every 128, and a chunk is a few panels, which
 read a block of activations from L2 by turns. Two cores of an AMD EPYC (Zen 5) do 1020 GFLOP/s that
-way (`word_tiles` says how: one product at a time, they could do 1070), and 470 of 535 in float32.
+way (`int16_tiles` says how: one product at a time, they could do 1070), and 470 of 535 in float32.
 """
 
 from __future__ import annotations
@@ -30,32 +30,15 @@ from sparity_edge.kernels.simd.float_tiles import (
     PANEL,
     ROW,
     TOKENS,
-    UNIT,
     WIDTH,
     load_sums,
     no_sums,
     step_side_by_side,
     store_sums,
-    turn_floats,
 )
-from sparity_edge.kernels.simd.vectors import (
-    add,
-    fma,
-    largest,
-    load,
-    load_f32,
-    load_i64,
-    maximum,
-    mul,
-    prefetch,
-    splat,
-    store,
-    store_f32,
-    sub,
-    total,
-)
-from sparity_edge.kernels.simd.word_tiles import (
+from sparity_edge.kernels.simd.int16_tiles import (
     CROSSED,
+    UNIT,
     W_UNIT,
     X_SCALES,
     X_SUMS,
@@ -68,6 +51,10 @@ from sparity_edge.kernels.simd.word_tiles import (
     step_words_with_minimum,
     store_words,
 )
+from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, store_f32
+from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.kernels.simd.transposes import transpose_floats
+from sparity_edge.kernels.simd.vectors import add, fma, largest, maximum, mul, splat, sub, total
 
 FLOAT_BLOCK = 256  # inputs of a panel in L1: 32 KB
 # Units of 32 inputs, a superblock: 18 KB, and 4 KB of activations; 12 lose 10 %, 16 lose 40 %.
@@ -107,7 +94,7 @@ def pack_floats(arguments: int, chunk: int, scratch: int) -> None:
     out = load_i64(arguments + PACKED) + chunk * load_i64(arguments + TILE)
     last = min(TOKENS, tokens - first) - 1
     for i in range(0, load_i64(arguments + SIZE), 16):
-        turn_floats(scratch, 64, x + 4 * i, stride, last)
+        transpose_floats(scratch, 64, x + 4 * i, stride, last)
         # A store of sixteen writes six that count and ten that the next stores put right.
         for k in range(14):
             store(out + 4 * TOKENS * (i + k), load(scratch + 64 * k))
@@ -241,7 +228,7 @@ _multiply_by_halves = _multiply_words(step_words_by_halves)
 
 @device
 def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int) -> None:
-    """A block of a panel of weights as `word_tiles` has them."""
+    """A block of a panel of weights as `int16_tiles` has them."""
     matrix = load_i64(arguments + W)
     dtype = load_i64(matrix + DTYPE)
     if load_i64(arguments + INPUT_MAJOR) != 0:

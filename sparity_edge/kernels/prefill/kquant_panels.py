@@ -9,6 +9,7 @@ from __future__ import annotations
 from sparity_edge.kernels.decode.kquant_dots import FOUR_SCALES, FOURS, SIX_SCALES, SIXES
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DATA, DTYPE, INT4K, OUTPUTS, PADDED, ROW_BYTES
+from sparity_edge.kernels.simd.conversions import load_i8
 from sparity_edge.kernels.simd.float_tiles import PANEL, ROW
 from sparity_edge.kernels.simd.kquants import (
     half_least_factor,
@@ -23,22 +24,15 @@ from sparity_edge.kernels.simd.kquants import (
     load_sixes,
     scale_factors,
     six_factors,
-    turn_int4k_scales,
-    turn_int6k_scales,
-    turn_sixes,
-    turn_top_sixes,
+    transpose_int4k_scales,
+    transpose_int6k_scales,
+    transpose_sixes,
+    transpose_top_sixes,
 )
-from sparity_edge.kernels.simd.transposes import turn_fours
-from sparity_edge.kernels.simd.vectors import (
-    load_i8,
-    load_i64,
-    load_splat,
-    mul,
-    prefetch,
-    splat,
-    store,
-    sub,
-)
+from sparity_edge.kernels.simd.memory import load_i64, load_splat, store
+from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.kernels.simd.transposes import transpose_kquant_nibbles
+from sparity_edge.kernels.simd.vectors import mul, splat, sub
 
 # --- rows as floats -------------------------------------------------------------------------
 
@@ -121,10 +115,10 @@ def _turn_int4k(
     numbers = row + block // 2 * FOURS + 32 * odd
     scales = row + load_i64(matrix + PADDED) // 2 + block // 2 * FOUR_SCALES
     factors = scales + (24 + 4 * odd if whole else 12)
-    turn_int4k_scales(out, scales + 12 * odd, factors, stride, last)
+    transpose_int4k_scales(out, scales + 12 * odd, factors, stride, last)
     for k in range(4):
         place = 64 * k if whole else k % 2 * 64 + k // 2 * 32
-        turn_fours(out + 4 * ROW * k, numbers + place, stride, last, 0)
+        transpose_kquant_nibbles(out + 4 * ROW * k, numbers + place, stride, last, 0)
 
 
 @device
@@ -135,13 +129,13 @@ def _turn_int6k(
     numbers = row + block // 2 * SIXES + 32 * odd
     scales = row + load_i64(matrix + PADDED) // 4 * 3 + block // 2 * SIX_SCALES + 8 * odd
     factors = scales - 8 * odd + (32 + 2 * odd if whole else 16)
-    turn_int6k_scales(out, scales, scales + (16 if whole else 8), factors, stride, last)
+    transpose_int6k_scales(out, scales, scales + (16 if whole else 8), factors, stride, last)
     for half in range(2):
         place = numbers + half * (SIXES // 2 if whole else 32)
         to = out + 8 * ROW * half
         for index in range(3):
-            turn_sixes(to + 2 * ROW * index, place, stride, last, index)
-        turn_top_sixes(to + 6 * ROW, place, stride, last)
+            transpose_sixes(to + 2 * ROW * index, place, stride, last, index)
+        transpose_top_sixes(to + 6 * ROW, place, stride, last)
 
 
 @device

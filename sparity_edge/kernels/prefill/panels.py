@@ -26,21 +26,23 @@ from sparity_edge.kernels.matrix import (
     SCALES_AT,
     whole_groups,
 )
-from sparity_edge.kernels.simd.float_tiles import (
-    PANEL,
-    ROW,
-    UNIT,
+from sparity_edge.kernels.simd.conversions import load_f16
+from sparity_edge.kernels.simd.float_tiles import PANEL, ROW
+from sparity_edge.kernels.simd.int16_tiles import UNIT, W_MINIMA, W_SCALES, W_UNIT
+from sparity_edge.kernels.simd.memory import load_i64, store
+from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.kernels.simd.transposes import (
+    interleave_bytes,
+    interleave_nibbles,
     load_f16_column,
-    turn_bytes,
-    turn_floats,
-    turn_last_nibbles,
-    turn_wide_nibbles,
-    zip_bytes,
-    zip_nibbles,
+    transpose_block_bytes,
+    transpose_block_nibbles,
+    transpose_bytes,
+    transpose_floats,
+    transpose_last_nibbles,
+    transpose_scales,
+    transpose_wide_nibbles,
 )
-from sparity_edge.kernels.simd.transposes import turn_lane_bytes, turn_lane_nibbles, turn_scales
-from sparity_edge.kernels.simd.vectors import load_f16, load_i64, prefetch, store
-from sparity_edge.kernels.simd.word_tiles import W_MINIMA, W_SCALES, W_UNIT
 
 
 @device
@@ -69,7 +71,7 @@ def float_panel_of_rows(
         place = rows + half * stride
         for k in range(start, stop, 16):
             out = panel + ROW * (k - start) + 4 * half
-            turn_floats(out, ROW, place + 4 * k, stride, last)
+            transpose_floats(out, ROW, place + 4 * k, stride, last)
 
 
 @device
@@ -124,9 +126,9 @@ def _scales_of_eight_units(
 ) -> None:
     """Half the groups of a block, a scale for each unit."""
     scales = row + load_i64(matrix + SCALES_AT) + 2 * unit
-    turn_scales(out + W_SCALES, scales, stride, last)
+    transpose_scales(out + W_SCALES, scales, stride, last)
     if load_i64(matrix + MINIMUM) != 0:
-        turn_scales(out + W_MINIMA, scales + 2 * load_i64(matrix + GROUPS), stride, last)
+        transpose_scales(out + W_MINIMA, scales + 2 * load_i64(matrix + GROUPS), stride, last)
 
 
 @device
@@ -138,12 +140,12 @@ def _turn_eight_units(
     if load_i64(matrix + DTYPE) == INT8:
         place = numbers + unit // 16 * 512 + half
         for four in range(8):
-            turn_lane_bytes(out + 2 * ROW * four, place + 64 * four, stride, last)
+            transpose_block_bytes(out + 2 * ROW * four, place + 64 * four, stride, last)
         return
     place = numbers + unit // 16 * 256 + half
     zero = 0 if load_i64(matrix + MINIMUM) != 0 else 8
     for four in range(4):
-        turn_lane_nibbles(out + 2 * ROW * four, place + 64 * four, stride, last, zero)
+        transpose_block_nibbles(out + 2 * ROW * four, place + 64 * four, stride, last, zero)
 
 
 @device
@@ -152,11 +154,11 @@ def _turn_unit(matrix: int, numbers: int, stride: int, last: int, unit: int, out
     zero = 0 if load_i64(matrix + MINIMUM) != 0 else 8
     place = numbers + unit // 4 * 64
     if load_i64(matrix + DTYPE) == INT8:
-        turn_bytes(out, numbers + UNIT * unit, stride, last)
+        transpose_bytes(out, numbers + UNIT * unit, stride, last)
     elif unit < load_i64(matrix + PADDED) // 128 * 4:
-        turn_wide_nibbles(out, place, stride, last, unit % 4, zero)
+        transpose_wide_nibbles(out, place, stride, last, unit % 4, zero)
     else:
-        turn_last_nibbles(out, place, stride, last, unit % 4, zero)
+        transpose_last_nibbles(out, place, stride, last, unit % 4, zero)
 
 
 @device
@@ -193,8 +195,8 @@ def word_panel_of_columns(matrix: int, first: int, start: int, stop: int, panel:
         row = place + load_i64(matrix + HEADER_BYTES) + inside * stride
         for k in range(UNIT // 2):
             if load_i64(matrix + DTYPE) == INT8:
-                zip_bytes(out + ROW * k, row + first, row + stride + first)
+                interleave_bytes(out + ROW * k, row + first, row + stride + first)
             else:
                 even = row + first // 2
-                zip_nibbles(out + ROW * k, even, even + stride, zero)
+                interleave_nibbles(out + ROW * k, even, even + stride, zero)
             row += 2 * stride

@@ -41,8 +41,8 @@ from sparity_edge.kernels.program.masked_records import KERNELS as _THIN
 from sparity_edge.kernels.program.masked_records import ThinProgram
 from sparity_edge.kernels.program.sparse_records import KERNELS as _SPARSE
 from sparity_edge.kernels.program.sparse_records import every_channel
-from sparity_edge.kernels.simd.float_tiles import PANEL, TOKENS, UNIT
-from sparity_edge.kernels.simd.word_tiles import X_UNIT, has_word_dot
+from sparity_edge.kernels.simd.float_tiles import PANEL, TOKENS
+from sparity_edge.kernels.simd.int16_tiles import UNIT, X_UNIT, has_word_dot
 from sparity_edge.kernels.sparse_vector import SparseVector
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.layout import SUPERBLOCK, Layout, PackedMatrix

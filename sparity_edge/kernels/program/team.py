@@ -22,7 +22,8 @@ from numba import int64
 
 from sparity_edge.kernels.kernel import cache_of_these_kernels, device, entry
 from sparity_edge.kernels.simd.atomics import atomic_add, atomic_load, call0, call3, pause
-from sparity_edge.kernels.simd.vectors import load_i64, prefetch
+from sparity_edge.kernels.simd.memory import load_i64
+from sparity_edge.kernels.simd.prefetch import prefetch
 
 # One operation of a program: int64 words, then its arguments. WEIGHTS is where the bytes stand that
 # its chunks stream through, CHUNK_BYTES a chunk, and NEXT the first operation from here on that has

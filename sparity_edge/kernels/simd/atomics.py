@@ -1,4 +1,4 @@
-"""What threads need to meet: atomic counters, a pause, and calls through an address."""
+"""What barriers between threads are made of: atomic counters, a pause, calls through an address."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from sparity_edge.kernels.simd.intrinsics import I32, I64, at, define
+from sparity_edge.kernels.simd.ir import I32, I64, define, pointer
 
 
 @define(types.int64, types.int64, types.int64)
 def atomic_add(builder: Any, address: Any, value: Any) -> Any:
     """Add to the int64 at an aligned address for all threads to see; returns what was there."""
-    return builder.atomic_rmw("add", at(builder, address, I64), value, "acq_rel")
+    return builder.atomic_rmw("add", pointer(builder, address, I64), value, "acq_rel")
 
 
 @define(types.int64, types.int64)
 def atomic_load(builder: Any, address: Any) -> Any:
     """The int64 at an aligned address; what its writer wrote before is visible afterwards."""
-    return builder.load_atomic(at(builder, address, I64), "acquire", 8)
+    return builder.load_atomic(pointer(builder, address, I64), "acquire", 8)
 
 
 @define(types.none)

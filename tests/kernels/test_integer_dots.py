@@ -14,12 +14,11 @@ from llvmlite import ir
 from numba import njit
 from numba.core import types
 
-from sparity_edge.kernels.simd import products
+from sparity_edge.kernels.simd import integer_dots
 from sparity_edge.kernels.simd.cpu import chosen, features
-from sparity_edge.kernels.simd.intrinsics import I8, I32, I64, at, define, load_unaligned
+from sparity_edge.kernels.simd.ir import BYTES, I64, INTEGERS, define, load_from, store_to
 
 MOST = 127 * 256  # of an activation
-BYTES, INTEGERS = ir.VectorType(I8, 64), ir.VectorType(I32, 16)
 # Of instructions for bytes and for words; nothing is what any CPU can do.
 WAYS = [("avx512vnni", ""), ("avxvnni", ""), ("", "avx512vnni"), ("", "avxvnni")]
 WAYS += [("", "avx512bw"), ("", "avx2"), ("", "")]
@@ -28,17 +27,14 @@ WAYS += [("", "avx512bw"), ("", "avx2"), ("", "")]
 def emit_products(builder: Any, weights: Any, x: Any, halves: Any, out: Any) -> None:
     """Sums by fours of 64 bytes at weights times 64 int32 at x; `halves` has room for 128 bytes."""
     for index in range(4):
-        four = load_unaligned(builder, builder.add(x, I64(64 * index)), INTEGERS)
-        for start, half in zip((0, 64), products.halves_of(builder, four)):
-            place = builder.add(halves, I64(start + 16 * index))
-            builder.store(half, at(builder, place, half.type), align=1)
-    number = load_unaligned(builder, weights, BYTES)
-    first, second = (
-        load_unaligned(builder, builder.add(halves, I64(start)), BYTES) for start in (0, 64)
-    )
-    sums = products.dot_first(builder, ir.Constant(INTEGERS, [0] * 16), number, first)
-    sums = products.dot_second(builder, products.carry(builder, sums), number, second)
-    builder.store(sums, at(builder, out, INTEGERS), align=1)
+        four = load_from(builder, x, INTEGERS, 64 * index)
+        for start, half in zip((0, 64), integer_dots.halves_of(builder, four)):
+            store_to(builder, half, halves, start + 16 * index)
+    number = load_from(builder, weights, BYTES)
+    first, second = (load_from(builder, halves, BYTES, start) for start in (0, 64))
+    sums = integer_dots.dot_first(builder, ir.Constant(INTEGERS, [0] * 16), number, first)
+    sums = integer_dots.dot_second(builder, integer_dots.carry(builder, sums), number, second)
+    store_to(builder, sums, out)
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=lambda way: "-".join(way))
@@ -54,8 +50,8 @@ def multiply(request: pytest.FixtureRequest) -> Callable[..., None]:
         intrinsic(weights, x, halves, out)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "byte_dot", lambda: byte)
-        patch.setattr(products, "word_dot", lambda: word)
+        patch.setattr(integer_dots, "byte_dot", lambda: byte)
+        patch.setattr(integer_dots, "word_dot", lambda: word)
         run.compile((types.int64,) * 4)
     return run
 
@@ -100,8 +96,8 @@ def arm_assembly(feature: str, monkeypatch: pytest.MonkeyPatch) -> str:
         target = llvm.Target.from_triple("aarch64-unknown-linux-gnu")
     except RuntimeError:
         pytest.skip("this llvmlite compiles for no other processor")
-    monkeypatch.setattr(products, "byte_dot", lambda: feature)
-    monkeypatch.setattr(products, "word_dot", lambda: "")
+    monkeypatch.setattr(integer_dots, "byte_dot", lambda: feature)
+    monkeypatch.setattr(integer_dots, "word_dot", lambda: "")
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 4), "multiply")
     builder = ir.IRBuilder(function.append_basic_block())

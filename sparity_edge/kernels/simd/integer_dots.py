@@ -1,8 +1,11 @@
-"""Sums of products of integers, four bytes or two words to a lane, by what the CPU has for them.
+"""Sums of products of integers, four bytes or two shorts to a lane, by what the CPU has for them.
+
+    bytes     b0 b1 b2 b3 | b4 b5 b6 b7 | ...      lane i of the sums gets bytes 4 i ... 4 i + 3
+    shorts    s0    s1    | s2    s3    | ...      or shorts 2 i and 2 i + 1
 
 An activation is a 16-bit integer, and sixteen of them are two vectors of bytes, `halves_of`. Where
 one instruction multiplies bytes (`vpdpbusd`, `usdot`), those are high and low digits, high * 256 +
-low, both signed. Elsewhere they are the numbers at even and at odd places, for words of weights
+low, both signed. Elsewhere they are the numbers at even and at odd places, for shorts of weights
 (`vpmaddwd`): 6 instructions for 32 weights of 8 bits with AVX2, where digits would take 16. Either
 way four bytes of a half belong to four neighbouring numbers, and
 `dot_second(carry(dot_first(0, w, first)), w, second)` is the same integer on every CPU.
@@ -17,11 +20,19 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from sparity_edge.kernels.simd.cpu import byte_dot, word_dot
-from sparity_edge.kernels.simd.intrinsics import I8, I16, I32
-
-_LANES = 16
-_INTEGERS = ir.VectorType(I32, _LANES)
-_WORDS = ir.VectorType(I16, 2 * _LANES)
+from sparity_edge.kernels.simd.ir import (
+    I8,
+    I16,
+    I32,
+    INTEGERS,
+    LANES,
+    SHORTS,
+    concatenate,
+    constant,
+    mask_bits,
+    shift_right,
+    shuffle,
+)
 
 # By CPU feature: the intrinsic, its lanes, and the type of the integers it multiplies.
 _BYTE_DOTS = {
@@ -38,23 +49,6 @@ _WORD_DOTS = {
 _WITHOUT_SUMS = ("avx512bw", "avx2")  # multiply only
 
 
-def _constant(kind: ir.VectorType, value: int) -> ir.Constant:
-    return ir.Constant(kind, [value] * kind.count)
-
-
-def _pick(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
-    mask = ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
-    return builder.shuffle_vector(left, right, mask)
-
-
-def _joined(builder: Any, parts: list[Any]) -> Any:
-    """Vectors one behind the other."""
-    while len(parts) > 1:
-        lanes = list(range(2 * parts[0].type.count))
-        parts = [_pick(builder, a, b, lanes) for a, b in zip(parts[::2], parts[1::2])]
-    return parts[0]
-
-
 def _call(builder: Any, name: str, lanes: int, element: ir.Type, *values: Any) -> Any:
     """An intrinsic of so many lanes for all sixteen; the last two values are what it multiplies."""
     result = ir.VectorType(I32, lanes)
@@ -63,19 +57,19 @@ def _call(builder: Any, name: str, lanes: int, element: ir.Type, *values: Any) -
     signature = ir.FunctionType(result, kinds)
     function = cgutils.get_or_insert_function(builder.module, signature, name)
     parts = []
-    for start in range(0, _LANES, lanes):
-        mine = [_pick(builder, each, each, list(range(start, start + lanes))) for each in values]
+    for start in range(0, LANES, lanes):
+        mine = [shuffle(builder, each, each, range(start, start + lanes)) for each in values]
         casts = [builder.bitcast(each, kind) for each, kind in zip(mine, kinds)]
         parts.append(builder.call(function, casts))
-    return _joined(builder, parts)
+    return concatenate(builder, parts)
 
 
 def _as_integers(builder: Any, values: Any) -> Any:
-    return builder.bitcast(values, _INTEGERS)
+    return builder.bitcast(values, INTEGERS)
 
 
 def dot_words(builder: Any, sums: Any, left: Any, right: Any) -> Any:
-    """sums[i] plus the products of words 2 i and 2 i + 1; words are signed, and not all -32768."""
+    """sums[i] plus the products of shorts 2 i and 2 i + 1, which are signed and not all -32768."""
     left, right = _as_integers(builder, left), _as_integers(builder, right)
     feature = word_dot()
     if feature in _WITHOUT_SUMS:
@@ -83,46 +77,44 @@ def dot_words(builder: Any, sums: Any, left: Any, right: Any) -> Any:
     if feature:
         return _call(builder, *_WORD_DOTS[feature], sums, left, right)
     # A pattern that LLVM knows: one instruction even with SSE2.
-    wide = ir.VectorType(I32, 2 * _LANES)
-    factors = [builder.sext(builder.bitcast(each, _WORDS), wide) for each in (left, right)]
+    wide = ir.VectorType(I32, 2 * LANES)
+    factors = [builder.sext(builder.bitcast(each, SHORTS), wide) for each in (left, right)]
     products = builder.mul(*factors)
-    even, odd = (list(range(start, 2 * _LANES, 2)) for start in (0, 1))
-    pairs = [_pick(builder, products, products, lanes) for lanes in (even, odd)]
-    return builder.add(sums, builder.add(*pairs))
+    even, odd = (shuffle(builder, products, products, range(i, 2 * LANES, 2)) for i in (0, 1))
+    return builder.add(sums, builder.add(even, odd))
 
 
 def _dot(builder: Any, sums: Any, weights: Any, half: Any, words: Callable[[Any], Any]) -> Any:
     weights, half = _as_integers(builder, weights), _as_integers(builder, half)
     if feature := byte_dot():
         return _call(builder, *_BYTE_DOTS[feature], sums, weights, half)
-    return dot_words(builder, sums, words(builder.bitcast(weights, _WORDS)), half)
+    return dot_words(builder, sums, words(builder.bitcast(weights, SHORTS)), half)
 
 
 def dot_first(builder: Any, sums: Any, weights: Any, first: Any) -> Any:
     """sums[i] plus unsigned bytes 4 i to 4 i + 3 times the first half of their activations."""
-    return _dot(builder, sums, weights, first, lambda w: builder.and_(w, _constant(_WORDS, 255)))
+    return _dot(builder, sums, weights, first, lambda shorts: mask_bits(builder, shorts, 255))
 
 
 def dot_second(builder: Any, sums: Any, weights: Any, second: Any) -> Any:
-    """The same with the second half."""
-    return _dot(builder, sums, weights, second, lambda w: builder.lshr(w, _constant(_WORDS, 8)))
+    """sums[i] plus unsigned bytes 4 i to 4 i + 3 times the second half of their activations."""
+    return _dot(builder, sums, weights, second, lambda shorts: shift_right(builder, shorts, 8))
 
 
 def carry(builder: Any, sums: Any) -> Any:
     """What sums of first halves count for in sums of second ones."""
-    return builder.shl(sums, _constant(_INTEGERS, 8)) if byte_dot() else sums
+    return builder.shl(sums, constant(INTEGERS, 8)) if byte_dot() else sums
 
 
 def halves_of(builder: Any, integers: Any) -> tuple[Any, Any]:
     """Sixteen int32 of at most 127 * 256 as two vectors of 16 bytes."""
-    small = ir.VectorType(I8, _LANES)
+    small = ir.VectorType(I8, LANES)
     if not byte_dot():
-        words = builder.trunc(integers, ir.VectorType(I16, _LANES))
-        places = (list(range(start, _LANES, 2)) for start in (0, 1))
-        even, odd = (_pick(builder, words, words, lanes) for lanes in places)
+        shorts = builder.trunc(integers, ir.VectorType(I16, LANES))
+        even, odd = (shuffle(builder, shorts, shorts, range(i, LANES, 2)) for i in (0, 1))
         return builder.bitcast(even, small), builder.bitcast(odd, small)
     # The low digit is signed, which takes one from the high digit where it is negative.
-    places = _constant(_INTEGERS, 24)
+    places = constant(INTEGERS, 24)
     low = builder.ashr(builder.shl(integers, places), places)
-    high = builder.ashr(builder.sub(integers, low), _constant(_INTEGERS, 8))
+    high = builder.ashr(builder.sub(integers, low), constant(INTEGERS, 8))
     return builder.trunc(high, small), builder.trunc(low, small)
