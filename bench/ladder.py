@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from pages.fronts import made_anew, show, timed_rows, verdict
-from peers import PAUSE, LlamaCpp
-from shared.common import parser, save, say, thread_count
+from shared.child import LlamaCpp
+from shared.common import PAUSE, parser, save, say, thread_count
 from shared.ladder_ours import FILE, OurSide, our_sides
 from shared.ladder_peer import LADDER, PeerSide, ladder_files
 from shared.models import DEFAULT_MODEL, gguf_of

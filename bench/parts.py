@@ -19,17 +19,14 @@ from typing import Any
 
 from shared.common import models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
+from shared.names import ATTENTION, DENSE, FFN, HEAD, NORMS, PARTS, REST, SELECTION, TOKEN
 from shared.rows import packs
-from thinned import DENSE, Side, holders
+from shared.side import Side, holders
 
 from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import Samples, alternate, summary, table, timed
 
-NORMS, ATTENTION, FFN, HEAD, SELECTION, REST, TOKEN = (
-    "embedding, norms", "attention", "FFN", "LM head", "selection", "rest", "token"
-)  # fmt: skip
-PARTS = (NORMS, ATTENTION, FFN, HEAD, SELECTION)
 EVICTED = 128 << 20  # bytes read to empty the caches, of all levels
 OPERATIONS = {  # those that belong to one part wherever they stand
     "embed": NORMS, "rmsnorm": NORMS, "sparsify": SELECTION, "tally": SELECTION

@@ -21,15 +21,15 @@ let NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name it; its rows are then labelled "a
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from shared.common import models_so_far, parser, save, say, thread_count
+from shared.child import LlamaCpp
+from shared.common import PAUSE, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL, gguf_of
+from shared.names import OURS, PEER
 from shared.synthetic import FORMATS, SYNTHETIC, synthetic_gguf
 
 from sparity_edge.measure.context import fill_cache
@@ -39,40 +39,7 @@ from sparity_edge.measure.rounds import alternate, ratios, summary, table, timed
 
 PROMPT = 512  # tokens of a prefill
 SAMPLE_SECONDS = 0.8  # decoding takes as many tokens as fit into this
-PAUSE = 0.05  # seconds; the threads of both sides sleep by then
-OURS, PEER, CEILING = "ours", "llama.cpp", "streaming"
-
-
-class LlamaCpp:
-    """llama_peer.py in a child process."""
-
-    def __init__(self, python: str) -> None:
-        script = Path(__file__).resolve().parent / "shared" / "llama_peer.py"
-        self._process = subprocess.Popen(
-            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __call__(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Let it do something and wait for the answer."""
-        assert self._process.stdin
-        assert self._process.stdout
-        try:
-            print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            raise SystemExit(
-                f"llama.cpp gave up at {do!r}; peers.py --help says how to install it."
-            )
-        result: dict[str, Any] = json.loads(answer)
-        return result
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(timeout=30)
+CEILING = "streaming"
 
 
 class Duel:

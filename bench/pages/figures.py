@@ -13,9 +13,9 @@ from typing import Any
 
 import matplotlib as mpl
 from pages.captions import checksum
-from pages.fronts import OURS, PEER, Rows, front, made_anew, of_side, timed_rows, tokens_s
+from pages.fronts import Rows, front, made_anew, of_side, timed_rows, tokens_s
 from pages.tables import MB, Results
-from parts import PARTS, REST, TOKEN
+from shared.names import OURS, PARTS, PEER, REST, TOKEN
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -10,9 +10,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from shared.names import OURS, PEER
+
 from sparity_edge.measure.rounds import ratios, summary, table, with_spread
 
-OURS, PEER = "ours", "llama.cpp"
 UNQUANTISED = ("F32", "F16")  # rows of the peer that are no step of its ladder
 Rows = Mapping[str, Mapping[str, Any]]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pages.fronts import duels, made_anew, timed_rows
 from pages.tables import Results
-from parts import PARTS, TOKEN
+from shared.names import PARTS, TOKEN
 
 from sparity_edge.measure.rounds import ratios, table
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pages.fronts import OURS, PEER, duels, front, made_anew, of_side, timed_rows, tokens_s, verdict
-from parts import PARTS, REST, TOKEN
+from pages.fronts import duels, front, made_anew, of_side, timed_rows, tokens_s, verdict
+from shared.names import OURS, PARTS, PEER, REST, TOKEN
 
 from sparity_edge.measure.rounds import table, with_spread
 

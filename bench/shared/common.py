@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+PAUSE = 0.05  # seconds between two sides; the threads of both sleep by then
 
 
 def models_so_far(path: Path) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pages.fronts import OURS
 from shared.common import say
+from shared.names import DENSE, OURS
 from shared.rows import packs, settings_of
-from thinned import DENSE, Side
+from shared.side import Side
 
 from sparity_edge import Generator
 from sparity_edge.measure.decoding import bytes_of_a_token

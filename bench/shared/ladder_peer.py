@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pages.fronts import PEER
-from peers import LlamaCpp
+from shared.child import LlamaCpp
 from shared.common import say
+from shared.names import PEER
 
 from sparity_edge import Generator
 from sparity_edge.plans.setting import DENSE, Setting

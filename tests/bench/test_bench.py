@@ -31,6 +31,7 @@ SCRIPTS = (
     "roofline",
     "spread",
     "thinned",
+    "versions",
 )
 
 

@@ -182,11 +182,11 @@ def test_the_ladder(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ladder, peer_side, thinned = bench("ladder"), bench("shared.ladder_peer"), bench("thinned")
+    ladder, peer_side, side = bench("ladder"), bench("shared.ladder_peer"), bench("shared.side")
     monkeypatch.setattr(ladder, "LlamaCpp", FakePeer)
     monkeypatch.setattr(ladder, "gguf_of", lambda _: tmp_path / "model-Q4_0.gguf")
     monkeypatch.setattr(peer_side, "contents", lambda path: ({path.stem: 7}, 7))
-    monkeypatch.setattr(thinned, "PROMPT", "A short prompt")
+    monkeypatch.setattr(side, "PROMPT", "A short prompt")
     text = tmp_path / "text.txt"
     text.write_text("The river went round the stone, year after year. " * 20, encoding="utf-8")
     words = ["--model", folder, "--text", text, "--kinds", "F32", "Q8_0", "Q4_0", "--dense", "f32",
@@ -229,7 +229,7 @@ def test_the_ladder(
 @pytest.mark.parametrize("setting", ["dense", "by-hand@0.6"])
 def test_parts_of_a_token(bench: Any, folder: Path, setting: str) -> None:
     parts = bench("parts")
-    side = bench("thinned").Side(folder, [setting], 2)
+    side = bench("shared.side").Side(folder, [setting], 2)
     model = side.generator.loaded.model
     programs = parts.tag_programs(model)
     dense = setting == "dense"
