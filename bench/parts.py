@@ -1,7 +1,7 @@
 """Where the time of a token goes: embedding and norms, attention, FFN, LM head, selection, rest.
 
-A token is a recorded program. Whole tokens and tokens in which one part has nothing to do run by
-turns, and what such a token lacks in time is the part's; the rest is threads meeting, less what
+A token is a recorded program. Whole tokens and tokens in which one part has nothing to do run
+interleaved, and what such a token lacks in time is the part's; the rest is barriers, less what
 parts lose by standing side by side. Before each run the caches are emptied, or else what is left of
 a small model would stay in them and every part seem too long. The state is that after real text,
 with the same active channels throughout. A norm fused with what follows counts as a norm.
@@ -13,6 +13,7 @@ with the same active channels throughout. A norm fused with what follows counts 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,34 +35,38 @@ OPERATIONS = {  # those that belong to one part wherever they stand
 
 
 def tagged_program(threads: int, decoding: bool) -> Any:
-    """A Program that knows the part of each of its records: `tags`, of the part `now`."""
+    """A Program whose recorder knows the part of each record: `tags`, of the part `now`."""
     from sparity_edge.kernels.decode.activations import rmsnorm_split
     from sparity_edge.kernels.program.program import Program
+    from sparity_edge.kernels.program.recorder import Recorder
 
-    class Tagged(Program):
-        now = HEAD
-
+    class Tagging(Recorder):
         def __init__(self) -> None:
             self.tags: list[str] = []
-            super().__init__(threads, decoding)
+            self.now = HEAD
+            super().__init__(threads)
 
-        def _record(self, kernel: Any, *arguments: Any, **more: Any) -> None:
-            super()._record(kernel, *arguments, **more)
-            del self.tags[len(self._records) - 1 :]  # of records that a fusion took away
+        def record(self, kernel: Any, *arguments: Any, **more: Any) -> None:
+            super().record(kernel, *arguments, **more)
+            del self.tags[len(self.records) - 1 :]  # of records that a fusion took away
             self.tags.append(NORMS if kernel is rmsnorm_split else self.now)
+
+    class Tagged(Program):
+        pass
 
     for name, part in OPERATIONS.items():
         setattr(Tagged, name, _within(part, getattr(Tagged, name)))
-    return Tagged()
+    return Tagged(Tagging(), decoding)
 
 
 def _within(part: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-    """The same operation, or method whose first argument is a program, within a part."""
+    """An operation, or method whose first argument is a program, that runs within a part."""
 
     def run(program: Any, *arguments: Any, **more: Any) -> Any:
-        before, program.now = program.now, part
+        recorder = program.recorder
+        before, recorder.now = recorder.now, part
         result = operation(program, *arguments, **more)
-        program.now = before
+        recorder.now = before
         return result
 
     return run
@@ -74,8 +79,8 @@ def tag_programs(model: Any) -> list[Any]:
     def prepare(forward: Callable[[Any], None], decoding: bool = False) -> Callable[[bool], None]:
         program = tagged_program(model.threads, decoding)
         forward(program)
-        programs.append(program)
-        return lambda patient: model.machine._team.run(program, patient=patient)
+        programs.append(program.recorder)
+        return lambda patient: model.machine.team.run(program.recorder, patient=patient)
 
     model.machine.prepare, decoder = prepare, model.decoder
     decoder.attention = _within(ATTENTION, decoder.attention)
@@ -86,16 +91,14 @@ def tag_programs(model: Any) -> list[Any]:
 
 
 def without(program: Any, parts: Collection[str]) -> Any:
-    """The same program with nothing to do in some parts; threads still meet there."""
-    from sparity_edge.kernels.program.program import Program
-    from sparity_edge.kernels.program.team import CHUNKS, WEIGHTS
+    """A copy of a recorded program with nothing to do in some parts; barriers stay."""
+    from sparity_edge.kernels.program.recorder import NO_STREAM, Recorder
 
-    result = Program(program._threads)
-    result._scratch_bytes, result._kept = program._scratch_bytes, program._kept
-    result._records = [list(record) for record in program._records]
-    for record, tag in zip(result._records, program.tags, strict=True):
-        if tag in parts:
-            record[CHUNKS] = record[WEIGHTS] = 0
+    result = Recorder(program.threads)
+    result.scratch_bytes, result.kept = program.scratch_bytes, program.kept
+    for record, tag in zip(program.records, program.tags, strict=True):
+        idle = replace(record, chunks=0, stream=NO_STREAM)
+        result.records.append(idle if tag in parts else record)
     return result
 
 
@@ -111,7 +114,7 @@ def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
         model.read([token], thin=True)
     whole = programs[-1]
     memory = Memory(model.threads, EVICTED)
-    samples = clock(model.machine._team, whole, options.rounds, memory.streaming())
+    samples = clock(model.machine.team, whole, options.rounds, memory.streaming())
     memory.close()
     parts = {name: summary([1e3 * value for value in values]) for name, values in samples.items()}
     return {

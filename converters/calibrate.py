@@ -154,7 +154,7 @@ def observe(
         threads: how many compute; the statistics do not depend on it.
         progress: told of chunks of text.
     """
-    from sparity_edge.kernels.program.program import ThreadedMachine
+    from sparity_edge.kernels.program.machine import ThreadedMachine
 
     machine = ThreadedMachine(threads)
     try:

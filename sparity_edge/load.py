@@ -111,7 +111,7 @@ def open_model(
     """
     from sparity_edge.config.model_config import ModelConfig
     from sparity_edge.kernels.kernel import start_compiler
-    from sparity_edge.kernels.program.program import ThreadedMachine
+    from sparity_edge.kernels.program.machine import ThreadedMachine
     from sparity_edge.model.kv_cache import default_kv_dtype
     from sparity_edge.model.model import Model
     from sparity_edge.packed.folder import open_folder, read_weights

@@ -21,7 +21,7 @@ from sparity_edge.kernels.active_list import (
     set_channels,
 )
 from sparity_edge.kernels.operations import Operations
-from sparity_edge.kernels.program.program import ThreadedMachine
+from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.rounds import timed
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle

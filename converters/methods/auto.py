@@ -296,7 +296,7 @@ def _counted(
 def _dense_model(
     packed: PackedModel, window: int, threads: int, progress: Progress
 ) -> Iterator[Model]:
-    from sparity_edge.kernels.program.program import ThreadedMachine
+    from sparity_edge.kernels.program.machine import ThreadedMachine
 
     machine = ThreadedMachine(threads)
     try:

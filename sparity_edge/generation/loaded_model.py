@@ -56,7 +56,7 @@ class LoadedModel:
         Raises:
             OptionError: that is no number of threads.
         """
-        from sparity_edge.kernels.program.program import ThreadedMachine
+        from sparity_edge.kernels.program.machine import ThreadedMachine
         from sparity_edge.model.model import Model
 
         own = self.model

@@ -1,8 +1,8 @@
 """Kernel: a Python function that becomes machine code the first time its address is asked for.
 
 Kernels have one shape, so that one loop can run them all: `kernel(arguments, chunk, scratch)`.
-`arguments` is the address of int64 words (addresses, strides, sizes), `chunk` the part of the work
-to do, `scratch` the address of memory that belongs to the calling thread alone. What a chunk writes
+`arguments` is the address of its argument block (`words`), `chunk` the part of the work to do,
+`scratch` the address of memory that belongs to the calling thread alone. What a chunk writes
 depends on its number and never on the thread: that is why any thread count gives the same bits.
 """
 
@@ -18,13 +18,14 @@ from typing import Any
 from numba import cfunc, config, njit, types
 from numba.core import registry
 
+from sparity_edge.kernels.words import Words
 from sparity_edge.progress import Progress
 from sparity_edge.system.folders import kernel_root
 from sparity_edge.system.memory import COMPILER, give_code_back
 
 # Division by zero gives inf as IEEE says; no other relaxation: inf and NaN have to propagate.
 device = njit(error_model="numpy", nogil=True)  # for functions that kernels call
-# The same for those that are called for every row of some hundred bytes: a call costs 10 ns.
+# For device functions that are called for every row of some hundred bytes: a call costs 10 ns.
 inlined = njit(error_model="numpy", nogil=True, forceinline=True)
 entry = njit(error_model="numpy", nogil=True, cache=True)  # for those that Python calls
 _SIGNATURE = types.void(types.int64, types.int64, types.int64)
@@ -81,12 +82,24 @@ def let_compiler_rest() -> None:
 
 
 class Kernel:
-    """Decorator that declares `function(arguments, chunk, scratch)` as a kernel."""
+    """Decorator that declares `function(arguments, chunk, scratch)` as a kernel.
 
-    def __init__(self, function: Callable[[int, int, int], None]) -> None:
-        self.name = function.__name__
-        self._function = function
+    Args:
+        words: its argument block, or the names of its words.
+        table: of a kernel of several tokens, the argument block of each of them.
+    """
+
+    def __init__(self, words: Words | str, table: Words | None = None) -> None:
+        self.words = Words(words) if isinstance(words, str) else words
+        self.table = table
         self._compiled: Any = None
+
+    def __call__(self, function: Callable[[int, int, int], None]) -> Kernel:
+        """Declare a function."""
+        self.name = function.__name__
+        self.__doc__ = function.__doc__
+        self._function = function
+        return self
 
     @property
     def address(self) -> int:

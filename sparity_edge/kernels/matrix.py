@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparity_edge.kernels.kernel import device
-from sparity_edge.kernels.simd.memory import load_i64
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.layout import DTYPE_BITS, Layout, PackedMatrix
 
@@ -105,9 +103,3 @@ def _places(layout: Layout) -> Places:
     else:
         rows, panel_bytes = ROWS_TOGETHER, ROWS_TOGETHER * layout.row_bytes
     return Places(0, layout.row_bytes, layout.numbers_at, rows, panel_bytes)
-
-
-@device
-def whole_groups(matrix: int) -> int:
-    """Groups of 32 inputs that stand in blocks of 512 in an output-major row of int8 or int4."""
-    return load_i64(matrix + PADDED) // 512 * 16

@@ -15,11 +15,12 @@ import numpy as np
 
 from sparity_edge.arrays import aligned_empty
 from sparity_edge.kernels.kernel import Kernel
-from sparity_edge.kernels.program.program import Program
+from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.program.team import Team
 from sparity_edge.kernels.simd.memory import load, load_i64, store_f32
 from sparity_edge.kernels.simd.prefetch import prefetch, prefetch_non_temporal
 from sparity_edge.kernels.simd.vectors import add, splat, total
+from sparity_edge.kernels.words import Words
 
 POOL_BYTES = 768 << 20  # many times the third-level cache of any laptop
 LINE = 64
@@ -30,15 +31,17 @@ GATHER_CHUNK = 1 << 16  # bytes of rows in one chunk
 GATHER_AHEAD = 4096  # bytes of rows asked for before they are read, at least one row
 MOST_AHEAD = 64  # rows
 
-DATA, NBYTES, AHEAD, OUT = (8 * word for word in range(4))
-ROWS, COUNT, STEP, ROW_BYTES, DISTANCE = (8 * word for word in range(4, 9))
+# A chunk adds up NBYTES of DATA, prefetching AHEAD bytes on, to a line of OUT.
+STREAM = Words("data nbytes ahead out")
+# COUNT rows of ROW_BYTES, STEP of them a chunk, prefetching DISTANCE rows on.
+GATHER = Words("data rows count step row_bytes distance out")
 
 
-@Kernel
+@Kernel(STREAM)
 def read_stream(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """Add up NBYTES (a multiple of 256) of DATA from chunk * NBYTES on."""
-    place = load_i64(arguments + DATA) + chunk * load_i64(arguments + NBYTES)
-    end, ahead = place + load_i64(arguments + NBYTES), load_i64(arguments + AHEAD)
+    place = load_i64(arguments + STREAM.data) + chunk * load_i64(arguments + STREAM.nbytes)
+    end, ahead = place + load_i64(arguments + STREAM.nbytes), load_i64(arguments + STREAM.ahead)
     a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     while place < end:
         prefetch_non_temporal(place + ahead)
@@ -50,19 +53,20 @@ def read_stream(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG0
         c = add(c, load(place + 128))
         d = add(d, load(place + 192))
         place += 256
-    store_f32(load_i64(arguments + OUT) + 64 * chunk, total(add(add(a, b), add(c, d))))
+    store_f32(load_i64(arguments + STREAM.out) + 64 * chunk, total(add(add(a, b), add(c, d))))
 
 
-@Kernel
+@Kernel(GATHER)
 def read_rows(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """Add up STEP rows of ROW_BYTES (a multiple of 64); ROWS lists where each starts in DATA.
 
     Reading row i asks for row i + DISTANCE; the list goes on for DISTANCE rows past its end.
     """
-    data, rows = load_i64(arguments + DATA), load_i64(arguments + ROWS)
-    row_bytes, distance = load_i64(arguments + ROW_BYTES), load_i64(arguments + DISTANCE)
-    first = chunk * load_i64(arguments + STEP)
-    last = min(first + load_i64(arguments + STEP), load_i64(arguments + COUNT))
+    data, rows = load_i64(arguments + GATHER.data), load_i64(arguments + GATHER.rows)
+    row_bytes = load_i64(arguments + GATHER.row_bytes)
+    distance = load_i64(arguments + GATHER.distance)
+    first = chunk * load_i64(arguments + GATHER.step)
+    last = min(first + load_i64(arguments + GATHER.step), load_i64(arguments + GATHER.count))
     a, b = splat(0.0), splat(0.0)
     for i in range(first, last):
         place = data + load_i64(rows + 8 * i)
@@ -75,16 +79,15 @@ def read_rows(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
         if row_bytes % 128 != 0:
             prefetch(later + row_bytes - 64)
             a = add(a, load(place + row_bytes - 64))
-    store_f32(load_i64(arguments + OUT) + 64 * chunk, total(add(a, b)))
+    store_f32(load_i64(arguments + GATHER.out) + 64 * chunk, total(add(a, b)))
 
 
-class _Reading(Program):
+def _reading(threads: int, kernel: Kernel, chunks: int, **words: Any) -> Recorder:
     """A program of one reading kernel."""
-
-    def __init__(self, threads: int, kernel: Kernel, chunks: int, *arguments: Any) -> None:
-        super().__init__(threads)
-        self.out = aligned_empty(LINE * chunks).view(np.float32)  # a line for each chunk's sum
-        self._record(kernel, chunks, *arguments[:3], self.out, *arguments[3:])
+    recorder = Recorder(threads)
+    out = aligned_empty(LINE * chunks).view(np.float32)  # a line for each chunk's sum
+    recorder.record(kernel, chunks, **words, out=out)
+    return recorder
 
 
 class Memory:
@@ -110,7 +113,7 @@ class Memory:
         self._team.compile()
 
     def close(self) -> None:
-        """Send the threads home."""
+        """Give the threads back."""
         self._team.close()
 
     def streaming(
@@ -118,7 +121,9 @@ class Memory:
     ) -> Callable[[], float]:
         """A function that reads the whole pool, again and again for `seconds`, and gives GB/s."""
         chunks = self.nbytes // chunk
-        program = _Reading(self.threads, read_stream, chunks, self.pool, chunk, ahead)
+        program = _reading(
+            self.threads, read_stream, chunks, data=self.pool, nbytes=chunk, ahead=ahead
+        )
         return self._speed(program, self.nbytes, seconds)
 
     def gathering(
@@ -132,13 +137,13 @@ class Memory:
         places = np.full(count + distance, self.nbytes - row_bytes, dtype=np.int64)
         places[:count] = np.sort(chosen) * row_bytes
         step = max(1, GATHER_CHUNK // row_bytes)
-        program = _Reading(
-            self.threads, read_rows, -(-count // step),
-            self.pool, 0, 0, places, count, step, row_bytes, distance,
+        program = _reading(
+            self.threads, read_rows, -(-count // step), data=self.pool, rows=places, count=count,
+            step=step, row_bytes=row_bytes, distance=distance,
         )  # fmt: skip
         return self._speed(program, count * row_bytes)
 
-    def _speed(self, program: Program, nbytes: int, seconds: float = 0.0) -> Callable[[], float]:
+    def _speed(self, program: Recorder, nbytes: int, seconds: float = 0.0) -> Callable[[], float]:
         def run() -> float:
             start, passes = time.perf_counter(), 0
             while passes == 0 or time.perf_counter() - start < seconds:

@@ -238,20 +238,20 @@ def test_parts_of_a_token(bench: Any, folder: Path, setting: str) -> None:
     model.read([6], thin=True)
     program = programs[-1]
     tags = list(program.tags)
-    assert len(tags) == len(program._records)
+    assert len(tags) == len(program.records)
     assert set(tags) == {*parts.PARTS} - ({parts.SELECTION} if dense else set())
     assert tags[0] == parts.NORMS
     assert tags[-1] == parts.HEAD
     (this,) = (each for each in model._passes.values() if (each.plan is None) == dense)
     logits = this.logits.copy()
-    samples = parts.clock(model.machine._team, program, 3, lambda: None)
+    samples = parts.clock(model.machine.team, program, 3, lambda: None)
     assert set(samples) == {*tags, parts.REST, parts.TOKEN}
     assert {len(values) for values in samples.values()} == {3}
     known = sum(np.array(samples[tag]) for tag in {*tags, parts.REST})
     assert np.allclose(samples[parts.TOKEN], known)
     # With something to do in each part it is the token that it was.
-    model.machine._team.run(parts.without(program, ()))
+    model.machine.team.run(parts.without(program, ()))
     assert (this.logits == logits).all()
-    model.machine._team.run(parts.without(program, {parts.FFN}))
+    model.machine.team.run(parts.without(program, {parts.FFN}))
     assert (this.logits != logits).any()
     side.generator.close()

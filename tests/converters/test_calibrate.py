@@ -18,7 +18,7 @@ from converters.pack import PackOptions
 from converters.store import prepare
 from sparity_edge import OptionError, SourceError
 from sparity_edge.cli.commands import plan as plan_commands
-from sparity_edge.kernels.program.program import ThreadedMachine
+from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.model.layer_run import Trace, Vectors
 from sparity_edge.model.model import Model
 from sparity_edge.packed.folder import open_packed

@@ -17,7 +17,7 @@ from converters.pack import _INPUT_MAJOR, BUNDLED, PackOptions, convert
 from converters.store import open_any
 from sparity_edge.choices import DEFAULT_PLAN, LAYOUTS
 from sparity_edge.config.model_config import BLOCK_LINEARS
-from sparity_edge.kernels.program.program import ThreadedMachine
+from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.model import Model
 from sparity_edge.packed.folder import open_packed

@@ -12,7 +12,7 @@ from plan_families import family
 
 from converters.pack import PackOptions, convert
 from converters.store import open_any
-from sparity_edge.kernels.program.program import ThreadedMachine
+from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.model import DENSE_POSITIONS, Model
 from sparity_edge.packed.folder import PackedModel, open_packed

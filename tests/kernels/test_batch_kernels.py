@@ -14,10 +14,8 @@ from test_sparse_kernels import matrix_of
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.active_list import channels
-from sparity_edge.kernels.batch import products as batch
-from sparity_edge.kernels.batch.union import unite
 from sparity_edge.kernels.operations import Operations
-from sparity_edge.kernels.program.program import ThreadedMachine
+from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.kernels.sparse_vector import MOST_LISTED, Selector
 from sparity_edge.packed.bundle import join, split
@@ -36,8 +34,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[ThreadedMachine]:
     for orientation in ("output", "input"):
         machine.matrix(packed(Layout("f32", orientation, (1, 1))))
     machine.compile(silent)
-    for kernel in (batch.split_each, batch.vmm_each, batch.spvmm_each, batch.ffn_each, unite):
-        _ = kernel.address  # before hypothesis looks at the clock
+    machine.compile_batches(silent)  # before hypothesis looks at the clock
     yield machine
     machine.close()
 

@@ -10,7 +10,9 @@ from test_kernels import normal, packed
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.operations import Operations
-from sparity_edge.kernels.program.program import Program, ThreadedMachine
+from sparity_edge.kernels.program.machine import ThreadedMachine
+from sparity_edge.kernels.program.program import Program
+from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import silent
@@ -85,9 +87,9 @@ class Block:
         machine.prepare(forward)(False)
         self.operations = 0
         if isinstance(machine, ThreadedMachine):
-            program = Program(machine.threads)
-            forward(program)
-            self.operations = len(program._records)
+            recorder = Recorder(machine.threads)
+            forward(Program(recorder))
+            self.operations = len(recorder.records)
         return np.concatenate([x.ravel(), cached.ravel()])
 
 

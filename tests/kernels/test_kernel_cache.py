@@ -29,7 +29,7 @@ def test_a_full_disk_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FunctionCache, "save_overload", full)
     out = np.zeros(1, dtype=np.float32)
     arguments = np.array([out.ctypes.data], dtype=np.int64)
-    kernel = Kernel(write_one)
+    kernel = Kernel("place")(write_one)
     assert kernel.address
     kernel._compiled.ctypes(int(arguments.ctypes.data), 0, 0)
     assert out[0] == 1

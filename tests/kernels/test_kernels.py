@@ -15,7 +15,7 @@ from sparity_edge.arrays import Floats, Numbers, padded, rows
 from sparity_edge.choices import KV_DTYPES
 from sparity_edge.kernels.kv_format import GROUP, LEAST, empty_rows, floats, write
 from sparity_edge.kernels.operations import Machine, Operations
-from sparity_edge.kernels.program.program import ThreadedMachine
+from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import silent

@@ -12,7 +12,7 @@ import pytest
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.operations import Operations
-from sparity_edge.kernels.program.program import ThreadedMachine
+from sparity_edge.kernels.program.machine import ThreadedMachine
 
 
 def chain(machine: ThreadedMachine, length: int, size: int = 640) -> tuple[Floats, Callable]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.measure import ceiling, rounds
 from sparity_edge.measure.machine import machine
 
@@ -77,11 +78,13 @@ def test_reading_kernels_read_what_they_are_told() -> None:
     pool = memory.pool[: 1 << 20].view(np.float32)
     pool[:] = np.random.default_rng(0).integers(0, 4, pool.size)
     places = np.array([0, 448, 2048, 7168, 0, 0], dtype=np.int64)
-    sums = ceiling._Reading(
-        2, ceiling.read_rows, 2, memory.pool, 0, 0, places, 4, 2, 448, 2
+    recorder, sums = Recorder(2), np.zeros((2, 16), dtype=np.float32)
+    recorder.record(
+        ceiling.read_rows, 2, data=memory.pool, rows=places, count=4, step=2, row_bytes=448,
+        distance=2, out=sums,
     )  # fmt: skip
-    memory._team.run(sums)
-    assert [float(sums.out[16 * chunk]) for chunk in range(2)] == [
+    memory._team.run(recorder)
+    assert [float(sums[chunk, 0]) for chunk in range(2)] == [
         sum(pool[place // 4 : place // 4 + 112].sum() for place in pair)
         for pair in (places[:2], places[2:4])
     ]

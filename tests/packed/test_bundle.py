@@ -30,7 +30,7 @@ from converters.numbers.layout_bytes import pack_matrix
 from converters.pack import PackOptions, convert
 from sparity_edge.arrays import Floats, aligned_empty, rows
 from sparity_edge.errors import FormatError, OptionError
-from sparity_edge.kernels.program.program import ThreadedMachine
+from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.simd.float_tiles import PANEL, TOKENS
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle, halves_of, split
 from sparity_edge.packed.folder import open_folder, open_packed

@@ -16,7 +16,7 @@ from converters.pack import PackOptions, convert
 from converters.store import open_any
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.errors import FormatError, OptionError, SparityError
-from sparity_edge.kernels.program.program import ThreadedMachine
+from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.model import DENSE_POSITIONS, Model
 from sparity_edge.packed.folder import PackedModel, open_packed

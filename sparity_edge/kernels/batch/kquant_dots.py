@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparity_edge.kernels.decode.dot_arguments import DOT
 from sparity_edge.kernels.decode.kquant_dots import (
-    DIGITS,
-    FLOATS,
     FOUR_SCALES,
     FOURS,
     SIX_SCALES,
@@ -99,8 +98,8 @@ def _add_int4k(
 @device
 def _int4k(matrix: int, row: int, other: int, mine: int, yours: int, wanted: int) -> FOUR:
     size = load_i64(matrix + PADDED)
-    x, about = load_i64(mine + DIGITS), load_i64(mine + FLOATS)
-    y, about_y = load_i64(yours + DIGITS), load_i64(yours + FLOATS)
+    x, about = load_i64(mine + DOT.digits), load_i64(mine + DOT.scales)
+    y, about_y = load_i64(yours + DOT.digits), load_i64(yours + DOT.scales)
     a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, q = row + size // 2, other + size // 2
     for _ in range(size // 512):
@@ -163,8 +162,8 @@ def _add_int6k(
 @device
 def _int6k(matrix: int, row: int, other: int, mine: int, yours: int, wanted: int) -> FOUR:
     size = load_i64(matrix + PADDED)
-    x, about = load_i64(mine + DIGITS), load_i64(mine + FLOATS)
-    y, about_y = load_i64(yours + DIGITS), load_i64(yours + FLOATS)
+    x, about = load_i64(mine + DOT.digits), load_i64(mine + DOT.scales)
+    y, about_y = load_i64(yours + DOT.digits), load_i64(yours + DOT.scales)
     a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, q = row + size // 4 * 3, other + size // 4 * 3
     for _ in range(size // 512):

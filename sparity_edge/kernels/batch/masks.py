@@ -20,59 +20,63 @@ from sparity_edge.kernels.simd.memory import (
     store_i64,
 )
 from sparity_edge.kernels.simd.vectors import mul, sub
+from sparity_edge.kernels.words import Words
 
-X, X_STRIDE, CENTRE, SIZE, OUT, OUT_STRIDE, COUNTS, THRESHOLDS = (8 * word for word in range(8))
-WEIGHTS, KEPT = THRESHOLDS, THRESHOLDS + 8
-COEFFICIENTS, EXPONENTS, EXPONENT_STRIDE = (THRESHOLDS + 8 * word for word in range(1, 4))
-# Arguments of `subtract` and `tally`.
-SUM, LISTS, TALLIES, TOKENS = X_STRIDE, X, X_STRIDE, CENTRE
+CENTRED = Words("x x_stride centre size")
+SPARSIFY = CENTRED.plus("out out_stride counts")
+BY_THRESHOLD = SPARSIFY.plus("thresholds coefficients exponents exponent_stride")
+BY_SIZE = SPARSIFY.plus("weights kept")
+SUBTRACT = CENTRED.plus("out")
+TALLY = Words("lists tallies tokens size")
 
 
 @device
 def _centred(arguments: int, row: int, out: int) -> None:
     """x - centre of one row to `out`; the zeros behind a row stay zeros."""
-    x = load_i64(arguments + X) + row * load_i64(arguments + X_STRIDE)
-    centre = load_i64(arguments + CENTRE)
-    for i in range(0, 4 * load_i64(arguments + SIZE), 64):
+    x = load_i64(arguments + CENTRED.x) + row * load_i64(arguments + CENTRED.x_stride)
+    centre = load_i64(arguments + CENTRED.centre)
+    for i in range(0, 4 * load_i64(arguments + CENTRED.size), 64):
         if centre != 0:
             store(out + i, sub(load(x + i), load(centre + i)))
         else:
             store(out + i, load(x + i))
 
 
-@Kernel
+@Kernel(BY_THRESHOLD)
 def sparsify_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """Row `chunk` of x - centre where it is larger than the scaled threshold, or NaN; else zero."""
-    out = load_i64(arguments + OUT) + chunk * load_i64(arguments + OUT_STRIDE)
-    thresholds = load_i64(arguments + THRESHOLDS)
+    out = load_i64(arguments + SPARSIFY.out) + chunk * load_i64(arguments + SPARSIFY.out_stride)
+    thresholds = load_i64(arguments + BY_THRESHOLD.thresholds)
     _centred(arguments, chunk, out)
-    factor = factor_of(out, 0, load_i64(arguments + SIZE), load_i64(arguments + COEFFICIENTS))
-    exponent = load_i64(arguments + EXPONENTS) + chunk * load_i64(arguments + EXPONENT_STRIDE)
+    coefficients = load_i64(arguments + BY_THRESHOLD.coefficients)
+    factor = factor_of(out, 0, load_i64(arguments + CENTRED.size), coefficients)
+    exponent = load_i64(arguments + BY_THRESHOLD.exponents)
+    exponent += chunk * load_i64(arguments + BY_THRESHOLD.exponent_stride)
     factor *= factor_of_gain(exponent)
     count = 0
-    for i in range(0, 4 * load_i64(arguments + SIZE), 4):
+    for i in range(0, 4 * load_i64(arguments + CENTRED.size), 4):
         value = load_f32(out + i)
         dropped = abs(value) <= load_f32(thresholds + i) * factor
         store_f32(out + i, 0.0 if dropped else value)
         count += 0 if dropped else 1
-    store_i64(load_i64(arguments + COUNTS) + 8 * chunk, count)
+    store_i64(load_i64(arguments + SPARSIFY.counts) + 8 * chunk, count)
 
 
-@Kernel
+@Kernel(BY_SIZE)
 def sparsify_top(arguments: int, chunk: int, scratch: int) -> None:
     """Row `chunk` of x - centre, its KEPT channels of largest |x - centre| * weight; else zero.
 
     Needs 8 * (SIZE + 32) bytes of scratch.
     """
-    size, weights = load_i64(arguments + SIZE), load_i64(arguments + WEIGHTS)
-    out = load_i64(arguments + OUT) + chunk * load_i64(arguments + OUT_STRIDE)
+    size, weights = load_i64(arguments + CENTRED.size), load_i64(arguments + BY_SIZE.weights)
+    out = load_i64(arguments + SPARSIFY.out) + chunk * load_i64(arguments + SPARSIFY.out_stride)
     _centred(arguments, chunk, out)
     scores, copy = scratch, scratch + 4 * ((size + 15) // 16 * 16)
     for i in range(0, 4 * size, 64):
         value = load(out + i) if weights == 0 else mul(load(out + i), load(weights + i))
         store_magnitude(scores + i, value)
         store_magnitude(copy + i, value)
-    kept = min(size, max(1, load_i64(load_i64(arguments + KEPT))))
+    kept = min(size, max(1, load_i64(load_i64(arguments + BY_SIZE.kept))))
     least, equals = kth_largest(copy, size, kept, LARGEST_BITS), kept
     for i in range(0, 4 * size, 4):
         equals -= load_i32(scores + i) > least
@@ -81,21 +85,21 @@ def sparsify_top(arguments: int, chunk: int, scratch: int) -> None:
         if score < least or (score == least and equals <= 0):
             store_f32(out + i, 0.0)
         equals -= score == least
-    store_i64(load_i64(arguments + COUNTS) + 8 * chunk, kept)
+    store_i64(load_i64(arguments + SPARSIFY.counts) + 8 * chunk, kept)
 
 
-@Kernel
+@Kernel(SUBTRACT)
 def subtract(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """OUT = x - centre, one row."""
-    _centred(arguments, 0, load_i64(arguments + OUT))
+    _centred(arguments, 0, load_i64(arguments + SUBTRACT.out))
 
 
-@Kernel
+@Kernel(TALLY)
 def tally(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """TALLIES[i] = the sum of TOKENS int64 counts that stand at LISTS[i]."""
-    lists, tallies = load_i64(arguments + LISTS), load_i64(arguments + TALLIES)
-    for i in range(0, 8 * load_i64(arguments + SIZE), 8):
+    lists, tallies = load_i64(arguments + TALLY.lists), load_i64(arguments + TALLY.tallies)
+    for i in range(0, 8 * load_i64(arguments + TALLY.size), 8):
         count, place = 0, load_i64(lists + i)
-        for token in range(load_i64(arguments + TOKENS)):
+        for token in range(load_i64(arguments + TALLY.tokens)):
             count += load_i64(place + 8 * token)
         store_i64(tallies + i, count)

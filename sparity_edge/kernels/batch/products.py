@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from sparity_edge.kernels.batch.dots import row_two_tokens
 from sparity_edge.kernels.batch.kquant_dots import superblock_dots
-from sparity_edge.kernels.decode import spvmm as _spvmm
-from sparity_edge.kernels.decode.activations import BLOCK, _split
+from sparity_edge.kernels.decode.activations import BLOCK, SPLIT, split_numbers
 from sparity_edge.kernels.decode.axpy_blocks import (
     BLOCK_BYTES,
     ROWS,
@@ -26,16 +25,12 @@ from sparity_edge.kernels.decode.axpy_blocks import (
     fours,
     order_sums,
 )
-from sparity_edge.kernels.decode.dot_arguments import AHEAD, STEP, W, product_of
+from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
 from sparity_edge.kernels.decode.dots import row_dot
 from sparity_edge.kernels.decode.ffn import (
-    BUNDLE,
     DOWN,
+    FFN,
     HEADER_BYTES,
-    LIST,
-    PART_BYTES,
-    PART_SUMS,
-    PARTS,
     TABLE_BYTES,
     TABLES,
     UP,
@@ -49,6 +44,8 @@ from sparity_edge.kernels.decode.ffn import (
     look_ahead,
 )
 from sparity_edge.kernels.decode.kquant_dots import superblock_dot
+from sparity_edge.kernels.decode.spvmm import SPVMM, prepare
+from sparity_edge.kernels.decode.spvmm import TABLES as SPVMM_TABLES
 from sparity_edge.kernels.decode.vmm import put
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import (
@@ -63,23 +60,26 @@ from sparity_edge.kernels.matrix import (
 )
 from sparity_edge.kernels.simd.memory import load_i64, store, store_f32
 from sparity_edge.kernels.simd.vectors import splat
+from sparity_edge.kernels.words import Words
 
-# Arguments of every kernel: the table, its rows, and the bytes of a row and of a share of scratch.
-EACH, TOKENS, EACH_BYTES, SHARE = (8 * word for word in range(4))
-SPLIT_CHUNKS = SHARE  # of one token, for `split_each`
+# The argument blocks of TOKENS tokens are rows of TABLE, TABLE_STRIDE bytes apart. Each has
+# SCRATCH_SHARE bytes of scratch memory; CHUNKS_OF_ONE are those of one token.
+EACH = Words("table tokens table_stride")
+SPLIT_EACH = EACH.plus("chunks_of_one")
+SHARING = EACH.plus("scratch_share")
 # Activations of so many numbers stay in L1, beside rows (48 KB; 32 KB take rows from L2 instead).
 IN_L1 = 16384
 GROUPED = 6  # rows that wait in L2 for the next token; 4 give 6 % less
 
 
-@Kernel
+@Kernel(SPLIT_EACH, table=SPLIT)
 def split_each(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """`split_activations` for every token, SPLIT_CHUNKS chunks each."""
-    chunks = load_i64(arguments + SPLIT_CHUNKS)
+    chunks = load_i64(arguments + SPLIT_EACH.chunks_of_one)
     token = chunk // chunks
     start = (chunk - token * chunks) * BLOCK
-    own = load_i64(arguments + EACH) + token * load_i64(arguments + EACH_BYTES)
-    _split(own, start, start + BLOCK)
+    own = load_i64(arguments + EACH.table) + token * load_i64(arguments + EACH.table_stride)
+    split_numbers(own, start, start + BLOCK)
 
 
 @device
@@ -89,8 +89,8 @@ def _by_tokens(arguments: int, first: int, last: int, scratch: int) -> None:
     Two tokens at a time drive each other's activations out of L1 where those are long: rows of
     8960 in int4k came at 27 GB/s (two threads), and come at 49 so.
     """
-    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
-    matrix, tokens = load_i64(each + W), load_i64(arguments + TOKENS)
+    each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
+    matrix, tokens = load_i64(each + DOT.matrix), load_i64(arguments + EACH.tokens)
     row_bytes = load_i64(matrix + ROW_BYTES)
     share = row_bytes // tokens  # every product asks for its share of the rows that come next
     for output in range(first, last, GROUPED):
@@ -108,8 +108,9 @@ def _by_tokens(arguments: int, first: int, last: int, scratch: int) -> None:
 @device
 def _superblocks(arguments: int, first: int, last: int) -> None:
     """Outputs first..last-1 of a matrix in superblocks, two rows and two tokens at a time."""
-    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
-    matrix, ahead, tokens = load_i64(each + W), load_i64(each + AHEAD), load_i64(arguments + TOKENS)
+    each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
+    matrix, ahead = load_i64(each + DOT.matrix), load_i64(each + DOT.ahead)
+    tokens = load_i64(arguments + EACH.tokens)
     row_bytes = load_i64(matrix + ROW_BYTES)
     for output in range(first, last, 2):
         row = load_i64(matrix + DATA) + output * row_bytes
@@ -131,14 +132,15 @@ def _superblocks(arguments: int, first: int, last: int) -> None:
                 put(mine, output + 1, superblock_dot(matrix, other, mine, wanted + row_bytes))
 
 
-@Kernel
+@Kernel(EACH, table=DOT)
 def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
     """`vmm` for every token: a row is multiplied with all of them."""
-    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
-    matrix, ahead, tokens = load_i64(each + W), load_i64(each + AHEAD), load_i64(arguments + TOKENS)
+    each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
+    matrix, ahead = load_i64(each + DOT.matrix), load_i64(each + DOT.ahead)
+    tokens = load_i64(arguments + EACH.tokens)
     row_bytes = load_i64(matrix + ROW_BYTES)
-    first = chunk * load_i64(each + STEP)
-    last = min(first + load_i64(each + STEP), load_i64(matrix + OUTPUTS))
+    first = chunk * load_i64(each + DOT.step)
+    last = min(first + load_i64(each + DOT.step), load_i64(matrix + OUTPUTS))
     if load_i64(matrix + GROUP) != 0 and tokens * load_i64(matrix + PADDED) > IN_L1:
         _by_tokens(arguments, first, last, scratch)
         return
@@ -163,31 +165,31 @@ def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
 @device
 def _sums_of(own: int, part: int, first: int) -> int:
     """The sums of a part for one token, from column `first` on (`spvmm`)."""
-    of_part = part * load_i64(own + _spvmm.PART_BYTES)
-    return load_i64(own + _spvmm.PART_SUMS) + of_part + 4 * first
+    of_part = part * load_i64(own + SPVMM.part_bytes)
+    return load_i64(own + SPVMM.part_sums) + of_part + 4 * first
 
 
-@Kernel
+@Kernel(SHARING, table=SPVMM)
 def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
     """`spvmm` for every token: the rows of a block are added up for all of them."""
-    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
-    tokens, share = load_i64(arguments + TOKENS), load_i64(arguments + SHARE)
-    matrix, active = load_i64(each + _spvmm.W), load_i64(each + _spvmm.LIST)
-    parts, panels = load_i64(each + _spvmm.PARTS), load_i64(each + _spvmm.PANELS)
+    each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
+    tokens, share = load_i64(arguments + EACH.tokens), load_i64(arguments + SHARING.scratch_share)
+    matrix, active = load_i64(each + SPVMM.matrix), load_i64(each + SPVMM.active)
+    parts, panels = load_i64(each + SPVMM.parts), load_i64(each + SPVMM.panels)
     part = chunk // panels
-    columns = load_i64(each + _spvmm.PANEL_COLUMNS)
+    columns = load_i64(each + SPVMM.panel_columns)
     first = (chunk - part * panels) * columns
     columns = min(columns, load_i64(matrix + PADDED) - first)
     start, stop = boundary(active, part, parts), boundary(active, part + 1, parts)
-    rows, digits = scratch + _spvmm.TABLES, scratch + load_i64(each + _spvmm.TABLE)
-    block, step, blocks = digits + load_i64(each + _spvmm.TABLE + 8), digit_bytes(matrix), 0
+    rows, digits = scratch + SPVMM_TABLES, scratch + load_i64(each + SPVMM.digits_at)
+    block, step, blocks = digits + load_i64(each + SPVMM.blocks_after), digit_bytes(matrix), 0
     nbytes = bytes_of(matrix, columns)
     ahead = bytes_ahead(active, load_i64(matrix + INPUTS), nbytes)
     for token in range(tokens):
         own, mine = each + token * each_bytes, token * share
         clear(_sums_of(own, part, first), columns)
         if start < stop:
-            blocks = _spvmm.prepare(
+            blocks = prepare(
                 own, start, stop, rows + mine, digits + mine, block + mine, first, columns, ahead
             )
     for _ in range(blocks):
@@ -207,7 +209,7 @@ def _values_of_two(
     mine: int, yours: int, position: int, end: int, rows: int, asks: int, scratch: int, share: int
 ) -> None:
     """`ffn`'s middle values of a block for two tokens, each to its share of scratch memory."""
-    up, active = load_i64(load_i64(mine + BUNDLE) + UP), load_i64(mine + LIST)
+    up, active = load_i64(load_i64(mine + FFN.bundle) + UP), load_i64(mine + FFN.active)
     place = scratch + VALUES
     for each in (place, place + 64, place + share, place + share + 64):
         store(each, splat(0.0))
@@ -221,17 +223,17 @@ def _values_of_two(
         rows, asks, place = rows + 8, asks + 8, place + 4
 
 
-@Kernel
+@Kernel(SHARING, table=FFN)
 def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     """`ffn` for every token: the rows of a block are multiplied and added up for all of them."""
-    each, each_bytes = load_i64(arguments + EACH), load_i64(arguments + EACH_BYTES)
-    tokens, share = load_i64(arguments + TOKENS), load_i64(arguments + SHARE)
-    bundle, active = load_i64(each + BUNDLE), load_i64(each + LIST)
-    down, parts = load_i64(bundle + DOWN), load_i64(each + PARTS)
+    each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
+    tokens, share = load_i64(arguments + EACH.tokens), load_i64(arguments + SHARING.scratch_share)
+    bundle, active = load_i64(each + FFN.bundle), load_i64(each + FFN.active)
+    down, parts = load_i64(bundle + DOWN), load_i64(each + FFN.parts)
     columns = load_i64(down + PADDED)
-    of_part = chunk * load_i64(each + PART_BYTES)
+    of_part = chunk * load_i64(each + FFN.part_bytes)
     for token in range(tokens):
-        clear(load_i64(each + token * each_bytes + PART_SUMS) + of_part, columns)
+        clear(load_i64(each + token * each_bytes + FFN.part_sums) + of_part, columns)
     start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
     if start >= stop:
         return
@@ -259,9 +261,9 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
         ask_columns(bundle, here, count, ahead)
         for token in range(tokens):
             mine = scratch + token * share
-            sums = load_i64(each + token * each_bytes + PART_SUMS) + of_part
+            sums = load_i64(each + token * each_bytes + FFN.part_sums) + of_part
             add_columns(down, here, count, header, wanted, others, other, ahead, sums, mine)
         here, there = there, here
         start, end, header = end, after, other
     for token in range(tokens):
-        order_sums(down, load_i64(each + token * each_bytes + PART_SUMS) + of_part, columns)
+        order_sums(down, load_i64(each + token * each_bytes + FFN.part_sums) + of_part, columns)

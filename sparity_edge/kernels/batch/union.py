@@ -13,34 +13,35 @@ from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.compaction import append_above
 from sparity_edge.kernels.simd.memory import load, load_i64, store_i64
 from sparity_edge.kernels.simd.vectors import add, maximum, splat, sub
+from sparity_edge.kernels.words import Words
 
-VALUES, STRIDE, TOKENS, SIZE, LIST, MOST_LISTED = (8 * word for word in range(6))
+UNITE = Words("values stride tokens size active most_listed")
 
 
 @device
 def _magnitude(arguments: int, i: int) -> Any:
     """The sum of the sizes of channels i..i+15 over tokens; what is no number stays so."""
-    place, result = load_i64(arguments + VALUES) + 4 * i, splat(0.0)
-    for _ in range(load_i64(arguments + TOKENS)):
+    place, result = load_i64(arguments + UNITE.values) + 4 * i, splat(0.0)
+    for _ in range(load_i64(arguments + UNITE.tokens)):
         value = load(place)
         result = add(result, maximum(value, sub(splat(0.0), value)))
-        place += load_i64(arguments + STRIDE)
+        place += load_i64(arguments + UNITE.stride)
     return result
 
 
 @device
 def _list_larger(arguments: int, least: float) -> int:
     """List the channels whose magnitude is larger than `least`; returns how many they are."""
-    size, place = load_i64(arguments + SIZE), load_i64(arguments + LIST) + FIRST
+    size, place = load_i64(arguments + UNITE.size), load_i64(arguments + UNITE.active) + FIRST
     for i in range(0, size, 16):
         place += 4 * append_above(place, i, _magnitude(arguments, i), splat(least), size - i)
-    return (place - load_i64(arguments + LIST) - FIRST) // 4
+    return (place - load_i64(arguments + UNITE.active) - FIRST) // 4
 
 
-@Kernel
+@Kernel(UNITE)
 def unite(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """The channels whose VALUES are not zero in all rows; all if they are more than MOST_LISTED."""
     count = _list_larger(arguments, 0.0)
-    if count > load_i64(arguments + MOST_LISTED):
+    if count > load_i64(arguments + UNITE.most_listed):
         count = _list_larger(arguments, -1.0)
-    store_i64(load_i64(arguments + LIST), count)
+    store_i64(load_i64(arguments + UNITE.active), count)

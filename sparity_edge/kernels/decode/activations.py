@@ -8,39 +8,42 @@ format come out of memory.
 
 from __future__ import annotations
 
-from sparity_edge.kernels.decode import elementwise as _before
-from sparity_edge.kernels.decode.attention import HEAD_DIM, combine_head
+from sparity_edge.kernels.decode.attention import ATTENTION, combine_head
 from sparity_edge.kernels.decode.dot_arguments import BLOCK_GROUPS, X_BLOCK
-from sparity_edge.kernels.decode.elementwise import gate_numbers, normalise
+from sparity_edge.kernels.decode.elementwise import RMSNORM, SILU_MUL, gate_numbers, normalise
 from sparity_edge.kernels.decode.kquant_dots import split_in_superblock
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.block_dots import store_block_digits
 from sparity_edge.kernels.simd.byte_dots import store_digits, store_digits_by_fours
 from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store_f32
 from sparity_edge.kernels.simd.vectors import add, largest, maximum, mul, splat, sub, total
+from sparity_edge.kernels.words import Words
 
 MOST = 127 * 256  # so that the high digit fits into a signed byte
 BLOCK = 512  # numbers in one chunk, and in a block of weights
 
-X, SIZE, ORDER, DIGITS, SCALES, SUMS = (8 * word for word in range(6))
-# Orders of digits, of int8 and int4 behind the last block; for superblocks SCALES is the place of
-# all floats that go with them.
+# Orders of digits, of int8 and int4 behind the last block; of K-quants SCALES is the place of all
+# floats that go with them.
 IN_A_ROW, BY_FOURS, IN_SUPERBLOCKS = range(3)
 ORDERS = {"int4": BY_FOURS, "int4k": IN_SUPERBLOCKS, "int6k": IN_SUPERBLOCKS}
-# What is computed before: its arguments, at most so many words, stand behind those above.
-BEFORE, MOST_BEFORE = 8 * 6, 20
+SPLIT = Words("x size order digits scales sums")
+# Of kernels that split what they have just computed: the argument block of that operation follows.
+RMSNORM_SPLIT = SPLIT.plus(before=RMSNORM)
+SILU_MUL_SPLIT = SPLIT.plus(before=SILU_MUL)
+COMBINE_SPLIT = SPLIT.plus(before=ATTENTION)
 
 
 @device
-def _split(arguments: int, start: int, stop: int) -> None:
+def split_numbers(arguments: int, start: int, stop: int) -> None:
     """Numbers start..stop-1 of X, whole groups of 32 of them."""
-    x, digits = load_i64(arguments + X), load_i64(arguments + DIGITS)
-    order, blocks = load_i64(arguments + ORDER), load_i64(arguments + SIZE) // BLOCK * BLOCK
-    for i in range(start, min(stop, load_i64(arguments + SIZE)), 32):
+    x, digits = load_i64(arguments + SPLIT.x), load_i64(arguments + SPLIT.digits)
+    order = load_i64(arguments + SPLIT.order)
+    blocks = load_i64(arguments + SPLIT.size) // BLOCK * BLOCK
+    for i in range(start, min(stop, load_i64(arguments + SPLIT.size)), 32):
         if order == IN_SUPERBLOCKS:
-            split_in_superblock(
-                x, i // 32, load_i64(arguments + SIZE) // 32, digits, load_i64(arguments + SCALES)
-            )
+            groups = load_i64(arguments + SPLIT.size) // 32
+            floats = load_i64(arguments + SPLIT.scales)
+            split_in_superblock(x, i // 32, groups, digits, floats)
             continue
         v, w = load(x + 4 * i), load(x + 4 * i + 64)
         sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
@@ -60,44 +63,44 @@ def _split(arguments: int, start: int, stop: int) -> None:
         else:
             first = store_digits(place + i % 64, mul(v, inverse))
             second = store_digits(place + i % 64 + 16, mul(w, inverse))
-        store_f32(load_i64(arguments + SCALES) + i // 8, scale)
+        store_f32(load_i64(arguments + SPLIT.scales) + i // 8, scale)
         # A whole number: the offset that it is multiplied with has to cancel to the last bit.
-        store_f32(load_i64(arguments + SUMS) + i // 8, total(add(first, second)))
+        store_f32(load_i64(arguments + SPLIT.sums) + i // 8, total(add(first, second)))
 
 
-@Kernel
+@Kernel(SPLIT)
 def split_activations(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """BLOCK numbers of X; SIZE is a multiple of 32. Zeros follow X, and DIGITS to a whole unit."""
-    _split(arguments, chunk * BLOCK, (chunk + 1) * BLOCK)
+    split_numbers(arguments, chunk * BLOCK, (chunk + 1) * BLOCK)
 
 
-# Kernels that split what they have just computed: threads meet once less.
+# Kernels that split what they have just computed: one barrier less.
 
 
-@Kernel
+@Kernel(RMSNORM_SPLIT)
 def rmsnorm_split(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """`rmsnorm` of one row, BLOCK numbers of it; every chunk takes the mean for itself."""
-    start, before = chunk * BLOCK, arguments + BEFORE
-    x, weight = load_i64(before + _before.X), load_i64(before + _before.WEIGHT)
-    size, epsilon = load_i64(before + _before.SIZE), load_f32(before + _before.EPSILON)
-    normalise(x, weight, load_i64(before + _before.OUT), size, epsilon, start, start + BLOCK)
-    _split(arguments, start, start + BLOCK)
+    start, before = chunk * BLOCK, arguments + RMSNORM_SPLIT.before
+    x, weight = load_i64(before + RMSNORM.x), load_i64(before + RMSNORM.weight)
+    size, epsilon = load_i64(before + RMSNORM.size), load_f32(before + RMSNORM.epsilon)
+    normalise(x, weight, load_i64(before + RMSNORM.out), size, epsilon, start, start + BLOCK)
+    split_numbers(arguments, start, start + BLOCK)
 
 
-@Kernel
+@Kernel(SILU_MUL_SPLIT)
 def silu_mul_split(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """`silu_mul` of one row, BLOCK numbers of it."""
-    start, before = chunk * BLOCK, arguments + BEFORE
-    gate, up = load_i64(before + _before.GATE), load_i64(before + _before.UP)
-    stop = min(start + BLOCK, load_i64(before + _before.WIDTH))
-    gate_numbers(gate, up, load_i64(before + _before.PRODUCT), start, stop)
-    _split(arguments, start, start + BLOCK)
+    start, before = chunk * BLOCK, arguments + SILU_MUL_SPLIT.before
+    gate, up = load_i64(before + SILU_MUL.gate), load_i64(before + SILU_MUL.up)
+    stop = min(start + BLOCK, load_i64(before + SILU_MUL.width))
+    gate_numbers(gate, up, load_i64(before + SILU_MUL.out), start, stop)
+    split_numbers(arguments, start, start + BLOCK)
 
 
-@Kernel
+@Kernel(COMBINE_SPLIT)
 def attention_combine_split(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """`attention_combine` of head `chunk`, whose size is a multiple of 32."""
-    before = arguments + BEFORE
+    before = arguments + COMBINE_SPLIT.before
     combine_head(before, chunk)
-    head_dim = load_i64(before + HEAD_DIM)
-    _split(arguments, chunk * head_dim, (chunk + 1) * head_dim)
+    head_dim = load_i64(before + ATTENTION.head_dim)
+    split_numbers(arguments, chunk * head_dim, (chunk + 1) * head_dim)

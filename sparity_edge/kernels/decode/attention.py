@@ -35,31 +35,19 @@ from sparity_edge.kernels.simd.vectors import (
     sub,
     total,
 )
+from sparity_edge.kernels.words import Words
 
 BLOCK = 256  # positions
 ROWS = 64  # that are float32 at a time: 16 to 32 KB, which the first-level cache holds
 
 # POSITION is the address of the query's position, WINDOW the positions it sees (0: all). The cache
 # is (key-value head, position) rows whose numbers have NUMBER bytes; PARTS is (head, block,
-# PART_BYTES).
-(
-    Q,
-    Q_STRIDE,
-    KEYS,
-    VALUES,
-    HEAD_STRIDE,
-    POSITION,
-    WINDOW,
-    HEADS,
-    SHARE,
-    HEAD_DIM,
-    OUT,
-    OUT_STRIDE,
-) = (8 * word for word in range(12))
-BLOCKS, PARTS, PART_BYTES, SCALE, NUMBER = (8 * word for word in range(12, 17))
-# Where TABLE is not 0, queries and the token's own keys are not rotated yet, and its NEW_KEYS and
-# NEW_VALUES not in the cache: whoever has them in its block puts them there.
-TABLE, NEW_KEYS, NEW_VALUES = (8 * word for word in range(17, 20))
+# PART_BYTES). Where TABLE is not 0, queries and the token's own keys are not rotated yet, and its
+# NEW_KEYS and NEW_VALUES not in the cache: whoever has them in its block puts them there.
+ATTENTION = Words(
+    "q q_stride keys values head_stride position window heads share head_dim out out_stride "
+    "blocks parts part_bytes scale number table new_keys new_values"
+)
 # A partial result: weighted values (head_dim, filled up to 16), then two numbers.
 _LARGEST, _WEIGHT = 0, 4
 # Scores are written 64 bytes at a time, of which the last 16 may be all that is valid.
@@ -83,9 +71,10 @@ def _load_queries(arguments: int, first: int, table: int, queries: int) -> None:
 
     They are rotated first if there is a row of cosines and sines at `table`.
     """
-    head_dim, scale = load_i64(arguments + HEAD_DIM), load_f32(arguments + SCALE)
-    source = load_i64(arguments + Q) + 4 * head_dim * first
-    for _ in range(load_i64(arguments + SHARE)):
+    head_dim = load_i64(arguments + ATTENTION.head_dim)
+    scale = load_f32(arguments + ATTENTION.scale)
+    source = load_i64(arguments + ATTENTION.q) + 4 * head_dim * first
+    for _ in range(load_i64(arguments + ATTENTION.share)):
         rotated = source
         if table != 0:
             rotate(source, table, queries, head_dim)
@@ -196,8 +185,8 @@ def _merge(sums: int, part: int, head_dim: int) -> None:
 
 @device
 def _finish(arguments: int, sums: int, token: int, head: int) -> None:
-    head_dim = load_i64(arguments + HEAD_DIM)
-    out = load_i64(arguments + OUT) + token * load_i64(arguments + OUT_STRIDE)
+    head_dim = load_i64(arguments + ATTENTION.head_dim)
+    out = load_i64(arguments + ATTENTION.out) + token * load_i64(arguments + ATTENTION.out_stride)
     scale = 1.0 / load_f32(sums + 4 * _padded(head_dim) + _WEIGHT)
     for i in range(head_dim):
         store_f32(out + 4 * (head_dim * head + i), scale * load_f32(sums + 4 * i))
@@ -205,42 +194,44 @@ def _finish(arguments: int, sums: int, token: int, head: int) -> None:
 
 @device
 def _first_position(arguments: int, position: int) -> int:
-    window = load_i64(arguments + WINDOW)
+    window = load_i64(arguments + ATTENTION.window)
     return max(0, position + 1 - window) if window > 0 else 0
 
 
 @device
 def _append(arguments: int, kv_head: int, position: int, table: int, scratch: int) -> None:
     """The token's own keys and values of one head into the cache."""
-    head_dim, number = load_i64(arguments + HEAD_DIM), load_i64(arguments + NUMBER)
-    new = 4 * head_dim * kv_head
-    place = kv_head * load_i64(arguments + HEAD_STRIDE) + row_bytes(head_dim, number) * position
-    append_head(
-        load_i64(arguments + NEW_KEYS) + new, load_i64(arguments + NEW_VALUES) + new, table,
-        head_dim, number, load_i64(arguments + KEYS) + place,
-        load_i64(arguments + VALUES) + place, scratch,
-    )  # fmt: skip
+    head_dim = load_i64(arguments + ATTENTION.head_dim)
+    number = load_i64(arguments + ATTENTION.number)
+    new_keys = load_i64(arguments + ATTENTION.new_keys) + 4 * head_dim * kv_head
+    new_values = load_i64(arguments + ATTENTION.new_values) + 4 * head_dim * kv_head
+    place = kv_head * load_i64(arguments + ATTENTION.head_stride)
+    place += row_bytes(head_dim, number) * position
+    keys = load_i64(arguments + ATTENTION.keys) + place
+    values = load_i64(arguments + ATTENTION.values) + place
+    append_head(new_keys, new_values, table, head_dim, number, keys, values, scratch)
 
 
-@Kernel
+@Kernel(ATTENTION)
 def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
     """One block of one key-value head for all its queries, to PARTS.
 
     Chunks go head by head. Blocks that are not in sight are left alone.
     """
-    blocks, head_dim = load_i64(arguments + BLOCKS), load_i64(arguments + HEAD_DIM)
+    blocks = load_i64(arguments + ATTENTION.blocks)
+    head_dim = load_i64(arguments + ATTENTION.head_dim)
     kv_head, block = chunk // blocks, chunk % blocks
-    position = load_i64(load_i64(arguments + POSITION))
+    position = load_i64(load_i64(arguments + ATTENTION.position))
     first = _first_position(arguments, position) + block * BLOCK
     if first > position:
         return
     count = min(BLOCK, position + 1 - first)
-    share, number = load_i64(arguments + SHARE), load_i64(arguments + NUMBER)
+    share, number = load_i64(arguments + ATTENTION.share), load_i64(arguments + ATTENTION.number)
     padded, size = _padded(head_dim), row_bytes(head_dim, number)
     queries = scratch
     scores = queries + 4 * padded * share
     rows = scores + _SCORES * share
-    table = load_i64(arguments + TABLE)
+    table = load_i64(arguments + ATTENTION.table)
     if table != 0:
         table += 4 * head_dim * position
         if first + count > position:
@@ -249,8 +240,9 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
         for row in range(ROWS):
             store_f32(rows + 4 * (padded * row + i), 0.0)
     _load_queries(arguments, kv_head * share, table, queries)
-    offset = kv_head * load_i64(arguments + HEAD_STRIDE) + size * first
-    keys, values = load_i64(arguments + KEYS) + offset, load_i64(arguments + VALUES) + offset
+    offset = kv_head * load_i64(arguments + ATTENTION.head_stride) + size * first
+    keys = load_i64(arguments + ATTENTION.keys) + offset
+    values = load_i64(arguments + ATTENTION.values) + offset
     in_place = number != 1 and head_dim == padded
     stride, width = (size, number) if in_place else (4 * padded, 4)
     for start in range(0, count, ROWS):
@@ -261,8 +253,8 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
         for head in range(share):
             out = scores + _SCORES * head + 4 * start
             _score(queries + 4 * padded * head, there, stride, width, some, padded, out)
-    part_bytes = load_i64(arguments + PART_BYTES)
-    parts = load_i64(arguments + PARTS) + (kv_head * share * blocks + block) * part_bytes
+    part_bytes = load_i64(arguments + ATTENTION.part_bytes)
+    parts = load_i64(arguments + ATTENTION.parts) + (kv_head * share * blocks + block) * part_bytes
     for head in range(share):
         part = parts + head * blocks * part_bytes
         _weigh(scores + _SCORES * head, count, part + 4 * padded)
@@ -281,16 +273,17 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
 @device
 def combine_head(arguments: int, head: int) -> None:
     """Merge the blocks of one head that `attention_decode` left in PARTS."""
-    blocks, part_bytes = load_i64(arguments + BLOCKS), load_i64(arguments + PART_BYTES)
-    position = load_i64(load_i64(arguments + POSITION))
+    blocks = load_i64(arguments + ATTENTION.blocks)
+    part_bytes = load_i64(arguments + ATTENTION.part_bytes)
+    position = load_i64(load_i64(arguments + ATTENTION.position))
     first = _first_position(arguments, position)
-    sums = load_i64(arguments + PARTS) + head * blocks * part_bytes
+    sums = load_i64(arguments + ATTENTION.parts) + head * blocks * part_bytes
     for block in range(1, (position - first) // BLOCK + 1):
-        _merge(sums, sums + block * part_bytes, load_i64(arguments + HEAD_DIM))
+        _merge(sums, sums + block * part_bytes, load_i64(arguments + ATTENTION.head_dim))
     _finish(arguments, sums, 0, head)
 
 
-@Kernel
+@Kernel(ATTENTION)
 def attention_combine(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """`combine_head` of head `chunk`."""
     combine_head(arguments, chunk)

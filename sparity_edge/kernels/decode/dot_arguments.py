@@ -19,9 +19,11 @@ from sparity_edge.kernels.simd.conversions import load_f16
 from sparity_edge.kernels.simd.memory import load_i64
 from sparity_edge.kernels.simd.prefetch import prefetch_near, prefetch_non_temporal
 from sparity_edge.kernels.simd.vectors import repeat2, repeat4
+from sparity_edge.kernels.words import Words
 
-# Arguments of every kernel that multiplies a matrix with one token.
-W, X, BIAS, OUT, ACCUMULATE, STEP, AHEAD, DIGITS, SCALES, SUMS = (8 * word for word in range(10))
+# Of every kernel that multiplies rows of a matrix with one token: STEP outputs a chunk, each row
+# asks for memory AHEAD bytes on; of K-quants SCALES are all floats that go with DIGITS.
+DOT = Words("matrix x bias out accumulate step ahead digits scales sums")
 # Groups of 32 inputs in a block; bytes of a block of int8, of int4 and of its activations.
 BLOCK_GROUPS, INT8_BLOCK, INT4_BLOCK, X_BLOCK = 16, 512, 256, 1024
 
@@ -54,8 +56,8 @@ def product_of(matrix: int, arguments: int) -> Product:
     minima, zero = 2 * load_i64(matrix + GROUPS), 1.0
     if load_i64(matrix + MINIMUM) == 0:
         minima, zero = 0, -128.0 if load_i64(matrix + DTYPE) == INT8 else -8.0
-    x, x_scales = load_i64(arguments + DIGITS), load_i64(arguments + SCALES)
-    x_sums = load_i64(arguments + SUMS) - x_scales
+    x, x_scales = load_i64(arguments + DOT.digits), load_i64(arguments + DOT.scales)
+    x_sums = load_i64(arguments + DOT.sums) - x_scales
     return Product(
         load_i64(matrix + DTYPE), matrix, arguments, group, groups, scales_at, minima, numbers_at,
         x, x_scales, x_sums, zero,
@@ -80,3 +82,9 @@ def ask_lines(once: bool, start: int, end: int) -> None:
             prefetch_non_temporal(place)
         else:
             prefetch_near(place)
+
+
+@device
+def whole_groups(matrix: int) -> int:
+    """Groups of 32 inputs that stand in blocks of 512 in an output-major row of int8 or int4."""
+    return load_i64(matrix + PADDED) // 512 * 16

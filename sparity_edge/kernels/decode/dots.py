@@ -13,11 +13,11 @@ from typing import Any
 
 from sparity_edge.kernels.decode.dot_arguments import (
     BLOCK_GROUPS,
+    DOT,
     INT4_BLOCK,
     INT8_BLOCK,
     X_BLOCK,
     Product,
-    X,
     ask_lines,
     spread,
 )
@@ -60,7 +60,7 @@ def row_dot(product: Product, row: int, gap: int, scratch: int) -> float:
 @inlined
 def _floats(once: bool, product: Product, row: int, gap: int) -> float:
     a, b = splat(0.0), splat(0.0)
-    size, x = load_i64(product.matrix + PADDED), load_i64(product.arguments + X)
+    size, x = load_i64(product.matrix + PADDED), load_i64(product.arguments + DOT.x)
     if product.dtype == BF16:
         for _ in range(0, size, 32):
             ask_lines(once, row + gap, row + gap + 64)

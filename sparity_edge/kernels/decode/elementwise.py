@@ -1,4 +1,8 @@
-"""What happens between the matrices: RMSNorm, rotary positions, the gate of the FFN."""
+"""What happens between the matrices: RMSNorm, rotary positions, gates.
+
+Gates also stand apart from what they multiply: where neurons are skipped, they are looked at first.
+Rows end in zeros up to a whole vector, which stay zeros.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,19 @@ from sparity_edge.kernels.decode.kv_rows import store_row
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, store_f32
 from sparity_edge.kernels.simd.vectors import add, div, exp, fma, mul, splat, sub, total
+from sparity_edge.kernels.words import Words
 
-BLOCK = 2048  # numbers of the gate in one chunk
+BLOCK = 2048  # numbers of a row in one chunk, where operations go by blocks
 
-X, X_STRIDE, WEIGHT, OUT, OUT_STRIDE, SIZE, EPSILON = (8 * word for word in range(7))
+RMSNORM = Words("x x_stride weight out out_stride size epsilon")
+# WIDTH numbers of a row in BLOCKS chunks of it.
+SILU = Words("x x_stride out out_stride width blocks")
+MULTIPLY = SILU.plus("y y_stride")
+SILU_MUL = Words("gate gate_stride up up_stride out out_stride width blocks")
+# POSITION is the address of the first token's position. Of the cache TOKEN_STRIDE is from one
+# position to the next, HEAD_STRIDE from one head to the next; its numbers have NUMBER bytes.
+ROPE = Words("x x_stride table position heads head_dim out token_stride")
+APPEND = ROPE.plus("head_stride values values_stride values_out number")
 
 
 @device
@@ -27,18 +40,13 @@ def normalise(
         store(out + i, mul(mul(load(x + i), scale), load(weight + i)))
 
 
-@Kernel
+@Kernel(RMSNORM)
 def rmsnorm(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """Row `chunk`: x / sqrt(mean(x**2) + epsilon) * weight; rows and weight end in zeros."""
-    x = load_i64(arguments + X) + chunk * load_i64(arguments + X_STRIDE)
-    out = load_i64(arguments + OUT) + chunk * load_i64(arguments + OUT_STRIDE)
-    weight, size = load_i64(arguments + WEIGHT), load_i64(arguments + SIZE)
-    normalise(x, weight, out, size, load_f32(arguments + EPSILON), 0, size)
-
-
-GATE, GATE_STRIDE, UP, UP_STRIDE, PRODUCT, PRODUCT_STRIDE, WIDTH, BLOCKS = (
-    8 * word for word in range(8)
-)
+    x = load_i64(arguments + RMSNORM.x) + chunk * load_i64(arguments + RMSNORM.x_stride)
+    out = load_i64(arguments + RMSNORM.out) + chunk * load_i64(arguments + RMSNORM.out_stride)
+    weight, size = load_i64(arguments + RMSNORM.weight), load_i64(arguments + RMSNORM.size)
+    normalise(x, weight, out, size, load_f32(arguments + RMSNORM.epsilon), 0, size)
 
 
 @device
@@ -50,22 +58,39 @@ def gate_numbers(gate: int, up: int, out: int, start: int, stop: int) -> None:
         store(out + i, mul(swish, load(up + i)))
 
 
-@Kernel
+@Kernel(SILU_MUL)
 def silu_mul(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """gate / (1 + exp(-gate)) * up for one block of one row; chunks go row by row."""
-    blocks = load_i64(arguments + BLOCKS)
+    blocks = load_i64(arguments + SILU_MUL.blocks)
     row, start = chunk // blocks, chunk % blocks * BLOCK
-    gate = load_i64(arguments + GATE) + row * load_i64(arguments + GATE_STRIDE)
-    up = load_i64(arguments + UP) + row * load_i64(arguments + UP_STRIDE)
-    out = load_i64(arguments + PRODUCT) + row * load_i64(arguments + PRODUCT_STRIDE)
-    gate_numbers(gate, up, out, start, min(start + BLOCK, load_i64(arguments + WIDTH)))
+    gate = load_i64(arguments + SILU_MUL.gate) + row * load_i64(arguments + SILU_MUL.gate_stride)
+    up = load_i64(arguments + SILU_MUL.up) + row * load_i64(arguments + SILU_MUL.up_stride)
+    out = load_i64(arguments + SILU_MUL.out) + row * load_i64(arguments + SILU_MUL.out_stride)
+    gate_numbers(gate, up, out, start, min(start + BLOCK, load_i64(arguments + SILU_MUL.width)))
 
 
-# Arguments of `rope` and `append`; POSITION is the address of the first token's position.
-HEADS_IN, IN_STRIDE, TABLE, POSITION, HEADS, HEAD_DIM, HEADS_OUT, TOKEN_STRIDE, HEAD_STRIDE = (
-    8 * word for word in range(9)
-)
-VALUES, VALUES_STRIDE, VALUES_OUT, NUMBER = (8 * word for word in range(9, 13))
+@Kernel(SILU)
+def silu(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """x / (1 + exp(-x)) for one block of one row; chunks go row by row."""
+    blocks = load_i64(arguments + SILU.blocks)
+    row, start = chunk // blocks, chunk % blocks * BLOCK
+    x = load_i64(arguments + SILU.x) + row * load_i64(arguments + SILU.x_stride)
+    out = load_i64(arguments + SILU.out) + row * load_i64(arguments + SILU.out_stride)
+    for i in range(4 * start, 4 * min(start + BLOCK, load_i64(arguments + SILU.width)), 64):
+        value = load(x + i)
+        store(out + i, div(value, add(splat(1.0), exp(sub(splat(0.0), value)))))
+
+
+@Kernel(MULTIPLY)
+def multiply(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """x * y for one block of one row; chunks go row by row."""
+    blocks = load_i64(arguments + MULTIPLY.blocks)
+    row, start = chunk // blocks, chunk % blocks * BLOCK
+    x = load_i64(arguments + MULTIPLY.x) + row * load_i64(arguments + MULTIPLY.x_stride)
+    y = load_i64(arguments + MULTIPLY.y) + row * load_i64(arguments + MULTIPLY.y_stride)
+    out = load_i64(arguments + MULTIPLY.out) + row * load_i64(arguments + MULTIPLY.out_stride)
+    for i in range(4 * start, 4 * min(start + BLOCK, load_i64(arguments + MULTIPLY.width)), 64):
+        store(out + i, mul(load(x + i), load(y + i)))
 
 
 @device
@@ -85,15 +110,15 @@ def rotate(x: int, table: int, out: int, head_dim: int) -> None:
         store_f32(out + 4 * (i + half), b * cosine + a * sine)
 
 
-@Kernel
+@Kernel(ROPE)
 def rope(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """Rotate all heads of token `chunk` by its position."""
-    head_dim = load_i64(arguments + HEAD_DIM)
-    position = load_i64(load_i64(arguments + POSITION)) + chunk
-    table = load_i64(arguments + TABLE) + 4 * head_dim * position
-    x = load_i64(arguments + HEADS_IN) + chunk * load_i64(arguments + IN_STRIDE)
-    out = load_i64(arguments + HEADS_OUT) + chunk * load_i64(arguments + TOKEN_STRIDE)
-    for head in range(load_i64(arguments + HEADS)):
+    head_dim = load_i64(arguments + ROPE.head_dim)
+    position = load_i64(load_i64(arguments + ROPE.position)) + chunk
+    table = load_i64(arguments + ROPE.table) + 4 * head_dim * position
+    x = load_i64(arguments + ROPE.x) + chunk * load_i64(arguments + ROPE.x_stride)
+    out = load_i64(arguments + ROPE.out) + chunk * load_i64(arguments + ROPE.token_stride)
+    for head in range(load_i64(arguments + ROPE.heads)):
         rotate(x + 4 * head_dim * head, table, out + 4 * head_dim * head, head_dim)
 
 
@@ -119,19 +144,20 @@ def append_head(
     store_row(scratch, head_dim, number, values_out)
 
 
-@Kernel
+@Kernel(APPEND)
 def append(arguments: int, chunk: int, scratch: int) -> None:
     """Write rotated keys and plain values of token `chunk` into the cache at its position."""
-    head_dim, number = load_i64(arguments + HEAD_DIM), load_i64(arguments + NUMBER)
-    position = load_i64(load_i64(arguments + POSITION)) + chunk
-    table = load_i64(arguments + TABLE) + 4 * head_dim * position
-    keys = load_i64(arguments + HEADS_IN) + chunk * load_i64(arguments + IN_STRIDE)
-    values = load_i64(arguments + VALUES) + chunk * load_i64(arguments + VALUES_STRIDE)
-    place = position * load_i64(arguments + TOKEN_STRIDE)
-    for head in range(load_i64(arguments + HEADS)):
-        there, here = place + head * load_i64(arguments + HEAD_STRIDE), 4 * head_dim * head
-        keys_out = load_i64(arguments + HEADS_OUT) + there
-        values_out = load_i64(arguments + VALUES_OUT) + there
+    head_dim, number = load_i64(arguments + APPEND.head_dim), load_i64(arguments + APPEND.number)
+    position = load_i64(load_i64(arguments + APPEND.position)) + chunk
+    table = load_i64(arguments + APPEND.table) + 4 * head_dim * position
+    keys = load_i64(arguments + APPEND.x) + chunk * load_i64(arguments + APPEND.x_stride)
+    values = load_i64(arguments + APPEND.values)
+    values += chunk * load_i64(arguments + APPEND.values_stride)
+    place = position * load_i64(arguments + APPEND.token_stride)
+    for head in range(load_i64(arguments + APPEND.heads)):
+        there, here = place + head * load_i64(arguments + APPEND.head_stride), 4 * head_dim * head
+        keys_out = load_i64(arguments + APPEND.out) + there
+        values_out = load_i64(arguments + APPEND.values_out) + there
         append_head(
             keys + here, values + here, table, head_dim, number, keys_out, values_out, scratch
         )

@@ -32,7 +32,7 @@ from sparity_edge.kernels.decode.axpy_blocks import (
     quantize_values,
     repeat,
 )
-from sparity_edge.kernels.decode.dot_arguments import product_of
+from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
 from sparity_edge.kernels.decode.dots import row_dot
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import INPUTS, PADDED, down_of, up_of
@@ -44,8 +44,8 @@ from sparity_edge.packed.bundle import PackedBundle
 DATA, UP, DOWN, GROUP, HEADER_BYTES, ROW_BYTES, PANEL_BYTES, DOWN_OFFSET = (
     8 * word for word in range(8)
 )
-# Arguments: those of `vmm` with the up matrix as W, then these.
-BUNDLE, GATE, CENTRE, LIST, PARTS, PART_SUMS, PART_BYTES = (8 * word for word in range(10, 17))
+# The up matrix is that of the dot products, without bias, out, accumulate, step and ahead.
+FFN = DOT.plus("bundle gate centre active parts part_sums part_bytes")
 # Scratch: digits, the entries of two blocks, and what is read of them.
 DIGITS_PLACE = FIRST_FREE
 ENTRIES = DIGITS_PLACE + 4 * CHANNELS
@@ -103,7 +103,7 @@ def _collect(arguments: int, position: int, table: int) -> int:
     Returns:
         The end of the block on the list.
     """
-    bundle, active = load_i64(arguments + BUNDLE), load_i64(arguments + LIST)
+    bundle, active = load_i64(arguments + FFN.bundle), load_i64(arguments + FFN.active)
     row_bytes, offset = load_i64(bundle + ROW_BYTES), load_i64(bundle + DOWN_OFFSET)
     panel = channel(active, position) // load_i64(bundle + GROUP)
     base = _header(bundle, active, position) + load_i64(bundle + HEADER_BYTES)
@@ -119,8 +119,8 @@ def _collect(arguments: int, position: int, table: int) -> int:
 @device
 def _middle(arguments: int, neuron: int, up: float) -> float:
     """(g - c) u of one neuron."""
-    gate = load_f32(load_i64(arguments + GATE) + 4 * neuron)
-    centre = load_i64(arguments + CENTRE)
+    gate = load_f32(load_i64(arguments + FFN.gate) + 4 * neuron)
+    centre = load_i64(arguments + FFN.centre)
     if centre != 0:
         gate -= load_f32(centre + 4 * neuron)
     return gate * up
@@ -129,7 +129,7 @@ def _middle(arguments: int, neuron: int, up: float) -> float:
 @device
 def _values(arguments: int, position: int, end: int, rows: int, asks: int, scratch: int) -> None:
     """The middle values of a block to VALUES, while the rows on the table `asks` are asked for."""
-    up, active = load_i64(load_i64(arguments + BUNDLE) + UP), load_i64(arguments + LIST)
+    up, active = load_i64(load_i64(arguments + FFN.bundle) + UP), load_i64(arguments + FFN.active)
     place = scratch + VALUES
     store(place, splat(0.0))
     store(place + 64, splat(0.0))
@@ -226,12 +226,12 @@ def ask_columns(bundle: int, here: int, count: int, ahead: int) -> None:
             ask_bytes(load_i64(place), ahead)
 
 
-@Kernel
+@Kernel(FFN)
 def ffn(arguments: int, chunk: int, scratch: int) -> None:
     """Part `chunk` of PARTS of the sum over the active neurons, to its own PART_SUMS."""
-    bundle, active = load_i64(arguments + BUNDLE), load_i64(arguments + LIST)
-    down, parts = load_i64(bundle + DOWN), load_i64(arguments + PARTS)
-    sums = load_i64(arguments + PART_SUMS) + chunk * load_i64(arguments + PART_BYTES)
+    bundle, active = load_i64(arguments + FFN.bundle), load_i64(arguments + FFN.active)
+    down, parts = load_i64(bundle + DOWN), load_i64(arguments + FFN.parts)
+    sums = load_i64(arguments + FFN.part_sums) + chunk * load_i64(arguments + FFN.part_bytes)
     columns = load_i64(down + PADDED)
     clear(sums, columns)
     start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparity_edge.kernels.decode.dot_arguments import ask_lines
+from sparity_edge.kernels.decode.dot_arguments import DOT, ask_lines
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import DTYPE, INT4K, PADDED
 from sparity_edge.kernels.simd.byte_dots import (
@@ -56,9 +56,6 @@ MOST = 127 * 256  # of an activation: its high digit has to fit into a signed by
 X_DIGITS, X_LEAST, X_ZEROS, X_FLOATS = 1024, 64, 128, 256
 # Bytes of a block of weights: numbers, scales.
 FOURS, FOUR_SCALES, SIXES, SIX_SCALES = 256, 32, 384, 36
-
-# Arguments of products: those of `dots`; SCALES are the floats above.
-DIGITS, FLOATS = (8 * word for word in range(7, 9))
 
 
 @device
@@ -189,7 +186,7 @@ def superblock_dot_once(matrix: int, row: int, arguments: int, wanted: int) -> f
 @inlined
 def _dot_int4k(once: bool, matrix: int, row: int, arguments: int, wanted: int) -> float:
     size, result = load_i64(matrix + PADDED), splat(0.0)
-    x, about = load_i64(arguments + DIGITS), load_i64(arguments + FLOATS)
+    x, about = load_i64(arguments + DOT.digits), load_i64(arguments + DOT.scales)
     scales = row + size // 2
     for _ in range(size // 512):
         ask_lines(once, wanted, wanted + FOURS + FOUR_SCALES)
@@ -205,7 +202,7 @@ def _dot_int4k(once: bool, matrix: int, row: int, arguments: int, wanted: int) -
 @inlined
 def _dot_int6k(once: bool, matrix: int, row: int, arguments: int, wanted: int) -> float:
     size, result = load_i64(matrix + PADDED), splat(0.0)
-    x, about = load_i64(arguments + DIGITS), load_i64(arguments + FLOATS)
+    x, about = load_i64(arguments + DOT.digits), load_i64(arguments + DOT.scales)
     scales = row + size // 4 * 3
     for _ in range(size // 512):
         ask_lines(once, wanted, wanted + SIXES + SIX_SCALES)

@@ -4,7 +4,7 @@ A static threshold per channel serves CHESS, CATS, TEAL and centred gates (a fac
 may be guessed from the vector, scale.py); top-k of this token's
 scores serves quantile rules and LaRoSA; N of every M the N:M methods. All is compared by magnitude,
 and NaN is larger than anything, so that what is wrong shows in the result. One thread selects: a
-merge of several lists would cost a meeting of the threads, and no less than it saves.
+merge of several lists would cost a barrier, and no less than it saves.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from sparity_edge.kernels.simd.memory import (
     store_i64,
 )
 from sparity_edge.kernels.simd.vectors import mul, splat, sub
+from sparity_edge.kernels.words import Words
 
-# Arguments of every kernel here; those of `select_top` and `select_n_of_m` go on differently.
-X, CENTRE, SIZE, LIST, THRESHOLDS = (8 * word for word in range(5))
-WEIGHTS, COUNT = THRESHOLDS, THRESHOLDS + 8
-COEFFICIENTS, EXPONENT = THRESHOLDS + 8, THRESHOLDS + 16
-KEPT, OF = THRESHOLDS + 8, THRESHOLDS + 16
+# x - CENTRE (none at address 0), SIZE channels of it, to the list ACTIVE.
+SELECT = Words("x centre size active")
+SELECT_THRESHOLD = SELECT.plus("thresholds coefficients exponent")
+SELECT_BY_SCORE = SELECT.plus("weights")
+SELECT_TOP = SELECT_BY_SCORE.plus("count")
+SELECT_N_OF_M = SELECT_BY_SCORE.plus("n m")
 GROUPS_IN_CHUNK = 64
 LARGEST_BITS = 0x7FFFFFFF
 RANGE = 12 << 23  # of bits: a factor of 4096
@@ -46,7 +48,7 @@ RANGE = 12 << 23  # of bits: a factor of 4096
 @device
 def _centred(arguments: int, i: int) -> Any:
     """x - centre, channels i..i+15."""
-    x, centre = load_i64(arguments + X), load_i64(arguments + CENTRE)
+    x, centre = load_i64(arguments + SELECT.x), load_i64(arguments + SELECT.centre)
     if centre == 0:
         return load(x + 4 * i)
     return sub(load(x + 4 * i), load(centre + 4 * i))
@@ -55,20 +57,20 @@ def _centred(arguments: int, i: int) -> Any:
 @device
 def _score(arguments: int, i: int) -> Any:
     """(x - centre) * weight, channels i..i+15."""
-    weights = load_i64(arguments + WEIGHTS)
+    weights = load_i64(arguments + SELECT_BY_SCORE.weights)
     if weights == 0:
         return _centred(arguments, i)
     return mul(_centred(arguments, i), load(weights + 4 * i))
 
 
-@Kernel
+@Kernel(SELECT_THRESHOLD)
 def select_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """Channels whose |x - centre| is larger than their threshold times the vector's factor."""
-    size, active = load_i64(arguments + SIZE), load_i64(arguments + LIST)
-    thresholds = load_i64(arguments + THRESHOLDS)
-    x, centre = load_i64(arguments + X), load_i64(arguments + CENTRE)
-    of_vector = factor_of(x, centre, size, load_i64(arguments + COEFFICIENTS))
-    factor = splat(of_vector * factor_of_gain(load_i64(arguments + EXPONENT)))
+    size, active = load_i64(arguments + SELECT.size), load_i64(arguments + SELECT.active)
+    thresholds = load_i64(arguments + SELECT_THRESHOLD.thresholds)
+    x, centre = load_i64(arguments + SELECT.x), load_i64(arguments + SELECT.centre)
+    of_vector = factor_of(x, centre, size, load_i64(arguments + SELECT_THRESHOLD.coefficients))
+    factor = splat(of_vector * factor_of_gain(load_i64(arguments + SELECT_THRESHOLD.exponent)))
     place = active + FIRST
     for i in range(0, size, 16):
         value = _centred(arguments, i)
@@ -118,14 +120,14 @@ def kth_largest(values: int, count: int, k: int, most: int) -> int:
     return least
 
 
-@Kernel
+@Kernel(SELECT_TOP)
 def select_top(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """The COUNT channels of largest |x - centre| * weight, of equals the first; all if it is more.
 
     Needs 8 * (SIZE + 16) bytes of scratch.
     """
-    size, active = load_i64(arguments + SIZE), load_i64(arguments + LIST)
-    k = min(size, max(0, load_i64(load_i64(arguments + COUNT))))
+    size, active = load_i64(arguments + SELECT.size), load_i64(arguments + SELECT.active)
+    k = min(size, max(0, load_i64(load_i64(arguments + SELECT_TOP.count))))
     store_i64(active, k)
     if k == 0:
         return
@@ -156,14 +158,14 @@ def select_top(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
             equals -= value == least
 
 
-@Kernel
+@Kernel(SELECT_N_OF_M)
 def select_n_of_m(arguments: int, chunk: int, scratch: int) -> None:
-    """The KEPT channels of largest |x - centre| * weight in each OF neighbours; first of equals.
+    """The N channels of largest |x - centre| * weight in each M neighbours; first of equals.
 
     A chunk is GROUPS_IN_CHUNK such groups: where a group's channels go is known beforehand.
     """
-    size, active = load_i64(arguments + SIZE), load_i64(arguments + LIST)
-    kept, of = load_i64(arguments + KEPT), load_i64(arguments + OF)
+    size, active = load_i64(arguments + SELECT.size), load_i64(arguments + SELECT.active)
+    kept, of = load_i64(arguments + SELECT_N_OF_M.n), load_i64(arguments + SELECT_N_OF_M.m)
     whole = size // of
     groups = (size + of - 1) // of
     if chunk == 0:

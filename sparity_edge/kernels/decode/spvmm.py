@@ -40,13 +40,13 @@ from sparity_edge.kernels.matrix import (
 )
 from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, store_f32, store_i64
 from sparity_edge.kernels.simd.vectors import add, splat
+from sparity_edge.kernels.words import Words
 
-# Arguments of `spvmm`.
-W, X, LIST, PARTS, PANELS, PANEL_COLUMNS, PART_SUMS, PART_BYTES, TABLE = (
-    8 * word for word in range(9)
+# DIGITS_AT is where digits stand in scratch, BLOCKS_AFTER how far on blocks do (`table`).
+SPVMM = Words(
+    "matrix x active parts panels panel_columns part_sums part_bytes digits_at blocks_after"
 )
-# Arguments of `add_parts`.
-SUMS, STRIDE, COUNT, SIZE, BIAS, ACCUMULATE, OUT = (8 * word for word in range(7))
+ADD_PARTS = Words("sums stride count size bias accumulate out")
 COLUMNS = 128  # in a chunk of `add_parts`
 MOST_COLUMNS = 4096  # of a panel: 16 KB of sums in L1
 TABLES = FIRST_FREE  # in scratch, of a part: rows, then digits and blocks
@@ -101,7 +101,7 @@ def prepare(
     Returns:
         How many blocks there are.
     """
-    matrix, active = load_i64(arguments + W), load_i64(arguments + LIST)
+    matrix, active = load_i64(arguments + SPVMM.matrix), load_i64(arguments + SPVMM.active)
     row_bytes, offset = load_i64(matrix + ROW_BYTES), bytes_of(matrix, first)
     shift, step, first_block = _group_shift(matrix), digit_bytes(matrix), blocks
     while start < stop:
@@ -112,7 +112,7 @@ def prepare(
         if blocks == first_block:
             _ask_first(matrix, header + 2 * first, columns, rows, end - start, ahead)
         values = digits if step == 16 else digits + 64
-        _take_values(load_i64(arguments + X), active, start, end, values)
+        _take_values(load_i64(arguments + SPVMM.x), active, start, end, values)
         count = (end - start + 3) // 4 * 4
         store_i64(blocks + HEADER, header)
         store_i64(blocks + BLOCK_BYTES + HEADER, header)
@@ -127,22 +127,23 @@ def prepare(
     return (blocks - first_block) // BLOCK_BYTES
 
 
-@Kernel
+@Kernel(SPVMM)
 def spvmm(arguments: int, chunk: int, scratch: int) -> None:
     """Chunk `chunk` of PARTS * PANELS of the sum over active channels of X, to its PART_SUMS."""
-    matrix, active = load_i64(arguments + W), load_i64(arguments + LIST)
-    parts, panels = load_i64(arguments + PARTS), load_i64(arguments + PANELS)
+    matrix, active = load_i64(arguments + SPVMM.matrix), load_i64(arguments + SPVMM.active)
+    parts, panels = load_i64(arguments + SPVMM.parts), load_i64(arguments + SPVMM.panels)
     part = chunk // panels
-    columns = load_i64(arguments + PANEL_COLUMNS)
+    columns = load_i64(arguments + SPVMM.panel_columns)
     first = (chunk - part * panels) * columns
     columns = min(columns, load_i64(matrix + PADDED) - first)
-    sums = load_i64(arguments + PART_SUMS) + part * load_i64(arguments + PART_BYTES) + 4 * first
+    sums = load_i64(arguments + SPVMM.part_sums) + part * load_i64(arguments + SPVMM.part_bytes)
+    sums += 4 * first
     clear(sums, columns)
     start, stop = boundary(active, part, parts), boundary(active, part + 1, parts)
     if start >= stop:
         return
-    rows, digits = scratch + TABLES, scratch + load_i64(arguments + TABLE)
-    block = digits + load_i64(arguments + TABLE + 8)
+    rows, digits = scratch + TABLES, scratch + load_i64(arguments + SPVMM.digits_at)
+    block = digits + load_i64(arguments + SPVMM.blocks_after)
     nbytes, step = bytes_of(matrix, columns), digit_bytes(matrix)
     ahead = bytes_ahead(active, load_i64(matrix + INPUTS), nbytes)
     blocks = prepare(arguments, start, stop, rows, digits, block, first, columns, ahead)
@@ -154,17 +155,18 @@ def spvmm(arguments: int, chunk: int, scratch: int) -> None:
     order_sums(matrix, sums, columns)
 
 
-@Kernel
+@Kernel(ADD_PARTS)
 def add_parts(arguments: int, chunk: int, scratch: int) -> None:
     """COLUMNS sums over the COUNT parts, plus BIAS if there is one, plus OUT if ACCUMULATE."""
-    first, size = chunk * COLUMNS, load_i64(arguments + SIZE)
-    sums, out = load_i64(arguments + SUMS), load_i64(arguments + OUT)
-    bias, accumulate = load_i64(arguments + BIAS), load_i64(arguments + ACCUMULATE) != 0
+    first, size = chunk * COLUMNS, load_i64(arguments + ADD_PARTS.size)
+    sums, out = load_i64(arguments + ADD_PARTS.sums), load_i64(arguments + ADD_PARTS.out)
+    bias = load_i64(arguments + ADD_PARTS.bias)
+    accumulate = load_i64(arguments + ADD_PARTS.accumulate) != 0
     for c in range(first, min(first + COLUMNS, size), 16):
         value, part = splat(0.0), sums + 4 * c
-        for _ in range(load_i64(arguments + COUNT)):
+        for _ in range(load_i64(arguments + ADD_PARTS.count)):
             value = add(value, load(part))
-            part += load_i64(arguments + STRIDE)
+            part += load_i64(arguments + ADD_PARTS.stride)
         if c + 16 <= size:
             if bias != 0:
                 value = add(value, load(bias + 4 * c))

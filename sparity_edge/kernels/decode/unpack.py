@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparity_edge.kernels.decode.dot_arguments import whole_groups
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import (
     BF16,
@@ -21,7 +22,6 @@ from sparity_edge.kernels.matrix import (
     PANEL_ROWS,
     ROW_BYTES,
     SCALES_AT,
-    whole_groups,
 )
 from sparity_edge.kernels.prefill.kquant_panels import unpack_superblocks
 from sparity_edge.kernels.simd.block_dots import high_lane_nibbles, lane_bytes, low_lane_nibbles
@@ -29,6 +29,7 @@ from sparity_edge.kernels.simd.byte_dots import load_high_fours, load_low_fours
 from sparity_edge.kernels.simd.conversions import load_bf16, load_f16, load_high, load_i8, load_low
 from sparity_edge.kernels.simd.memory import load, load_i64, load_splat, store
 from sparity_edge.kernels.simd.vectors import fma, mul, splat
+from sparity_edge.kernels.words import Words
 
 
 @device
@@ -138,13 +139,12 @@ def unpack_sixteen(matrix: int, panel: int, row: int, column: int) -> Any:
     return load(row + 4 * column)
 
 
-# Arguments of `embed`.
-TABLE, IDS, OUT, OUT_STRIDE = (8 * word for word in range(4))
+EMBED = Words("table ids out out_stride")
 
 
-@Kernel
+@Kernel(EMBED)
 def embed(arguments: int, chunk: int, scratch: int) -> None:
     """Row IDS[chunk] of an output-major TABLE to row `chunk` of OUT."""
-    token = load_i64(load_i64(arguments + IDS) + 8 * chunk)
-    out = load_i64(arguments + OUT) + chunk * load_i64(arguments + OUT_STRIDE)
-    unpack_row(load_i64(arguments + TABLE), token, out, scratch)
+    token = load_i64(load_i64(arguments + EMBED.ids) + 8 * chunk)
+    out = load_i64(arguments + EMBED.out) + chunk * load_i64(arguments + EMBED.out_stride)
+    unpack_row(load_i64(arguments + EMBED.table), token, out, scratch)

@@ -9,15 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparity_edge.kernels.decode.dot_arguments import (
-    ACCUMULATE,
-    AHEAD,
-    BIAS,
-    OUT,
-    STEP,
-    W,
-    product_of,
-)
+from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
 from sparity_edge.kernels.decode.dots import (
     following_float_dot,
     following_int4_dot,
@@ -45,11 +37,11 @@ def lead_of(layout: Layout) -> int:
 @inlined
 def put(arguments: int, output: int, value: float) -> None:
     """Write one output: value + bias + what is there, as the arguments say."""
-    bias = load_i64(arguments + BIAS)
-    out = load_i64(arguments + OUT) + 4 * output
+    bias = load_i64(arguments + DOT.bias)
+    out = load_i64(arguments + DOT.out) + 4 * output
     if bias != 0:
         value += load_f32(bias + 4 * output)
-    if load_i64(arguments + ACCUMULATE) != 0:
+    if load_i64(arguments + DOT.accumulate) != 0:
         value += load_f32(out)
     store_f32(out, value)
 
@@ -57,10 +49,10 @@ def put(arguments: int, output: int, value: float) -> None:
 @inlined
 def _outputs(arguments: int, chunk: int, scratch: int, dot: Any) -> None:
     """STEP outputs, whose rows are multiplied by `dot`."""
-    matrix, ahead = load_i64(arguments + W), load_i64(arguments + AHEAD)
+    matrix, ahead = load_i64(arguments + DOT.matrix), load_i64(arguments + DOT.ahead)
     row_bytes = load_i64(matrix + ROW_BYTES)
-    first = chunk * load_i64(arguments + STEP)
-    last = min(first + load_i64(arguments + STEP), load_i64(matrix + OUTPUTS))
+    first = chunk * load_i64(arguments + DOT.step)
+    last = min(first + load_i64(arguments + DOT.step), load_i64(matrix + OUTPUTS))
     product, row = product_of(matrix, arguments), load_i64(matrix + DATA) + first * row_bytes
     for output in range(first, last):
         put(arguments, output, dot(product, row, ahead, scratch))
@@ -71,27 +63,27 @@ def _outputs(arguments: int, chunk: int, scratch: int, dot: Any) -> None:
 # and every start would compile what no matrix of its model needs.
 
 
-@Kernel
+@Kernel(DOT)
 def vmm_int4(arguments: int, chunk: int, scratch: int) -> None:
     """STEP outputs of W x, W output-major in int4."""
     _outputs(arguments, chunk, scratch, following_int4_dot)
 
 
-@Kernel
+@Kernel(DOT)
 def vmm_int8(arguments: int, chunk: int, scratch: int) -> None:
-    """The same in int8."""
+    """STEP outputs of W x, W output-major in int8."""
     _outputs(arguments, chunk, scratch, following_int8_dot)
 
 
-@Kernel
+@Kernel(DOT)
 def vmm_superblocks(arguments: int, chunk: int, scratch: int) -> None:
-    """The same in int4k or int6k."""
+    """STEP outputs of W x, W output-major in int4k or int6k."""
     _outputs(arguments, chunk, scratch, following_superblock_dot)
 
 
-@Kernel
+@Kernel(DOT)
 def vmm_floats(arguments: int, chunk: int, scratch: int) -> None:
-    """The same in f32 or bf16."""
+    """STEP outputs of W x, W output-major in f32 or bf16."""
     _outputs(arguments, chunk, scratch, following_float_dot)
 
 

@@ -7,22 +7,21 @@ asked for meanwhile, since a jump stops what the CPU fetches by itself.
 from __future__ import annotations
 
 from sparity_edge.kernels.decode.axpy_blocks import channel
-from sparity_edge.kernels.decode.dot_arguments import W, ask_lines, product_of
+from sparity_edge.kernels.decode.dot_arguments import DOT, ask_lines, product_of
 from sparity_edge.kernels.decode.dots import row_dot
 from sparity_edge.kernels.decode.vmm import LEAD, put
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import DATA, ROW_BYTES
 from sparity_edge.kernels.simd.memory import load_i64
 
-# Arguments: those of `vmm`, then these.
-LIST, PARTS = (8 * word for word in range(10, 12))
+VMMSP = DOT.plus("active parts")
 
 
-@Kernel
+@Kernel(VMMSP)
 def vmmsp(arguments: int, chunk: int, scratch: int) -> None:
     """Part `chunk` of PARTS of the outputs on the list; the others stay as they are."""
-    matrix, active = load_i64(arguments + W), load_i64(arguments + LIST)
-    count, parts = load_i64(active), load_i64(arguments + PARTS)
+    matrix, active = load_i64(arguments + DOT.matrix), load_i64(arguments + VMMSP.active)
+    count, parts = load_i64(active), load_i64(arguments + VMMSP.parts)
     start, stop = count * chunk // parts, count * (chunk + 1) // parts
     data, row_bytes = load_i64(matrix + DATA), load_i64(matrix + ROW_BYTES)
     product, ahead = product_of(matrix, arguments), LEAD // row_bytes + 1

@@ -35,6 +35,7 @@ from sparity_edge.kernels.simd.vectors import (
     sub,
     total,
 )
+from sparity_edge.kernels.words import Words
 
 KEYS_AT_ONCE = 64
 ROWS = 96  # of a chunk: loading and turning 64 keys costs a twentieth of multiplying them then
@@ -43,25 +44,10 @@ _SCORES = 4 * KEYS_AT_ONCE  # bytes of a row of scores
 # POSITION is the address of the first query's position, WINDOW the positions a query sees (0: all).
 # The cache is (key-value head, position) rows. A chunk takes STEP tokens; WIDE is head_dim
 # filled up to a multiple of 32.
-(
-    Q,
-    Q_STRIDE,
-    KEYS,
-    VALUES,
-    HEAD_STRIDE,
-    POSITION,
-    WINDOW,
-    KV_HEADS,
-    SHARE,
-    HEAD_DIM,
-    OUT,
-    OUT_STRIDE,
-    COUNT,
-    STEP,
-    WIDE,
-    SCALE,
-    NUMBER,
-) = (8 * word for word in range(17))
+ATTENTION = Words(
+    "q q_stride keys values head_stride position window kv_heads share head_dim out out_stride "
+    "count step wide scale number"
+)
 
 
 def step_of(share: int) -> int:
@@ -91,11 +77,12 @@ def _check(rows: int, count: int, head_dim: int, stride: int) -> float:
 @device
 def _load_queries(arguments: int, first: int, last: int, head: int, out: int) -> None:
     """Scaled queries of tokens first..last-1 as tiles (head_dim, 6)."""
-    head_dim, share = load_i64(arguments + HEAD_DIM), load_i64(arguments + SHARE)
-    scale, tile, place = load_f32(arguments + SCALE), 0, 0
-    tile_bytes = 4 * TOKENS * load_i64(arguments + WIDE)
+    head_dim = load_i64(arguments + ATTENTION.head_dim)
+    share = load_i64(arguments + ATTENTION.share)
+    scale, tile, place = load_f32(arguments + ATTENTION.scale), 0, 0
+    tile_bytes = 4 * TOKENS * load_i64(arguments + ATTENTION.wide)
     for token in range(first, last):
-        q = load_i64(arguments + Q) + token * load_i64(arguments + Q_STRIDE)
+        q = load_i64(arguments + ATTENTION.q) + token * load_i64(arguments + ATTENTION.q_stride)
         for index in range(head * share, head * share + share):
             for i in range(head_dim):
                 number = scale * load_f32(q + 4 * (index * head_dim + i))
@@ -110,7 +97,7 @@ def _score(arguments: int, q: int, keys: int, first: int, last: int, scores: int
     """Scores of a tile for keys first..last-1 of the block, and for some of their neighbours."""
     for part in range(first // 32 * 32, last, 16 * WIDTH):
         tile = no_sums()
-        for i in range(load_i64(arguments + HEAD_DIM)):
+        for i in range(load_i64(arguments + ATTENTION.head_dim)):
             tile = step_side_by_side(tile, keys + _SCORES * i + 4 * part, q + 4 * TOKENS * i)
         store_sums(scores + 4 * part, _SCORES, tile)
 
@@ -158,7 +145,7 @@ def _mix_row(weights: int, values: int, first: int, last: int, mixed: int, wide:
 
 @device
 def _first_position(arguments: int, position: int) -> int:
-    window = load_i64(arguments + WINDOW)
+    window = load_i64(arguments + ATTENTION.window)
     return max(0, position + 1 - window) if window > 0 else 0
 
 
@@ -167,8 +154,9 @@ def _attend(
     arguments: int, position: int, tokens: int, start: int, count: int, head: int, scratch: int
 ) -> None:
     """All rows of a chunk over the `count` keys from position `start` on."""
-    share, head_dim = load_i64(arguments + SHARE), load_i64(arguments + HEAD_DIM)
-    wide, rows = load_i64(arguments + WIDE), tokens * share
+    share = load_i64(arguments + ATTENTION.share)
+    head_dim = load_i64(arguments + ATTENTION.head_dim)
+    wide, rows = load_i64(arguments + ATTENTION.wide), tokens * share
     tiles = (rows + TOKENS - 1) // TOKENS
     keys = scratch
     values = keys + _SCORES * wide
@@ -176,10 +164,11 @@ def _attend(
     mixed = q + 4 * TOKENS * tiles * wide
     scores = mixed + 4 * TOKENS * tiles * wide
     state = scores + _SCORES * TOKENS * tiles
-    number = load_i64(arguments + NUMBER)
+    number = load_i64(arguments + ATTENTION.number)
     offset = row_bytes(head_dim, number) * start
-    offset += head * load_i64(arguments + HEAD_STRIDE)
-    k, v = load_i64(arguments + KEYS) + offset, load_i64(arguments + VALUES) + offset
+    offset += head * load_i64(arguments + ATTENTION.head_stride)
+    k = load_i64(arguments + ATTENTION.keys) + offset
+    v = load_i64(arguments + ATTENTION.values) + offset
     load_rows(k, count, head_dim, number, values, 4 * wide)
     for i in range(0, count, 16):
         for d in range(0, head_dim, 16):
@@ -219,27 +208,29 @@ def _attend(
 
 @device
 def _finish(arguments: int, first: int, last: int, head: int, mixed: int, state: int) -> None:
-    head_dim, share = load_i64(arguments + HEAD_DIM), load_i64(arguments + SHARE)
+    head_dim = load_i64(arguments + ATTENTION.head_dim)
+    share = load_i64(arguments + ATTENTION.share)
     whole = head_dim // 16 * 16
     for token in range(first, last):
-        out = load_i64(arguments + OUT) + token * load_i64(arguments + OUT_STRIDE)
+        out = load_i64(arguments + ATTENTION.out)
+        out += token * load_i64(arguments + ATTENTION.out_stride)
         for index in range(head * share, head * share + share):
             place, scale = out + 4 * head_dim * index, 1.0 / load_f32(state + 4)
             for i in range(0, 4 * whole, 64):
                 store(place + i, mul(splat(scale), load(mixed + i)))
             for i in range(4 * whole, 4 * head_dim, 4):
                 store_f32(place + i, scale * load_f32(mixed + i))
-            mixed, state = mixed + 4 * load_i64(arguments + WIDE), state + 8
+            mixed, state = mixed + 4 * load_i64(arguments + ATTENTION.wide), state + 8
 
 
-@Kernel
+@Kernel(ATTENTION)
 def attention_prefill(arguments: int, chunk: int, scratch: int) -> None:
     """STEP tokens of one key-value head; the last tokens, who see most, come first."""
-    heads, step = load_i64(arguments + KV_HEADS), load_i64(arguments + STEP)
-    count, wide = load_i64(arguments + COUNT), load_i64(arguments + WIDE)
+    heads, step = load_i64(arguments + ATTENTION.kv_heads), load_i64(arguments + ATTENTION.step)
+    count, wide = load_i64(arguments + ATTENTION.count), load_i64(arguments + ATTENTION.wide)
     block, head = (count + step - 1) // step - 1 - chunk // heads, chunk % heads
     first, last = block * step, min((block + 1) * step, count)
-    tiles = ((last - first) * load_i64(arguments + SHARE) + TOKENS - 1) // TOKENS
+    tiles = ((last - first) * load_i64(arguments + ATTENTION.share) + TOKENS - 1) // TOKENS
     q = scratch + 2 * _SCORES * wide
     mixed = q + 4 * TOKENS * tiles * wide
     state = mixed + (4 * wide + _SCORES) * TOKENS * tiles
@@ -249,7 +240,7 @@ def attention_prefill(arguments: int, chunk: int, scratch: int) -> None:
     for row in range(TOKENS * tiles):
         store_f32(state + 8 * row, -math.inf)
         store_f32(state + 8 * row + 4, 0.0)
-    position = load_i64(load_i64(arguments + POSITION)) + first
+    position = load_i64(load_i64(arguments + ATTENTION.position)) + first
     end = position + last - first
     for start in range(_first_position(arguments, position), end, KEYS_AT_ONCE):
         keys = min(KEYS_AT_ONCE, end - start)

@@ -55,6 +55,7 @@ from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, st
 from sparity_edge.kernels.simd.prefetch import prefetch
 from sparity_edge.kernels.simd.transposes import transpose_floats
 from sparity_edge.kernels.simd.vectors import add, fma, largest, maximum, mul, splat, sub, total
+from sparity_edge.kernels.words import Words
 
 FLOAT_BLOCK = 256  # inputs of a panel in L1: 32 KB
 # Units of 32 inputs, a superblock: 18 KB, and 4 KB of activations; 12 lose 10 %, 16 lose 40 %.
@@ -66,34 +67,24 @@ PANEL_BYTES = max(FLOAT_BLOCK * ROW, WORD_BLOCK * W_UNIT)
 SHARED = 4  # units of activations that share a scale; 1 costs 4 % of the speed
 MOST = 32767 - 128  # of an activation: a weight is added to it
 
-# Arguments of both kernels that pack. Tiles of floats take TILE bytes each; words go by blocks of
-# WORD_BLOCK units, all tiles of a block behind each other, so that a product reads straight on.
-X, X_STRIDE, X_TOKENS, PACKED, TILE, SIZE = (8 * word for word in range(6))
-# Arguments of both products. DEPTH counts inputs (floats) or units (words).
-(
-    W,
-    TILES,
-    TILE_BYTES,
-    COUNT,
-    BIAS,
-    OUT,
-    OUT_STRIDE,
-    ACCUMULATE,
-    DEPTH,
-    INPUT_MAJOR,
-    PANELS,
-) = (8 * word for word in range(11))
+# Tiles of floats take TILE_BYTES each; words go by blocks of WORD_BLOCK units, all tiles of a block
+# behind each other, so that a product reads straight on.
+PACK = Words("x x_stride tokens packed tile_bytes size")
+# DEPTH counts inputs (floats) or units (words).
+GEMM = Words(
+    "matrix tiles tile_bytes tokens bias out out_stride accumulate depth input_major panels"
+)
 
 
-@Kernel
+@Kernel(PACK)
 def pack_floats(arguments: int, chunk: int, scratch: int) -> None:
     """Six rows of X as (SIZE, 6), the last one again for those not there; SIZE is 16 n."""
-    tokens, stride = load_i64(arguments + X_TOKENS), load_i64(arguments + X_STRIDE)
+    tokens, stride = load_i64(arguments + PACK.tokens), load_i64(arguments + PACK.x_stride)
     first = chunk * TOKENS
-    x = load_i64(arguments + X) + first * stride
-    out = load_i64(arguments + PACKED) + chunk * load_i64(arguments + TILE)
+    x = load_i64(arguments + PACK.x) + first * stride
+    out = load_i64(arguments + PACK.packed) + chunk * load_i64(arguments + PACK.tile_bytes)
     last = min(TOKENS, tokens - first) - 1
-    for i in range(0, load_i64(arguments + SIZE), 16):
+    for i in range(0, load_i64(arguments + PACK.size), 16):
         transpose_floats(scratch, 64, x + 4 * i, stride, last)
         # A store of sixteen writes six that count and ten that the next stores put right.
         for k in range(14):
@@ -117,15 +108,15 @@ def _scale_of(x: int) -> tuple[float, float]:
     return most / MOST + total(broken), MOST / most if most > 0 else 0.0
 
 
-@Kernel
+@Kernel(PACK)
 def pack_words(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """Six rows of X as units of 16-bit integers, scales and sums; SIZE is a multiple of 32."""
-    tokens, stride = load_i64(arguments + X_TOKENS), load_i64(arguments + X_STRIDE)
+    tokens, stride = load_i64(arguments + PACK.tokens), load_i64(arguments + PACK.x_stride)
     tiles = (tokens + TOKENS - 1) // TOKENS
     for j in range(TOKENS):
-        x = load_i64(arguments + X) + min(chunk * TOKENS + j, tokens - 1) * stride
-        out = load_i64(arguments + PACKED) + chunk * WORD_BLOCK * X_UNIT
-        for i in range(0, load_i64(arguments + SIZE), SHARED * UNIT):
+        x = load_i64(arguments + PACK.x) + min(chunk * TOKENS + j, tokens - 1) * stride
+        out = load_i64(arguments + PACK.packed) + chunk * WORD_BLOCK * X_UNIT
+        for i in range(0, load_i64(arguments + PACK.size), SHARED * UNIT):
             if i > 0 and i % (UNIT * WORD_BLOCK) == 0:
                 out += (tiles - 1) * WORD_BLOCK * X_UNIT
             scale, inverse = _scale_of(x + 4 * i)
@@ -140,11 +131,13 @@ def pack_words(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
 @device
 def _put(arguments: int, first: int, sums: int) -> None:
     """Write a panel of all tokens: sum + bias + what is there, as the arguments say."""
-    outputs, tokens = load_i64(load_i64(arguments + W) + OUTPUTS), load_i64(arguments + COUNT)
-    bias, accumulate = load_i64(arguments + BIAS), load_i64(arguments + ACCUMULATE) != 0
+    outputs = load_i64(load_i64(arguments + GEMM.matrix) + OUTPUTS)
+    tokens = load_i64(arguments + GEMM.tokens)
+    bias, accumulate = load_i64(arguments + GEMM.bias), load_i64(arguments + GEMM.accumulate) != 0
     whole = min(PANEL, outputs - first) // 16 * 16
     for token in range(tokens):
-        out = load_i64(arguments + OUT) + token * load_i64(arguments + OUT_STRIDE) + 4 * first
+        out = load_i64(arguments + GEMM.out) + 4 * first
+        out += token * load_i64(arguments + GEMM.out_stride)
         row = sums + ROW * token
         for i in range(0, 4 * whole, 64):
             value = load(row + i)
@@ -174,12 +167,12 @@ def _multiply_floats(panel: int, count: int, x: int, sums: int, begin: bool) -> 
         store_sums(sums + 4 * part, ROW, tile)
 
 
-@Kernel
+@Kernel(GEMM)
 def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
     """PANEL outputs of all tokens in float32; activations come from `pack_floats`."""
-    matrix, depth = load_i64(arguments + W), load_i64(arguments + DEPTH)
-    tiles, first = (load_i64(arguments + COUNT) + TOKENS - 1) // TOKENS, chunk * PANEL
-    input_major = load_i64(arguments + INPUT_MAJOR) != 0
+    matrix, depth = load_i64(arguments + GEMM.matrix), load_i64(arguments + GEMM.depth)
+    tiles, first = (load_i64(arguments + GEMM.tokens) + TOKENS - 1) // TOKENS, chunk * PANEL
+    input_major = load_i64(arguments + GEMM.input_major) != 0
     panel = scratch + SMALL_SCRATCH
     sums = panel + PANEL_BYTES
     rows, stride, count = 0, 0, 0
@@ -191,10 +184,10 @@ def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
             float_panel_of_columns(matrix, first, start, stop, panel)
         else:
             float_panel_of_rows(rows, stride, count, start, stop, panel)
-        x = load_i64(arguments + TILES) + 4 * TOKENS * start
+        x = load_i64(arguments + GEMM.tiles) + 4 * TOKENS * start
         for tile in range(tiles):
             _multiply_floats(panel, stop - start, x, sums + SUMS * tile, start == 0)
-            x += load_i64(arguments + TILE_BYTES)
+            x += load_i64(arguments + GEMM.tile_bytes)
     _put(arguments, first, sums)
 
 
@@ -229,9 +222,9 @@ _multiply_by_halves = _multiply_words(step_words_by_halves)
 @device
 def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int) -> None:
     """A block of a panel of weights as `int16_tiles` has them."""
-    matrix = load_i64(arguments + W)
+    matrix = load_i64(arguments + GEMM.matrix)
     dtype = load_i64(matrix + DTYPE)
-    if load_i64(arguments + INPUT_MAJOR) != 0:
+    if load_i64(arguments + GEMM.input_major) != 0:
         word_panel_of_columns(matrix, first, start, stop, panel)
     elif dtype >= INT4K:
         word_panel_of_superblocks(matrix, first, start // WORD_BLOCK, panel)
@@ -248,8 +241,8 @@ def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int)
 @device
 def _expect_words(arguments: int, first: int, start: int) -> None:
     """Ask for what `_unpack_words` will read."""
-    matrix, depth = load_i64(arguments + W), load_i64(arguments + DEPTH)
-    if load_i64(arguments + INPUT_MAJOR) != 0:
+    matrix, depth = load_i64(arguments + GEMM.matrix), load_i64(arguments + GEMM.depth)
+    if load_i64(arguments + GEMM.input_major) != 0:
         return
     if load_i64(matrix + DTYPE) >= INT4K:
         expect_superblocks(matrix, first, start // WORD_BLOCK)
@@ -257,13 +250,13 @@ def _expect_words(arguments: int, first: int, start: int) -> None:
         expect_word_rows(matrix, first, start, min(start + WORD_BLOCK, depth))
 
 
-@Kernel
+@Kernel(GEMM)
 def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
     """PANELS times PANEL outputs of all tokens from integers; `pack_words` gives activations."""
-    matrix, depth = load_i64(arguments + W), load_i64(arguments + DEPTH)
-    tiles = (load_i64(arguments + COUNT) + TOKENS - 1) // TOKENS
+    matrix, depth = load_i64(arguments + GEMM.matrix), load_i64(arguments + GEMM.depth)
+    tiles = (load_i64(arguments + GEMM.tokens) + TOKENS - 1) // TOKENS
     minimum, dtype = load_i64(matrix + MINIMUM) != 0, load_i64(matrix + DTYPE)
-    step = PANEL * load_i64(arguments + PANELS)
+    step = PANEL * load_i64(arguments + GEMM.panels)
     begin = chunk * step
     end = min(begin + step, load_i64(matrix + OUTPUTS))
     panel = scratch + SMALL_SCRATCH
@@ -281,7 +274,7 @@ def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
                 _expect_words(arguments, begin, stop)
             else:
                 _expect_words(arguments, end, 0)
-            x = load_i64(arguments + TILES) + X_UNIT * start * tiles
+            x = load_i64(arguments + GEMM.tiles) + X_UNIT * start * tiles
             for _ in range(tiles):
                 if minimum:
                     _multiply_with_minimum(panel, stop - start, x, place)

@@ -7,6 +7,7 @@ Outputs that do not exist hold whatever; nobody writes their sums.
 
 from __future__ import annotations
 
+from sparity_edge.kernels.decode.dot_arguments import whole_groups
 from sparity_edge.kernels.decode.unpack import row_place, unpack_row, unpack_sixteen
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import (
@@ -24,7 +25,6 @@ from sparity_edge.kernels.matrix import (
     PANEL_BYTES,
     ROW_BYTES,
     SCALES_AT,
-    whole_groups,
 )
 from sparity_edge.kernels.simd.conversions import load_f16
 from sparity_edge.kernels.simd.float_tiles import PANEL, ROW

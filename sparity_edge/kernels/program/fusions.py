@@ -1,92 +1,88 @@
-"""Fusions: operations of one token that a later one takes over, so that threads meet less often.
+"""Operator fusion: an operation of one token that a later one takes over, for fewer barriers.
 
-A layer has nine meetings instead of fourteen. `Program` asks here while it records; what has been
-taken over is off the record.
+A layer has nine barriers instead of fourteen. Record functions ask here; what has been taken over
+is off the record.
 """
 
 from __future__ import annotations
 
-from sparity_edge.kernels.decode import activations as _activations
-from sparity_edge.kernels.decode import attention as _attention
-from sparity_edge.kernels.decode import elementwise as _elementwise
+from collections.abc import Mapping
+from typing import Any
+
+from sparity_edge.kernels.decode import activations, attention, elementwise
 from sparity_edge.kernels.kernel import Kernel
-from sparity_edge.kernels.program.team import CHUNKS, FIRST_ARGUMENT, FUNCTION, WAITS
+from sparity_edge.kernels.program.recorder import Record
 
-Record = list[int]
-
-
-def _word(record: Record, offset: int) -> int:
-    """The argument that a kernel finds `offset` bytes from the first."""
-    return record[FIRST_ARGUMENT + offset // 8]
+NOT_TAKEN = {"table": 0, "new_keys": 0, "new_values": 0}
 
 
-def take_rotation(records: list[Record], q: int, cached_keys: int) -> tuple[int, int, int]:
+def take_rotation(records: list[Record], q: int, cached_keys: int) -> Mapping[str, int]:
     """Take `rope` of the queries at q and `append` to the cache, if they were the last to come.
 
     Returns:
-        The words TABLE, NEW_KEYS and NEW_VALUES of `attention_decode`.
+        The words `table`, `new_keys` and `new_values` of `attention_decode`.
     """
     if len(records) < 2:
-        return 0, 0, 0
+        return NOT_TAKEN
     rope, append = records[-2:]
-    if (
-        (rope[FUNCTION], append[FUNCTION])
-        == (_elementwise.rope.address, _elementwise.append.address)
-        and _word(rope, _elementwise.HEADS_IN) == _word(rope, _elementwise.HEADS_OUT) == q
-        and _word(append, _elementwise.HEADS_OUT) == cached_keys
-        and rope[WAITS]
-    ):
-        del records[-2:]
-        words = (_elementwise.TABLE, _elementwise.HEADS_IN, _elementwise.VALUES)
-        table, keys, values = (_word(append, word) for word in words)
-        return table, keys, values
-    return 0, 0, 0
+    if (rope.kernel, append.kernel) != (elementwise.rope, elementwise.append) or not rope.waits:
+        return NOT_TAKEN
+    of_rope, of_append = rope.arguments, append.arguments
+    if not of_rope["x"] == of_rope["out"] == q or of_append["out"] != cached_keys:
+        return NOT_TAKEN
+    del records[-2:]
+    return {
+        "table": of_append["table"],
+        "new_keys": of_append["x"],
+        "new_values": of_append["values"],
+    }
 
 
 def take_before_split(
     records: list[Record], x: int, size: int
-) -> tuple[Kernel, int, tuple[int, ...]]:
+) -> tuple[Kernel, int, Mapping[str, Any]]:
     """Take the operation that has just computed the row at x, `size` numbers when filled up.
 
     Returns:
-        A kernel that does both, its chunks, and the arguments that follow those of the split.
+        A kernel that does both, its chunks, and the argument block `before` if it has one.
     """
-    chunks = -(-size // _activations.BLOCK)
-    if records and records[-1][WAITS]:
-        last = records[-1]
-        for first, both, chunks_of_both in (
-            (_elementwise.rmsnorm, _activations.rmsnorm_split, _of_rmsnorm(last, x) * chunks),
-            (_elementwise.silu_mul, _activations.silu_mul_split, _of_silu_mul(last, x) * chunks),
-            (
-                _attention.attention_combine,
-                _activations.attention_combine_split,
-                _of_combine(last, x, size) * last[CHUNKS],
-            ),
-        ):
-            if last[FUNCTION] == first.address and chunks_of_both:
-                records.pop()
-                return (
-                    both,
-                    chunks_of_both,
-                    tuple(last[FIRST_ARGUMENT:][: _activations.MOST_BEFORE]),
-                )
-    return _activations.split_activations, chunks, ()
+    chunks = -(-size // activations.BLOCK)
+    last = records[-1] if records and records[-1].waits else None
+    if last is None:
+        return activations.split_activations, chunks, {}
+    if _of_rmsnorm(last, x):
+        both = activations.rmsnorm_split
+    elif _of_silu_mul(last, x):
+        both = activations.silu_mul_split
+    elif _of_combine(last, x, size):
+        both, chunks = activations.attention_combine_split, last.chunks
+    else:
+        return activations.split_activations, chunks, {}
+    records.pop()
+    return both, chunks, {"before": last.arguments}
 
 
 def _of_rmsnorm(record: Record, x: int) -> bool:
-    """Whether it has one row, x, and does not write where other chunks read."""
-    source = _word(record, _elementwise.X)
-    return record[CHUNKS] == 1 and _word(record, _elementwise.OUT) == x != source
+    """Whether it is `rmsnorm` of one row, x, and does not write where other chunks read."""
+    words = record.arguments
+    one_row = record.kernel is elementwise.rmsnorm and record.chunks == 1
+    return one_row and words["out"] == x != words["x"]
 
 
 def _of_silu_mul(record: Record, x: int) -> bool:
-    """Whether it has one row, x."""
-    one_row = record[CHUNKS] == _word(record, _elementwise.BLOCKS)
-    return one_row and _word(record, _elementwise.PRODUCT) == x
+    """Whether it is `silu_mul` of one row, x."""
+    words = record.arguments
+    return (
+        record.kernel is elementwise.silu_mul
+        and record.chunks == words["blocks"]
+        and words["out"] == x
+    )
 
 
 def _of_combine(record: Record, x: int, size: int) -> bool:
-    """Whether its heads are whole groups of x and all there is of it."""
-    head_dim = _word(record, _attention.HEAD_DIM)
-    fits = head_dim % 32 == 0 and record[CHUNKS] * head_dim == size
-    return fits and _word(record, _attention.OUT) == x
+    """Whether it is `attention_combine` of heads that are whole groups of x and all of it."""
+    words = record.arguments
+    if record.kernel is not attention.attention_combine or words["out"] != x:
+        return False
+    head_dim = words["head_dim"]
+    return head_dim % 32 == 0 and record.chunks * head_dim == size

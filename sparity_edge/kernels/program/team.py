@@ -1,7 +1,7 @@
 """Team: threads that run a recorded program together, without a threading layer.
 
 Numba's portable layer costs 73 us a launch, some 15 ms for a token; here the threads enter compiled
-code once a program and meet between operations at atomic counters (0.1 us). Chunks of work are
+code once a program, with barriers between operations (atomic counters, 0.1 us). Chunks of work are
 taken from a counter, so a thread that the system delays holds up nobody, and fast and slow cores
 share fairly. Between programs the threads sleep. The team knows nothing of what it runs.
 """
@@ -35,7 +35,7 @@ RECORDS, OPERATIONS, COUNTERS, SCRATCH, SCRATCH_STRIDE, ABORT, YIELD, THREADS = 
 HEADER_WORDS = 8
 # Counters have a cache line each: of an operation one for what is done, and one for each region.
 LINE = 64
-# While it waits, a thread asks for so many bytes of the weights that it will need next.
+# While it waits, a thread prefetches so many bytes of the weights that it will need next.
 IDLE_BYTES = 1 << 17
 # How often to look before letting another thread have the core (about 30 us).
 PATIENCE = 1000
@@ -72,7 +72,7 @@ def _wait(header: int, first: int, last: int) -> None:
 
 @device
 def _prefetch_region(header: int, operation: int, thread: int) -> None:
-    """Ask for the beginning of what this thread will stream through in an operation."""
+    """Prefetch the beginning of what this thread will stream through in an operation."""
     record, threads = _record_of(header, operation), load_i64(header + 8 * THREADS)
     chunks, chunk_bytes = load_i64(record + 8 * CHUNKS), load_i64(record + 8 * CHUNK_BYTES)
     first, last = thread * chunks // threads, (thread + 1) * chunks // threads
@@ -91,8 +91,8 @@ def _work_through(header: int, operation: int, thread: int, scratch: int) -> Non
     record, counters = _record_of(header, operation), _counters_of(header, operation)
     chunks, threads = load_i64(record + 8 * CHUNKS), load_i64(header + 8 * THREADS)
     done = 0
-    for turn in range(threads):
-        region = thread + turn
+    for step in range(threads):
+        region = thread + step
         if region >= threads:
             region -= threads
         first, last = region * chunks // threads, (region + 1) * chunks // threads
@@ -115,11 +115,11 @@ def _execute(header: int, thread: int) -> None:
     operations = load_i64(header + 8 * OPERATIONS)
     scratch = load_i64(header + 8 * SCRATCH) + thread * load_i64(header + 8 * SCRATCH_STRIDE)
     first = 0  # operations before this one are done
-    asked = -1  # the operation whose weights were asked for last
+    asked = -1  # the operation whose weights were prefetched last
     for operation in range(operations):
         record = _record_of(header, operation)
         if load_i64(record + 8 * WAITS) != 0:
-            # Memory would idle while threads meet and while one of them does the small work.
+            # Memory would idle at a barrier and while one thread does the small work.
             ahead = load_i64(record + 8 * NEXT)
             if asked < ahead < operations:
                 _prefetch_region(header, ahead, thread)
@@ -140,7 +140,7 @@ with cache_of_these_kernels():
 
     @entry
     def _lead(header: int, inside: int, give_way: int) -> None:
-        """What the calling thread does: its share as thread 0, then wait for the others."""
+        """What the leader thread does: its share as thread 0, then wait for the workers."""
         _execute(header, 0)
         _join(inside, give_way)
 
@@ -151,7 +151,7 @@ with cache_of_these_kernels():
         atomic_add(inside, -1)
 
 
-class Program(Protocol):
+class Runnable(Protocol):
     """What the team needs of a program."""
 
     def start(self) -> npt.NDArray[np.int64]:
@@ -161,8 +161,8 @@ class Program(Protocol):
 class _Job:
     """One run of one program by the workers; `done` is set when the last has left.
 
-    The count of workers inside belongs to the job and not to the program: the foreman may still be
-    on his way out of one job when the next run of the same program begins.
+    The count of workers inside belongs to the job and not to the program: the leader of the workers
+    may still be on its way out of one job when the next run of the same program begins.
     """
 
     def __init__(self, header: int, first_thread: int, workers: int) -> None:
@@ -177,7 +177,7 @@ class _Job:
 class Team:
     """A fixed number of threads that run programs, one program at a time.
 
-    The caller hands a job to one worker, the foreman, who wakes the others: a single hand-over
+    The caller hands a job to one worker, their leader, which wakes the others: a single hand-over
     either happened or not, so Ctrl-C between two byte codes cannot leave half a team at work.
 
     Args:
@@ -186,7 +186,7 @@ class Team:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._turn = threading.Lock()
+        self._busy = threading.Lock()
         self._inboxes: list[SimpleQueue[Any]] = []
         self._yield = _yield_address()
         self._dismiss = weakref.finalize(self, _dismiss, self._inboxes)
@@ -198,8 +198,8 @@ class Team:
             with contextlib.suppress(OSError):  # compiled, but the disk may be too full to keep it
                 loop.compile((int64,) * words)
 
-    def run(self, program: Program, *, patient: bool = False) -> None:
-        """Run a program to its end; other callers wait for their turn.
+    def run(self, program: Runnable, *, patient: bool = False) -> None:
+        """Run a program to its end; other callers wait until it is over.
 
         Args:
             program: whose header words say what to do.
@@ -209,7 +209,7 @@ class Team:
         Raises:
             KeyboardInterrupt: a patient run was interrupted; its results are incomplete.
         """
-        with self._turn:
+        with self._busy:
             header = program.start()
             workers = self.threads if patient else self.threads - 1
             self._hire(workers)
@@ -230,7 +230,7 @@ class Team:
                 raise
 
     def close(self) -> None:
-        """Send the threads home; the team cannot run anything afterwards."""
+        """End the threads; the team cannot run anything afterwards."""
         self._dismiss()
 
     def _recall(self, job: _Job, workers: int) -> None:
@@ -267,7 +267,7 @@ def _work(inbox: SimpleQueue[Any], give_way: int) -> None:
 
 
 def _lead_workers(job: _Job, others: list[SimpleQueue[Any]], give_way: int) -> None:
-    """The foreman's part: wake the other workers, work along, tell when all have left."""
+    """What the leader does: wake the other workers, work along, tell when all have left."""
     if job.taken:
         return
     job.taken = True

@@ -1,0 +1,112 @@
+"""Forms of activations that products read: digits for one token, packed tiles for many.
+
+A form is recorded once for all products of the same activations, until something writes there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sparity_edge.arrays import ROW_MULTIPLE, Floats, aligned_zeros, round_up
+from sparity_edge.kernels.batch.products import split_each
+from sparity_edge.kernels.decode import activations, kquant_dots
+from sparity_edge.kernels.prefill import gemm
+from sparity_edge.kernels.program.fusions import take_before_split
+from sparity_edge.kernels.program.recorder import Recorder
+from sparity_edge.kernels.simd.float_tiles import TOKENS
+from sparity_edge.kernels.simd.int16_tiles import UNIT, X_UNIT
+from sparity_edge.packed.layout import SUPERBLOCK, Layout
+
+
+class Digits(NamedTuple):
+    """Activations as 16-bit integers, a row for each token; 0 where numbers stay floats."""
+
+    digits: Any
+    scales: Any  # of K-quants all floats that go with the digits
+    sums: Any
+
+
+class Tiles(NamedTuple):
+    """Activations packed for the products of many tokens."""
+
+    packed: Any
+    tile_bytes: int
+
+
+def digits_of(recorder: Recorder, x: Floats, layout: Layout) -> Digits:
+    """Digits, scales and sums of one row of activations, recorded unless they are at hand."""
+    return _digits(recorder, x, layout, _split)
+
+
+def digits_of_each(recorder: Recorder, x: Floats, layout: Layout) -> Digits:
+    """Digits, scales and sums of every row of x, recorded unless they are at hand."""
+    return _digits(recorder, x, layout, _split_each)
+
+
+def tiles_of(recorder: Recorder, x: Floats, words: bool) -> Tiles:
+    """Activations by tiles of six tokens, recorded unless they are at hand.
+
+    Args:
+        recorder: records the packing.
+        x: (tokens, size).
+        words: as 16-bit integers, else as float32.
+    """
+    form = (recorder.word(x), "words" if words else "floats", len(x))
+    if form not in recorder.forms:
+        size, tiles = round_up(x.shape[1], ROW_MULTIPLE), -(-len(x) // TOKENS)
+        tile_bytes = 4 * TOKENS * size
+        if words:
+            tile_bytes = round_up(size // UNIT, gemm.WORD_BLOCK) * X_UNIT
+        packed = recorder.pool(("tiles", words, size, len(x)), tiles * tile_bytes, zeroed=True)
+        # The memory serves all activations of this shape: what it held before is gone.
+        recorder.forms = {
+            form: place for form, place in recorder.forms.items() if place[0] is not packed
+        }
+        recorder.barrier()  # it waits for x, and what follows waits for it
+        recorder.record(
+            gemm.pack_words if words else gemm.pack_floats, tiles, x=x, x_stride=x.strides[0],
+            tokens=len(x), packed=packed, tile_bytes=tile_bytes, size=size,
+        )  # fmt: skip
+        recorder.barrier()
+        recorder.forms[form] = Tiles(packed, tile_bytes)
+    return Tiles(*recorder.forms[form])
+
+
+def _digits(recorder: Recorder, x: Floats, layout: Layout, record: Any) -> Digits:
+    if not layout.quantized:
+        return Digits(0, 0, 0)
+    order = activations.ORDERS.get(layout.dtype, activations.IN_A_ROW)
+    form = (recorder.word(x), order, layout.padded)
+    if form not in recorder.forms:
+        places = _new_digits(layout, len(x))
+        recorder.barrier()  # it waits for x, and what follows waits for it
+        record(recorder, {"x": x, "size": layout.padded, "order": order, **places._asdict()})
+        recorder.barrier()
+        recorder.forms[form] = places
+    return Digits(*recorder.forms[form])
+
+
+def _split(recorder: Recorder, words: dict[str, Any]) -> None:
+    kernel, chunks, before = take_before_split(
+        recorder.records, recorder.word(words["x"]), words["size"]
+    )
+    recorder.record(kernel, chunks, **words, **before)
+
+
+def _split_each(recorder: Recorder, words: dict[str, Any]) -> None:
+    tokens, chunks = len(words["x"]), -(-words["size"] // activations.BLOCK)
+    table = recorder.table(split_each, tokens, words)
+    recorder.record(split_each, tokens * chunks, **table, chunks_of_one=chunks)
+
+
+def _new_digits(layout: Layout, tokens: int) -> Digits:
+    """Memory for digits, scales and sums, a row for each token."""
+    groups = layout.padded // 32
+    digits = aligned_zeros(tokens * 128 * -(-groups // 2)).reshape(tokens, -1)
+    scales, sums = np.zeros((2, tokens, round_up(groups, 16)), dtype=np.float32)
+    if layout.superblocks:
+        floats = kquant_dots.X_FLOATS // 4 * -(-layout.padded // (2 * SUPERBLOCK))
+        scales = np.zeros((tokens, floats), dtype=np.float32)
+    return Digits(digits, scales, sums)

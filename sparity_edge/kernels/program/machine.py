@@ -1,0 +1,64 @@
+"""ThreadedMachine: compiled kernels on a team of threads, and which of them a model needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sparity_edge.kernels.decode.ffn import Bundle
+from sparity_edge.kernels.kernel import compile_kernels, let_compiler_rest
+from sparity_edge.kernels.matrix import Matrix
+from sparity_edge.kernels.operations import Operations
+from sparity_edge.kernels.program.program import Program
+from sparity_edge.kernels.program.recorder import Recorder
+from sparity_edge.kernels.program.team import Team
+from sparity_edge.kernels.table import Stored, kernels_at_start, kernels_of_batches
+from sparity_edge.packed.bundle import PackedBundle
+from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.progress import Progress
+
+
+class ThreadedMachine:
+    """A `Machine` of compiled kernels on a team of threads.
+
+    Args:
+        threads: how many work on an operation, at least 1.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.team = Team(threads)
+        self._matrices: dict[Stored, None] = {}
+
+    def matrix(self, packed: PackedMatrix) -> Matrix:
+        """The words that kernels read about the matrix."""
+        self._matrices[Stored(packed.layout)] = None
+        return Matrix(packed)
+
+    def bundle(self, packed: PackedBundle) -> Bundle:
+        """The words that kernels read about the bundle."""
+        for layout in (packed.layout.up, packed.layout.down):
+            self._matrices[Stored(layout, of_bundle=True)] = None
+        return Bundle(packed)
+
+    def prepare(
+        self, forward: Callable[[Operations], None], decoding: bool = False
+    ) -> Callable[[bool], None]:
+        """Record `forward` once."""
+        recorder = Recorder(self.threads)
+        forward(Program(recorder, decoding))
+        self.team.compile()
+        let_compiler_rest()
+        return lambda may_take_long: self.team.run(recorder, patient=may_take_long)
+
+    def compile(self, progress: Progress) -> None:
+        """Compile what prompts and one token need, by the matrices seen so far."""
+        self.team.compile()
+        compile_kernels(kernels_at_start(self._matrices), progress)
+
+    def compile_batches(self, progress: Progress) -> None:
+        """Compile what several sequences that decode together need besides."""
+        compile_kernels(kernels_of_batches(self._matrices), progress)
+
+    def close(self) -> None:
+        """Give the threads back; the machine cannot run anything afterwards."""
+        self.team.close()

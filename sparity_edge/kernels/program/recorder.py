@@ -1,0 +1,228 @@
+"""Recorder: a table of kernels and the addresses of their arguments, ready for the thread team.
+
+Record functions append to it; it knows which operations have to wait for others, keeps whatever
+recorded addresses point into, and lends memory that operations share. It knows nothing of what any
+kernel computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparity_edge.arrays import Floats, Integers, aligned_empty, aligned_zeros, round_up
+from sparity_edge.kernels.decode.ffn import Bundle
+from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.matrix import Matrix
+from sparity_edge.kernels.program import team
+
+LEAST_SCRATCH = 8192  # bytes for each thread
+NO_STREAM = (0, 0)
+Form = tuple[int, Hashable, int]  # of activations: their address, what form it is, its size
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One operation of a program."""
+
+    kernel: Kernel
+    function: int  # its address
+    chunks: int
+    waits: bool  # for all operations before it: a barrier
+    stream: tuple[int, int]  # where the weights stand that chunks run through, bytes of a chunk
+    arguments: dict[str, int]  # by name, in the order of the kernel's argument block
+
+    def row(self) -> list[int]:
+        """Its words, as the team reads them."""
+        words = [self.function, self.chunks, int(self.waits), *self.stream, 0]
+        words += self.arguments.values()
+        assert len(words) <= team.RECORD_WORDS
+        return words + [0] * (team.RECORD_WORDS - len(words))
+
+
+class Recorder:
+    """Records of one program; give it to `Team.run`.
+
+    Args:
+        threads: of the team that will run it; sets the amount of scratch memory.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.records: list[Record] = []
+        # Forms of activations that have been computed (digits, packed tiles), and where they stand.
+        self.forms: dict[Form, tuple[Any, ...]] = {}
+        self.scratch_bytes = LEAST_SCRATCH  # of each thread
+        self.kept: list[Any] = []  # whatever the recorded addresses point into
+        self._addresses: dict[int, int] = {}  # of arrays that are kept, by their identity
+        self._pools: dict[Hashable, Any] = {}
+        self._together = self._barrier = False
+        self._after: list[Callable[[], None]] = []  # what waits for operations side by side
+        self._header: Integers | None = None
+        self._counters = np.zeros(0, dtype=np.int64)
+
+    # --- order --------------------------------------------------------------------------------
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Operations recorded inside do not wait for each other."""
+        self._together = self._barrier = True
+        yield
+        self._together = False
+        self._record_after()
+
+    def barrier(self) -> None:
+        """Have the next operation wait for all before it, even inside `together`."""
+        self._barrier = True
+
+    def afterwards(self, record: Callable[[], None]) -> None:
+        """Record what has to wait: one barrier for all operations that go side by side."""
+        self._after.append(record)
+        if not self._together:
+            self._record_after()
+
+    @property
+    def side_by_side(self) -> int:
+        """How many operations that something waits for have been recorded side by side so far."""
+        return len(self._after)
+
+    def _record_after(self) -> None:
+        self._barrier = bool(self._after)
+        inside, self._together = self._together, True
+        for record in self._after:
+            record()
+        self._after, self._together = [], inside
+        self._barrier = True
+
+    # --- memory -------------------------------------------------------------------------------
+
+    def need_scratch(self, nbytes: int) -> None:
+        """Have at least so many bytes of scratch memory for each thread."""
+        self.scratch_bytes = max(self.scratch_bytes, round_up(nbytes, 64))
+
+    def pool(self, key: Hashable, nbytes: int, zeroed: bool = False) -> Any:
+        """Memory for whoever comes with this key; later users find what earlier ones left there.
+
+        Operations that wait for each other share it, so that it stays in cache: 0.5 MB for each of
+        32 layers would come from memory every time.
+        """
+        known = self._pools.get(key)
+        if known is None or known.nbytes < nbytes:
+            known = aligned_zeros(nbytes) if zeroed else aligned_empty(nbytes)
+            self._pools[key] = known
+        return known
+
+    # --- records ------------------------------------------------------------------------------
+
+    def record(
+        self,
+        kernel: Kernel,
+        chunks: int,
+        *,
+        writes: Floats | None = None,
+        stream: tuple[int, int] = NO_STREAM,
+        **arguments: Any,
+    ) -> None:
+        """Append one operation.
+
+        Args:
+            kernel: what each chunk calls.
+            chunks: how many there are.
+            writes: the activations that change, whose forms are then no longer right.
+            stream: where the weights stand that its chunks run through, and bytes of a chunk.
+            arguments: a value for each word of the kernel's argument block: an array, matrix or
+                bundle (its address), a number, or None (0); of an inner block a mapping.
+
+        Raises:
+            TypeError: a word has no value, or a value no word.
+        """
+        if writes is not None:
+            gone = self.word(writes)
+            self.forms = {form: place for form, place in self.forms.items() if form[0] != gone}
+        words = self._words(kernel, kernel.words, arguments)
+        waits = self._barrier or not self._together
+        self._barrier = False
+        self.records.append(Record(kernel, kernel.address, chunks, waits, stream, words))
+        self._header = None
+
+    def table(self, kernel: Kernel, tokens: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The argument blocks of several tokens as a table, for a kernel that takes one.
+
+        Args:
+            kernel: declares the words of a row.
+            tokens: rows.
+            arguments: as for `record`; arrays of two dimensions give each token a row of their own.
+
+        Returns:
+            The words `table`, `tokens` and `table_stride`.
+
+        Raises:
+            TypeError: as for `record`.
+        """
+        assert kernel.table is not None
+        first = self._words(kernel, kernel.table, arguments)
+        steps = [
+            arguments[name].strides[0] if getattr(arguments[name], "ndim", 0) == 2 else 0
+            for name in first
+        ]
+        start = np.array(list(first.values()), dtype=np.int64)
+        table = start + np.array(steps, dtype=np.int64) * np.arange(tokens)[:, None]
+        return {"table": table, "tokens": tokens, "table_stride": table.strides[0]}
+
+    def word(self, argument: Any) -> int:
+        """The int64 word that stands for an argument: an address, a number or a float's bits."""
+        if argument is None:
+            return 0
+        if isinstance(argument, np.ndarray):
+            known = self._addresses.get(id(argument))
+            if known is None:  # asking NumPy takes 0.8 us, and a batch has 10,000 arguments
+                known = self._addresses[id(argument)] = int(argument.ctypes.data)
+                self.kept.append(argument)
+            return known
+        if isinstance(argument, Matrix | Bundle):
+            self.kept.append(argument)
+            return argument.address
+        if isinstance(argument, float):
+            return int(np.float32(argument).view(np.int32))
+        return int(argument)
+
+    def _words(self, kernel: Kernel, declared: Any, arguments: Mapping[str, Any]) -> dict[str, int]:
+        try:
+            ordered = declared.ordered(arguments)
+        except TypeError as error:
+            raise TypeError(f"{kernel.name}: {error}") from None
+        return {name: self.word(each) for name, each in ordered.items()}
+
+    # --- the program --------------------------------------------------------------------------
+
+    def start(self) -> Integers:
+        """Set the counters back and give the header words; called by the team before a run."""
+        if self._header is None:
+            self._header = self._assemble()
+        self._counters[:] = 0
+        return self._header
+
+    def _assemble(self) -> Integers:
+        rows = [record.row() for record in self.records]
+        records = np.array(rows, dtype=np.int64).reshape(-1, team.RECORD_WORDS)
+        # From each operation, the next that streams through weights (or none: the end).
+        ahead = len(records)
+        for index in reversed(range(len(records))):
+            ahead = index if records[index, team.WEIGHTS] else ahead
+            records[index, team.NEXT] = ahead
+        counters = aligned_empty(team.LINE * (1 + self.threads) * len(records)).view(np.int64)
+        scratch = aligned_zeros(self.threads * self.scratch_bytes)
+        header = np.zeros(team.HEADER_WORDS, dtype=np.int64)
+        header[team.RECORDS] = records.ctypes.data
+        header[team.OPERATIONS] = len(records)
+        header[team.COUNTERS] = counters.ctypes.data
+        header[team.THREADS] = self.threads
+        header[team.SCRATCH] = scratch.ctypes.data
+        header[team.SCRATCH_STRIDE] = self.scratch_bytes
+        self._counters = counters
+        self.kept += [records, scratch]
+        return header

@@ -1,0 +1,235 @@
+"""Table: every kernel, the operation that records it, its NumPy twin, and when it is compiled.
+
+What a start and a first batch compile, the tests over all kernels, `bench/kernels.py` and
+docs/kernels.md are read from here. Knows nothing of how an operation is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from sparity_edge.kernels.batch import masks, products, union
+from sparity_edge.kernels.decode import (
+    activations,
+    attention,
+    elementwise,
+    ffn,
+    select,
+    spvmm,
+    unpack,
+    vmm,
+    vmmsp,
+)
+from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.prefill import attention as prefill_attention
+from sparity_edge.kernels.prefill import gemm
+from sparity_edge.kernels.simd.int16_tiles import has_word_dot
+from sparity_edge.packed.layout import Layout
+
+FLOATS = ("f32", "bf16")
+GROUPED = ("int8", "int4")
+K_QUANTS = ("int4k", "int6k")
+PLAIN = (*FLOATS, *GROUPED)  # that matrices of either orientation have
+EVERY = (*PLAIN, *K_QUANTS)  # that output-major matrices have
+
+
+class When(Enum):
+    """When a kernel is compiled."""
+
+    START = "every start"
+    FORMAT = "a start, if a matrix has its format"
+    PROMPT = "a start, if prompts multiply a matrix by it"
+    SPARSE = "a start, if a matrix is input-major"
+    BATCH = "the first batch, if a matrix needs it"
+    USE = "first use"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kernel and what is known of it.
+
+    Args:
+        kernel: declares its argument block and says what it computes.
+        operation: of `Operations` (or of the programs of bench and tests) that records it.
+        chunk: what one chunk is.
+        when: it is compiled.
+        formats: of the matrix that it reads; none where it reads activations alone.
+        orientation: of that matrix, "output" or "input".
+        scratch: what it keeps in scratch memory.
+        waits: whether all operations before it have to be done, even beside others.
+        bench: kind of `bench/kernels.py` that times it.
+    """
+
+    kernel: Kernel
+    operation: str
+    chunk: str
+    when: When
+    formats: tuple[str, ...] = ()
+    orientation: str = ""
+    scratch: str = ""
+    waits: bool = False
+    bench: str = ""
+
+
+_PART = "a part of the list"
+TABLE = (
+    # --- every model ---------------------------------------------------------------------------
+    Entry(
+        activations.split_activations, "linear", "512 numbers", When.START, waits=True,
+        bench="dense",
+    ),
+    Entry(activations.rmsnorm_split, "rmsnorm, linear", "512 numbers", When.START, waits=True),
+    Entry(activations.silu_mul_split, "silu_mul, linear", "512 numbers", When.START, waits=True),
+    Entry(
+        activations.attention_combine_split, "attention, linear", "a head", When.START, waits=True
+    ),
+    Entry(
+        unpack.embed, "embed", "a token", When.START, EVERY, "output", "a group's scales"
+    ),
+    Entry(elementwise.rmsnorm, "rmsnorm", "a token", When.START),
+    Entry(elementwise.rope, "rope", "a token", When.START),
+    Entry(elementwise.append, "append", "a token", When.START, scratch="a rotated key"),
+    Entry(elementwise.silu_mul, "silu_mul", "2048 numbers of a token", When.START),
+    Entry(
+        prefill_attention.attention_prefill, "attention", "a key-value head and some 96 queries",
+        When.START, scratch="64 keys and values, scores, weighted values",
+    ),
+    Entry(
+        attention.attention_decode, "attention", "a key-value head and 256 positions", When.START,
+        scratch="queries, 64 rows of the cache, scores",
+    ),
+    Entry(attention.attention_combine, "attention", "a head", When.START, waits=True),
+    # --- dense products --------------------------------------------------------------------------
+    *(
+        Entry(
+            kernel, "linear", "64 KB of rows", When.FORMAT, formats, "output", "a vector of scales",
+            bench="dense",
+        )
+        for kernel, formats in (
+            (vmm.vmm_floats, FLOATS),
+            (vmm.vmm_int8, ("int8",)),
+            (vmm.vmm_int4, ("int4",)),
+            (vmm.vmm_superblocks, K_QUANTS),
+        )
+    ),
+    Entry(
+        gemm.pack_floats, "linear", "6 tokens", When.PROMPT, waits=True, scratch="16 x 16 numbers",
+        bench="prefill",
+    ),
+    Entry(gemm.pack_words, "linear", "6 tokens", When.PROMPT, waits=True, bench="prefill"),
+    Entry(
+        gemm.gemm_floats, "linear", "32 outputs", When.PROMPT, EVERY, "either",
+        "an unpacked panel, sums", bench="prefill",
+    ),
+    Entry(
+        gemm.gemm_words, "linear", "1 to 4 panels of 32 outputs", When.PROMPT,
+        (*GROUPED, *K_QUANTS), "either", "an unpacked panel, sums", bench="prefill",
+    ),
+    # --- active channels -------------------------------------------------------------------------
+    Entry(select.select_threshold, "sparsify", "all channels", When.SPARSE, bench="select"),
+    Entry(
+        select.select_top, "sparsify", "all channels", When.SPARSE, scratch="scores, twice",
+        bench="select",
+    ),
+    Entry(
+        spvmm.spvmm, "linear", "a panel of columns of " + _PART, When.SPARSE, PLAIN, "input",
+        "row addresses, digits, blocks", bench="sparse",
+    ),
+    Entry(
+        spvmm.add_parts, "linear, neurons", "128 outputs", When.SPARSE, scratch="the last 16",
+        waits=True, bench="sparse",
+    ),
+    Entry(
+        ffn.ffn, "neurons", _PART, When.SPARSE, PLAIN, "bundle", "digits, row addresses",
+        bench="sparse",
+    ),
+    Entry(elementwise.silu, "silu", "2048 numbers of a token", When.SPARSE),
+    Entry(elementwise.multiply, "neurons", "2048 numbers of a token", When.SPARSE),
+    Entry(masks.sparsify_threshold, "sparsify", "a token", When.SPARSE),
+    Entry(masks.sparsify_top, "sparsify", "a token", When.SPARSE, scratch="scores, twice"),
+    Entry(masks.subtract, "linear", "the token", When.SPARSE),
+    Entry(masks.tally, "tally", "all counts", When.SPARSE),
+    # --- several sequences -----------------------------------------------------------------------
+    Entry(products.split_each, "linear", "512 numbers of a token", When.BATCH, waits=True),
+    Entry(
+        products.vmm_each, "linear", "64 KB of rows", When.BATCH, EVERY, "output",
+        "a vector of scales",
+    ),
+    Entry(
+        products.spvmm_each, "linear", "a panel of columns of " + _PART, When.BATCH, PLAIN, "input",
+        "for each token what spvmm has",
+    ),
+    Entry(
+        products.ffn_each, "neurons", _PART, When.BATCH, PLAIN, "bundle",
+        "for each token what ffn has",
+    ),
+    Entry(union.unite, "sparsify", "all channels", When.BATCH, waits=True),
+    # --- operations that no model records so far -------------------------------------------------
+    Entry(
+        select.select_n_of_m, "select_n_of_m", "64 groups of m channels", When.USE,
+        scratch="scores of a group", bench="select",
+    ),
+    Entry(
+        vmmsp.vmmsp, "vmmsp", _PART, When.USE, EVERY, "output", "a vector of scales",
+        bench="sparse",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A matrix that a model has, as far as it decides on kernels."""
+
+    layout: Layout
+    of_bundle: bool = False
+
+
+def by_words(layout: Layout) -> bool:
+    """Whether prompts multiply a matrix as integers."""
+    return layout.quantized and has_word_dot()
+
+
+def kernels_at_start(matrices: Iterable[Stored]) -> list[Kernel]:
+    """What a model with these matrices needs for prompts and for decoding one token."""
+    matrices = list(matrices)
+    return [
+        entry.kernel
+        for entry in TABLE
+        if entry.when is When.START or any(_at_start(entry, each) for each in matrices)
+    ]
+
+
+def kernels_of_batches(matrices: Iterable[Stored]) -> list[Kernel]:
+    """What it needs besides once several sequences decode together."""
+    matrices = list(matrices)
+    return [entry.kernel for entry in TABLE if any(_in_batch(entry, each) for each in matrices)]
+
+
+def _at_start(entry: Entry, stored: Stored) -> bool:
+    layout = stored.layout
+    if entry.when is When.PROMPT:
+        words = by_words(layout)
+        return entry.kernel in (
+            (gemm.pack_words, gemm.gemm_words) if words else (gemm.pack_floats, gemm.gemm_floats)
+        )
+    if entry.when is When.FORMAT:
+        whole = layout.orientation == "output" and not stored.of_bundle
+        return whole and layout.dtype in entry.formats
+    if entry.when is When.SPARSE:
+        return layout.orientation == "input"
+    return False
+
+
+def _in_batch(entry: Entry, stored: Stored) -> bool:
+    layout = stored.layout
+    if entry.when is not When.BATCH:
+        return False
+    if entry.kernel is products.split_each:
+        return layout.orientation == "output" and layout.quantized
+    if entry.kernel is products.ffn_each:
+        return stored.of_bundle
+    if entry.kernel is union.unite:
+        return layout.orientation == "input"
+    return layout.orientation == entry.orientation and not stored.of_bundle
