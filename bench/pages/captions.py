@@ -30,7 +30,7 @@ FIGURES = {
     "ladder": Figure(
         ("ladder",),
         "KL to the f32 model against decoding speed: llama.cpp's ladder of quantisations and ours "
-        "with the dial, all by turns in one run; lower right is better. Lines join the rows that "
+        "with the dial, interleaved in one run; lower right is better. Lines join the rows that "
         "no other row of their side beats. Hollow rows hold the very numbers of the file, and the "
         "dotted line does without them",
     ),

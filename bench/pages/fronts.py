@@ -14,7 +14,7 @@ from shared.names import OURS, PEER
 
 from sparity_edge.measure.rounds import ratios, summary, table, with_spread
 
-UNQUANTISED = ("F32", "F16")  # rows of the peer that are no step of its ladder
+UNQUANTISED = ("F32", "F16", "BF16")  # rows of the peer that are no step of its ladder
 Rows = Mapping[str, Mapping[str, Any]]
 
 
@@ -71,17 +71,23 @@ def duels(rows: Rows) -> dict[str, tuple[str, dict[str, Any]] | None]:
 
 
 def verdict(rows: Rows) -> str:
-    """A sentence: whether ours is faster at every KL between the peer's best and worst.
+    """A sentence: whether ours is faster at the KL of every quantised step of the peer's ladder.
 
     What is true at the KL of each of the peer's rows is true of all between them: as KL grows, the
-    peer's front changes only at its own rows, and ours only gets faster.
+    peer's front changes only at its own rows, and ours only gets faster. Rows of UNQUANTISED are
+    neither counted nor claimed.
     """
     found = {name: duel for name, duel in duels(rows).items() if name not in UNQUANTISED}
+    if not found:
+        return "No quantised step of llama.cpp's ladder was measured."
     slower = [name for name, duel in found.items() if duel is None or duel[1]["median"] <= 1]
     if slower:
         return f"Not faster at the KL of {', '.join(slower)}."
-    least = min((duel[1]["median"] for duel in found.values() if duel), default=float("nan"))
-    return f"At every KL of llama.cpp's ladder ours is faster, {least:.2f} times at least."
+    least = min(duel[1]["median"] for duel in found.values() if duel)
+    return (
+        "At the KL of every quantised step of llama.cpp's ladder ours is faster, "
+        f"{least:.2f} times at least."
+    )
 
 
 def show(rows: Rows) -> str:

@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 
 from sparity_edge.choices import DEFAULT_MODEL, DTYPES, KV_DTYPES
 from sparity_edge.cli.options.bench import BENCH_EXAMPLES, add_bench_options
-from sparity_edge.cli.options.completion import add_completion
 from sparity_edge.cli.options.doctor import add_doctor
 from sparity_edge.cli.options.evaluation import (
     KL_EXAMPLES,
@@ -27,6 +26,7 @@ from sparity_edge.cli.options.evaluation import (
 from sparity_edge.cli.options.packing import SOURCE_HELP, add_cache, add_convert, add_verify
 from sparity_edge.cli.options.plan import add_plan_commands
 from sparity_edge.cli.options.sampling import add_sampling_options
+from sparity_edge.cli.options.shell_completion import add_completion
 from sparity_edge.errors import SparityError
 from sparity_edge.system.interrupts import interrupts
 from sparity_edge.terminal.json_output import add_json_option

@@ -23,7 +23,7 @@ from sparity_edge.plans.plan_file import add_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 # Code, checked by test_docs.py and test_layout.py.
-NOT_GENERATED = {"example", "chat", "tests", "snippet", "sizes", "bundles"}
+NOT_GENERATED = {"example", "chat", "tests", "snippet", "rooms", "sizes", "bundles"}
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,26 @@ def test_fronts_and_duels(bench: Any) -> None:
     assert fronts.verdict(rows) == "Not faster at the KL of Q8_0."
 
 
+def test_the_verdict_claims_quantised_steps_only(bench: Any, results: dict[str, Any]) -> None:
+    fronts = bench("pages.fronts")
+    rows = {
+        "F32": row("llama.cpp", 0.0, 1.0, 1.0),  # faster than ours, and not counted
+        "f32": row("ours", 0.0, 8.0, 8.0),
+    }
+    assert fronts.verdict(rows) == "No quantised step of llama.cpp's ladder was measured."
+    rows |= {"Q8_0": row("llama.cpp", 0.01, 9.0, 9.0), "int8": row("ours", 0.005, 3.0, 3.0)}
+    assert "every quantised step" in fronts.verdict(rows)
+    assert fronts.verdict(rows).endswith("3.00 times at least.")
+    # The sentence on the pages is true of the table below it.
+    for part in results["ladder"]["models"].values():
+        measured = fronts.timed_rows(part)
+        for kept in (measured, fronts.made_anew(measured)):
+            duels = fronts.duels(kept)
+            steps = {name: duels[name] for name in duels if name not in fronts.UNQUANTISED}
+            won = all(duel is not None and duel[1]["median"] > 1 for duel in steps.values())
+            assert ("every quantised step" in fronts.verdict(kept)) == won
+
+
 def test_comparing_reports(bench: Any, results: dict[str, Any]) -> None:
     ratios = bench("pages.ratios")
     same = ratios.compare(results, results)
@@ -218,7 +238,7 @@ def test_the_ladder(
     assert part["speed"]["active_weight_fraction"]["f32 by-hand@0.6"] < 1
     assert part["speed"]["seconds"]["Q8_0"] == [0.25, 0.25]
     out = capsys.readouterr().out
-    assert "At every KL of llama.cpp's ladder ours is faster" in out
+    assert "every quantised step of llama.cpp's ladder ours is faster" in out
     # More rounds are added to those of the run before, and --again forgets them.
     more = run("by-hand@0.6", "--rounds", 4)["speed"]["seconds"]["f32"]
     assert more[:2] == part["speed"]["seconds"]["f32"]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rooms import HOUSE, modules, room_of
 
 from sparity_edge import SamplingParams
 
@@ -105,6 +106,25 @@ def test_links_lead_to_files_and_headings(page: str) -> None:
             titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
             assert heading in slugs, f"{page}: {target}#{heading}"
+
+
+def test_the_rooms_are_those_of_the_code_in_their_order() -> None:
+    lines = marked("rooms").splitlines()
+    assert len(lines) <= 25
+    listed, package = [], ""
+    for line in lines:
+        names = [name.rstrip("/") for name in re.split(r"\s{3,}", line.strip())[0].split()]
+        if line.startswith(" "):
+            listed += [f"{package}.{name}" for name in names]
+        else:
+            (package,) = names
+            listed += [package] if package != "sparity_edge" else []
+    outside = {"bench", "tests"}
+    aliases = {"sparity_edge", "sparity_edge.__main__", "sparity_edge.lm_eval_adapter"}
+    there = {room_of(name, HOUSE) for name in modules()} - aliases
+    assert [name for name in listed if name not in outside] == [
+        room for room in HOUSE if room in there
+    ]
 
 
 def test_packages_are_listed_in_full() -> None:

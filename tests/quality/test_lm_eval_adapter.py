@@ -46,6 +46,9 @@ def losses(model: Any, ids: list[int]) -> np.ndarray:
 def test_it_is_registered(model: Any) -> None:
     from lm_eval.api.registry import get_model
 
+    from sparity_edge.quality import lm_eval_adapter
+
+    assert type(model) is lm_eval_adapter.SparityEdge  # the public path is an alias
     assert get_model("sparity-edge") is type(model)
 
 

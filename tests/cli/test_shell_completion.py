@@ -15,9 +15,9 @@ from plan_families import family
 
 from converters.pack import PackOptions
 from converters.store import prepare
-from sparity_edge.cli.commands import completion
+from sparity_edge.cli.commands import shell_completion
 from sparity_edge.cli.main import build_parser, main
-from sparity_edge.cli.options.completion import SHELLS, WORDS
+from sparity_edge.cli.options.shell_completion import SHELLS, WORDS
 from sparity_edge.packed.folder import open_packed
 from sparity_edge.plans.plan_file import add_plan
 
@@ -76,7 +76,7 @@ def run(folder: Path, *words: str) -> str:
 @pytest.mark.parametrize(("line", "expected"), CASES, ids=lambda each: " ".join(sorted(each)))
 def test_bash_completes(line: list[str], expected: set[str], place: Path) -> None:
     bash = shell("bash")
-    (place / "script").write_text(completion.script("bash"), encoding="utf-8")
+    (place / "script").write_text(shell_completion.script("bash"), encoding="utf-8")
     out = run(place, bash, "--norc", "-c", BASH, "bash", "sparity-edge", *line)
     assert set(out.split()) == expected
 
@@ -84,7 +84,7 @@ def test_bash_completes(line: list[str], expected: set[str], place: Path) -> Non
 @pytest.mark.parametrize(("line", "expected"), CASES, ids=lambda each: " ".join(sorted(each)))
 def test_fish_completes(line: list[str], expected: set[str], place: Path) -> None:
     fish = shell("fish")
-    (place / "script").write_text(completion.script("fish"), encoding="utf-8")
+    (place / "script").write_text(shell_completion.script("fish"), encoding="utf-8")
     typed = shlex.join(["sparity-edge", *line[:-1]]) + " " + line[-1]
     out = run(place, fish, "--no-config", "-c", "source ./script; complete -C $argv[1]", typed)
     assert {each.split("\t")[0] for each in out.splitlines()} == expected
@@ -101,8 +101,8 @@ def test_scripts_are_valid(name: str, tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_scripts_know_every_command_and_option(name: str) -> None:
-    text = completion.script(name)
-    for action in completion._actions(build_parser()):
+    text = shell_completion.script(name)
+    for action in shell_completion._actions(build_parser()):
         for option in action.option_strings:
             assert option.lstrip("-") in text
         for choice in action.choices or ():
@@ -116,17 +116,17 @@ def test_words_are_those_of_the_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SPARITY_EDGE_CACHE", str(tmp_path))
-    assert completion.words("models") == ["smollm2-135m", "smollm2-135m@wheel"]
-    assert completion.words("packs") == completion.words("plans") == []
+    assert shell_completion.words("models") == ["smollm2-135m", "smollm2-135m@wheel"]
+    assert shell_completion.words("packs") == shell_completion.words("plans") == []
     model = str(checkpoint("llama_gqa"))
     folder = prepare(model, PackOptions(layout="mixed"))
     add_plan(folder, family(open_packed(folder), "mixed"))
-    assert completion.words("packs") == [model]
-    assert model in completion.words("models")
+    assert shell_completion.words("packs") == [model]
+    assert model in shell_completion.words("models")
     assert main(["completion", "plans"]) == 0
-    assert capsys.readouterr().out.split() == completion.words("plans") == ["by-hand"]
+    assert capsys.readouterr().out.split() == shell_completion.words("plans") == ["by-hand"]
     (folder / "sparity.json").write_bytes(b"{}")
-    assert completion.words("packs") == completion.words("plans") == []
+    assert shell_completion.words("packs") == shell_completion.words("plans") == []
 
 
 def test_a_wrong_shell_is_told_the_shells_only(capsys: pytest.CaptureFixture[str]) -> None:

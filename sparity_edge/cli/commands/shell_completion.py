@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from sparity_edge.cli.options.completion import SHELLS
+from sparity_edge.cli.options.shell_completion import SHELLS
 from sparity_edge.terminal.screen import neutral
 
 

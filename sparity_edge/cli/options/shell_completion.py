@@ -21,7 +21,7 @@ def add_completion(commands: Any, add: Add) -> None:
     """Put `completion` on the command line; `add` is as for `add_plan_commands`."""
     about = "print the script by which a shell completes this command"
     parser = add(commands, "completion", about, _EXAMPLES)
-    parser.set_defaults(module="completion")
+    parser.set_defaults(module="shell_completion")
     parser.add_argument(
         "what",
         choices=_Shells(SHELLS),
