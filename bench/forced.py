@@ -74,13 +74,7 @@ class Token:
         return lambda: timed(lambda: run(False))
 
     def _none(self, ops: Any, layer: int) -> None:  # noqa: ARG002
-        q, k, v = self._qkv_sides()
-        ops.rmsnorm(self.x, self.norm, EPSILON, self.h)
-        with ops.together():
-            for out, sides in ((self.q, q), (self.k, k), (self.v, v)):
-                ops.linear(self.h, self._dense(*sides), out)
-        self._attend(ops)
-        ops.linear(self.mixed, self._dense(*self._o_sides()), self.x, accumulate=True)
+        self._dense_attention(ops)
         ops.rmsnorm(self.x, self.norm, EPSILON, self.h)
         with ops.together():
             for out in (self.gate, self.up):
@@ -88,6 +82,15 @@ class Token:
         ops.silu_mul(self.gate, self.up, self.gate)
         down = self._dense(self.shape.hidden, self.shape.inner)
         ops.linear(self.gate, down, self.x, accumulate=True)
+
+    def _dense_attention(self, ops: Any) -> None:
+        q, k, v = self._qkv_sides()
+        ops.rmsnorm(self.x, self.norm, EPSILON, self.h)
+        with ops.together():
+            for out, sides in ((self.q, q), (self.k, k), (self.v, v)):
+                ops.linear(self.h, self._dense(*sides), out)
+        self._attend(ops)
+        ops.linear(self.mixed, self._dense(*self._o_sides()), self.x, accumulate=True)
 
     def _chess(self, ops: Any, layer: int) -> None:
         q, k, v = self._qkv_sides()
@@ -101,13 +104,7 @@ class Token:
         self._gated(ops, layer)
 
     def _gate(self, ops: Any, layer: int) -> None:
-        q, k, v = self._qkv_sides()
-        ops.rmsnorm(self.x, self.norm, EPSILON, self.h)
-        with ops.together():
-            for out, sides in ((self.q, q), (self.k, k), (self.v, v)):
-                ops.linear(self.h, self._dense(*sides), out)
-        self._attend(ops)
-        ops.linear(self.mixed, self._dense(*self._o_sides()), self.x, accumulate=True)
+        self._dense_attention(ops)
         self._gated(ops, layer)
         square = self._dense(self.shape.hidden, self.shape.hidden)
         ops.linear(self.h, square, self.x, accumulate=True)

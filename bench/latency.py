@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shared.common import models_so_far, parser, save, say, thread_count
+from shared.common import add_models, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
 
 from sparity_edge.measure.context import fill_cache
@@ -169,7 +169,7 @@ def show(name: str, report: dict[str, Any]) -> str:
 
 def main() -> int:
     result = parser(__doc__, "latency")
-    result.add_argument("--model", action="append", default=[], help=f"default: {DEFAULT_MODEL}")
+    add_models(result)
     result.add_argument("--dtype", help="number format; default: the file's own")
     result.add_argument("--contexts", default="0,2048,8192", help="default: %(default)s")
     result.add_argument("--starts", type=int, default=5, help="warm starts; 0: no starts at all")

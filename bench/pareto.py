@@ -21,7 +21,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shared.common import RESULTS, parser, save, say, thread_count
+from shared.common import (
+    RESULTS,
+    add_models,
+    add_settings,
+    add_windows,
+    parser,
+    save,
+    say,
+    thread_count,
+)
 from shared.models import DEFAULT_MODEL
 from shared.rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, packs, settings_of
 
@@ -199,26 +208,11 @@ def _name(model: str, dtype: str | None) -> str:
 
 def _options() -> argparse.Namespace:
     result = parser(__doc__, "pareto")
-    result.add_argument(
-        "settings",
-        nargs="*",
-        metavar="SETTING",
-        help="PLAN:SPARSITY or PLAN@LEVEL; default: every plan at ten sparsities",
-    )
+    add_settings(result, "every plan at ten sparsities")
     result.add_argument("--data", type=Path, required=True, help="folder of texts")
-    result.add_argument("--model", action="append", default=[], help=f"default: {DEFAULT_MODEL}")
-    result.add_argument(
-        "--packs",
-        type=Path,
-        nargs="*",
-        default=[],
-        metavar="FOLDER",
-        help="packed folders with further plans of the same model and number format",
-    )
+    add_models(result)
     result.add_argument("--dtypes", nargs="*", metavar="DTYPE", help="default: the file's own")
-    result.add_argument("--window", type=int, default=1024, help="tokens; default: %(default)s")
-    result.add_argument("--windows", type=int, default=8, help="default: %(default)s")
-    result.add_argument("--stride", type=int, default=4, help="default: %(default)s")
+    add_windows(result)
     result.add_argument("--tokens", type=int, default=96, help="timed a round; default 96")
     result.set_defaults(out=None)
     options = result.parse_args()

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shared.common import parser, save, thread_count
+from shared.common import add_models, add_settings, add_windows, parser, save, thread_count
 from shared.models import DEFAULT_MODEL
 from shared.rows import WIKITEXT, bars, by_plan, kept, packs, settings_of
 from shared.tasks import TASKS, answer, difference, questions
@@ -140,29 +140,14 @@ def _with_error(value: float, error: float | None, digits: int) -> str:
 
 def _options() -> argparse.Namespace:
     result = parser(__doc__, "quality")
-    result.add_argument(
-        "settings",
-        nargs="*",
-        metavar="SETTING",
-        help="PLAN:SPARSITY or PLAN@LEVEL; default: every plan at sparsity 0.25, 0.35, 0.5",
-    )
+    add_settings(result, "every plan at sparsity 0.25, 0.35, 0.5")
     result.add_argument("--data", type=Path, required=True, help="folder of texts and tasks")
-    result.add_argument("--model", action="append", default=[], help=f"default: {DEFAULT_MODEL}")
-    result.add_argument(
-        "--packs",
-        type=Path,
-        nargs="*",
-        default=[],
-        metavar="FOLDER",
-        help="packed folders with further plans of the same model and number format",
-    )
+    add_models(result)
     result.add_argument("--label", help="of the rows; default: the model's name")
     result.add_argument("--dtype", help="number format; default: the file's own")
     result.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS))
     result.add_argument("--limit", type=int, default=500, help="questions a task; default 500")
-    result.add_argument("--window", type=int, default=1024, help="tokens; default: %(default)s")
-    result.add_argument("--windows", type=int, default=8, help="default: %(default)s")
-    result.add_argument("--stride", type=int, default=4, help="default: %(default)s")
+    add_windows(result)
     options = result.parse_args()
     if options.quick:
         options.limit, options.windows = min(options.limit, 50), min(options.windows, 2)

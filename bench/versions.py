@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.child import HERE, Child
-from shared.common import PAUSE, models_so_far, parser, save, say, thread_count
+from shared.common import PAUSE, add_models, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL, gguf_of
 from shared.names import DENSE
 
@@ -205,7 +205,7 @@ def build_parser() -> argparse.ArgumentParser:
     result = parser(__doc__, "versions")
     result.add_argument("old", type=Path, metavar="OLD", help="a checkout")
     result.add_argument("new", type=Path, metavar="NEW", help="a checkout")
-    result.add_argument("--model", action="append", help=f"default: {DEFAULT_MODEL}")
+    add_models(result)
     result.add_argument(
         "--plan", action="append", default=[], metavar="PLAN",
         help="such as centred@0.7 or auto:0.25; may be repeated",

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import tiny
 from hypothesis import settings
+from packing import pack_folder
 from plan_families import family
+from tiny_cases import PLANNED
 
-from converters.pack import PackOptions, convert
 from converters.sources.hub import fetch
-from converters.store import open_any
 from sparity_edge.errors import SourceError
 from sparity_edge.measure import sides
-from sparity_edge.packed.folder import open_packed
+from sparity_edge.packed.folder import PackedModel, open_packed
 from sparity_edge.plans.plan_file import add_plan
 from sparity_edge.progress import silent
 
@@ -77,9 +77,26 @@ def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
 def planned(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed folder that carries the plan by-hand, with evidence."""
     out = tmp_path_factory.mktemp("packs") / "planned"
-    path = convert(open_any(str(checkpoint("llama_gqa"))), out, PackOptions("int8", layout="mixed"))
+    path = pack_folder(checkpoint("llama_gqa"), out, "int8", "mixed")
     plan = family(open_packed(path), "mixed")
     notes = {"evidence": [{"sparsity": 0.4, "active": 0.6, "kl": 0.02}]}
     object.__setattr__(plan, "notes", notes)
     add_plan(path, plan)
     return path
+
+
+@pytest.fixture(scope="module")
+def pack(
+    checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., PackedModel]:
+    """pack(layout, dtype, case) -> a tiny model packed in a layout and number format, once."""
+    known: dict[tuple[str, ...], PackedModel] = {}
+
+    def packed(layout: str, dtype: str = "f32", case: str = PLANNED) -> PackedModel:
+        key = (layout, dtype, case)
+        if key not in known:
+            out = tmp_path_factory.mktemp("packs") / "-".join(key)
+            known[key] = open_packed(pack_folder(checkpoint(case), out, dtype, layout))
+        return known[key]
+
+    return packed

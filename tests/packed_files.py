@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors_files import edit_metadata, put_together, taken_apart
 
 from sparity_edge.packed.layout import Layout
 from sparity_edge.packed.writer import PackedWriter
@@ -51,24 +52,13 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None
 
 def edit_header(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], Any]) -> None:
     """Change header and layouts of the shard, keeping the manifest in step with its size."""
-    path = folder / SHARD
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    metadata = json.loads(header["__metadata__"]["sparity_edge"])
-    before = json.dumps(metadata)
-    change(header, metadata)
-    if json.dumps(metadata) != before:
-        header["__metadata__"]["sparity_edge"] = json.dumps(metadata)
-    replace_header(folder, json.dumps(header).encode())
+    edit_metadata(folder / SHARD, "sparity_edge", change)
+    resize(folder)
 
 
 def replace_header(folder: Path, text: bytes) -> None:
     path = folder / SHARD
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    text = text.ljust(-(-(len(text) + 8) // 64) * 64 - 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    put_together(path, text, taken_apart(path)[1], 64)
     resize(folder)
 
 

@@ -141,6 +141,15 @@ class FakeSource(Source):
         return hashlib.sha256(repr(self.natives).encode()).hexdigest()
 
 
+def pack_folder(source: Path, out: Path, dtype: str | None = None, layout: str = "dense") -> Path:
+    """The packed folder `out` of a checkpoint folder."""
+    from converters.pack import PackOptions, convert
+    from converters.store import open_any
+
+    with open_any(str(source)) as opened:
+        return convert(opened, out, PackOptions(dtype, layout=layout))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

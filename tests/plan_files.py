@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors_files import edit_metadata, put_together, taken_apart
 
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_file import read_plan
@@ -36,25 +37,13 @@ def changed(folder: Path, **fields: Any) -> PlanFamily:
 
 def edit_file(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], Any]) -> None:
     """Change header and fields of the plan file; the manifest is not told."""
-    path = folder / FILE
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    fields = json.loads(header["__metadata__"]["sparity_edge_plan"])
-    before = json.dumps(fields)
-    change(header, fields)
-    if json.dumps(fields) != before:
-        header["__metadata__"]["sparity_edge_plan"] = json.dumps(fields)
-    text = json.dumps(header).encode()
-    text = text.ljust(-(-(len(text) + 8) // 64) * 64 - 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    edit_metadata(folder / FILE, "sparity_edge_plan", change)
 
 
 def edit_array(folder: Path, name: str, index: int, value: float) -> None:
     path = folder / FILE
-    content = bytearray(path.read_bytes())
-    length = int.from_bytes(content[:8], "little")
-    start, stop = json.loads(content[8 : 8 + length])[name]["data_offsets"]
-    array = np.frombuffer(content, "<f4", (stop - start) // 4, 8 + length + start)
-    array[index] = value
-    path.write_bytes(content)
+    header, data = taken_apart(path)
+    start, stop = json.loads(header)[name]["data_offsets"]
+    changed_data = bytearray(data)
+    np.frombuffer(changed_data, "<f4", (stop - start) // 4, start)[index] = value
+    put_together(path, header, bytes(changed_data))

@@ -2,7 +2,7 @@
 
 A room is what stands directly below `sparity_edge` (a package or a module), or `converters` as a
 whole; kernels and converters have rooms of their own inside. `python tests/rooms.py` prints rooms,
-levels, arrows, arrows that lead upward, and circles.
+levels, arrows, arrows that lead upward, circles, and files and folders that are too large.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -62,6 +63,12 @@ CONVERTERS = (
 )
 # What converters may import: the runtime up to the model, never what answers or is typed at.
 FOR_CONVERTERS = HOUSE[: HOUSE.index("sparity_edge.generation")]
+
+TREES = ("sparity_edge", "converters", "bench", "tests", "docs")
+MOST_LINES = 300  # a longer file is two ideas
+MOST_MODULES = 18  # a folder of more is two rooms
+# Rooms of bench/: a script stands on both others, and on no script.
+BENCH = ("shared", "pages", "scripts")
 
 # `Generator.load`, which must go on working, is a lazy front of load.py.
 FRONT = ("sparity_edge.generation.generator", "sparity_edge.load")
@@ -192,6 +199,40 @@ def beyond(arrows: Iterable[Arrow]) -> list[Arrow]:
     ]
 
 
+def crowded(root: Path = ROOT) -> list[str]:
+    """Python files of too many lines and folders of too many modules, each as a sentence."""
+    files = [path for tree in TREES for path in sorted((root / tree).rglob("*.py"))]
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    folders = Counter(path.parent for path in files)
+    return [
+        f"{path.relative_to(root).as_posix()} has {count} {what}"
+        for counts, most, what in (
+            (lines, MOST_LINES, "lines"),
+            (folders, MOST_MODULES, "modules"),
+        )
+        for path, count in counts.items()
+        if count > most
+    ]
+
+
+def bench_upward(root: Path = ROOT) -> list[Arrow]:
+    """Imports inside bench/ of a script, or of pages by shared."""
+    folder = root / "bench"
+    known = {
+        ".".join(path.relative_to(folder).with_suffix("").parts): path
+        for path in sorted(folder.rglob("*.py"))
+    }
+    level = {
+        name: BENCH.index(name.partition(".")[0]) if "." in name else len(BENCH) for name in known
+    }
+    return [
+        (name, other)
+        for name, path in known.items()
+        for other in imports(name, path, known)
+        if level[other] > level[name] or "." not in other
+    ]
+
+
 def main() -> None:
     """Print what the house looks like."""
     known, arrows = modules(), all_arrows()
@@ -217,6 +258,11 @@ def main() -> None:
         sys.stdout.write(f"  circle: {', '.join(group)}\n")
     sys.stdout.write(f"{len(beyond(arrows))} imports of converters beyond the model\n")
     sys.stdout.writelines(f"  {here} -> {there}\n" for here, there in beyond(arrows))
+    sys.stdout.write(f"{len(bench_upward())} imports upward inside bench\n")
+    sys.stdout.write(
+        f"{len(crowded())} files over {MOST_LINES} lines or folders over {MOST_MODULES} modules\n"
+    )
+    sys.stdout.writelines(f"  {sentence}\n" for sentence in crowded())
 
 
 if __name__ == "__main__":

@@ -158,3 +158,4 @@ CASES: dict[str, Case] = {
         },
     ),
 }
+PLANNED = next(name for name in CASES if name.startswith("qwen2"))  # what plans are tried on

@@ -1,6 +1,6 @@
 """What the benchmark scripts share: their options and their results files.
 
-How cases are measured by turns is in sparity_edge.measure, which the command `bench` uses as well.
+How cases are interleaved is in sparity_edge.measure, which the command `bench` uses as well.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from shared.models import DEFAULT_MODEL
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 PAUSE = 0.05  # seconds between two sides; the threads of both sleep by then
@@ -64,6 +66,35 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
         "--out", type=Path, default=RESULTS / f"{name}.json", help="default: bench/results"
     )
     return result
+
+
+def add_models(result: argparse.ArgumentParser) -> None:
+    """--model, which may be given several times."""
+    result.add_argument("--model", action="append", default=[], help=f"default: {DEFAULT_MODEL}")
+
+
+def add_settings(result: argparse.ArgumentParser, default: str) -> None:
+    """Positions of the sparsity dial, and --packs that carry their plans.
+
+    Args:
+        result: the parser.
+        default: what is measured where none is named, for the help text.
+    """
+    result.add_argument(
+        "settings", nargs="*", metavar="SETTING",
+        help=f"PLAN:SPARSITY or PLAN@LEVEL; default: {default}",
+    )  # fmt: skip
+    result.add_argument(
+        "--packs", type=Path, nargs="*", default=[], metavar="FOLDER",
+        help="packed folders with further plans of the same model and number format",
+    )  # fmt: skip
+
+
+def add_windows(result: argparse.ArgumentParser) -> None:
+    """How a text is cut: tokens of a window, how many, and every which one."""
+    result.add_argument("--window", type=int, default=1024, help="tokens; default: %(default)s")
+    result.add_argument("--windows", type=int, default=8, help="default: %(default)s")
+    result.add_argument("--stride", type=int, default=4, help="default: %(default)s")
 
 
 def thread_count(asked: int | None) -> int:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import struct
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +31,6 @@ SCRIPTS = (
     "thinned",
     "versions",
 )
-
-
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Any]:
-    """bench(name) imports a module of the folder, which is no package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCH))
-        yield importlib.import_module
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

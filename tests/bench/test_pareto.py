@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from plan_families import family
 
-from converters.pack import PackOptions, convert
-from converters.store import open_any
-from sparity_edge.packed.folder import open_packed
-from sparity_edge.plans.plan_file import add_plan
 from sparity_edge.plans.setting import Setting
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 TEXT = "The river went round the stone, year after year, and took a little of it away. " * 12
 WINDOWS = ["--window", "32", "--windows", "2", "--threads", "2"]
-
-
-@pytest.fixture(scope="module")
-def folder(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = open_any(str(checkpoint("llama_untied")))
-    out = tmp_path_factory.mktemp("packs") / "mixed"
-    path = convert(source, out, PackOptions("f32", layout="mixed"))
-    source.close()
-    add_plan(path, family(open_packed(path), "mixed"))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +26,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "piqa/valid.jsonl").write_text(line * 3, encoding="utf-8")
     (folder / "piqa/valid-labels.lst").write_text("0\n1\n1\n", encoding="utf-8")
     return folder
-
-
-@pytest.fixture
-def bench() -> Iterator[Any]:
-    """bench(name) imports a module of the folder, which is no package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCH))
-        yield importlib.import_module
 
 
 def run(module: Any, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:

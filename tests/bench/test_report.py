@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from plan_families import family
 from tiny_cases import TOKENIZER_SIZE
-
-from converters.pack import PackOptions, convert
-from converters.store import open_any
-from sparity_edge.packed.folder import open_packed
-from sparity_edge.plans.plan_file import add_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 # Code, checked by test_docs.py and test_layout.py.
 NOT_GENERATED = {"example", "chat", "tests", "snippet", "rooms", "sizes", "bundles"}
-
-
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Any]:
-    """bench(name) imports a module of the folder, which is no package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "bench"))
-        yield importlib.import_module
 
 
 @pytest.fixture(scope="module")
@@ -183,16 +167,6 @@ class FakePeer:
 
     def close(self) -> None:
         self.calls.append("end")
-
-
-@pytest.fixture(scope="module")
-def folder(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = open_any(str(checkpoint("llama_untied")))
-    out = tmp_path_factory.mktemp("packs") / "mixed"
-    path = convert(source, out, PackOptions("f32", layout="mixed"))
-    source.close()
-    add_plan(path, family(open_packed(path), "mixed"))
-    return path
 
 
 def test_the_ladder(

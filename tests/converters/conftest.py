@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 from packing import FakeSource
 
 import converters.sources
+from converters.pack import PackOptions
 from converters.sources.source import Source
+from converters.store import prepare
 from sparity_edge.errors import SourceError
+from sparity_edge.packed.folder import PackedModel, open_packed
 from sparity_edge.system import folders
 
 
@@ -40,3 +44,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     monkeypatch.setattr(converters.sources, "open_source", open_fake)
     return asked
+
+
+@pytest.fixture(scope="module")
+def packed(checkpoint: Callable[[str], Path]) -> PackedModel:
+    """A tiny Qwen2 with float32 weights, from the pack cache."""
+    return open_packed(prepare(str(checkpoint("qwen2_plain")), PackOptions(dtype="f32")))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packing import pack_folder
 from tiny import TOKENIZER_SIZE
 
 from converters.calibration.fisher import (
@@ -21,8 +22,6 @@ from converters.calibration.fisher import (
 from converters.calibration.gradient import backward
 from converters.calibration.gradient_layer import Slopes
 from converters.methods import auto
-from converters.pack import PackOptions, convert
-from converters.sources import open_source
 from sparity_edge.packed.folder import PackedModel, open_packed
 from sparity_edge.plans.plan import LINEARS, NEURONS, PlanFamily
 from sparity_edge.plans.plan_file import add_plan, read_plan
@@ -35,13 +34,10 @@ def packs(
     checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, PackedModel]:
     folder = tmp_path_factory.mktemp("auto")
-    with open_source(str(checkpoint("llama_gqa")), offline=True) as source:
-        return {
-            layout: open_packed(
-                convert(source, folder / layout, PackOptions(dtype="f32", layout=layout))
-            )
-            for layout in ("input", "mixed")
-        }
+    return {
+        layout: open_packed(pack_folder(checkpoint("llama_gqa"), folder / layout, "f32", layout))
+        for layout in ("input", "mixed")
+    }
 
 
 @pytest.fixture(scope="module")

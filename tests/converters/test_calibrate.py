@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packing import pack_folder
 
 from converters import calibrate as calibration
 from converters.calibrate import calibrate
@@ -32,14 +33,7 @@ TOKENS = 4 * 256
 
 def packed_as(checkpoint: Callable[[str], Path], tmp_path: Path, layout: str) -> Path:
     """A packed folder of a test's own, so that it may store plans there."""
-    from converters.pack import convert
-    from converters.sources import open_source
-
-    out = tmp_path / layout
-    source = open_source(str(checkpoint("llama_gqa")), offline=True)
-    convert(source, out, PackOptions(dtype="int8", layout=layout))
-    source.close()
-    return out
+    return pack_folder(checkpoint("llama_gqa"), tmp_path / layout, "int8", layout)
 
 
 def test_plans_go_where_they_can_be_used(checkpoint: Callable[[str], Path]) -> None:

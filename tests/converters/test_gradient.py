@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packing import pack_folder
 from tiny import ids_of
 
 from converters.calibration.gradient import backward
 from converters.calibration.gradient_layer import Block, Slopes
-from converters.pack import PackOptions, convert
-from converters.sources import open_source
 from sparity_edge.packed.folder import PackedModel, open_packed
 from sparity_edge.plans.plan import LINEARS, SITES
 
@@ -36,8 +35,7 @@ def packed(
     request: pytest.FixtureRequest, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> tuple[PackedModel, Any]:
     """A tiny model with float32 weights, and two windows of tokens for it."""
-    with open_source(str(checkpoint(request.param)), offline=True) as source:
-        folder = convert(source, tmp_path / "packed", PackOptions(dtype="f32"))
+    folder = pack_folder(checkpoint(request.param), tmp_path / "packed", "f32")
     ids = ids_of(request.param)
     return open_packed(folder), np.array([ids[:20], ids[20:]])
 

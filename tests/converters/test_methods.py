@@ -38,11 +38,6 @@ AT = 20  # LEVELS[20] is 0.5
 
 
 @pytest.fixture(scope="module")
-def packed(checkpoint: Callable[[str], Path]) -> PackedModel:
-    return open_packed(prepare(str(checkpoint("qwen2_plain")), PackOptions(dtype="f32")))
-
-
-@pytest.fixture(scope="module")
 def fits(packed: PackedModel) -> dict[str, list[LayerFit]]:
     quick = [method for method in METHODS.values() if not method.slow]
     return fit_methods(packed, WINDOWS, quick, threads=2)

@@ -19,19 +19,13 @@ from converters.methods.family import LEVELS, LayerFit
 from converters.methods.predictor import coefficients_of, wanted_factors
 from converters.methods.strategies import ABLATION, STRATEGIES, column_norms
 from converters.pack import PackOptions
-from converters.store import prepare
 from sparity_edge import Generator
 from sparity_edge.kernels.reference.sparse import factors
-from sparity_edge.packed.folder import PackedModel, open_packed
+from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import LINEARS, NEURONS
 
 WINDOWS = np.random.default_rng(3).integers(5, 288, (6, 200))
 AT = 20  # LEVELS[20] is 0.5
-
-
-@pytest.fixture(scope="module")
-def packed(checkpoint: Callable[[str], Path]) -> PackedModel:
-    return open_packed(prepare(str(checkpoint("qwen2_plain")), PackOptions(dtype="f32")))
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packing import pack_folder
 
 from converters.methods import METHODS
-from converters.pack import _INPUT_MAJOR, BUNDLED, PackOptions, convert
-from converters.store import open_any
+from converters.pack import _INPUT_MAJOR, BUNDLED, PackOptions
 from sparity_edge.choices import DEFAULT_PLAN, LAYOUTS
 from sparity_edge.config.model_config import BLOCK_LINEARS
 from sparity_edge.kernels.program.machine import ThreadedMachine
@@ -45,10 +45,7 @@ def example() -> str:
 @pytest.fixture
 def packed(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
     """A packed folder whose inputs can be skipped, of this test's own."""
-    source = open_any(str(checkpoint("llama_gqa")))
-    folder = convert(source, tmp_path / "packed", PackOptions("f32", layout="input"))
-    source.close()
-    return folder
+    return pack_folder(checkpoint("llama_gqa"), tmp_path / "packed", "f32", "input")
 
 
 def test_the_worked_example_adds_a_method(

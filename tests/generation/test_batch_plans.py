@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 from plan_families import family
+from tiny_cases import PLANNED
 
-from converters.pack import PackOptions, convert
-from converters.store import open_any
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.model import DENSE_POSITIONS, Model
-from sparity_edge.packed.folder import PackedModel, open_packed
-
-PLANNED = next(name for name in tiny.CASES if name.startswith("qwen2"))
+from sparity_edge.packed.folder import PackedModel
 
 Pack = Callable[[str, str], PackedModel]
-
-
-@pytest.fixture(scope="module")
-def pack(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    """A tiny model packed in a layout and number format."""
-    known: dict[tuple[str, str], PackedModel] = {}
-
-    def packed(layout: str, dtype: str) -> PackedModel:
-        if (layout, dtype) not in known:
-            source = open_any(str(checkpoint(PLANNED)))
-            out = tmp_path_factory.mktemp("packs") / f"{layout}-{dtype}"
-            path = convert(source, out, PackOptions(dtype, layout=layout))
-            known[layout, dtype] = open_packed(path)
-            source.close()
-        return known[layout, dtype]
-
-    return packed
 
 
 def logits_together(model: Model, sequences: list[list[int]], read: int) -> np.ndarray:

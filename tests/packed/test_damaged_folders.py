@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packed_files import NORM, SHARD, UP, edit_header, edit_manifest, replace_header, resize
 from packing import CONFIG
+from safetensors_files import taken_apart
 
 from sparity_edge.errors import FormatError, SparityError
 from sparity_edge.packed.folder import open_packed, verify_packed
@@ -104,9 +105,7 @@ def test_lying_headers_are_refused(
 
 
 def test_a_name_that_occurs_twice_is_refused(packed: Path) -> None:
-    content = (packed / SHARD).read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    text = content[8 : 8 + length].strip()
+    text = taken_apart(packed / SHARD)[0].strip()
     replace_header(packed, text[:-1] + b',"model.norm.weight":{}}')
     with pytest.raises(FormatError, match="no valid JSON"):
         open_packed(packed)

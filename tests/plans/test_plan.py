@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 from plan_families import LEVELS, family
+from tiny_cases import PLANNED
 
 from converters.pack import PackOptions, convert
 from converters.store import open_any
@@ -24,24 +25,6 @@ from sparity_edge.plans.plan_file import add_plan
 
 Pack = Callable[..., PackedModel]
 LAYOUTS = ("input", "neurons", "mixed")
-CASE = next(name for name in tiny.CASES if name.startswith("qwen2"))
-
-
-@pytest.fixture(scope="module")
-def pack(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    """A tiny model packed in a layout and number format."""
-    known: dict[tuple[str, ...], PackedModel] = {}
-
-    def packed(layout: str, dtype: str = "f32", case: str = CASE) -> PackedModel:
-        key = (layout, dtype, case)
-        if key not in known:
-            source = open_any(str(checkpoint(case)))
-            out = tmp_path_factory.mktemp("packs") / "-".join(key)
-            known[key] = open_packed(convert(source, out, PackOptions(dtype, layout=layout)))
-            source.close()
-        return known[key]
-
-    return packed
 
 
 def logits(model: Model, ids: list[int], step: int) -> np.ndarray:
@@ -73,7 +56,7 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_decoding_equals_masking(layout: str, variant: str, threads: int, pack: Pack) -> None:
-    packed, ids = pack(layout), tiny.ids_of(CASE)
+    packed, ids = pack(layout), tiny.ids_of(PLANNED)
     plan = family(packed, layout, **VARIANTS[variant]).at_level(0.6)
     wanted_model = make(packed, ReferenceMachine())
     model = make(packed, ThreadedMachine(threads))
@@ -100,7 +83,7 @@ def test_decoding_equals_masking(layout: str, variant: str, threads: int, pack: 
 @pytest.mark.parametrize("dtype", ["bf16", "int8", "int4"])
 @pytest.mark.parametrize("gains", [False, True])
 def test_number_formats(layout: str, dtype: str, gains: bool, pack: Pack) -> None:
-    packed, ids = pack(layout, dtype), tiny.ids_of(CASE)
+    packed, ids = pack(layout, dtype), tiny.ids_of(PLANNED)
     plan = family(packed, layout, centres=True, gains=gains).at_level(0.6)
     wanted, model = make(packed, ReferenceMachine()), make(packed, ThreadedMachine(2))
     for each in (wanted, model):
@@ -116,7 +99,7 @@ def test_bytes_are_counted(pack: Pack) -> None:
     plan = family(packed, "input", rule="top").at_level(0.6)
     model = make(packed, ThreadedMachine(1))
     model.set_plan(plan)
-    logits(model, tiny.ids_of(CASE), 1)
+    logits(model, tiny.ids_of(PLANNED), 1)
     kept = {site: round(model.densities[site], 4) for site in model.densities}
     assert all(0.4 < share < 0.5 for share in kept.values())
     assert 0.4 < model.active_weight_fraction < 0.5
@@ -186,7 +169,7 @@ def folder(pack: Pack, tmp_path: Path) -> Path:
 
 def test_generator_turns_the_dial(folder: Path) -> None:
     params = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
-    prompt = tiny.ids_of(CASE)[:9]
+    prompt = tiny.ids_of(PLANNED)[:9]
     with Generator.load(folder, threads=2) as generator:
         dense = generator.generate(prompt, params)
         assert dense.stats.active_weight_fraction == 1.0
@@ -216,7 +199,7 @@ def test_same_bits_for_any_threads(folder: Path) -> None:
     answers = set()
     for threads in (1, 2, 5):
         with Generator.load(folder, threads=threads, sparsity=0.3) as generator:
-            answers.add(generator.generate(tiny.ids_of(CASE)[:9], params).token_ids)
+            answers.add(generator.generate(tiny.ids_of(PLANNED)[:9], params).token_ids)
     assert len(answers) == 1
 
 

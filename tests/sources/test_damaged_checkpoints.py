@@ -15,6 +15,7 @@ import tiny
 from checkpoint_edits import UP, edit, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors_files import put_together, taken_apart
 
 from converters.sources import open_source
 from converters.sources.source import INDEX, SINGLE
@@ -87,12 +88,10 @@ def test_truncated_weights(keep: int, folder: Callable[[str], Path]) -> None:
 
 
 def rewrite_header(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
+    text, data = taken_apart(path)
+    header = json.loads(text)
     change(header)
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    put_together(path, json.dumps(header).encode(), data)
 
 
 LIES: dict[str, Any] = {
