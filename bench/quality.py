@@ -24,6 +24,7 @@ from shared.tasks import TASKS, answer, difference, questions
 
 from sparity_edge import Generator
 from sparity_edge.measure.rounds import table
+from sparity_edge.model.opening import open_folder
 from sparity_edge.plans.plan_file import read_plan
 from sparity_edge.plans.setting import DENSE, Setting
 from sparity_edge.quality.divergence import divergences
@@ -66,7 +67,7 @@ def main() -> int:
 def origins(folder: Path, settings: Sequence[Setting]) -> dict[str, Any]:
     """What text each plan comes from, and how many tokens of it, by plan."""
     plans = {str(setting.plan) for setting in settings if not setting.dense}
-    notes = {plan: read_plan(folder, plan).notes for plan in plans}
+    notes = {plan: read_plan(open_folder(folder), plan).notes for plan in plans}
     return {plan: {key: each.get(key) for key in ORIGIN} for plan, each in sorted(notes.items())}
 
 

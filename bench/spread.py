@@ -23,6 +23,7 @@ from shared.rows import WIKITEXT, bars
 from sparity_edge import Generator
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import table
+from sparity_edge.model.opening import open_folder
 from sparity_edge.plans.plan_file import read_plan
 from sparity_edge.plans.setting import Setting
 from sparity_edge.quality.divergence import divergences
@@ -91,7 +92,7 @@ def _density(generator: Generator, name: str, active: float) -> float:
 
     Holds for plans that thin nothing but neurons.
     """
-    family = read_plan(generator.path, name)
+    family = read_plan(open_folder(generator.path), name)
     skippable = (1 - float(family.active[-1])) / float(family.levels[-1])
     return 1 - (1 - active) / skippable
 

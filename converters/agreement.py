@@ -12,8 +12,9 @@ from pathlib import Path
 
 from converters.pack import BUNDLED, PackOptions, choose_layout, matrices
 from sparity_edge.errors import OptionError
+from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.bundle import bundle_of
-from sparity_edge.packed.folder import PackedFolder, open_folder
+from sparity_edge.packed.folder import PackedFolder
 
 
 def refuse_disagreement(path: Path, options: PackOptions) -> None:

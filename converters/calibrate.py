@@ -25,11 +25,11 @@ from converters.pack import PackOptions
 from converters.store import open_any, prepare
 from sparity_edge.arrays import Floats
 from sparity_edge.choices import DEFAULT_PLAN
-from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.model.kv_cache import default_kv_dtype
 from sparity_edge.model.layer_run import Trace
 from sparity_edge.model.model import Model
-from sparity_edge.packed.folder import PackedModel, open_folder, open_packed
+from sparity_edge.model.opening import open_folder
+from sparity_edge.packed.folder import PackedFolder, PackedModel, read_weights
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_file import add_plan, fingerprint
 from sparity_edge.progress import Progress, silent
@@ -86,22 +86,24 @@ def calibrate(
     threads = checked_threads(threads)
     chosen = chosen_methods(methods)
 
-    def pack(wanted: str) -> Path:
+    def pack(wanted: str) -> PackedFolder:
         options = PackOptions(dtype=dtype, layout=wanted)
-        return prepare(model, options, offline=offline, progress=progress, notify=notify)
+        return open_folder(
+            prepare(model, options, offline=offline, progress=progress, notify=notify)
+        )
 
     needs = _needs(model, chosen, methods, offline=offline)
     homes = find_homes(model, needs, layout, pack, explicit="all" not in methods)
     folder = next(iter(homes.values()))
-    packed = open_packed(folder)
+    packed = read_weights(folder)
     documents = read_documents(texts) if texts else default_documents()
-    windows = _windows(packed, folder, documents, tokens)
+    windows = _windows(packed, documents, tokens)
     notes = _notes(windows, [Path(text).name for text in texts])
     stored = []
 
-    def store(home: Path, family: PlanFamily) -> None:
+    def store(home: PackedFolder, family: PlanFamily) -> None:
         add_plan(home, family)
-        stored.append(Calibrated(home, family))
+        stored.append(Calibrated(home.path, family))
 
     fitted = [method for method in chosen if method.name in homes]
     if fitted:
@@ -185,7 +187,7 @@ def _needs(
     needs: dict[str, Sequence[str]] = {}
     if set(wanted) & {DEFAULT_PLAN, "all"}:
         with open_any(model, offline=offline) as source:
-            config = ModelConfig.from_dict(source.config, source.generation_config)
+            config = source.config
         share = config.hidden_size / (3 * config.intermediate_size)
         best = ("mixed", "input") if share < MOST_FOLDED else ("input", "mixed")
         needs[DEFAULT_PLAN] = best
@@ -193,7 +195,7 @@ def _needs(
 
 
 def _auto(
-    home: Path,
+    home: PackedFolder,
     windows: Windows,
     notes: Mapping[str, Any],
     threads: int,
@@ -203,7 +205,7 @@ def _auto(
     from converters.methods import auto
 
     return auto.make(
-        open_packed(home),
+        read_weights(home),
         windows,
         layout_of(home),
         threads=threads,
@@ -212,16 +214,16 @@ def _auto(
     )
 
 
-def _windows(packed: PackedModel, folder: Path, documents: Iterable[str], tokens: int) -> Windows:
-    config = ModelConfig.from_dict(packed.config, packed.generation_config)
+def _windows(packed: PackedModel, documents: Iterable[str], tokens: int) -> Windows:
+    config = packed.config
     window = min(WINDOW, config.max_position_embeddings)
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer = Tokenizer.from_folder(packed.path)
     return token_windows(tokenizer, config.eos_token_ids, documents, tokens, window)
 
 
-def _specs(folder: Path) -> dict[str, Any]:
+def _specs(folder: PackedFolder) -> dict[str, Any]:
     """How each matrix and bundle of a packed folder is stored."""
-    stored = {name: each.spec for name, each in open_folder(folder).tensors.items()}
+    stored = {name: each.spec for name, each in folder.tensors.items()}
     return {name: spec for name, spec in stored.items() if hasattr(spec, "nbytes")}
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from sparity_edge.errors import OptionError
-from sparity_edge.packed.folder import open_folder
+from sparity_edge.model.opening import open_folder
+from sparity_edge.packed.folder import PackedFolder
 from sparity_edge.packed.manifest import is_packed
 
 
@@ -15,34 +15,34 @@ def find_homes(
     model: str,
     needs: Mapping[str, Sequence[str]],
     layout: str | None,
-    pack: Callable[[str], Path],
+    pack: Callable[[str], PackedFolder],
     *,
     explicit: bool,
-) -> dict[str, Path]:
+) -> dict[str, PackedFolder]:
     """Plan name -> the packed folder that will carry it.
 
     Args:
         model: a packed folder, which then carries what it can, or what can be packed.
         needs: plan name -> the layouts that serve it, the best one first.
         layout: the only one to be used; None: as few as will do.
-        pack: gives the folder of the model in a layout.
+        pack: gives the packed folder of the model in a layout.
         explicit: whether a plan that finds no home is refused, or left out.
 
     Raises:
         OptionError: there is no home.
     """
-    named = Path(model) if is_packed(model) else None
+    packs: dict[str, PackedFolder] = {}  # by layout
+    named = open_folder(model) if is_packed(model) else None
     if named is not None:
         layout = layout_of(named)
-    homes: dict[str, Path] = {}
-    used: list[str] = []
+        packs[layout] = named
+    homes: dict[str, PackedFolder] = {}
     for name, layouts in needs.items():
-        if layout is None:
-            best = next((each for each in used if each in layouts), layouts[0])
-            used.append(best)
-            homes[name] = pack(best)
-        elif layout in layouts:
-            homes[name] = named or pack(layout)
+        if layout is None or layout in layouts:
+            best = layout or next((each for each in packs if each in layouts), layouts[0])
+            if best not in packs:
+                packs[best] = pack(best)
+            homes[name] = packs[best]
         elif explicit:
             raise OptionError(
                 f"Plan {name} needs layout {layouts[0]} and {_asker(model, named)} {layout}; "
@@ -57,22 +57,18 @@ def find_homes(
     return homes
 
 
-def layout_of(folder: Path) -> str:
-    """The layout that a packed folder was made with.
-
-    Raises:
-        FormatError: the folder is damaged.
-    """
-    options = open_folder(folder).manifest.get("options")
+def layout_of(folder: PackedFolder) -> str:
+    """The layout that a packed folder was made with."""
+    options = folder.manifest.get("options")
     layout = options.get("layout") if isinstance(options, dict) else None
     return layout if isinstance(layout, str) else "dense"
 
 
-def _asker(model: str, named: Path | None) -> str:
+def _asker(model: str, named: PackedFolder | None) -> str:
     return f"{model} is stored in layout" if named else "--layout asks for"
 
 
-def _remedy(model: str, layout: str, named: Path | None) -> str:
+def _remedy(model: str, layout: str, named: PackedFolder | None) -> str:
     if named is None:
         return f"use --layout {layout}"
     command = shlex.join(["sparity-edge", "convert", model, "OUT", "--layout", layout])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.chunks import chunks_of, packed_in_order
 from sparity_edge.choices import DTYPES, LAYOUTS
-from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
+from sparity_edge.config.model_config import LAYER_LINEARS
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.bundle import BundleLayout, bundle_of, halves_of
 from sparity_edge.packed.layout import GROUPS, SUPERBLOCK_GROUPS, Layout
@@ -34,8 +34,8 @@ BUNDLED = ("neurons", "mixed")  # layouts in which up and down are stored togeth
 _INPUT_MAJOR = {
     "dense": (),
     "neurons": ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj"),
-    "mixed": tuple(name for name in BLOCK_LINEARS if name != "mlp.up_proj"),
-    "input": BLOCK_LINEARS,
+    "mixed": tuple(name for name in LAYER_LINEARS if name != "mlp.up_proj"),
+    "input": LAYER_LINEARS,
 }
 
 
@@ -158,7 +158,7 @@ def _choose_numbers(
 
 
 def _plan(source: Source, options: PackOptions) -> dict[str, TensorSpec]:
-    model = ModelConfig.from_dict(source.config, source.generation_config)
+    model = source.config
     if model.mlp_bias and options.layout in BUNDLED:
         raise OptionError(
             f"layout={options.layout!r} stores up and down together, which this model's biases "
@@ -211,7 +211,7 @@ def _bundled(tensors: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
 
 
 def _small_files(source: Source) -> dict[str, bytes]:
-    files = {"config.json": _json(source.config)}
+    files = {"config.json": _json(source.config_json)}
     if source.generation_config:
         files["generation_config.json"] = _json(source.generation_config)
     return {**files, **source.tokenizer_files}

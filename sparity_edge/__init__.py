@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sparity_edge.generation.generator import Generator
     from sparity_edge.generation.params import SamplingParams
     from sparity_edge.generation.results import Completion, Statistics, Step
+    from sparity_edge.model.families import read_config
     from sparity_edge.text.tokenizer import Tokenizer
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "TemplateError",
     "Tokenizer",
     "__version__",
+    "read_config",
 ]
 
 _HOMES = {
@@ -60,6 +62,7 @@ _HOMES = {
     "Step": "generation.results",
     "TemplateError": "errors",
     "Tokenizer": "text.tokenizer",
+    "read_config": "model.families",
 }
 
 __version__: str

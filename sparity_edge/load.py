@@ -109,17 +109,16 @@ def open_model(
         OptionError: the model has no context of that size.
         ConfigError, FormatError: the folder is damaged.
     """
-    from sparity_edge.config.model_config import ModelConfig
     from sparity_edge.kernels.kernel import start_compiler
     from sparity_edge.kernels.program.machine import ThreadedMachine
     from sparity_edge.model.kv_cache import default_kv_dtype
     from sparity_edge.model.model import Model
-    from sparity_edge.packed.folder import open_folder, read_weights
+    from sparity_edge.model.opening import open_folder
+    from sparity_edge.packed.folder import read_weights
     from sparity_edge.text.tokenizer import Tokenizer
 
     folder = open_folder(path)
-    config = ModelConfig.from_dict(folder.config, folder.generation_config)
-    context = checked_context(max_context, config)
+    context = checked_context(max_context, folder.config)
     tokenizer = Tokenizer.from_folder(path)
     started = time.perf_counter()
     with ThreadPoolExecutor(1) as reader:

@@ -16,7 +16,8 @@ from tiny_cases import PLANNED
 from converters.sources.hub import fetch
 from sparity_edge.errors import SourceError
 from sparity_edge.measure import sides
-from sparity_edge.packed.folder import PackedModel, open_packed
+from sparity_edge.model.opening import open_folder, open_packed
+from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan_file import add_plan
 from sparity_edge.progress import silent
 
@@ -81,7 +82,7 @@ def planned(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPath
     plan = family(open_packed(path), "mixed")
     notes = {"evidence": [{"sparsity": 0.4, "active": 0.6, "kl": 0.02}]}
     object.__setattr__(plan, "notes", notes)
-    add_plan(path, plan)
+    add_plan(open_folder(path), plan)
     return path
 
 

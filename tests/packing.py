@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from converters.numbers.quantize import Quantized
 from converters.sources.source import Source
-from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.model.families import read_config
 from sparity_edge.packed.layout import GROUPS, ORIENTATIONS, SUPERBLOCK, Layout
 
 CONFIG: dict[str, Any] = {
@@ -93,13 +93,13 @@ class FakeSource(Source):
     """Random weights for `CONFIG`; `natives` says which matrices are quantised, and how."""
 
     def __init__(self, natives: dict[str, tuple[str, int, bool]] | None = None) -> None:
-        self.label, self.config, self.files = "fake", dict(CONFIG), ()
+        self.label, self.config_json, self.files = "fake", dict(CONFIG), ()
         self.generation_config = {"eos_token_id": [2, 3]}
         self.tokenizer_files = {"tokenizer.json": b"{}", "chat_template.jinja": b"{{ messages }}"}
         self.natives = natives or {}
         self.tensors: dict[str, Any] = {}
         random = np.random.default_rng(1)
-        for name, shape in ModelConfig.from_dict(CONFIG).tensor_shapes().items():
+        for name, shape in read_config(CONFIG).tensor_shapes().items():
             values = random.normal(size=shape).astype(np.float32)
             kind = next((self.natives[key] for key in self.natives if key in name), None)
             self.tensors[name] = values
@@ -107,7 +107,7 @@ class FakeSource(Source):
                 self.tensors[name] = random_quantized((shape[0], shape[1]), *kind)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return ModelConfig.from_dict(self.config).tensor_shapes()
+        return self.config.tensor_shapes()
 
     def check_dtype(self, name: str) -> None: ...
 

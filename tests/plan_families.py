@@ -39,7 +39,7 @@ def family(
     from sparity_edge.plans.plan_file import fingerprint
 
     random = np.random.default_rng(7)
-    config = ModelConfig.from_dict(packed.config, packed.generation_config)
+    config = packed.config
     count = config.num_hidden_layers
     pieces = [*INPUTS[layout], *([] if layout == "input" else [NEURONS])]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors_files import edit_metadata, put_together, taken_apart
 
+from sparity_edge.model.opening import open_folder
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_file import read_plan
 
@@ -32,7 +33,7 @@ def assert_same(one: PlanFamily, other: PlanFamily) -> None:
 
 
 def changed(folder: Path, **fields: Any) -> PlanFamily:
-    return dataclasses.replace(read_plan(folder, NAME), **fields)
+    return dataclasses.replace(read_plan(open_folder(folder), NAME), **fields)
 
 
 def edit_file(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], Any]) -> None:

@@ -16,6 +16,7 @@ from converters.pack import PackOptions
 from converters.store import known
 from sparity_edge.choices import SPARSE_LAYOUTS
 from sparity_edge.measure.machine import machine
+from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.manifest import is_packed
 from sparity_edge.plans.plan_file import plan_names, read_plan
 from sparity_edge.plans.setting import Setting
@@ -59,7 +60,7 @@ def settings_of(
         missing -= set(names)
         result[folder] = [setting for setting in settings if setting.plan in names]
         for name in names if not wanted else ():
-            most = read_plan(folder, name).most
+            most = read_plan(open_folder(folder), name).most
             result[folder] += [Setting(name, share) for share in sparsities if share <= most]
     if missing:
         raise SystemExit(

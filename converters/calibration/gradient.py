@@ -60,7 +60,7 @@ def backward(
     Returns:
         The mean loss of a token, in nats.
     """
-    config = ModelConfig.from_dict(packed.config, packed.generation_config)
+    config = packed.config
     layers, steps = config.num_hidden_layers, 2 * config.num_hidden_layers
     table = rotary_table(config, windows.shape[1])
     streams = np.empty((layers + 1, *windows.shape, config.hidden_size), dtype=np.float32)

@@ -17,7 +17,7 @@ from converters.numbers.bundle_bytes import unpack_bundle
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import Floats
-from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
+from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
@@ -69,7 +69,7 @@ class Block:
         self._weights = _block_weights(packed, prefix)
         self._biases = {
             name.rpartition(".")[2]: read_vector(packed, f"{prefix}.{name}.bias")
-            for name in BLOCK_LINEARS
+            for name in LAYER_LINEARS
             if config.has_bias(name)
         }
         self._norms = [
@@ -240,7 +240,7 @@ def _block_weights(packed: PackedModel, prefix: str) -> dict[str, Floats]:
     if isinstance(bundle, PackedBundle):
         up, down = unpack_bundle(bundle)
         weights = {"up_proj": _numbers(up), "down_proj": _numbers(down)}
-    for name in BLOCK_LINEARS:
+    for name in LAYER_LINEARS:
         linear = name.rpartition(".")[2]
         if linear not in weights:
             weights[linear] = read_matrix(packed, f"{prefix}.{name}.weight")

@@ -10,7 +10,7 @@ from converters.calibration.histograms import Array
 from converters.numbers.bundle_bytes import unpack_bundle
 from converters.numbers.layout_bytes import pack_matrix, unpack_matrix
 from converters.numbers.quantize import Quantized, quantize
-from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
+from sparity_edge.config.model_config import LAYER_LINEARS
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import Layout, PackedMatrix
@@ -28,10 +28,10 @@ class BlockWeights:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """(outputs, inputs) of each linear: q_proj ... down_proj."""
-        config = ModelConfig.from_dict(self.packed.config, self.packed.generation_config)
+        config = self.packed.config
         known = config.tensor_shapes()
         return {
-            name.rpartition(".")[2]: known[f"{self._block}.{name}.weight"] for name in BLOCK_LINEARS
+            name.rpartition(".")[2]: known[f"{self._block}.{name}.weight"] for name in LAYER_LINEARS
         }
 
     @property

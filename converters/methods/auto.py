@@ -39,7 +39,6 @@ from converters.calibration.windows import Windows
 from converters.methods.centred import folded
 from converters.methods.family import positive
 from sparity_edge.choices import MAX_LEVEL
-from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.model.kv_cache import default_kv_dtype
 from sparity_edge.model.layer_run import Trace, Vectors
 from sparity_edge.model.model import Model
@@ -252,7 +251,7 @@ def _stacked(fitted: Fitted, piece: str, name: str) -> Any:
 
 
 def _block_parameters(packed: PackedModel) -> int:
-    shapes = ModelConfig.from_dict(packed.config, packed.generation_config).tensor_shapes()
+    shapes = packed.config.tensor_shapes()
     return sum(math.prod(shape) for name, shape in shapes.items() if ".layers." in name)
 
 

@@ -20,7 +20,6 @@ from converters.calibration.statistics import FIRST
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, scalar
 from converters.methods.teal import MOST
 from sparity_edge.arrays import Floats
-from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.model.rotary import rotary_table
 from sparity_edge.plans.plan import LINEARS, SITES
 
@@ -62,7 +61,7 @@ class _MaskedBlock(Block):
 
     def __init__(self, view: LayerView) -> None:
         packed = view.weights.packed
-        config = ModelConfig.from_dict(packed.config, packed.generation_config)
+        config = packed.config
         layer = view.statistics.layer
         super().__init__(packed, config, layer, rotary_table(config, len(view.sample)))
         self._x: Floats = view.sample

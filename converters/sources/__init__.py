@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from converters.sources.source import Source, unreadable
-from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import SourceError
 from sparity_edge.packed.shards import shown
 from sparity_edge.progress import Progress, silent
@@ -81,7 +80,7 @@ def _open_path(path: Path, label: str, identity: str | None = None) -> Source:
 
 def _validate(source: Source) -> None:
     """Compare the tensors with what the configuration asks for, before any is read."""
-    expected = ModelConfig.from_dict(source.config, source.generation_config).tensor_shapes()
+    expected = source.config.tensor_shapes()
     found = source.shapes()
     for name, shape in expected.items():
         if name not in found:

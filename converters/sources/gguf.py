@@ -1,14 +1,15 @@
 """A GGUF file as a source: tensors under their checkpoint names, numbers kept where that is exact.
 
 Q8_0, Q4_0, Q4_1, Q4_K and Q6_K come in without loss, and every other type that the gguf package
-can dequantise as float32. llama.cpp permutes the rows of
-q and k for architecture `llama` (its rotary embedding takes neighbours for pairs); this module
-puts them back. Metadata is read in gguf_header, its meaning in gguf_config and gguf_tokenizer.
+can dequantise as float32. llama.cpp interleaves the rows of q and k for some architectures (its
+rotary embedding takes neighbours for pairs); this module puts them back. Metadata is read in
+gguf_header, its meaning in gguf_config and gguf_tokenizer.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,8 +18,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from converters.numbers.quantize import Quantized
-from converters.sources.gguf_config import architecture, make_config, make_generation_config
-from converters.sources.gguf_header import GgufHeader, TensorInfo, read_header
+from converters.sources.gguf_config import family_of, make_config, make_generation_config
+from converters.sources.gguf_header import TensorInfo, read_header
 from converters.sources.gguf_tokenizer import make_tokenizer_files
 from converters.sources.source import Array, Source, unreadable
 from sparity_edge.errors import SourceError
@@ -28,7 +29,7 @@ NAMES = {
     "output_norm": "model.norm",
     "output": "lm_head",
 }
-BLOCK_NAMES = {
+LAYER_NAMES = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -51,7 +52,7 @@ NATIVE = {
 
 
 class GgufSource(Source):
-    """One GGUF file of architecture `llama` or `qwen2`."""
+    """One GGUF file of an architecture that a family of `model.families` names."""
 
     def __init__(self, path: Path, label: str) -> None:
         """Read the header and rebuild configuration and tokenizer from it.
@@ -61,18 +62,20 @@ class GgufSource(Source):
         """
         self.label, self.files = label, (path,)
         header = read_header(path, label)
-        self._tensors = {_checkpoint_name(name, header): name for name in header.tensors}
+        names = family_of(header)[1]
+        modules = {**LAYER_NAMES, **names.tensors}
+        self._tensors = {_checkpoint_name(name, modules, label): name for name in header.tensors}
         self._infos = header.tensors
         self._file: BinaryIO = _open(path)
         try:
-            self._permuted = architecture(header) == "llama"
-            self.config = make_config(header, self._rope_factors())
+            self._interleaved = names.interleaved
+            self.config_json = make_config(header, self._rope_factors())
             self.tokenizer_files = make_tokenizer_files(header)
             self.generation_config = make_generation_config(header)
         except BaseException:
             self.close()
             raise
-        self._head_dim = self.config["head_dim"]
+        self._head_dim = self.config_json["head_dim"]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: self._infos[tensor].shape for name, tensor in self._tensors.items()}
@@ -121,21 +124,21 @@ class GgufSource(Source):
                 "float16; the file is damaged, fetch it again."
             )
 
-    def _is_permuted(self, name: str) -> bool:
-        return self._permuted and (".q_proj." in name or ".k_proj." in name)
+    def _is_interleaved(self, name: str) -> bool:
+        return self._interleaved and (".q_proj." in name or ".k_proj." in name)
 
     def _read_vector(self, name: str, info: TensorInfo) -> Array:
         raw = self._read_bytes(info.offset, info.row_bytes)
         with np.errstate(over="ignore", invalid="ignore"):
             values = dequantize(raw, info.kind)
         self._refuse_not_finite(name, values)
-        if self._is_permuted(name):
+        if self._is_interleaved(name):
             values = values[_gguf_rows(0, values.size, self._head_dim)]
         return np.array(values, dtype=np.float32)
 
     def _read_rows(self, name: str, info: TensorInfo, start: int, stop: int) -> Array:
         """Bytes (rows, row_bytes) of rows start:stop in the order of the checkpoint."""
-        if not self._is_permuted(name):
+        if not self._is_interleaved(name):
             raw = self._read_bytes(
                 info.offset + start * info.row_bytes, (stop - start) * info.row_bytes
             )
@@ -176,19 +179,19 @@ def _open(path: Path) -> BinaryIO:
         raise unreadable(path, error) from error
 
 
-def _checkpoint_name(name: str, header: GgufHeader) -> str:
-    """`blk.0.attn_q.weight` -> `model.layers.0.self_attn.q_proj.weight`."""
+def _checkpoint_name(name: str, modules: Mapping[str, str], label: str) -> str:
+    """`blk.0.attn_q.weight` -> `model.layers.0.self_attn.q_proj.weight`, by stems of a layer."""
     match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
     if match:
         layer, stem, kind = match.groups()
         if layer is None and stem in NAMES:
             return f"{NAMES[stem]}.{kind}"
-        if layer is not None and stem in BLOCK_NAMES:
-            return f"model.layers.{layer}.{BLOCK_NAMES[stem]}.{kind}"
+        if layer is not None and stem in modules:
+            return f"model.layers.{layer}.{modules[stem]}.{kind}"
     if name in IGNORED:
         return name
     raise SourceError(
-        f"{header.label}: tensor {name!r} belongs to no Llama or Qwen2 model that this reads; "
+        f"{label}: tensor {name!r} belongs to no model of this architecture that this reads; "
         "take another model."
     )
 

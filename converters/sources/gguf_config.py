@@ -2,7 +2,8 @@
 
 Keys are those llama.cpp writes (`llama.attention.head_count`); what the decoder cannot run is
 refused here by that key, so that the sentence names what stands in the file. Knows nothing of
-number types, and of the tokenizer only which tokens end a text.
+number types, and of the tokenizer only which tokens end a text; what a family has of its own stands
+in its file in `sparity_edge/model/families/`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 
 from converters.sources.gguf_header import GgufHeader
 from converters.sources.source import Array
+from sparity_edge.config.family import Family, GgufNames
 from sparity_edge.errors import SourceError
+from sparity_edge.model.families import families
 
-ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 # The metadata name one end token, chat models have several: these texts end an answer as well
 # (the part of llama.cpp's list that occurs in the Llama and Qwen2 families).
 END_TOKENS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end_of_text|>", "<|endoftext|>")
@@ -24,19 +26,29 @@ END_TOKENS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end_of_text|>", "<|en
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
-def architecture(header: GgufHeader) -> str:
-    """`llama` or `qwen2`.
+def family_of(header: GgufHeader) -> tuple[Family, GgufNames]:
+    """The family of a file, and what GGUF calls its parts.
 
     Raises:
-        SourceError: the file is of another architecture.
+        SourceError: the file is of an architecture that no family has.
     """
     name = header.text("general.architecture")
-    if name not in ARCHITECTURES:
+    known = [(family, family.gguf) for family in families().values() if family.gguf]
+    found = [(family, names) for family, names in known if names.architecture == name]
+    if not found:
+        architectures = dict.fromkeys(names.architecture for _, names in known)
         raise SourceError(
             f"{header.label}: general.architecture={name!r} is not supported; "
-            f"use one of {', '.join(ARCHITECTURES)}."
+            f"use one of {', '.join(architectures)}."
         )
-    return name
+    # The one whose mark the file bears, else the one that needs none.
+    return min(found, key=lambda each: _rank(header, each[1]))
+
+
+def _rank(header: GgufHeader, names: GgufNames) -> int:
+    if names.marked_by is None:
+        return 1
+    return 0 if header.integer(f"{names.architecture}.{names.marked_by}", 0) else 2
 
 
 def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any]:
@@ -50,8 +62,9 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
     Raises:
         SourceError: a key is missing or asks for what is not supported.
     """
-    name = architecture(header)
-    _refuse_unsupported(header, name)
+    family, names = family_of(header)
+    name = names.architecture
+    _refuse_unsupported(header, names)
     heads = header.integer(f"{name}.attention.head_count")
     hidden = header.integer(f"{name}.embedding_length")
     if heads < 1:
@@ -60,8 +73,8 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
     _refuse_other_head_sizes(header, name, head_dim)
     theta = header.real(f"{name}.rope.freq_base", 10000.0)
     config = {
-        "architectures": [ARCHITECTURES[name]],
-        "model_type": name,
+        "architectures": [family.architectures[0]],
+        "model_type": family.model_type,
         "vocab_size": _vocab_size(header),
         "hidden_size": hidden,
         "intermediate_size": header.integer(f"{name}.feed_forward_length"),
@@ -80,12 +93,7 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
     scaling = _rope_scaling(header, name, rope_factors, theta, head_dim)
     if scaling is not None:
         config["rope_scaling"] = scaling
-    window = header.integer(f"{name}.attention.sliding_window", 0)
-    if window:
-        # Only Mistral 7B v0.1 among the models that go by `llama` attends through a window.
-        config |= {"architectures": ["MistralForCausalLM"], "model_type": "mistral"}
-        config["sliding_window"] = window
-    return config
+    return config | {key: header.integer(f"{name}.{each}") for key, each in names.keys.items()}
 
 
 def make_generation_config(header: GgufHeader) -> dict[str, Any]:
@@ -136,18 +144,14 @@ def _vocab_size(header: GgufHeader) -> int:
     return embedding.shape[0]
 
 
-def _refuse_unsupported(header: GgufHeader, name: str) -> None:
+def _refuse_unsupported(header: GgufHeader, names: GgufNames) -> None:
     parts = header.integer("split.count", 1)
     if parts > 1:
         raise SourceError(
             f"{header.label}: split.count={parts}, so this is one part of a model; join the parts "
             "with: llama-gguf-split --merge"
         )
-    refused = [f"{name}.expert_count", f"{name}.attention.clamp_kqv", f"{name}.logit_scale"]
-    refused += [f"{name}.embedding_scale", f"{name}.residual_scale", f"{name}.attention.scale"]
-    if name == "qwen2":
-        refused.append("qwen2.attention.sliding_window")
-    for key in refused:
+    for key in (f"{names.architecture}.{each}" for each in names.unsupported):
         value = header.real(key, 0.0)
         if value:
             raise SourceError(

@@ -36,8 +36,8 @@ class HuggingFaceSource(Source):
         """
         self.label, self._folder, self._identity = label, folder, identity
         _refuse_other_folders(folder, label)
-        self.config = _read_object(folder / "config.json")
-        _refuse_quantized(self.config, label)
+        self.config_json = _read_object(folder / "config.json")
+        _refuse_quantized(self.config_json, label)
         self.generation_config = _read_object(folder / "generation_config.json", optional=True)
         self.tokenizer_files = _read_tokenizer(folder, label)
         shards = _shards(folder, label)

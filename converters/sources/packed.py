@@ -19,8 +19,8 @@ from converters.numbers.bundle_bytes import read_down, read_up
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized
 from converters.sources.source import Source, unreadable
+from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.bundle import BundleLayout, halves_of
-from sparity_edge.packed.folder import open_folder
 from sparity_edge.packed.layout import Layout
 from sparity_edge.packed.shards import PLAN_FILE, Stored
 
@@ -41,6 +41,7 @@ class PackedSource(Source):
     def __init__(self, path: Path) -> None:
         self._folder = open_folder(path)
         self.label = str(path)
+        self.config_json = self._folder.config_json
         self.config = self._folder.config
         self.generation_config = self._folder.generation_config
         self._where: dict[str, Stored] = {}

@@ -6,6 +6,7 @@ are in memory at a time. Knows no file format and nothing of how weights are pac
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 import numpy.typing as npt
 
 from converters.numbers.quantize import Quantized
+from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import SourceError
+from sparity_edge.model.families import read_config
 
 Array = npt.NDArray[Any]
 
@@ -30,10 +33,19 @@ class Source(ABC):
     """
 
     label: str  # what the user named
-    config: dict[str, Any]  # content of config.json; made up from the metadata for a GGUF
+    config_json: dict[str, Any]  # content of config.json; made up from the metadata for a GGUF
     generation_config: dict[str, Any]  # content of generation_config.json, {} where there is none
     tokenizer_files: dict[str, bytes]  # tokenizer.json, tokenizer_config.json, chat_template.jinja
     files: tuple[Path, ...]
+
+    @functools.cached_property
+    def config(self) -> ModelConfig:
+        """What `config_json` and `generation_config` say, parsed when it is first asked for.
+
+        Raises:
+            ConfigError: the model is of a kind that the decoder does not run.
+        """
+        return read_config(self.config_json, self.generation_config)
 
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:

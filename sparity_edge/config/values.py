@@ -13,6 +13,9 @@ from typing import Any
 
 from sparity_edge.errors import ConfigError
 
+# Bounds on what a hostile config.json may make us allocate; the largest Llama is far below each.
+MAX_DIMENSION = 1 << 20
+MAX_LAYERS = 1 << 10
 MAX_CONTEXT = 1 << 24  # positions; also bounds sliding windows
 MAX_REAL = 1e30  # fits into float32; the largest rope_theta in use is about 1e9
 

@@ -67,7 +67,7 @@ class PlanSetting:
         tables = {}
         for name in plan_names(self._path):
             with contextlib.suppress(SparityError):  # a damaged plan does not make the model less
-                family = read_plan(self._path, name)
+                family = read_plan(self._model.packed, name)
                 tables[name] = {
                     f"{level:.2f}": round(float(np.interp(level, family.levels, family.active)), 3)
                     for level in SHOWN_LEVELS
@@ -127,5 +127,5 @@ class PlanSetting:
                 raise OptionError(
                     f"{self._path} carries no plan {name!r}; it carries {', '.join(names)}."
                 )
-            self._families[name] = read_plan(self._path, name)
+            self._families[name] = read_plan(self._model.packed, name)
         return self._families[name]

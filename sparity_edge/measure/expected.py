@@ -30,7 +30,7 @@ def bytes_of_a_folder(path: Path) -> int:
     Raises:
         FormatError, ConfigError: the folder is damaged.
     """
-    from sparity_edge.packed.folder import open_folder
+    from sparity_edge.model.opening import open_folder
 
     return bytes_of_a_token(
         {name: stored.spec for name, stored in open_folder(path).tensors.items()}

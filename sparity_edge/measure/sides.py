@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ContextError, OptionError
 from sparity_edge.generation.generator import Generator
 from sparity_edge.measure.cases import Case, Configuration, Task
@@ -21,7 +20,7 @@ from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.context import lay_context, text_ids
 from sparity_edge.measure.decoding import Timing, time_answer
 from sparity_edge.model.model import DENSE_POSITIONS
-from sparity_edge.packed.folder import open_folder
+from sparity_edge.model.opening import open_folder
 from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import Progress, silent
 
@@ -160,7 +159,7 @@ class Sides:
 def _context(path: Path, tasks: Sequence[Task]) -> int:
     """The model's context, in which all tasks find room."""
     folder = open_folder(path)
-    most = ModelConfig.from_dict(folder.config, folder.generation_config).max_position_embeddings
+    most = folder.config.max_position_embeddings
     longest = max(tasks, key=lambda task: task.positions)
     if longest.positions > most:
         raise ContextError(

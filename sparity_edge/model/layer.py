@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sparity_edge.arrays import Floats, padded
-from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
+from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
 from sparity_edge.errors import FormatError
 from sparity_edge.kernels.operations import Bundle, Machine, Matrix
 from sparity_edge.packed.bundle import PackedBundle
@@ -41,7 +41,7 @@ def load_block(packed: PackedModel, config: ModelConfig, layer: int, machine: Ma
     stored = packed.tensors.get(f"{prefix}.mlp.up_down")
     bundle = machine.bundle(stored) if isinstance(stored, PackedBundle) else None
     linears = {}
-    for name in BLOCK_LINEARS:
+    for name in LAYER_LINEARS:
         if bundle is not None and name in ("mlp.up_proj", "mlp.down_proj"):
             continue
         bias = vector(packed, f"{prefix}.{name}.bias") if config.has_bias(name) else None

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sparity_edge.arrays import Floats
-from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.kernels.operations import Machine
 from sparity_edge.model.applied_plan import AppliedPlan, Reader, block_bytes
 from sparity_edge.model.decoder import Decoder
@@ -43,7 +42,7 @@ class Model:
     def __init__(
         self, packed: PackedModel, machine: Machine, max_context: int, cache_dtype: str = "f32"
     ) -> None:
-        self.config = ModelConfig.from_dict(packed.config, packed.generation_config)
+        self.config = packed.config
         self.cache = Cache(self.config, max_context, cache_dtype)
         self.machine = machine
         self.decoder = Decoder(packed, self.config, machine)

@@ -1,9 +1,10 @@
-"""The packed model folder: open and verify; writer.py writes it.
+"""The packed model folder: read and verify; writer.py writes it.
 
 A folder holds config and tokenizer files as the model came with them, weights in safetensors
 shards, perhaps plans, and a manifest (sparity.json) with size and SHA-256 of each. docs/format.md
 has the whole of it. Folders come from anywhere, so everything is checked before it is used; this
-module knows bytes and names, and nothing of kernels, of plans' contents or of models' origins.
+module knows bytes and names, and nothing of kernels, of plans' contents or of what a configuration
+means: `model.opening` parses it and compares the tensors with it.
 """
 
 from __future__ import annotations
@@ -20,12 +21,11 @@ import numpy.typing as npt
 
 from sparity_edge.arrays import aligned_empty
 from sparity_edge.config.model_config import ModelConfig
-from sparity_edge.packed.bundle import DOWN, UP, BundleLayout, PackedBundle, bundle_of
+from sparity_edge.packed.bundle import BundleLayout, PackedBundle
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.packed.manifest import MANIFEST, check_size, read_bounded, read_manifest
 from sparity_edge.packed.shards import (
     Stored,
-    TensorSpec,
     damaged,
     parse_object,
     read_header,
@@ -39,14 +39,21 @@ _SHARD_NAME = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors", re.ASCII)
 
 
 @dataclass(frozen=True)
-class PackedFolder:
-    """A packed folder that has been checked and not read: where each tensor stands."""
+class FolderFiles:
+    """The small files of a packed folder and where each tensor stands, whatever they mean."""
 
     path: Path
-    config: dict[str, Any]
-    generation_config: dict[str, Any]
-    manifest: dict[str, Any]
+    config_json: dict[str, Any]  # config.json
+    generation_config: dict[str, Any]  # generation_config.json, or empty
+    manifest: dict[str, Any]  # sparity.json
     tensors: dict[str, Stored]
+
+
+@dataclass(frozen=True)
+class PackedFolder(FolderFiles):
+    """A packed folder that has been checked and not read: its tensors are those of its model."""
+
+    config: ModelConfig
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,7 @@ class PackedModel:
     """A packed folder in memory."""
 
     path: Path
-    config: dict[str, Any]  # config.json
-    generation_config: dict[str, Any]  # generation_config.json, or empty
+    config: ModelConfig
     manifest: dict[str, Any]  # sparity.json
     tensors: dict[str, PackedMatrix | PackedBundle | Vector]
 
@@ -68,33 +74,25 @@ class PackedModel:
         )
 
 
-def open_folder(path: str | os.PathLike[str]) -> PackedFolder:
-    """Check a packed folder and find its tensors, without reading a weight.
+def read_folder(path: str | os.PathLike[str]) -> FolderFiles:
+    """Check the files of a packed folder and find its tensors, without reading a weight.
 
     Raises:
         FormatError: something is missing, damaged, inconsistent or of another version.
-        ConfigError: config.json asks for what the decoder does not run.
     """
     folder = Path(path)
     try:
         manifest = read_manifest(folder)
         config = _read_json(folder, "config.json", manifest)
         generation = _read_json(folder, "generation_config.json", manifest, optional=True)
-        model = ModelConfig.from_dict(config, generation)
         tensors = _read_shards(folder, manifest)
     except OSError as error:
         raise damaged(folder, f"cannot be read ({error.strerror or error})") from error
-    _match(folder, tensors, model)
-    return PackedFolder(folder, config, generation, manifest, tensors)
-
-
-def open_packed(path: str | os.PathLike[str]) -> PackedModel:
-    """Check a packed folder and read it into memory; raises like both steps."""
-    return read_weights(open_folder(path))
+    return FolderFiles(folder, config, generation, manifest, tensors)
 
 
 def read_weights(folder: PackedFolder) -> PackedModel:
-    """Read what `open_folder` found into memory.
+    """Read the weights of a packed folder into memory.
 
     Each shard is read into one allocation, which NumPy marks for huge pages: random rows want
     them, and a file mapping would not get them. Tensors are views of it.
@@ -105,9 +103,7 @@ def read_weights(folder: PackedFolder) -> PackedModel:
     shards = {stored.shard for stored in folder.tensors.values()}
     arenas = {shard: load_shard(shard) for shard in shards}
     tensors = {name: view(stored, arenas[stored.shard]) for name, stored in folder.tensors.items()}
-    return PackedModel(
-        folder.path, folder.config, folder.generation_config, folder.manifest, tensors
-    )
+    return PackedModel(folder.path, folder.config, folder.manifest, tensors)
 
 
 def view(stored: Stored, arena: npt.NDArray[np.uint8]) -> PackedMatrix | PackedBundle | Vector:
@@ -123,16 +119,15 @@ def view(stored: Stored, arena: npt.NDArray[np.uint8]) -> PackedMatrix | PackedB
     return vector.view(np.float32)
 
 
-def verify_packed(path: str | os.PathLike[str], progress: Progress = silent) -> dict[str, int]:
+def verify_files(folder: FolderFiles, progress: Progress = silent) -> dict[str, int]:
     """Compare every file of a packed folder with the SHA-256 in its manifest.
 
     Returns:
         Bytes of each file.
 
     Raises:
-        FormatError, ConfigError: the first fault found, structure before content.
+        FormatError: the first fault found.
     """
-    folder = open_folder(path)
     files = folder.manifest["files"]
     total = sum(entry["size"] for entry in files.values())
     done = 0
@@ -173,37 +168,6 @@ def _read_shards(folder: Path, manifest: dict[str, Any]) -> dict[str, Stored]:
             raise damaged(folder / name, f"holds {shown(min(twice))} a second time")
         tensors.update(found)
     return tensors
-
-
-def _match(folder: Path, tensors: dict[str, Stored], model: ModelConfig) -> None:
-    """Compare what is stored with what config.json says the model consists of."""
-    expected = model.tensor_shapes()
-    surplus = set(tensors)
-    for name, shape in expected.items():
-        bundle = bundle_of(name)
-        where = bundle if bundle in tensors else name
-        if where not in tensors:
-            raise damaged(folder, f"lacks the tensor {name}")
-        actual = _shape(tensors[where].spec, name)
-        if actual != shape:
-            raise damaged(
-                folder, f"holds {name} as {list(actual)} where config.json says {list(shape)}"
-            )
-        if where == bundle and model.mlp_bias:
-            raise damaged(folder, f"bundles {name}, which has a bias")
-        surplus.discard(where)
-    if surplus:
-        raise damaged(
-            folder, f"holds {shown(min(surplus))}, for which its config.json has no place"
-        )
-
-
-def _shape(spec: TensorSpec, name: str) -> tuple[int, ...]:
-    """The shape of the tensor `name`, stored by itself or in a bundle; () for a wrong kind."""
-    if isinstance(spec, BundleLayout):
-        halves = {UP: spec.up, DOWN: spec.down}
-        return next((half.shape for end, half in halves.items() if name.endswith(end)), ())
-    return spec.shape if isinstance(spec, Layout) else spec
 
 
 def load_shard(shard: Path) -> npt.NDArray[np.uint8]:

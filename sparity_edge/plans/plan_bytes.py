@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sparity_edge.choices import LAYOUTS
-from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
+from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.folder import Vector, load_shard, view
 from sparity_edge.packed.layout import PackedMatrix
@@ -179,7 +179,7 @@ def check_sizes(path: Path, family: PlanFamily, config: ModelConfig) -> None:
     """
     if family.layers != config.num_hidden_layers:
         raise damaged(path, f"is for {family.layers} layers, not {config.num_hidden_layers}")
-    channels = {name.rpartition(".")[2]: config.linear_shape(name)[1] for name in BLOCK_LINEARS}
+    channels = {name.rpartition(".")[2]: config.linear_shape(name)[1] for name in LAYER_LINEARS}
     channels[NEURONS] = config.intermediate_size
     for arrays in (family.weights, family.centres):
         for piece, array in arrays.items():

@@ -19,7 +19,7 @@ import numpy as np
 
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import FormatError, OptionError
-from sparity_edge.packed.folder import PackedFolder, PackedModel, Vector, open_folder
+from sparity_edge.packed.folder import PackedFolder, PackedModel, Vector
 from sparity_edge.packed.manifest import (
     LOCK_FILE,
     MANIFEST,
@@ -32,6 +32,7 @@ from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_bytes import PlanFile, check_sizes, content, in_single_precision
 from sparity_edge.system.atomic import one_sentence, remove_stale, replace_file
 
+Opened = PackedFolder | PackedModel
 LOCK_SECONDS = 600  # a plan of some hundred MB on a slow disk takes a minute
 
 
@@ -48,30 +49,29 @@ def plan_names(folder: Path) -> list[str]:
     return sorted(match[1] for name in listed if (match := PLAN_FILE.fullmatch(name)))
 
 
-def read_plan(folder: Path, name: str) -> PlanFamily:
-    """Read a plan family of a packed folder and check that it fits the model there.
+def read_plan(model: Opened, name: str) -> PlanFamily:
+    """Read a plan family that a model's packed folder carries and check that it fits the model.
 
     Args:
-        folder: a packed folder.
+        model: the opened folder, or what was read of it.
         name: a name of `plan_names`.
 
     Raises:
         OptionError: the folder carries no such plan.
-        FormatError, ConfigError: plan or folder are damaged, or the plan is for another model.
+        FormatError: the plan is damaged, or is for another model.
     """
-    _demand_listed(folder, name)
-    path = folder / _file_name(name)
-    model = open_folder(folder)
+    _demand_listed(model.path, name)
+    path = model.path / _file_name(name)
     file = PlanFile(path)
     if file.fields["name"] != name:
         raise damaged(path, f"holds a plan named {shown(file.fields['name'])}")
-    if file.fields["model"] != _fingerprint_of_folder(model):
+    if file.fields["model"] != fingerprint(model):
         raise _for_another_model(path)
-    return file.read(ModelConfig.from_dict(model.config, model.generation_config))
+    return file.read(model.config)
 
 
-def add_plan(folder: Path, family: PlanFamily) -> None:
-    """Write a plan family into a packed folder, in the place of a former one of that name.
+def add_plan(model: Opened, family: PlanFamily) -> None:
+    """Write a plan family into a model's packed folder, in the place of one of that name.
 
     The file gets its name first and the manifest lists it next. A run that is killed in between
     leaves the manifest as it was: a new plan is not listed yet, and a former one is replaced
@@ -81,13 +81,12 @@ def add_plan(folder: Path, family: PlanFamily) -> None:
         OptionError: the name is none of a plan.
         FormatError: the plan is for another model, or cannot be written.
     """
+    folder = model.path
     path = folder / _file_name(family.name)
-    model = open_folder(folder)
-    if family.model != _fingerprint_of_folder(model):
+    if family.model != fingerprint(model):
         raise _for_another_model(path)
     family = in_single_precision(family)
-    config = ModelConfig.from_dict(model.config, model.generation_config)
-    check_sizes(path, family, config)
+    check_sizes(path, family, model.config)
     digest, size = hashlib.sha256(), 0
 
     def blocks() -> Iterator[bytes | memoryview]:
@@ -119,20 +118,23 @@ def remove_plan(folder: Path, name: str) -> None:
         remove_stale(folder, path.name)
 
 
-def fingerprint(packed: PackedModel) -> str:
+def fingerprint(model: Opened) -> str:
     """SHA-256, in hex, of the architecture and all vectors (norms and biases).
 
-    These are the same in every layout and number format of a model.
+    These are the same in every layout and number format of a model; no matrix is read.
+
+    Raises:
+        FormatError: a file cannot be read.
     """
-    config = ModelConfig.from_dict(packed.config, packed.generation_config)
+    if isinstance(model, PackedFolder):
+        return _digest(model.config, _vectors(model))
     vectors = {
-        name: tensor for name, tensor in packed.tensors.items() if isinstance(tensor, np.ndarray)
+        name: tensor for name, tensor in model.tensors.items() if isinstance(tensor, np.ndarray)
     }
-    return _digest(config, vectors)
+    return _digest(model.config, vectors)
 
 
-def _fingerprint_of_folder(folder: PackedFolder) -> str:
-    """The same, without reading a matrix."""
+def _vectors(folder: PackedFolder) -> dict[str, Vector]:
     vectors = {}
     for name, stored in folder.tensors.items():
         if isinstance(stored.spec, tuple):
@@ -142,7 +144,7 @@ def _fingerprint_of_folder(folder: PackedFolder) -> str:
                 )
             except OSError as error:
                 raise damaged(stored.shard, f"cannot be read ({error.strerror})") from error
-    return _digest(ModelConfig.from_dict(folder.config, folder.generation_config), vectors)
+    return vectors
 
 
 def _digest(config: ModelConfig, vectors: Mapping[str, Vector]) -> str:
@@ -150,6 +152,10 @@ def _digest(config: ModelConfig, vectors: Mapping[str, Vector]) -> str:
     # How far it can count and where it stops are no part of what is computed.
     for key in ("max_position_embeddings", "bos_token_id", "eos_token_ids"):
         del fields[key]
+    # Optional steps are named where there are any, so that plans made before a step existed stay.
+    for key in ("qk_norm", "layers_without_rope"):
+        if not fields[key]:
+            del fields[key]
     digest = hashlib.sha256(json.dumps(_canonical(fields), sort_keys=True).encode())
     for name in sorted(vectors):
         digest.update(f"{name}\0".encode())

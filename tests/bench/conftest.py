@@ -11,7 +11,7 @@ import pytest
 from packing import pack_folder
 from plan_families import family
 
-from sparity_edge.packed.folder import open_packed
+from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
@@ -30,5 +30,5 @@ def folder(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
     """A packed folder that carries the plan by-hand."""
     out = tmp_path_factory.mktemp("packs") / "mixed"
     path = pack_folder(checkpoint("llama_untied"), out, "f32", "mixed")
-    add_plan(path, family(open_packed(path), "mixed"))
+    add_plan(open_folder(path), family(open_packed(path), "mixed"))
     return path

@@ -15,7 +15,7 @@ from plan_families import family
 from converters.pack import PackOptions
 from converters.store import prepare
 from sparity_edge.cli.commands import packing as packing_commands
-from sparity_edge.packed.folder import open_packed
+from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan
 
 
@@ -76,7 +76,7 @@ def test_json_is_alone_on_stdout_and_has_plain_keys(
 ) -> None:
     monkeypatch.setenv("SPARITY_EDGE_CACHE", str(tmp_path / "cache"))
     folder = prepare(str(checkpoint("llama_gqa")), PackOptions(layout="mixed"))
-    add_plan(folder, family(open_packed(folder), "mixed"))
+    add_plan(open_folder(folder), family(open_packed(folder), "mixed"))
     found = {}
     for words in (
         "info", "info --cpu", f"verify {folder}", "cache list", f"plan list {folder}",

@@ -18,7 +18,7 @@ from converters.store import prepare
 from sparity_edge.cli.commands import shell_completion
 from sparity_edge.cli.main import build_parser, main
 from sparity_edge.cli.options.shell_completion import SHELLS, WORDS
-from sparity_edge.packed.folder import open_packed
+from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan
 
 # What bash does at a TAB: the function that `complete` names, with the words typed so far.
@@ -120,7 +120,7 @@ def test_words_are_those_of_the_moment(
     assert shell_completion.words("packs") == shell_completion.words("plans") == []
     model = str(checkpoint("llama_gqa"))
     folder = prepare(model, PackOptions(layout="mixed"))
-    add_plan(folder, family(open_packed(folder), "mixed"))
+    add_plan(open_folder(folder), family(open_packed(folder), "mixed"))
     assert shell_completion.words("packs") == [model]
     assert model in shell_completion.words("models")
     assert main(["completion", "plans"]) == 0

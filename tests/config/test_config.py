@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_cases import LLAMA3, MISTRAL, QWEN2
 
-from sparity_edge.config.model_config import BLOCK_LINEARS, ModelConfig
+from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
 from sparity_edge.errors import ConfigError
+from sparity_edge.model.families import read_config
 
 PLAIN = {key: value for key, value in tiny.BASE.items() if key != "rope_parameters"}
 
 
 def config_with(**changes: Any) -> ModelConfig:
-    return ModelConfig.from_dict({**PLAIN, **changes})
+    return read_config({**PLAIN, **changes})
 
 
 def without(*keys: str) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def without(*keys: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", tiny.CASES)
 def test_tensor_shapes_are_those_of_the_checkpoint(name: str) -> None:
     config = tiny.config_of(tiny.CASES[name])
-    shapes = ModelConfig.from_dict(config, dict(tiny.CASES[name].generation)).tensor_shapes()
+    shapes = read_config(config, dict(tiny.CASES[name].generation)).tensor_shapes()
     expected = tiny.make_tensors(tiny.CASES[name])
     assert shapes == {
         key: tensor.shape for key, tensor in expected.items() if key not in tiny.CASES[name].extra
@@ -36,8 +37,8 @@ def test_tensor_shapes_are_those_of_the_checkpoint(name: str) -> None:
 
 def test_has_bias_and_linear_shape_cover_every_linear() -> None:
     config = config_with(attention_bias=True, num_key_value_heads=2, head_dim=24)
-    assert [config.has_bias(name) for name in BLOCK_LINEARS] == [True] * 4 + [False] * 3
-    assert [config.linear_shape(name) for name in BLOCK_LINEARS] == [
+    assert [config.has_bias(name) for name in LAYER_LINEARS] == [True] * 4 + [False] * 3
+    assert [config.linear_shape(name) for name in LAYER_LINEARS] == [
         (96, 64), (48, 64), (48, 64), (64, 96), (128, 64), (128, 64), (64, 128),
     ]  # fmt: skip
 
@@ -89,9 +90,9 @@ def test_missing_keys_mean_what_transformers_takes_them_to_mean() -> None:
         "architectures", "num_key_value_heads", "rms_norm_eps", "tie_word_embeddings",
         "max_position_embeddings", "hidden_act", "bos_token_id", "eos_token_id",
     )  # fmt: skip
-    llama = ModelConfig.from_dict(few)
-    mistral = ModelConfig.from_dict({**few, "model_type": "mistral", "num_attention_heads": 8})
-    qwen2 = ModelConfig.from_dict(
+    llama = read_config(few)
+    mistral = read_config({**few, "model_type": "mistral", "num_attention_heads": 8})
+    qwen2 = read_config(
         {**few, "model_type": "qwen2", "num_attention_heads": 32, "use_sliding_window": True}
     )
     assert (llama.num_key_value_heads, mistral.num_key_value_heads) == (4, 8)
@@ -108,7 +109,7 @@ def test_missing_keys_mean_what_transformers_takes_them_to_mean() -> None:
 
 def test_null_number_of_key_value_heads_means_one_for_each_head() -> None:
     config = {**PLAIN, **MISTRAL, "num_key_value_heads": None}
-    assert ModelConfig.from_dict(config).num_key_value_heads == 4
+    assert read_config(config).num_key_value_heads == 4
 
 
 def test_sliding_windows_layer_by_layer() -> None:
@@ -124,9 +125,9 @@ def test_sliding_windows_layer_by_layer() -> None:
 
 
 def test_generation_config_wins_for_token_ids() -> None:
-    config = ModelConfig.from_dict(PLAIN, {"eos_token_id": [7, 8], "bos_token_id": None})
+    config = read_config(PLAIN, {"eos_token_id": [7, 8], "bos_token_id": None})
     assert (config.bos_token_id, config.eos_token_ids) == (1, (7, 8))
-    assert ModelConfig.from_dict(PLAIN, {}).eos_token_ids == (2,)
+    assert read_config(PLAIN, {}).eos_token_ids == (2,)
 
 
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
@@ -188,12 +189,12 @@ def test_a_refusal_names_key_and_value(changes: dict[str, Any], words: list[str]
 )
 def test_a_missing_size_is_named(key: str) -> None:
     with pytest.raises(ConfigError, match=f"{key} is missing"):
-        ModelConfig.from_dict(without(key))
+        read_config(without(key))
 
 
 def test_a_bad_id_names_the_file_it_stands_in() -> None:
     with pytest.raises(ConfigError, match=r"^generation_config.json: eos_token_id=9999 "):
-        ModelConfig.from_dict(PLAIN, {"eos_token_id": [2, 9999]})
+        read_config(PLAIN, {"eos_token_id": [2, 9999]})
 
 
 def test_a_long_value_is_cut_in_the_message() -> None:
@@ -205,10 +206,10 @@ def test_a_long_value_is_cut_in_the_message() -> None:
 @pytest.mark.parametrize("top", [[], "llama", None, 3])
 def test_other_json_than_an_object_is_refused(top: Any) -> None:
     with pytest.raises(ConfigError, match=r"^config.json is not a JSON object"):
-        ModelConfig.from_dict(top)
+        read_config(top)
     if top is not None:
         with pytest.raises(ConfigError, match=r"^generation_config.json is not a JSON object"):
-            ModelConfig.from_dict(PLAIN, top)
+            read_config(PLAIN, top)
 
 
 SCALARS = (
@@ -234,7 +235,7 @@ def test_random_json_raises_nothing_but_config_errors(
     family: dict[str, Any], changes: dict[str, Any], generation: Any
 ) -> None:
     try:
-        config = ModelConfig.from_dict({**PLAIN, **family, **changes}, generation)
+        config = read_config({**PLAIN, **family, **changes}, generation)
     except ConfigError as error:
         assert str(error).endswith(".")  # noqa: PT017
     else:

@@ -15,7 +15,8 @@ from converters.pack import PackOptions
 from converters.sources.source import Source
 from converters.store import prepare
 from sparity_edge.errors import SourceError
-from sparity_edge.packed.folder import PackedModel, open_packed
+from sparity_edge.model.opening import open_packed
+from sparity_edge.packed.folder import PackedModel
 from sparity_edge.system import folders
 
 

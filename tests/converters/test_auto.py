@@ -22,7 +22,8 @@ from converters.calibration.fisher import (
 from converters.calibration.gradient import backward
 from converters.calibration.gradient_layer import Slopes
 from converters.methods import auto
-from sparity_edge.packed.folder import PackedModel, open_packed
+from sparity_edge.model.opening import open_folder, open_packed
+from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import LINEARS, NEURONS, PlanFamily
 from sparity_edge.plans.plan_file import add_plan, read_plan
 
@@ -113,8 +114,8 @@ def test_it_is_stored_and_read_back(
     packs: dict[str, PackedModel], families: dict[str, PlanFamily]
 ) -> None:
     for layout, packed in packs.items():
-        add_plan(packed.path, families[layout])
-        read: Any = read_plan(packed.path, "auto")
+        add_plan(open_folder(packed.path), families[layout])
+        read: Any = read_plan(open_folder(packed.path), "auto")
         assert np.array_equal(read.levels, families[layout].levels)
         for piece, table in families[layout].tables.items():
             assert np.array_equal(read.tables[piece], table)

@@ -22,7 +22,7 @@ from sparity_edge.cli.commands import plan as plan_commands
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.model.layer_run import Trace, Vectors
 from sparity_edge.model.model import Model
-from sparity_edge.packed.folder import open_packed
+from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import plan_names, read_plan
 from sparity_edge.text.default_text import default_documents
 from sparity_edge.text.tokenizer import Tokenizer
@@ -41,7 +41,7 @@ def test_plans_go_where_they_can_be_used(checkpoint: Callable[[str], Path]) -> N
     stored = calibrate(model, tokens=TOKENS, methods=METHODS, dtype="f32", threads=2)
     assert [each.family.name for each in stored] == METHODS
     for each in stored:
-        family = read_plan(each.folder, each.family.name)
+        family = read_plan(open_folder(each.folder), each.family.name)
         layout = open_packed(each.folder).manifest["options"]["layout"]
         assert family.layout == layout
         for name, table in each.family.tables.items():

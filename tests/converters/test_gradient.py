@@ -15,7 +15,8 @@ from tiny import ids_of
 
 from converters.calibration.gradient import backward
 from converters.calibration.gradient_layer import Block, Slopes
-from sparity_edge.packed.folder import PackedModel, open_packed
+from sparity_edge.model.opening import open_packed
+from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import LINEARS, SITES
 
 CASES = (

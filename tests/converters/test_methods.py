@@ -26,7 +26,8 @@ from sparity_edge import OptionError
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.layer_run import Trace, Vectors
 from sparity_edge.model.model import Model
-from sparity_edge.packed.folder import PackedModel, open_packed
+from sparity_edge.model.opening import open_packed
+from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.plans.plan import LINEARS, NEURONS
 

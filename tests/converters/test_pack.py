@@ -21,8 +21,8 @@ from converters.sources.packed import PackedSource
 from sparity_edge.choices import LAYOUTS
 from sparity_edge.cli.options import packing as packing_options
 from sparity_edge.errors import OptionError, SourceError
+from sparity_edge.model.opening import open_packed, verify_packed
 from sparity_edge.packed.bundle import PackedBundle, halves_of
-from sparity_edge.packed.folder import open_packed, verify_packed
 from sparity_edge.packed.layout import Layout, PackedMatrix
 
 BLOCK = "model.layers.1.self_attn.k_proj.weight"
@@ -190,7 +190,7 @@ def test_a_packed_source_describes_itself(tmp_path: Path) -> None:
         assert packed.shapes() == source.shapes()
         assert packed.native(BLOCK) == INT8
         assert packed.native("model.norm.weight") is None
-        assert packed.config == source.config
+        assert packed.config_json == source.config_json
         assert packed.tokenizer_files == source.tokenizer_files
         assert len(packed.fingerprint()) == 64
         rows = packed.read(BLOCK, 3, 7)

@@ -16,7 +16,7 @@ from packing import INT4, FakeSource, contents
 from converters import store
 from converters.pack import PackOptions, convert
 from sparity_edge.errors import FormatError, OptionError, SourceError
-from sparity_edge.packed.folder import verify_packed
+from sparity_edge.model.opening import verify_packed
 from sparity_edge.packed.manifest import is_packed
 
 TESTS = str(Path(__file__).resolve().parents[1])

@@ -16,11 +16,11 @@ from packing import pack_folder
 from converters.methods import METHODS
 from converters.pack import _INPUT_MAJOR, BUNDLED, PackOptions
 from sparity_edge.choices import DEFAULT_PLAN, LAYOUTS
-from sparity_edge.config.model_config import BLOCK_LINEARS
+from sparity_edge.config.model_config import LAYER_LINEARS
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.model import Model
-from sparity_edge.packed.folder import open_packed
+from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.packed.shards import FORMAT_VERSION
 from sparity_edge.plans.plan import RULES
 from sparity_edge.plans.plan_bytes import BY_PIECE, FIELDS, PER_LEVEL, PLAN_VERSION
@@ -58,7 +58,7 @@ def test_the_worked_example_adds_a_method(
     monkeypatch.setattr(sys, "argv", [str(script), str(packed), str(text)])
     runpy.run_path(str(script), run_name="__main__")
     assert plan_names(packed) == ["column-norms"]
-    family = read_plan(packed, "column-norms")
+    family = read_plan(open_folder(packed), "column-norms")
     stored, ids = open_packed(packed), list(range(10, 50))
     logits, fractions = [], []
     for machine in (ReferenceMachine(), ThreadedMachine(2)):
@@ -112,7 +112,7 @@ def test_the_versions_of_the_format() -> None:
 def test_the_layouts_of_the_format() -> None:
     rows = re.findall(r"^(\w+) \| ([\w, ]*) \| ([\w, ]*) \| ([\w, ]*)$", FORMAT, re.MULTILINE)
     assert [row[0] for row in rows] == list(LAYOUTS)
-    linears = [name.split(".")[1] for name in BLOCK_LINEARS]
+    linears = [name.split(".")[1] for name in LAYER_LINEARS]
     for name, *cells in rows:
         turned = {each.split(".")[1] for each in _INPUT_MAJOR[name]}
         together = {"up_proj", "down_proj"} if name in BUNDLED else set()

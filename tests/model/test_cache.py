@@ -7,13 +7,13 @@ import pytest
 
 from sparity_edge.arrays import ALIGNMENT, MAPPED_BYTES, aligned_zeros
 from sparity_edge.choices import KV_DTYPES
-from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ContextError
 from sparity_edge.kernels.kv_format import floats, head_dim_of, number_bytes, row_bytes, write
+from sparity_edge.model.families import read_config
 from sparity_edge.model.kv_cache import FIRST_CAPACITY, Cache
 from sparity_edge.model.rotary import frequencies, rotary_table
 
-CONFIG = ModelConfig.from_dict(
+CONFIG = read_config(
     {
         "model_type": "llama",
         "vocab_size": 64,

@@ -14,7 +14,7 @@ import sparity_edge.model.model
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.model import Model
-from sparity_edge.packed.folder import open_packed
+from sparity_edge.model.opening import open_packed
 
 Floats = npt.NDArray[np.float32]
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "tiny.npz")

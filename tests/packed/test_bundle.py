@@ -32,8 +32,8 @@ from sparity_edge.arrays import Floats, aligned_empty, rows
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.simd.float_tiles import PANEL, TOKENS
+from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle, halves_of, split
-from sparity_edge.packed.folder import open_folder, open_packed
 from sparity_edge.packed.layout import GROUPS, Layout
 from sparity_edge.packed.shards import build_header
 
@@ -93,7 +93,7 @@ def test_one_bundle_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.M
     class Wide(FakeSource):
         def __init__(self) -> None:
             super().__init__()
-            self.config |= {"intermediate_size": 20000, "num_hidden_layers": 6}
+            self.config_json |= {"intermediate_size": 20000, "num_hidden_layers": 6}
 
         def native(self, name: str) -> None:  # noqa: ARG002
             return None
@@ -126,7 +126,7 @@ def test_one_bundle_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.M
 
 def test_biases_of_up_and_down_rule_bundles_out(tmp_path: Path) -> None:
     source = FakeSource()
-    source.config["mlp_bias"] = True
+    source.config_json["mlp_bias"] = True
     with pytest.raises(OptionError, match=r"biases rule out; use dense or input"):
         convert(source, tmp_path / "out", PackOptions(layout="neurons"))
 

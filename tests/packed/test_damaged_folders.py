@@ -16,7 +16,7 @@ from packing import CONFIG
 from safetensors_files import taken_apart
 
 from sparity_edge.errors import FormatError, SparityError
-from sparity_edge.packed.folder import open_packed, verify_packed
+from sparity_edge.model.opening import open_packed, verify_packed
 
 
 @pytest.mark.parametrize(

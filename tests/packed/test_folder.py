@@ -11,7 +11,9 @@ from packing import CONFIG, FakeSource, equal
 
 from converters.numbers.layout_bytes import unpack_matrix
 from sparity_edge.errors import FormatError
-from sparity_edge.packed.folder import open_folder, open_packed, verify_packed
+from sparity_edge.model.families import read_config
+from sparity_edge.model.opening import open_folder, open_packed, verify_packed
+from sparity_edge.packed.folder import read_folder
 from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.packed.manifest import is_packed
 
@@ -19,8 +21,10 @@ from sparity_edge.packed.manifest import is_packed
 def test_what_was_written_is_read(pristine: Path) -> None:
     model = open_packed(pristine)
     source = FakeSource()
-    assert model.config == CONFIG
-    assert model.generation_config == {"eos_token_id": [2, 3]}
+    files = read_folder(pristine)
+    assert files.config_json == CONFIG
+    assert files.generation_config == {"eos_token_id": [2, 3]}
+    assert model.config == read_config(CONFIG, files.generation_config)
     assert model.manifest["source"] == "fake"
     assert model.manifest["options"] == {"dtype": None, "group": None, "layout": "dense"}
     assert set(model.tensors) == set(source.tensors)

@@ -10,7 +10,7 @@ from packing import FakeSource
 from plan_families import family
 
 from converters.pack import PackOptions, convert
-from sparity_edge.packed.folder import open_packed
+from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan
 
 
@@ -19,7 +19,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of layout `neurons` with one plan that has everything a plan can have."""
     folder = tmp_path_factory.mktemp("plans") / "model"
     convert(FakeSource(), folder, PackOptions(layout="neurons"))
-    add_plan(folder, family(open_packed(folder), "neurons", weights=True, centres=True))
+    add_plan(
+        open_folder(folder), family(open_packed(folder), "neurons", weights=True, centres=True)
+    )
     return folder
 
 

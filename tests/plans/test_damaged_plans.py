@@ -16,7 +16,7 @@ from plan_files import FILE, NAME, changed, edit_array, edit_file
 
 from sparity_edge.arrays import aligned_empty
 from sparity_edge.errors import FormatError, SparityError
-from sparity_edge.packed.folder import open_packed, verify_packed
+from sparity_edge.model.opening import open_folder, open_packed, verify_packed
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.plans.plan_file import add_plan, plan_names, read_plan, remove_plan
 
@@ -48,7 +48,7 @@ def test_lying_plans_are_refused(
 ) -> None:
     edit_file(packed, change)
     with pytest.raises(FormatError, match=message) as caught:
-        read_plan(packed, NAME)
+        read_plan(open_folder(packed), NAME)
     assert str(packed / FILE) in str(caught.value)
     assert "again" in str(caught.value)
     open_packed(packed)
@@ -74,25 +74,27 @@ def test_wrong_numbers_are_refused(
 ) -> None:
     edit_array(packed, name, index, value)
     with pytest.raises(FormatError, match=f"{FILE}: .*{message}.*calibrate the model again"):
-        read_plan(packed, NAME)
+        read_plan(open_folder(packed), NAME)
 
 
 def test_centred_neurons_need_their_folded_matrix(packed: Path) -> None:
-    made = read_plan(packed, NAME)
+    made = read_plan(open_folder(packed), NAME)
     for means in ((), (made.means[0], None)):
         with pytest.raises(FormatError, match="a folded matrix is missing"):
             changed(packed, means=means)
     some = made.centres["neurons"].copy()
     some[1] = 0
-    add_plan(packed, changed(packed, means=(made.means[0], None), centres={"neurons": some}))
-    assert read_plan(packed, NAME).means[1] is None
+    add_plan(
+        open_folder(packed), changed(packed, means=(made.means[0], None), centres={"neurons": some})
+    )
+    assert read_plan(open_folder(packed), NAME).means[1] is None
 
 
 def test_a_share_dropped_is_at_most_all(packed: Path) -> None:
-    add_plan(packed, changed(packed, rule="top"))
+    add_plan(open_folder(packed), changed(packed, rule="top"))
     edit_array(packed, "tables.q_proj", -1, 1.5)
     with pytest.raises(FormatError, match="drops more than there is"):
-        read_plan(packed, NAME)
+        read_plan(open_folder(packed), NAME)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_sizes_of_another_model_are_refused(
         fields |= {"weights": {}, "centres": {}, "means": ()}
     before = contents(packed)
     with pytest.raises(FormatError, match=message):
-        add_plan(packed, changed(packed, **fields))
+        add_plan(open_folder(packed), changed(packed, **fields))
     assert contents(packed) == before
 
 
@@ -127,7 +129,7 @@ def test_files_for_another_number_of_layers(packed: Path) -> None:
 
     edit_file(packed, rename)
     with pytest.raises(FormatError, match=r"'means.2', which is no part of a plan for a model"):
-        read_plan(packed, NAME)
+        read_plan(open_folder(packed), NAME)
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "short", "long", "folder"])
@@ -141,7 +143,7 @@ def test_a_damaged_plan_stops_only_those_who_ask_for_it(packed: Path, damage: st
         path.write_bytes({"empty": b"", "short": content[:-4], "long": content + bytes(4)}[damage])
     open_packed(packed)
     assert plan_names(packed) == [NAME]
-    for call in (lambda: read_plan(packed, NAME), lambda: verify_packed(packed)):
+    for call in (lambda: read_plan(open_folder(packed), NAME), lambda: verify_packed(packed)):
         with pytest.raises(FormatError, match=rf"{FILE} .*; remove plan {NAME} or make it again"):
             call()
     if damage != "folder":
@@ -161,7 +163,7 @@ def test_flipped_bits_raise_nothing_else(packed: Path, data: st.DataObject) -> N
         damaged[place] ^= 1 << data.draw(st.integers(0, 7))
     (packed / FILE).write_bytes(damaged)
     with contextlib.suppress(SparityError):
-        read_plan(packed, NAME)
+        read_plan(open_folder(packed), NAME)
     with contextlib.suppress(SparityError):
         verify_packed(packed)
     (packed / FILE).write_bytes(original)
@@ -176,7 +178,7 @@ def test_cuts_and_padding_raise_nothing_else(packed: Path, data: st.DataObject) 
         original[:size].ljust(size, data.draw(st.binary(min_size=1, max_size=1)))
     )
     with contextlib.nullcontext() if size == len(original) else pytest.raises(FormatError):
-        read_plan(packed, NAME)
+        read_plan(open_folder(packed), NAME)
     (packed / FILE).write_bytes(original)
 
 
@@ -202,5 +204,5 @@ def test_wrong_values_in_the_header_raise_nothing_else(packed: Path, data: st.Da
     original = (packed / FILE).read_bytes()
     edit_file(packed, change)
     with contextlib.suppress(SparityError):
-        read_plan(packed, NAME)
+        read_plan(open_folder(packed), NAME)
     (packed / FILE).write_bytes(original)

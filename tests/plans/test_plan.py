@@ -20,7 +20,8 @@ from sparity_edge.errors import FormatError, OptionError, SparityError
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.model import DENSE_POSITIONS, Model
-from sparity_edge.packed.folder import PackedModel, open_packed
+from sparity_edge.model.opening import open_folder, open_packed
+from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan_file import add_plan
 
 Pack = Callable[..., PackedModel]
@@ -163,7 +164,7 @@ def folder(pack: Pack, tmp_path: Path) -> Path:
     source = open_any(str(pack("mixed").path))
     path = convert(source, tmp_path / "model", PackOptions(layout="mixed"))
     source.close()
-    add_plan(path, family(open_packed(path), "mixed"))
+    add_plan(open_folder(path), family(open_packed(path), "mixed"))
     return path
 
 

@@ -17,7 +17,7 @@ from packing import contents
 from plan_files import FILE, NAME, changed
 
 from sparity_edge.errors import FormatError
-from sparity_edge.packed.folder import open_packed, verify_packed
+from sparity_edge.model.opening import open_folder, open_packed, verify_packed
 from sparity_edge.packed.manifest import LOCK_FILE
 from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.plans import plan_file
@@ -44,9 +44,11 @@ KILLED = textwrap.dedent(
 
     original, plan_file.replace_file = plan_file.replace_file, stop
     folder = Path({folder!r})
-    family = plan_file.read_plan(folder, "by-hand")
+    from sparity_edge.model.opening import open_folder
+    family = plan_file.read_plan(open_folder(folder), "by-hand")
     import dataclasses
-    plan_file.add_plan(folder, dataclasses.replace(family, name={name!r}, method="newer"))
+    newer = dataclasses.replace(family, name={name!r}, method="newer")
+    plan_file.add_plan(open_folder(folder), newer)
     """
 )
 
@@ -68,8 +70,10 @@ def test_a_killed_run_leaves_a_usable_folder(packed: Path, step: str, name: str)
     open_packed(packed)
     assert plan_names(packed) == [NAME]
     newer = name == NAME and step == "manifest"
-    assert read_plan(packed, NAME).method == ("newer" if newer else "numbers from a fixed seed")
-    add_plan(packed, changed(packed, name=name))
+    assert read_plan(open_folder(packed), NAME).method == (
+        "newer" if newer else "numbers from a fixed seed"
+    )
+    add_plan(open_folder(packed), changed(packed, name=name))
     verify_packed(packed)
     hidden = {path.name for path in packed.iterdir() if path.name.startswith(".")}
     assert hidden <= {LOCK_FILE}
@@ -96,7 +100,7 @@ def test_a_failing_disk_is_one_sentence(
     made, before, original = changed(packed, method="newer"), contents(packed), Path.open
     monkeypatch.setattr(os if call == "fsync" else Path, call, fail)
     with pytest.raises(FormatError, match="cannot be written: the disk is full"):
-        add_plan(packed, made)
+        add_plan(open_folder(packed), made)
     monkeypatch.undo()
     assert contents(packed) == before
 
@@ -105,6 +109,7 @@ def test_a_failing_disk_is_one_sentence(
 ADDER = """
 import dataclasses, sys, time
 from pathlib import Path
+from sparity_edge.model.opening import open_folder
 from sparity_edge.plans import plan_file
 from sparity_edge.plans.plan_file import add_plan, read_plan
 read_now = plan_file.read_manifest
@@ -114,12 +119,12 @@ def read_slowly(folder):
     return manifest
 plan_file.read_manifest = read_slowly
 folder = Path({folder!r})
-plan = read_plan(folder, "by-hand")
+plan = read_plan(open_folder(folder), "by-hand")
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(4):
-    add_plan(folder, dataclasses.replace(plan, name=f"{name}-{{number}}"))
-    add_plan(folder, dataclasses.replace(plan, name="shared", method="{name}" * 100))
+    add_plan(open_folder(folder), dataclasses.replace(plan, name=f"{name}-{{number}}"))
+    add_plan(open_folder(folder), dataclasses.replace(plan, name="shared", method="{name}" * 100))
 """
 
 
@@ -157,9 +162,9 @@ def test_waiting_for_another_process_ends(packed: Path, monkeypatch: pytest.Monk
     plan = changed(packed, name="late")
     with filelock.FileLock(packed / LOCK_FILE):
         with pytest.raises(FormatError, match="by another process"):
-            add_plan(packed, plan)
+            add_plan(open_folder(packed), plan)
         with pytest.raises(FormatError, match="by another process"):
             remove_plan(packed, NAME)
     assert plan_names(packed) == [NAME]
-    add_plan(packed, plan)
+    add_plan(open_folder(packed), plan)
     assert plan_names(packed) == [NAME, "late"]

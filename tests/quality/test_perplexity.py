@@ -16,7 +16,7 @@ from converters.pack import PackOptions, convert
 from converters.store import open_any
 from sparity_edge import Generator, OptionError
 from sparity_edge.logits import PART_LOGITS, kl_divergence, log_normaliser, parts
-from sparity_edge.packed.folder import open_packed
+from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan
 from sparity_edge.plans.setting import DENSE, Setting
 from sparity_edge.quality.divergence import divergences
@@ -35,7 +35,7 @@ def generator(
     options = PackOptions("f32", layout="mixed")
     path = convert(source, tmp_path_factory.mktemp("packs") / "mixed", options)
     source.close()
-    add_plan(path, family(open_packed(path), "mixed"))
+    add_plan(open_folder(path), family(open_packed(path), "mixed"))
     with Generator.load(path, threads=2, sparse_prefill=True) as loaded:
         yield loaded
 

@@ -19,7 +19,6 @@ from safetensors_files import put_together, taken_apart
 
 from converters.sources import open_source
 from converters.sources.source import INDEX, SINGLE
-from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import SparityError
 
 
@@ -158,5 +157,5 @@ def test_damage_never_escapes(
         del content[int(keep * len(content)) :]
     (folder / name).write_bytes(content)
     with contextlib.suppress(SparityError), open_source(str(folder)) as source:
-        for tensor in ModelConfig.from_dict(source.config).tensor_shapes():
+        for tensor in source.config.tensor_shapes():
             source.read(tensor)

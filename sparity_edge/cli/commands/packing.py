@@ -51,7 +51,7 @@ def convert(arguments: Namespace) -> None:
 
 def verify(arguments: Namespace) -> None:
     """`sparity-edge verify`: whether every file is as the manifest says."""
-    from sparity_edge.packed.folder import verify_packed
+    from sparity_edge.model.opening import verify_packed
 
     with progress_bars(arguments, side_screen(arguments)) as bars:
         files = verify_packed(arguments.folder, bars)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sparity_edge.cli.commands.answering import progress_bars, side_screen
 from sparity_edge.errors import OptionError
+from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.manifest import is_packed
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_file import add_plan, plan_names, read_plan, remove_plan
@@ -46,7 +47,7 @@ def calibrate(arguments: Namespace) -> None:
 def plan_list(arguments: Namespace) -> None:
     """`sparity-edge plan list`: one line for each plan."""
     found = [(folder, name) for folder in _folders(arguments.model) for name in plan_names(folder)]
-    families = [(folder, read_plan(folder, name)) for folder, name in found]
+    families = [(folder, read_plan(open_folder(folder), name)) for folder, name in found]
     if arguments.json:
         facts = [{"folder": str(folder), **_summary(family)} for folder, family in families]
         print_json(facts)
@@ -85,9 +86,9 @@ def plan_add(arguments: Namespace) -> None:
     name = file.name.removeprefix("plan-").removesuffix(".safetensors")
     if file.name != f"plan-{name}.safetensors" or not is_packed(file.parent):
         raise OptionError(f"{file} is not a plan-NAME.safetensors in a packed folder; name one.")
-    family = read_plan(file.parent, name)
+    family = read_plan(open_folder(file.parent), name)
     folder = _only(arguments.model)
-    add_plan(folder, family)
+    add_plan(open_folder(folder), family)
     print(neutral(f"{_line(family)}  {folder}"))
 
 
@@ -131,7 +132,7 @@ def _only(model: str) -> Path:
 def _find(model: str, name: str) -> tuple[Path, PlanFamily]:
     for folder in _folders(model):
         if name in plan_names(folder):
-            return folder, read_plan(folder, name)
+            return folder, read_plan(open_folder(folder), name)
     raise _unknown(model, name)
 
 

@@ -1,0 +1,78 @@
+"""Family: what an architecture declares of itself, so that reading and running it need no branch.
+
+A family is one file in `sparity_edge/model/families/`; docs/adding-a-model.md works one through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparity_edge.config.layer_steps import no_windows, rope_everywhere
+
+# Metadata below the architecture's name that change the result and that no decoder step carries
+# out: 0, or a refusal by that key.
+GGUF_UNSUPPORTED = (
+    "expert_count",
+    "attention.clamp_kqv",
+    "logit_scale",
+    "embedding_scale",
+    "residual_scale",
+    "attention.scale",
+)
+
+
+@dataclass(frozen=True)
+class GgufNames:
+    """What llama.cpp calls a family and its parts in a GGUF file.
+
+    Sizes, rotary base and norm epsilon have the same keys in every architecture, below its name,
+    and the tensors of a Llama have the same names; here stands what a family has beside these.
+    """
+
+    architecture: str  # general.architecture
+    # Rows of q and k that belong to a rotary pair stand side by side (rope type NORM of llama.cpp).
+    interleaved: bool = False
+    # Of families that share an architecture: the key, below its name, whose number marks this one.
+    marked_by: str | None = None
+    # Key of config.json -> key below the architecture's name, a whole number.
+    keys: Mapping[str, str] = field(default_factory=dict)
+    # Stem of a tensor in `blk.N` -> module in `model.layers.N`.
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    unsupported: tuple[str, ...] = GGUF_UNSUPPORTED
+
+
+@dataclass(frozen=True)
+class Family:
+    """A Llama decoder with what one architecture does otherwise.
+
+    Families to come, and what each will use:
+
+    - Qwen3: `qk_norm`; `qkv_bias` and `o_bias` by "attention_bias"; `windows` as Qwen2 has them;
+      `GgufNames.tensors` for attn_q_norm and attn_k_norm.
+    - SmolLM3: `layers_without_rope` by the key no_rope_layers; `GgufNames.interleaved`.
+    - Granite: its four multipliers of embedding, residual, attention and logits are constants, to
+      be folded into weights while packing (a field for their keys comes with that); in GGUF files
+      `GgufNames.unsupported` without the four.
+    - Ministral 3: `windows`; its config.json holds the decoder below text_config and its tensors
+      a prefix (a field for each), and rope type yarn has to come to `rope_scaling`.
+    """
+
+    model_type: str  # as in config.json
+    architectures: tuple[str, ...]
+    # What transformers takes for keys of config.json that are not there.
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    # False: never; True: always; a key of config.json: where it is true.
+    qkv_bias: bool | str = False
+    o_bias: bool | str = False
+    mlp_bias: bool | str = False
+    # RMSNorm over the head_dim of each head of q and k, before rope (q_norm and k_norm).
+    qk_norm: bool = False
+    # By layer: positions that a query sees, itself included; None: all.
+    windows: Callable[[Mapping[str, Any], int], tuple[int | None, ...]] = no_windows
+    # Layers whose q and k are not rotated.
+    layers_without_rope: Callable[[Mapping[str, Any], int], tuple[int, ...]] = rope_everywhere
+    # Keys of config.json that may only be false, since the decoder does not do what they ask for.
+    refused: tuple[str, ...] = ()
+    gguf: GgufNames | None = None  # None: no GGUF file is read as this family

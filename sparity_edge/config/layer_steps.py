@@ -1,0 +1,58 @@
+"""Which layers have an optional step, read from config.json: what a `Family` names as a hook.
+
+Each function takes the content of config.json (defaults filled in) and the number of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparity_edge.config.values import MAX_CONTEXT, MAX_LAYERS, read_integer, show
+from sparity_edge.errors import ConfigError
+
+
+def no_windows(config: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:  # noqa: ARG001
+    """Every layer attends to all positions, whatever config.json says of windows."""
+    return (None,) * layers
+
+
+def sliding_windows(
+    config: Mapping[str, Any], layers: int, first_key: str | None = None
+) -> tuple[int | None, ...]:
+    """`sliding_window` in the layers that `layer_types` names, or in all of them.
+
+    Args:
+        config: the content of config.json.
+        layers: how many there are.
+        first_key: the key that names the first windowed layer, where there is no `layer_types`.
+
+    Returns:
+        By layer: how many positions a query sees, itself included; None: all of them.
+
+    Raises:
+        ConfigError: a value has the wrong type or is out of bounds.
+    """
+    if config.get("sliding_window") is None:
+        return no_windows(config, layers)
+    window = read_integer(config, "sliding_window", MAX_CONTEXT)
+    kinds = config.get("layer_types")
+    if kinds is not None:
+        _check_layer_types(kinds, layers)
+        return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    first = read_integer(config, first_key, MAX_LAYERS, least=0) if first_key else 0
+    return tuple(window if layer >= first else None for layer in range(layers))
+
+
+def rope_everywhere(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:  # noqa: ARG001
+    """No layer is without rotary embedding."""
+    return ()
+
+
+def _check_layer_types(kinds: Any, layers: int) -> None:
+    known = ("full_attention", "sliding_attention")
+    if not isinstance(kinds, list) or len(kinds) != layers or any(k not in known for k in kinds):
+        raise ConfigError(
+            f"config.json: layer_types={show(kinds)} does not name full_attention or "
+            f"sliding_attention for each of {layers} layers."
+        )

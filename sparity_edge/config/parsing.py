@@ -1,0 +1,131 @@
+"""config.json to a `ModelConfig`, by what a family declares.
+
+Whatever the decoder cannot run is refused here, by key and value, before a single weight is read.
+Keys that are not there mean what transformers 5 takes them to mean. Knows no family by name:
+`model.families` finds the one that a file is of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparity_edge.config.family import Family
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.config.rope_scaling import rope_scaling, rope_theta
+from sparity_edge.config.values import (
+    MAX_CONTEXT,
+    MAX_DIMENSION,
+    MAX_LAYERS,
+    read_boolean,
+    read_integer,
+    read_real,
+    show,
+)
+from sparity_edge.errors import ConfigError
+
+
+def parse_config(
+    config: Mapping[str, Any], generation_config: Mapping[str, Any] | None, family: Family
+) -> ModelConfig:
+    """Read and check config.json (and generation_config.json for the end-of-text ids).
+
+    Args:
+        config: the decoded config.json, in the style of transformers 4 or 5.
+        generation_config: the decoded generation_config.json; its ids take precedence.
+        family: what the keys mean.
+
+    Raises:
+        ConfigError: a key is missing, has the wrong type, or asks for what is not supported.
+    """
+    # A key that is null means "none" and is not the same as a key that is not there.
+    config = {**family.defaults, **config}
+    heads = read_integer(config, "num_attention_heads", MAX_DIMENSION)
+    kv_heads = read_integer(config, "num_key_value_heads", MAX_DIMENSION, default=heads)
+    hidden = read_integer(config, "hidden_size", MAX_DIMENSION)
+    layers = read_integer(config, "num_hidden_layers", MAX_LAYERS)
+    if heads % kv_heads:
+        raise ConfigError(
+            f"config.json: num_attention_heads={heads} is not a multiple of "
+            f"num_key_value_heads={kv_heads}; the file is damaged."
+        )
+    if config.get("head_dim") is None and hidden % heads:
+        raise ConfigError(
+            f"config.json: hidden_size={hidden} is not a multiple of "
+            f"num_attention_heads={heads} and there is no head_dim; the file is damaged."
+        )
+    head_dim = read_integer(config, "head_dim", MAX_DIMENSION, default=hidden // heads)
+    if head_dim % 2:
+        raise ConfigError(
+            f"config.json: head_dim={head_dim} is odd; rotary embeddings need an even one."
+        )
+    _refuse_unsupported(config, family)
+    vocab_size = read_integer(config, "vocab_size", MAX_DIMENSION * 4)
+    generation = generation_config or {}
+    bos_ids = _token_ids(config, generation, "bos_token_id", vocab_size)
+    return ModelConfig(
+        model_type=family.model_type,
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        intermediate_size=read_integer(config, "intermediate_size", MAX_DIMENSION),
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        max_position_embeddings=read_integer(config, "max_position_embeddings", MAX_CONTEXT),
+        rms_norm_eps=read_real(config, "rms_norm_eps", default=1e-6),
+        rope_theta=rope_theta(config),
+        rope_scaling=rope_scaling(config),
+        tie_word_embeddings=read_boolean(config, "tie_word_embeddings", default=False),
+        qkv_bias=_stated(family.qkv_bias, config),
+        o_bias=_stated(family.o_bias, config),
+        mlp_bias=_stated(family.mlp_bias, config),
+        sliding_windows=family.windows(config, layers),
+        bos_token_id=bos_ids[0] if bos_ids else None,
+        eos_token_ids=_token_ids(config, generation, "eos_token_id", vocab_size),
+        qk_norm=family.qk_norm,
+        layers_without_rope=family.layers_without_rope(config, layers),
+    )
+
+
+def _stated(bias: bool | str, config: Mapping[str, Any]) -> bool:
+    """Whether there is a bias: always, never, or where the key named says so."""
+    return read_boolean(config, bias, default=False) if isinstance(bias, str) else bias
+
+
+def _refuse_unsupported(config: Mapping[str, Any], family: Family) -> None:
+    activation = config.get("hidden_act", "silu")
+    if activation not in ("silu", "swish"):
+        raise ConfigError(
+            f"config.json: hidden_act={show(activation)} is not supported; only silu is."
+        )
+    quantization = config.get("quantization_config")
+    if quantization is not None:
+        method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
+        raise ConfigError(
+            f"config.json: quantization_config with quant_method={show(method)} is not supported; "
+            "use the model's unquantised weights or a GGUF file."
+        )
+    # transformers drops these biases without a word; a model trained with them would be another.
+    for key in family.refused:
+        if read_boolean(config, key, default=False):
+            raise ConfigError(
+                f"config.json: {key}=True is not supported for model_type={family.model_type!r}."
+            )
+
+
+def _token_ids(
+    config: Mapping[str, Any], generation: Mapping[str, Any], key: str, vocab_size: int
+) -> tuple[int, ...]:
+    value = generation.get(key)
+    file = "generation_config.json"
+    if value is None:
+        value = config.get(key)
+        file = "config.json"
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    for token in ids:
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
+            raise ConfigError(
+                f"{file}: {key}={show(token)} is not a token id below vocab_size={vocab_size}."
+            )
+    return tuple(ids)
