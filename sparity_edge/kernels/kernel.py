@@ -17,6 +17,7 @@ from typing import Any
 
 from numba import cfunc, config, njit, types
 from numba.core import registry
+from numba.core.compiler_lock import global_compiler_lock
 
 from sparity_edge.kernels.words import Words
 from sparity_edge.progress import Progress
@@ -65,10 +66,12 @@ _AT_WORK: list[str] = []  # kernels compiled or fetched since the compiler last 
 def start_compiler() -> None:
     """Have Numba look through all that it can compile, as it would for the first kernel.
 
-    0.15 s of Python, which can pass while weights are read.
+    0.15 s of Python, which can pass while weights are read. Models that are loaded at once wait
+    for each other: Numba's registries are generators, which two threads cannot advance together.
     """
-    registry.cpu_target.typing_context.refresh()
-    registry.cpu_target.target_context.refresh()
+    with global_compiler_lock:
+        registry.cpu_target.typing_context.refresh()
+        registry.cpu_target.target_context.refresh()
 
 
 def let_compiler_rest() -> None:
