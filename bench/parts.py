@@ -27,6 +27,7 @@ from shared.side import Side, holders
 from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import Samples, alternate, summary, table, timed
+from sparity_edge.model.applied_plan import MOST_GAINS
 
 EVICTED = 128 << 20  # bytes read to empty the caches, of all levels
 OPERATIONS = {  # those that belong to one part wherever they stand
@@ -52,7 +53,12 @@ def tagged_program(threads: int, decoding: bool) -> Any:
             self.tags.append(NORMS if kernel is rmsnorm_split else self.now)
 
     class Tagged(Program):
-        pass
+        def linear(self, x: Any, matrix: Any, out: Any, *arguments: Any, **more: Any) -> None:
+            # Nothing else than the exponents of a plan's gains is so narrow.
+            before = self.recorder.now
+            self.recorder.now = SELECTION if out.shape[1] <= MOST_GAINS else before
+            super().linear(x, matrix, out, *arguments, **more)
+            self.recorder.now = before
 
     for name, part in OPERATIONS.items():
         setattr(Tagged, name, _within(part, getattr(Tagged, name)))
@@ -60,12 +66,12 @@ def tagged_program(threads: int, decoding: bool) -> Any:
 
 
 def _within(part: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-    """An operation, or method whose first argument is a program, that runs within a part."""
+    """An operation of a program, or half of a layer that is bound to one, within a part."""
 
-    def run(program: Any, *arguments: Any, **more: Any) -> Any:
-        recorder = program.recorder
+    def run(first: Any, *arguments: Any, **more: Any) -> Any:
+        recorder = getattr(first, "ops", first).recorder
         before, recorder.now = recorder.now, part
-        result = operation(program, *arguments, **more)
+        result = operation(first, *arguments, **more)
         recorder.now = before
         return result
 
@@ -85,7 +91,6 @@ def tag_programs(model: Any) -> list[Any]:
     model.machine.prepare, decoder = prepare, model.decoder
     decoder.attention = _within(ATTENTION, decoder.attention)
     decoder.ffn = _within(FFN, decoder.ffn)
-    decoder._gain = _within(SELECTION, decoder._gain)
     model._passes.clear()  # what was recorded before
     return programs
 

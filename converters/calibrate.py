@@ -26,7 +26,7 @@ from converters.store import open_any, prepare
 from sparity_edge.arrays import Floats
 from sparity_edge.choices import DEFAULT_PLAN
 from sparity_edge.model.kv_cache import default_kv_dtype
-from sparity_edge.model.layer_run import Trace
+from sparity_edge.model.layer_run import LayerRun
 from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.folder import PackedFolder, PackedModel, read_weights
@@ -162,18 +162,18 @@ def observe(
     try:
         model = Model(packed, machine, windows.shape[1], default_kv_dtype(packed))
         model.compile(progress)
-        with Trace(model, windows) as trace, ThreadPoolExecutor(threads) as pool:
-            total = trace.layers * trace.chunks
-            for layer in range(trace.layers):
+        with LayerRun(model, windows) as layers, ThreadPoolExecutor(threads) as pool:
+            total = layers.layers * layers.chunks
+            for layer in range(layers.layers):
                 collector = Collector(layer, pool, threads)
-                count = iter(range(layer * trace.chunks, total))
+                count = iter(range(layer * layers.chunks, total))
 
                 def show(vectors: Any, collector: Any = collector, count: Any = count) -> None:
                     collector(vectors)
                     progress("calibrate", next(count), total)
 
-                sample = trace.residual[-1, :SAMPLE].copy()
-                trace.run(layer, show)
+                sample = layers.residual[-1, :SAMPLE].copy()
+                layers.run(layer, show)
                 visit(collector.result(), sample)
             progress("calibrate", total, total)
     finally:

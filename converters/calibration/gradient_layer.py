@@ -18,6 +18,7 @@ from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
+from sparity_edge.errors import OptionError
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
@@ -59,10 +60,14 @@ class Block:
         config: the model's.
         layer: its number.
         table: `rotary_table` of the longest window.
+
+    Raises:
+        OptionError: the layer has steps whose gradient is not written yet.
     """
 
     def __init__(self, packed: PackedModel, config: ModelConfig, layer: int, table: Floats) -> None:
         self.layer = layer
+        _refuse_unknown_steps(config)
         self._config, self._table = config, table
         self._window = config.sliding_windows[layer]
         prefix = f"model.layers.{layer}"
@@ -192,6 +197,15 @@ class Block:
     def _back(self, name: str, slope: Floats) -> Floats:
         result: Floats = slope @ self._weights[name]
         return result
+
+
+def _refuse_unknown_steps(config: ModelConfig) -> None:
+    for step in ("qk_norm", "layers_without_rope"):
+        if getattr(config, step):
+            raise OptionError(
+                f"No gradients are taken of a model with {step} (model_type "
+                f"{config.model_type!r}); calibrate with another of --methods."
+            )
 
 
 def rmsnorm(x: Floats, weight: Floats, epsilon: float) -> Floats:

@@ -236,7 +236,7 @@ class LayerStatistics:
 
 
 class Collector:
-    """Counts the vectors of one layer as a trace shows them.
+    """Counts the vectors of one layer as a layer-wise run shows them.
 
     Args:
         layer: its number.

@@ -40,7 +40,7 @@ from converters.methods.centred import folded
 from converters.methods.family import positive
 from sparity_edge.choices import MAX_LEVEL
 from sparity_edge.model.kv_cache import default_kv_dtype
-from sparity_edge.model.layer_run import Trace, Vectors
+from sparity_edge.model.layer_run import LayerRun, Vectors
 from sparity_edge.model.model import Model
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
@@ -273,21 +273,21 @@ def _counted(
     found = []
     with (
         _dense_model(packed, windows.shape[1], threads, progress) as model,
-        Trace(model, windows) as trace,
+        LayerRun(model, windows) as run,
         ThreadPoolExecutor(threads) as pool,
     ):
-        for layer in range(trace.layers):
+        for layer in range(run.layers):
             centre, of_layer = None, costs[layer]
             if NEURONS in of_layer:  # scores can be counted once their centres are known
                 centres = _Centres(of_layer[NEURONS], pool, threads)
-                trace.run(layer, centres, advance=False)
+                run.run(layer, centres, advance=False)
                 centre = centres.result()
                 neurons = replace(of_layer[NEURONS], centre=centre)
                 of_layer = {**of_layer, NEURONS: neurons}
             scores = _Scores(of_layer, pool)
-            trace.run(layer, scores)
+            run.run(layer, scores)
             found.append((scores.result(), centre))
-            progress("thresholds", layer + 1, trace.layers)
+            progress("thresholds", layer + 1, run.layers)
     return found
 
 
@@ -307,7 +307,7 @@ def _dense_model(
 
 
 class _Scores:
-    """Counts the scores of one layer's pieces as a trace shows them."""
+    """Counts the scores of one layer's pieces as a layer-wise run shows them."""
 
     def __init__(self, costs: Mapping[str, PieceCosts], pool: ThreadPoolExecutor) -> None:
         self._costs, self._pool = costs, pool

@@ -93,6 +93,13 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
     scaling = _rope_scaling(header, name, rope_factors, theta, head_dim)
     if scaling is not None:
         config["rope_scaling"] = scaling
+    for key, stem in (
+        (family.o_bias, "attn_output"),
+        (family.qkv_bias, "attn_q"),
+        (family.mlp_bias, "ffn_gate"),
+    ):
+        if isinstance(key, str):
+            config[key] = f"blk.0.{stem}.bias" in header.tensors
     return config | {key: header.integer(f"{name}.{each}") for key, each in names.keys.items()}
 
 

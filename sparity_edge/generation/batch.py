@@ -16,7 +16,7 @@ from sparity_edge.generation.loaded_model import LoadedModel, Prompt
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
-from sparity_edge.model.kv_cache import Cache
+from sparity_edge.model.kv_cache import KVCache
 
 MOST_TOGETHER = 8  # more are bound by arithmetic, not by reading weights
 # Tokens worth taking over from another KV cache.
@@ -36,7 +36,7 @@ class Batch:
         self._busy = loaded.busy
         self._sparse_prefill = loaded.sparse_prefill
         self._waiting = deque(enumerate(sequences))
-        self._running: list[tuple[int, DecodingSequence, Cache]] = []
+        self._running: list[tuple[int, DecodingSequence, KVCache]] = []
 
     def steps(self) -> Iterator[tuple[int, Step]]:
         """The steps of all sequences, each with the number of its sequence."""
@@ -68,7 +68,7 @@ class Batch:
         self._running.append((index, sequence, cache))
         return index, sequence.take(*chosen)
 
-    def _share(self, ids: Sequence[int], cache: Cache) -> int:
+    def _share(self, ids: Sequence[int], cache: KVCache) -> int:
         """Take over the longest beginning that is at hand; returns its length."""
         others = [self._model.cache, *(each[2] for each in self._running)]
         lengths = [other.common(ids) for other in others]

@@ -79,7 +79,7 @@ class Sides:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._open.close()
         self._generators.clear()

@@ -1,9 +1,9 @@
-"""Cache: the keys and values of the tokens read so far, and which tokens they were.
+"""KVCache: the keys and values of the tokens read so far, and which tokens they were.
 
 Every turn passes all of its token ids; the cache keeps the longest prefix it already holds, so that
 clearing, editing and regenerating need no protocol of their own. Room grows by a quarter, layer by
 layer: old and new room never stand side by side. The cache knows nothing of where keys and values
-come from; `cache_file` writes it to disk.
+come from; `kv_cache_file` writes it to disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FIRST_CAPACITY = 512  # positions
 STEP = 256
 
 
-class Cache:
+class KVCache:
     """Keys and values of one sequence.
 
     Args:
@@ -38,7 +38,7 @@ class Cache:
         self.ids: list[int] = []
         shape = (config.num_key_value_heads, min(FIRST_CAPACITY, max_context))
         layers = range(config.num_hidden_layers)
-        # Of each layer (kv_heads, capacity) rows, see `kernels.cached`.
+        # Of each layer (kv_heads, capacity) rows, see `kernels.kv_format`.
         self.keys: list[Numbers] = [empty_rows(dtype, shape, config.head_dim) for _ in layers]
         self.values: list[Numbers] = [empty_rows(dtype, shape, config.head_dim) for _ in layers]
 
@@ -62,7 +62,7 @@ class Cache:
         return int(self.nbytes // self.capacity)
 
     def layer(self, index: int) -> tuple[Numbers, Numbers]:
-        """Keys and values of one layer, each (kv_heads, capacity) rows (see `kernels.cached`)."""
+        """Keys and values of one layer, each (kv_heads, capacity) rows of `kernels.kv_format`."""
         return self.keys[index], self.values[index]
 
     def reuse(self, ids: Sequence[int]) -> int:
@@ -81,7 +81,7 @@ class Cache:
         most = min(len(self.ids), len(ids) - 1)
         return next((i for i in range(most) if self.ids[i] != ids[i]), most)
 
-    def copy(self, other: Cache, length: int) -> None:
+    def copy(self, other: KVCache, length: int) -> None:
         """Hold what the first `length` positions of another cache like this one hold."""
         self.trim(0)
         self.reserve(length)

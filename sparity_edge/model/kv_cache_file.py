@@ -14,14 +14,14 @@ import numpy as np
 from sparity_edge.arrays import Numbers
 from sparity_edge.errors import ContextError, FormatError
 from sparity_edge.kernels.kv_format import row_bytes
-from sparity_edge.model.kv_cache import Cache
+from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.packed.manifest import MANIFEST
 from sparity_edge.system.atomic import one_sentence
 
 _VERSION = "2"
 
 
-def save(cache: Cache, path: str | Path, model: Path) -> None:
+def save(cache: KVCache, path: str | Path, model: Path) -> None:
     """Write a cache; `model` is the packed folder it belongs to.
 
     Raises:
@@ -52,7 +52,7 @@ def save(cache: Cache, path: str | Path, model: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def load(cache: Cache, path: str | Path, model: Path) -> None:
+def load(cache: KVCache, path: str | Path, model: Path) -> None:
     """Replace the content of a cache by that of a file.
 
     Raises:

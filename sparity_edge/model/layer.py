@@ -1,11 +1,15 @@
-"""Block: the weights of one decoder block, as a machine takes them."""
+"""LayerWeights: the weights of one decoder layer, as a machine takes them.
+
+Which optional parts a layer has (biases, norms of q and k, rope, a window) its configuration says;
+nothing here is computed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from sparity_edge.arrays import Floats, padded
-from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
+from sparity_edge.config.model_config import LAYER_LINEARS, QK_NORMS
 from sparity_edge.errors import FormatError
 from sparity_edge.kernels.operations import Bundle, Machine, Matrix
 from sparity_edge.packed.bundle import PackedBundle
@@ -22,21 +26,30 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Block:
-    """One decoder block, its parts named as in the checkpoint.
+class LayerWeights:
+    """One decoder layer, its parts named as in the checkpoint.
 
     Up and down are either two linears or one bundle, in which a neuron's rows stand together.
     """
 
+    index: int
     input_layernorm: Floats
     linears: dict[str, Linear]  # q_proj, k_proj ...
     post_attention_layernorm: Floats
     bundle: Bundle | None
-    window: int | None
+    window: int | None  # positions that a query sees, itself included; None: all
+    q_norm: Floats | None  # (head_dim,), of RMSNorm over each head of q
+    k_norm: Floats | None
+    rope: bool  # whether q and k are rotated
 
 
-def load_block(packed: PackedModel, config: ModelConfig, layer: int, machine: Machine) -> Block:
-    """The block `layer`, its weights still where the packed model has them."""
+def load_layer(packed: PackedModel, layer: int, machine: Machine) -> LayerWeights:
+    """The layer number `layer`, its weights still where the packed model has them.
+
+    Raises:
+        FormatError: one of them is not stored as it should be.
+    """
+    config = packed.config
     prefix = f"model.layers.{layer}"
     stored = packed.tensors.get(f"{prefix}.mlp.up_down")
     bundle = machine.bundle(stored) if isinstance(stored, PackedBundle) else None
@@ -47,12 +60,19 @@ def load_block(packed: PackedModel, config: ModelConfig, layer: int, machine: Ma
         bias = vector(packed, f"{prefix}.{name}.bias") if config.has_bias(name) else None
         weight = machine.matrix(matrix(packed, f"{prefix}.{name}.weight"))
         linears[name.rpartition(".")[2]] = Linear(weight, bias)
-    return Block(
+    norms = [
+        vector(packed, f"{prefix}.{name}.weight") if config.qk_norm else None for name in QK_NORMS
+    ]
+    return LayerWeights(
+        index=layer,
         input_layernorm=vector(packed, f"{prefix}.input_layernorm.weight"),
         linears=linears,
         post_attention_layernorm=vector(packed, f"{prefix}.post_attention_layernorm.weight"),
         bundle=bundle,
         window=config.sliding_windows[layer],
+        q_norm=norms[0],
+        k_norm=norms[1],
+        rope=layer not in config.layers_without_rope,
     )
 
 

@@ -1,9 +1,9 @@
-"""Trace: the dense model layer by layer over windows of text, its vectors shown to a visitor.
+"""LayerRun: the dense model layer by layer over windows of text, its vectors shown to a visitor.
 
 The residual stream of all tokens is kept (tokens x hidden float32: 1.1 GB for 65,536 tokens of a
 model of hidden size 4096) and one layer at a time runs over all of it with the model's own kernels,
-so that a layer's weights stay in the cache and what is learned of it can be put away before the
-next one. Used by calibration; knows nothing of what the visitor does.
+so that a layer's weights stay in the CPU's cache and what is learned of it can be put away before
+the next one. Used by calibration; knows nothing of what the visitor does.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from sparity_edge.arrays import Floats, rows
+from sparity_edge.arrays import Floats
 from sparity_edge.kernels.operations import Operations
-from sparity_edge.model.forward_pass import Pass
+from sparity_edge.model.bound_layer import BoundLayer, SparsityRecord
+from sparity_edge.model.buffers import Buffers
 from sparity_edge.model.model import CHUNK, Model
 
 Windows = npt.NDArray[np.int64]  # (windows, tokens of a window)
@@ -41,11 +42,11 @@ class Vectors:
 Visitor = Callable[[Vectors], None]
 
 
-class Trace:
-    """The windows on their way through the model; a context manager that leaves its cache empty.
+class LayerRun:
+    """The windows on their way through the model; a context manager that empties its KV cache.
 
     Args:
-        model: dense while it is traced.
+        model: whose plan is left aside.
         windows: token ids, each row read from a cold start; at most the model's context long.
 
     Raises:
@@ -62,26 +63,26 @@ class Trace:
         model.decoder.cover(model.cache.capacity)
         self._spans = [(at, min(at + CHUNK, length)) for at in range(0, length, CHUNK)]
         sizes = {stop - start for start, stop in self._spans}
-        self._passes = {size: Pass(model.config, [model.cache], size, 1) for size in sizes}
-        for size, this in self._passes.items():  # visitors see up as well as the product
-            this.middle = rows(size, model.config.intermediate_size)
+        self._buffers = {  # visitors see up as well as its product with the gate
+            size: Buffers(model.config, 1, size, 1, keep_up=True) for size in sizes
+        }
         self._gate = np.empty((CHUNK, model.config.intermediate_size), dtype=np.float32)
         self._embed()
 
-    def __enter__(self) -> Trace:
+    def __enter__(self) -> LayerRun:
         return self
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.model.cache.trim(0)
 
     @property
     def layers(self) -> int:
-        """Decoder blocks."""
+        """Decoder layers."""
         return self.model.config.num_hidden_layers
 
     @property
@@ -97,10 +98,10 @@ class Trace:
             visit: called with each chunk's vectors, in order.
             advance: keep the layer's output for the next one; otherwise it can be run again.
         """
-        runs = {size: self._prepare(layer, this) for size, this in self._passes.items()}
+        runs = {size: self._prepare(layer, this) for size, this in self._buffers.items()}
         for window, residual in enumerate(self.residual):
             for start, stop in self._spans:
-                this = self._passes[stop - start]
+                this = self._buffers[stop - start]
                 this.positions[0] = start
                 this.x[:] = residual[start:stop]
                 attention, ffn = runs[stop - start]
@@ -114,21 +115,24 @@ class Trace:
                     residual[start:stop] = this.x
 
     def _prepare(
-        self, layer: int, this: Pass
+        self, layer: int, this: Buffers
     ) -> tuple[Callable[[bool], None], Callable[[bool], None]]:
-        model = self.model
+        model, decoder = self.model, self.model.decoder
+
+        def bound(ops: Operations) -> BoundLayer:
+            return BoundLayer(ops, decoder.layers[layer], SparsityRecord(ops, this))
 
         def attention(ops: Operations) -> None:
-            model.decoder.attention(ops, layer, this)
+            decoder.attention(bound(ops), this, [model.cache])
 
         def ffn(ops: Operations) -> None:
-            model.decoder.ffn(ops, layer, this)
+            decoder.ffn(bound(ops), this)
 
         return model.machine.prepare(attention), model.machine.prepare(ffn)
 
-    def _activated(self, layer: int, this: Pass) -> Floats:
-        """The gates after SiLU; where up and down are a bundle, the pass has them already."""
-        if self.model.decoder.blocks[layer].bundle is not None:
+    def _activated(self, layer: int, this: Buffers) -> Floats:
+        """The gates after SiLU; where up and down are a bundle, the buffers hold them already."""
+        if self.model.decoder.layers[layer].bundle is not None:
             return np.ascontiguousarray(this.gate)
         gate = self._gate[: len(this.gate)]
         # exp of a large number is inf, and the gate then 0; NaN is for the visitor to notice.
@@ -139,9 +143,9 @@ class Trace:
 
     def _embed(self) -> None:
         model = self.model
-        for size, this in self._passes.items():
+        for size, this in self._buffers.items():
 
-            def embed(ops: Operations, this: Pass = this) -> None:
+            def embed(ops: Operations, this: Buffers = this) -> None:
                 ops.embed(this.ids, model.decoder.embed_tokens, this.x)
 
             run = model.machine.prepare(embed)

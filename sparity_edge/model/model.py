@@ -16,8 +16,8 @@ from sparity_edge.arrays import Floats
 from sparity_edge.kernels.operations import Machine
 from sparity_edge.model.applied_plan import AppliedPlan, Reader, block_bytes
 from sparity_edge.model.decoder import Decoder
-from sparity_edge.model.forward_pass import Pass
-from sparity_edge.model.kv_cache import Cache
+from sparity_edge.model.forward_pass import ForwardPass
+from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
@@ -43,13 +43,13 @@ class Model:
         self, packed: PackedModel, machine: Machine, max_context: int, cache_dtype: str = "f32"
     ) -> None:
         self.config = packed.config
-        self.cache = Cache(self.config, max_context, cache_dtype)
+        self.cache = KVCache(self.config, max_context, cache_dtype)
         self.machine = machine
-        self.decoder = Decoder(packed, self.config, machine)
+        self.decoder = Decoder(packed, machine)
         self.packed = packed
         self._plan: AppliedPlan | None = None
         # Those of one token a sequence, by whether the plan applies and how many sequences.
-        self._passes: dict[tuple[bool, int], Pass] = {}
+        self._passes: dict[tuple[bool, int], ForwardPass] = {}
         self._reader: Reader | None = None  # of the latest pass
 
     @property
@@ -99,8 +99,8 @@ class Model:
         applied = None
         if plan is not None and any(plan.layers):
             biases = [
-                {name: linear.bias for name, linear in block.linears.items()}
-                for block in self.decoder.blocks
+                {name: linear.bias for name, linear in layer.linears.items()}
+                for layer in self.decoder.layers
             ]
             applied = AppliedPlan(plan, self.packed, biases, self.machine)
         self._plan = applied
@@ -127,11 +127,11 @@ class Model:
         """Give threads back."""
         self.machine.close()
 
-    def new_cache(self) -> Cache:
+    def new_cache(self) -> KVCache:
         """An empty cache like the model's own."""
-        return Cache(self.config, self.cache.max_context, self.cache.dtype)
+        return KVCache(self.config, self.cache.max_context, self.cache.dtype)
 
-    def read(self, ids: Sequence[int], thin: bool = False, cache: Cache | None = None) -> Floats:
+    def read(self, ids: Sequence[int], thin: bool = False, cache: KVCache | None = None) -> Floats:
         """Append tokens to a cache.
 
         Args:
@@ -158,7 +158,7 @@ class Model:
             yield self._run(part, [self.cache], len(part), thinned)
 
     def read_together(
-        self, ids: Sequence[int], caches: Sequence[Cache], thin: bool = False
+        self, ids: Sequence[int], caches: Sequence[KVCache], thin: bool = False
     ) -> Floats:
         """Append one token to each of several caches, reading the weights once for all.
 
@@ -191,7 +191,7 @@ class Model:
         }
 
     def _parts(
-        self, ids: Sequence[int], thin: bool, cache: Cache
+        self, ids: Sequence[int], thin: bool, cache: KVCache
     ) -> Iterator[tuple[Sequence[int], bool]]:
         """Chunks of `ids`, and whether the plan applies to them."""
         dense = max(0, DENSE_POSITIONS - len(cache)) if thin and self._plan else 0
@@ -200,32 +200,25 @@ class Model:
         for start in range(dense, len(ids), CHUNK):
             yield ids[start : start + CHUNK], thin and self._plan is not None
 
-    def _run(self, ids: Sequence[int], caches: Sequence[Cache], outputs: int, thin: bool) -> Floats:
+    def _run(
+        self, ids: Sequence[int], caches: Sequence[KVCache], outputs: int, thin: bool
+    ) -> Floats:
         """Append ids to caches, as many to each, and give the logits of the last `outputs`."""
         tokens = len(ids) // len(caches)
         for cache in caches:
             cache.reserve(len(cache) + tokens)
-        this = self._pass(caches, tokens, outputs, thin)
-        if this.prepared_for != this.room:
-            self.decoder.cover(max(cache.capacity for cache in caches))
-            this.run = self.machine.prepare(
-                lambda ops: self.decoder.forward(ops, this), decoding=tokens == 1
-            )
-            this.prepared_for = this.room
-        this.ids[:] = ids
-        this.positions[:] = [len(cache) for cache in caches]
-        this.run(tokens > 1)
+        this = self._pass(len(caches), tokens, outputs, thin)
+        logits = this.run(ids, caches)
         self._reader = this.reader
-        for index, cache in enumerate(caches):
-            cache.ids.extend(int(token) for token in ids[index * tokens :][:tokens])
-        return this.logits
+        return logits
 
-    def _pass(self, caches: Sequence[Cache], tokens: int, outputs: int, thin: bool) -> Pass:
+    def _pass(self, sequences: int, tokens: int, outputs: int, thin: bool) -> ForwardPass:
+        """Recorded before, where it decodes; prompts are recorded anew."""
         plan = self._plan if thin else None
-        if tokens > 1:
-            return Pass(self.config, caches, tokens, outputs, plan)
-        key = (thin, len(caches))
-        if key not in self._passes:
-            self._passes[key] = Pass(self.config, caches, 1, outputs, plan)
-        self._passes[key].caches = tuple(caches)
-        return self._passes[key]
+        key = (thin, sequences)
+        if tokens == 1 and key in self._passes:
+            return self._passes[key]
+        made = ForwardPass(self.decoder, self.machine, sequences, tokens, outputs, plan)
+        if tokens == 1:
+            self._passes[key] = made
+        return made

@@ -29,6 +29,13 @@ def frequencies(config: ModelConfig) -> Floats:
     return ((1 - blend) * plain / scaling.factor + blend * plain).astype(np.float32)
 
 
+def no_rotation(config: ModelConfig, positions: int) -> Floats:
+    """(positions, head_dim): a table that leaves every vector as it is, for layers without rope."""
+    table = np.zeros((positions, config.head_dim), dtype=np.float32)
+    table[:, : config.head_dim // 2] = 1
+    return table
+
+
 def rotary_table(config: ModelConfig, positions: int) -> Floats:
     """(positions, head_dim): the cosines of all pairs, then their sines."""
     half = config.head_dim // 2

@@ -147,7 +147,7 @@ class PackedWriter:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         try:
             if kind is None:
@@ -157,7 +157,7 @@ class PackedWriter:
                 # A full disk fails once more while closing.
                 with contextlib.suppress(OSError):
                     self._file.close()
-            self._folder.__exit__(kind, error, trace)
+            self._folder.__exit__(kind, error, traceback)
 
     def _finish(self) -> None:
         assert not self._pending, "shards are missing"

@@ -80,7 +80,7 @@ class AtomicFolder:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         shutil.rmtree(self.temporary, ignore_errors=True)
 

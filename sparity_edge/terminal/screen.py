@@ -161,7 +161,7 @@ class Bars:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()

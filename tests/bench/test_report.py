@@ -237,7 +237,7 @@ def test_parts_of_a_token(bench: Any, folder: Path, setting: str) -> None:
     assert tags[0] == parts.NORMS
     assert tags[-1] == parts.HEAD
     (this,) = (each for each in model._passes.values() if (each.plan is None) == dense)
-    logits = this.logits.copy()
+    logits = this.buffers.logits.copy()
     samples = parts.clock(model.machine.team, program, 3, lambda: None)
     assert set(samples) == {*tags, parts.REST, parts.TOKEN}
     assert {len(values) for values in samples.values()} == {3}
@@ -245,7 +245,7 @@ def test_parts_of_a_token(bench: Any, folder: Path, setting: str) -> None:
     assert np.allclose(samples[parts.TOKEN], known)
     # With something to do in each part it is the token that it was.
     model.machine.team.run(parts.without(program, ()))
-    assert (this.logits == logits).all()
+    assert (this.buffers.logits == logits).all()
     model.machine.team.run(parts.without(program, {parts.FFN}))
-    assert (this.logits != logits).any()
+    assert (this.buffers.logits != logits).any()
     side.generator.close()

@@ -20,7 +20,7 @@ from converters.store import prepare
 from sparity_edge import OptionError, SourceError
 from sparity_edge.cli.commands import plan as plan_commands
 from sparity_edge.kernels.program.machine import ThreadedMachine
-from sparity_edge.model.layer_run import Trace, Vectors
+from sparity_edge.model.layer_run import LayerRun, Vectors
 from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import plan_names, read_plan
@@ -101,20 +101,20 @@ def test_a_trace_ends_where_the_model_does(checkpoint: Callable[[str], Path]) ->
     model = Model(packed, machine, 256)
     windows = np.random.default_rng(0).integers(5, 280, (2, 256))
     middles = []
-    with Trace(model, windows) as trace:
-        for layer in range(trace.layers):
-            before = trace.residual.copy()
-            trace.run(layer, lambda _: None, advance=False)
-            np.testing.assert_array_equal(trace.residual, before)
+    with LayerRun(model, windows) as run:
+        for layer in range(run.layers):
+            before = run.residual.copy()
+            run.run(layer, lambda _: None, advance=False)
+            np.testing.assert_array_equal(run.residual, before)
 
             def keep(vectors: Vectors) -> None:
                 middles.append((vectors.gate * vectors.up, vectors.mlp_mid.copy()))
 
-            trace.run(layer, keep)
+            run.run(layer, keep)
     for product, middle in middles:
         np.testing.assert_allclose(product, middle, rtol=1e-5, atol=1e-6)
     assert len(model.cache) == 0
-    last = trace.residual[1].astype(np.float64)
+    last = run.residual[1].astype(np.float64)
     norm = last / np.sqrt((last**2).mean(axis=1, keepdims=True) + model.config.rms_norm_eps)
     norm *= packed.tensors["model.norm.weight"]
     head = prepared_head(packed)

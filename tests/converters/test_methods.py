@@ -24,7 +24,7 @@ from converters.pack import PackOptions
 from converters.store import prepare
 from sparity_edge import OptionError
 from sparity_edge.kernels.reference.machine import ReferenceMachine
-from sparity_edge.model.layer_run import Trace, Vectors
+from sparity_edge.model.layer_run import LayerRun, Vectors
 from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_packed
 from sparity_edge.packed.folder import PackedModel
@@ -49,8 +49,8 @@ def raw(packed: PackedModel) -> list[dict[str, Array]]:
     """By layer: each vector of every counted token, (tokens, channels), from plain NumPy."""
     model = Model(packed, ReferenceMachine(), 256)
     layers = []
-    with Trace(model, WINDOWS) as trace:
-        for layer in range(trace.layers):
+    with LayerRun(model, WINDOWS) as run:
+        for layer in range(run.layers):
             parts: dict[str, list[Array]] = {}
 
             def keep(vectors: Vectors, parts: dict[str, list[Array]] = parts) -> None:
@@ -59,7 +59,7 @@ def raw(packed: PackedModel) -> list[dict[str, Array]]:
                     part = np.array(getattr(vectors, name)[skip:], dtype=np.float64)
                     parts.setdefault(name, []).append(part)
 
-            trace.run(layer, keep)
+            run.run(layer, keep)
             layers.append({name: np.concatenate(each) for name, each in parts.items()})
     return layers
 

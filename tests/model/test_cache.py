@@ -10,7 +10,7 @@ from sparity_edge.choices import KV_DTYPES
 from sparity_edge.errors import ContextError
 from sparity_edge.kernels.kv_format import floats, head_dim_of, number_bytes, row_bytes, write
 from sparity_edge.model.families import read_config
-from sparity_edge.model.kv_cache import FIRST_CAPACITY, Cache
+from sparity_edge.model.kv_cache import FIRST_CAPACITY, KVCache
 from sparity_edge.model.rotary import frequencies, rotary_table
 
 CONFIG = read_config(
@@ -30,7 +30,7 @@ CONFIG = read_config(
 
 @pytest.mark.parametrize("dtype", KV_DTYPES)
 def test_growing_keeps_what_was_there(dtype: str) -> None:
-    cache = Cache(CONFIG, 700, dtype)
+    cache = KVCache(CONFIG, 700, dtype)
     before = {}
     for layer in range(3):
         for which, rows in enumerate(cache.layer(layer)):
@@ -50,7 +50,7 @@ def test_growing_keeps_what_was_there(dtype: str) -> None:
 
 
 def test_room_grows_by_a_quarter() -> None:
-    cache = Cache(CONFIG, 4096, "bf16")
+    cache = KVCache(CONFIG, 4096, "bf16")
     capacities = [cache.capacity]
     for length in range(1, 4097):
         cache.reserve(length)
@@ -63,7 +63,7 @@ def test_room_grows_by_a_quarter() -> None:
     ("dtype", "number", "row"), [("f32", 4, 160), ("bf16", 2, 80), ("int8", 1, 48)]
 )
 def test_bytes_of_rows(dtype: str, number: int, row: int) -> None:
-    cache = Cache(CONFIG, 512, dtype)
+    cache = KVCache(CONFIG, 512, dtype)
     keys, _ = cache.layer(0)
     assert (head_dim_of(keys), number_bytes(keys), row_bytes(keys)) == (40, number, row)
     assert cache.bytes_per_token == 2 * 3 * 2 * row
@@ -71,7 +71,7 @@ def test_bytes_of_rows(dtype: str, number: int, row: int) -> None:
 
 
 def test_int8_groups_of_what_is_no_number_are_none() -> None:
-    keys, _ = Cache(CONFIG, 4, "int8").layer(0)
+    keys, _ = KVCache(CONFIG, 4, "int8").layer(0)
     values = np.ones((2, 4, 40), dtype=np.float32)
     values[0, 1, 3], values[1, 2, 39], values[1, 3] = np.nan, -np.inf, 0
     write(keys, values)
