@@ -9,25 +9,29 @@ neurons) beside the weights. The same text gives the same plans, bit for bit.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from converters.calibration.layer_weights import BlockWeights
-from converters.calibration.statistics import Collector, LayerStatistics
+from converters.calibration.observe import observe
+from converters.calibration.statistics import LayerStatistics
 from converters.calibration.windows import WINDOW, Windows, read_documents, token_windows
 from converters.homes import find_homes, layout_of
-from converters.methods import chosen_methods
-from converters.methods.family import SERVED_BY, LayerFit, LayerView, Method, assemble
+from converters.methods import AnyMethod, chosen_methods
+from converters.methods.family import (
+    SERVED_BY,
+    LayerFit,
+    LayerView,
+    Method,
+    ModelMethod,
+    ModelView,
+    assemble,
+)
 from converters.pack import PackOptions
 from converters.store import open_any, prepare
 from sparity_edge.arrays import Floats
-from sparity_edge.choices import DEFAULT_PLAN
-from sparity_edge.model.kv_cache import default_kv_dtype
-from sparity_edge.model.layer_run import LayerRun
-from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.folder import PackedFolder, PackedModel, read_weights
 from sparity_edge.plans.plan import PlanFamily
@@ -38,10 +42,6 @@ from sparity_edge.text.default_text import default_documents
 from sparity_edge.text.tokenizer import Tokenizer
 
 DEFAULT_TOKENS = 65536
-SAMPLE = 512  # tokens of the last window that a method may run a block on
-# Of the FFN's weights: centred gates with a larger folded matrix save too little to be the default.
-# Measured: at 0.125 (SmolLM2) thresholds on inputs are better, at 0.057 (Qwen 1.5B) centred gates.
-MOST_FOLDED = 0.1
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def calibrate(
     *,
     texts: Sequence[str | Path] = (),
     tokens: int = DEFAULT_TOKENS,
-    methods: Sequence[str | Method] = ("all",),
+    methods: Sequence[str | AnyMethod] = ("all",),
     layout: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
@@ -72,7 +72,7 @@ def calibrate(
             layout that one of the methods needs.
         texts: UTF-8 files, or .jsonl with one {"text": ...} a line; none: the help of Python.
         tokens: how many of them to read, at least 4 windows of 1024.
-        methods: names of `converters.methods.METHODS`, "auto", "all", or methods of your own
+        methods: names of `converters.methods.METHODS`, "all", or methods of your own
             (docs/adding-a-method.md).
         layout: store all plans in the pack of this layout; None: each in the layout it needs.
         dtype: as for `Generator.load`.
@@ -92,7 +92,7 @@ def calibrate(
             prepare(model, options, offline=offline, progress=progress, notify=notify)
         )
 
-    needs = _needs(model, chosen, methods, offline=offline)
+    needs = _needs(model, chosen, offline=offline)
     homes = find_homes(model, needs, layout, pack, explicit="all" not in methods)
     folder = next(iter(homes.values()))
     packed = read_weights(folder)
@@ -105,16 +105,18 @@ def calibrate(
         add_plan(home, family)
         stored.append(Calibrated(home.path, family))
 
-    fitted = [method for method in chosen if method.name in homes]
-    if fitted:
-        fits = fit_methods(packed, windows, fitted, threads=threads, progress=progress)
-        for method in fitted:
+    of_layers = [each for each in chosen if isinstance(each, Method) and each.name in homes]
+    if of_layers:
+        fits = fit_methods(packed, windows, of_layers, threads=threads, progress=progress)
+        for method in of_layers:
             home = homes[method.name]
             family = assemble(method, fits[method.name], _specs(home), fingerprint(packed), notes)
             store(home, family)
-    if DEFAULT_PLAN in homes:
-        home = homes[DEFAULT_PLAN]
-        store(home, _auto(home, windows, notes, threads, progress))
+    for each in chosen:
+        if isinstance(each, ModelMethod) and each.name in homes:
+            home = homes[each.name]
+            view = ModelView(read_weights(home), layout_of(home), windows, notes, threads, progress)
+            store(home, each.fit(view))
     return stored
 
 
@@ -138,80 +140,15 @@ def fit_methods(
     return fits
 
 
-def observe(
-    packed: PackedModel,
-    windows: Windows,
-    visit: Callable[[LayerStatistics, Floats], None],
-    *,
-    threads: int,
-    progress: Progress = silent,
-) -> None:
-    """Run the dense model over `windows` and show the statistics of each layer in turn.
-
-    Args:
-        packed: the model.
-        windows: token ids (windows, tokens).
-        visit: given a layer's statistics, and its input (tokens, hidden) at the beginning of the
-            last window.
-        threads: how many compute; the statistics do not depend on it.
-        progress: told of chunks of text.
-    """
-    from sparity_edge.kernels.program.machine import ThreadedMachine
-
-    machine = ThreadedMachine(threads)
-    try:
-        model = Model(packed, machine, windows.shape[1], default_kv_dtype(packed))
-        model.compile(progress)
-        with LayerRun(model, windows) as layers, ThreadPoolExecutor(threads) as pool:
-            total = layers.layers * layers.chunks
-            for layer in range(layers.layers):
-                collector = Collector(layer, pool, threads)
-                count = iter(range(layer * layers.chunks, total))
-
-                def show(vectors: Any, collector: Any = collector, count: Any = count) -> None:
-                    collector(vectors)
-                    progress("calibrate", next(count), total)
-
-                sample = layers.residual[-1, :SAMPLE].copy()
-                layers.run(layer, show)
-                visit(collector.result(), sample)
-            progress("calibrate", total, total)
-    finally:
-        machine.close()
-
-
-def _needs(
-    model: str, methods: Iterable[Method], wanted: Sequence[str | Method], *, offline: bool
-) -> dict[str, Sequence[str]]:
-    """Plan name -> the layouts that serve it."""
+def _needs(model: str, methods: Iterable[AnyMethod], *, offline: bool) -> dict[str, Sequence[str]]:
+    """Plan name -> the layouts that serve it, methods of whole models in front: these choose."""
     needs: dict[str, Sequence[str]] = {}
-    if set(wanted) & {DEFAULT_PLAN, "all"}:
+    of_models = [method for method in methods if isinstance(method, ModelMethod)]
+    if of_models:
         with open_any(model, offline=offline) as source:
-            config = source.config
-        share = config.hidden_size / (3 * config.intermediate_size)
-        best = ("mixed", "input") if share < MOST_FOLDED else ("input", "mixed")
-        needs[DEFAULT_PLAN] = best
-    return needs | {method.name: SERVED_BY[method.layout] for method in methods}
-
-
-def _auto(
-    home: PackedFolder,
-    windows: Windows,
-    notes: Mapping[str, Any],
-    threads: int,
-    progress: Progress,
-) -> PlanFamily:
-    """The default plan, whose budget is spread over all pieces."""
-    from converters.methods import auto
-
-    return auto.make(
-        read_weights(home),
-        windows,
-        layout_of(home),
-        threads=threads,
-        notes=notes,
-        progress=progress,
-    )
+            needs = {method.name: method.layouts(source.config) for method in of_models}
+    of_layers = (method for method in methods if isinstance(method, Method))
+    return needs | {method.name: SERVED_BY[method.layout] for method in of_layers}
 
 
 def _windows(packed: PackedModel, documents: Iterable[str], tokens: int) -> Windows:

@@ -1,28 +1,33 @@
-"""The methods by name: each turns statistics of a layer into thresholds over the dial."""
+"""The methods by name: each turns statistics of a layer, or a whole model, into a plan family.
+
+A new one is a row here; docs/adding-a-method.md lists what else it touches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from converters.methods.auto import AUTO
 from converters.methods.cats import CATS
 from converters.methods.centred import CENTRED
 from converters.methods.chess import CHESS
-from converters.methods.family import SERVED_BY, Method
+from converters.methods.family import SERVED_BY, Method, ModelMethod
 from converters.methods.strategies import ABLATION, STRATEGIES
 from converters.methods.teal import TEAL
 from converters.methods.teal_greedy import TEAL_GREEDY
-from sparity_edge.choices import DEFAULT_PLAN
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.shards import PLAN_FILE
 from sparity_edge.plans.plan import RULES
 
-METHODS = {
-    method.name: method for method in (*CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES)
+AnyMethod = Method | ModelMethod
+
+METHODS: dict[str, AnyMethod] = {
+    method.name: method for method in (AUTO, *CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES)
 }
 
 
-def chosen_methods(wanted: Sequence[str | Method]) -> list[Method]:
-    """Methods by name, or as they are; "auto" is made elsewhere.
+def chosen_methods(wanted: Sequence[str | AnyMethod]) -> list[AnyMethod]:
+    """Methods by name, or as they are.
 
     `all` stands for those that are not slow, `ablation` for what the comparison of the three
     strategies needs.
@@ -30,9 +35,9 @@ def chosen_methods(wanted: Sequence[str | Method]) -> list[Method]:
     Raises:
         OptionError: there is no such method, or one that was given as it is cannot be run.
     """
-    chosen: dict[str, Method] = {}
+    chosen: dict[str, AnyMethod] = {}
     for each in wanted:
-        if isinstance(each, Method):
+        if isinstance(each, AnyMethod):
             chosen[each.name] = _checked(each)
         elif each == "all":
             chosen |= {key: method for key, method in METHODS.items() if not method.slow}
@@ -40,19 +45,21 @@ def chosen_methods(wanted: Sequence[str | Method]) -> list[Method]:
             chosen |= {key: METHODS[key] for key in ABLATION}
         elif each in METHODS:
             chosen[each] = METHODS[each]
-        elif each != DEFAULT_PLAN:
-            known = ", ".join([DEFAULT_PLAN, *METHODS])
+        else:
+            known = ", ".join(METHODS)
             raise OptionError(f"{each!r} is no calibration method; use all or some of {known}.")
     return list(chosen.values())
 
 
-def _checked(method: Method) -> Method:
+def _checked(method: AnyMethod) -> AnyMethod:
     """A method from elsewhere: faults show before minutes are spent on it, not after."""
     name = method.name
     if not PLAN_FILE.fullmatch(f"plan-{name}.safetensors"):
         fault = "its name is not 1 to 40 of a-z, 0-9 and hyphens"
-    elif name in (DEFAULT_PLAN, "all", "ablation") or METHODS.get(name, method) is not method:
+    elif name in ("all", "ablation") or METHODS.get(name, method) is not method:
         fault = "there is a method of that name already"
+    elif isinstance(method, ModelMethod):
+        return method
     elif method.layout not in SERVED_BY:
         fault = f"its layout is none of {', '.join(SERVED_BY)}"
     elif method.rule not in RULES:

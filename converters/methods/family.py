@@ -1,7 +1,8 @@
 """What all methods share: from the quantiles of each layer to a `PlanFamily` over the dial.
 
-A method looks at one layer at a time and says for each level which thresholds it sets and what
-share of channels that keeps; here the layers become tables, and shares become bytes.
+A method of layers (`Method`) looks at one layer at a time and says for each level which thresholds
+it sets and what share of channels that keeps; here the layers become tables, and shares become
+bytes. A method of models (`ModelMethod`) looks at the whole of one and makes the family itself.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from converters.allocate.price import Spec, skippable_bytes
 from converters.calibration.histograms import Array
 from converters.calibration.layer_weights import BlockWeights
 from converters.calibration.statistics import LayerStatistics
+from converters.calibration.windows import Windows
 from sparity_edge.arrays import Floats
 from sparity_edge.choices import MAX_LEVEL
+from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.plans.plan import NEURONS, SITES, PlanFamily
+from sparity_edge.progress import Progress
 
 LEVELS = np.linspace(0, MAX_LEVEL, 37)  # steps of 0.025
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -51,7 +56,7 @@ class LayerFit:
 
 @dataclass(frozen=True)
 class Method:
-    """A published rule, or ours."""
+    """A published rule, or ours, that is fitted layer by layer."""
 
     name: str
     about: str  # one line with its source
@@ -61,6 +66,29 @@ class Method:
     rule: str = "threshold"  # one of `plan.RULES`; by `top`, taus are shares dropped
     # Fits of all layers -> those with rates that differ by layer; None: the same in each.
     allocate: Callable[[Sequence[LayerFit], Mapping[str, Spec]], list[LayerFit]] | None = None
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """What a method may look at to fit a whole model."""
+
+    packed: PackedModel  # in the layout that will carry the plan
+    layout: str
+    windows: Windows  # calibration text
+    notes: Mapping[str, Any]  # origin, to be stored with the plan
+    threads: int
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class ModelMethod:
+    """A rule that needs all layers at once, say to spread one budget over them."""
+
+    name: str
+    about: str  # one line with its source
+    layouts: Callable[[ModelConfig], Sequence[str]]  # that serve a model, the best one first
+    fit: Callable[[ModelView], PlanFamily]
+    slow: bool = False  # made only when it is asked for by name
 
 
 def scalar(view: LayerView, pieces: Mapping[str, Array | float]) -> LayerFit:

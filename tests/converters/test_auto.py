@@ -21,7 +21,7 @@ from converters.calibration.fisher import (
 )
 from converters.calibration.gradient import backward
 from converters.calibration.gradient_layer import Slopes
-from converters.methods import auto
+from converters.methods import auto, auto_fit
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import LINEARS, NEURONS, PlanFamily
@@ -136,10 +136,10 @@ def test_it_is_the_same_every_time(
 def test_large_models_take_few_gradients() -> None:
     windows = np.arange(8 * 1024).reshape(8, 1024)
     small, large, huge = (
-        auto.gradient_windows(windows, parameters)
+        auto_fit.gradient_windows(windows, parameters)
         for parameters in (106_000_000, 1_310_000_000, 1 << 60)
     )
     assert small.shape == (4, 1024)
     assert [int(row[0]) for row in small] == [0, 2048, 4096, 6144]
     assert large.shape == (1, 839)
-    assert huge.shape == (1, auto.LEAST_GRADIENT_TOKENS)
+    assert huge.shape == (1, auto_fit.LEAST_GRADIENT_TOKENS)
