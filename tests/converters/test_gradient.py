@@ -51,7 +51,7 @@ def test_gradients_are_the_finite_differences(
     packed: tuple[PackedModel, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, windows = packed
-    labels = np.random.default_rng(1).integers(0, model.config["vocab_size"], windows.size)
+    labels = np.random.default_rng(1).integers(0, model.config.vocab_size, windows.size)
     left: list[int] = []
     monkeypatch.setattr("converters.calibration.gradient._sample", lambda *_: left.pop())
     plain = Block._linear
