@@ -12,7 +12,6 @@ ARROWS = rooms.all_arrows()
 EXCEPTIONS = (
     "bench/kernels.py",
     "converters/methods/auto.py",
-    "converters/store.py",
     "sparity_edge/generation/generator.py",
     "sparity_edge/kernels/decode/axpy_blocks.py",
     "sparity_edge/kernels/program/program.py",

@@ -10,7 +10,7 @@ import platformdirs
 import pytest
 from packing import contents
 
-from converters import store
+from converters import pack_cache, store
 from converters.pack import PackOptions
 from sparity_edge.errors import OptionError
 from sparity_edge.system import folders
@@ -20,34 +20,34 @@ pytestmark = pytest.mark.usefixtures("root")
 
 @pytest.mark.usefixtures("opened")
 def test_entries_say_what_is_there() -> None:
-    assert store.entries() == []
+    assert pack_cache.entries() == []
     folder = store.prepare("org/b", PackOptions("int4"))
     os.utime(folder / "sparity.json", (1, 1))
     store.prepare("org/a", PackOptions())
-    first, second = store.entries()
+    first, second = pack_cache.entries()
     assert (first.name, second.name) == ("org/a", "org/b")
     assert second.path == folder
     assert second.options["dtype"] == "int4"
     assert second.nbytes == sum(len(content) for content in contents(folder).values())
     assert second.last_used == 1
     store.prepare("org/b", PackOptions("int4"))
-    assert time.time() - store.entries()[1].last_used < 60
+    assert time.time() - pack_cache.entries()[1].last_used < 60
 
 
 def test_clear_by_name_or_key(opened: list[str]) -> None:
     for name in ("org/a", "org/b", "org/c"):
         store.prepare(name, PackOptions())
-    assert [entry.name for entry in store.clear("org/b")] == ["org/b"]
-    key = store.entries()[1].key
-    assert [entry.name for entry in store.clear(key[:8])] == ["org/c"]
+    assert [entry.name for entry in pack_cache.clear("org/b")] == ["org/b"]
+    key = pack_cache.entries()[1].key
+    assert [entry.name for entry in pack_cache.clear(key[:8])] == ["org/c"]
     with pytest.raises(OptionError, match=r"no 'org/b'; it holds org/a"):
-        store.clear("org/b")
+        pack_cache.clear("org/b")
     store.prepare("org/b", PackOptions())
     assert opened.count("org/b") == 2
-    assert {entry.name for entry in store.clear()} == {"org/a", "org/b"}
-    assert store.entries() == []
+    assert {entry.name for entry in pack_cache.clear()} == {"org/a", "org/b"}
+    assert pack_cache.entries() == []
     with pytest.raises(OptionError, match="it holds nothing"):
-        store.clear("org/b")
+        pack_cache.clear("org/b")
 
 
 @pytest.mark.usefixtures("opened")
@@ -67,7 +67,7 @@ def test_clear_removes_only_what_is_ours(root: Path) -> None:
         (packs / ("2" * 64)).symlink_to(outside, target_is_directory=True)
     except OSError:
         with_link = False
-    store.clear()
+    pack_cache.clear()
     left = {path.name for path in packs.iterdir()}
     assert left == {"notes", "a file"} | ({"2" * 64} if with_link else set())
     assert (outside / "file").exists()

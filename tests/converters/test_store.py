@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packing import INT4, FakeSource, contents
 
-from converters import store
+from converters import pack_cache, store
 from converters.pack import PackOptions, convert
 from sparity_edge.errors import FormatError, OptionError, SourceError
 from sparity_edge.model.opening import verify_packed
@@ -71,7 +71,7 @@ def test_a_local_file_is_packed_again_when_it_changes(tmp_path: Path, opened: li
     os.utime(file, ns=(1, 1))
     assert store.prepare(str(file), PackOptions()) == first  # same content: not packed again
     assert len(opened) == 3
-    assert len(store.entries()) == 2
+    assert len(pack_cache.entries()) == 2
 
 
 def test_a_folder_is_looked_at_file_by_file(tmp_path: Path, opened: list[str]) -> None:

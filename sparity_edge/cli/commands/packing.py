@@ -21,7 +21,7 @@ from sparity_edge.terminal.json_output import print_json
 from sparity_edge.terminal.screen import neutral
 
 if TYPE_CHECKING:
-    from converters.store import Entry
+    from converters.pack_cache import Entry
 
 
 def convert(arguments: Namespace) -> None:
@@ -63,9 +63,9 @@ def verify(arguments: Namespace) -> None:
 
 def cache_list(arguments: Namespace) -> None:
     """`sparity-edge cache list`: one line for each pack."""
-    from converters import store
+    from converters import pack_cache
 
-    entries = store.entries()
+    entries = pack_cache.entries()
     total = sum(entry.nbytes for entry in entries)
     if arguments.json:
         packs = [_pack_facts(entry) for entry in entries]
@@ -81,11 +81,11 @@ def cache_list(arguments: Namespace) -> None:
 
 def cache_clear(arguments: Namespace) -> None:
     """`sparity-edge cache clear`: remove packs, or everything, and say how much that freed."""
-    from converters import store
+    from converters import pack_cache
 
     if arguments.all and arguments.name:
         raise OptionError("--all and one pack were both given; give one of them.")
-    removed = store.clear(arguments.name)
+    removed = pack_cache.clear(arguments.name)
     freed = sum(entry.nbytes for entry in removed)
     print(f"{len(removed)} removed, {freed / 1e6:.1f} MB freed.")
     if arguments.all:

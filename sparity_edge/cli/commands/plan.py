@@ -110,7 +110,7 @@ def _folders(model: str) -> list[Path]:
     """
     if is_packed(model):
         return [Path(model)]
-    from converters.store import entries
+    from converters.pack_cache import entries
 
     folders = [entry.path for entry in entries() if entry.name == model]
     if not folders:

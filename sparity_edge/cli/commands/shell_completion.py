@@ -49,8 +49,8 @@ def script(shell: str) -> str:
 
 def words(kind: str) -> list[str]:
     """What can be named at the moment: "models", "packs" of the cache, or "plans" of any pack."""
+    from converters.pack_cache import entries
     from converters.sources.hub import ALIASES
-    from converters.store import entries
 
     packs = {entry.name for entry in entries() if entry.options}  # a damaged one has none
     if kind == "plans":
@@ -59,7 +59,7 @@ def words(kind: str) -> list[str]:
 
 
 def _plans() -> set[str]:
-    from converters.store import entries
+    from converters.pack_cache import entries
     from sparity_edge.errors import FormatError
     from sparity_edge.packed.manifest import listed_files
     from sparity_edge.packed.shards import PLAN_FILE
