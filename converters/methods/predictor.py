@@ -16,7 +16,7 @@ import numpy as np
 
 from converters.calibration.histograms import Array
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, positive
-from sparity_edge.kernels.reference.sparse import factors, features
+from sparity_edge.kernels.reference.selection import factors, features
 from sparity_edge.kernels.sparse_vector import FLOOR, LARGEST_FACTOR
 from sparity_edge.plans.plan import LINEARS, NEURONS, PREDICTOR, SITES
 

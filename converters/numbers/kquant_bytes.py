@@ -1,9 +1,9 @@
-"""Numbers in superblocks to bytes and back: the output-major rows of int4k and int6k.
+"""K-quants to bytes and back: the output-major rows of int4k and int6k.
 
-Two superblocks of 256 inputs are a block, in which four inputs of each of its 16 groups of 32 take
-turns, so that the sums of a byte dot product come by groups; the last of an odd number is a block
-of 8 groups. docs/format.md draws both. Moves values only, as layout_bytes.py
-does for the other formats.
+512 inputs (two superblocks of llama.cpp) are a block, in which four inputs of each of its 16 groups
+of 32 are interleaved, so that the sums of a byte dot product come by groups; half a block at the
+end of a row has 8 groups. docs/format.md draws both. Moves values only, as layout_bytes.py does for
+the other formats; `sparity_edge.kernels.reference.unpack` is the oracle of the reading here.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The geometry is `packed.layout.Layout`; this module only moves values to their places. What it
 writes has no value changed: `unpack_matrix` gives back the very numbers and scales.
+`sparity_edge.kernels.reference.unpack` reads these bytes as well, straight to float32: each reading
+is the oracle of the other in the tests, which is why they share no code.
 """
 
 from __future__ import annotations

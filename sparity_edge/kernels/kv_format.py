@@ -66,7 +66,7 @@ def floats(cached: Numbers) -> Floats:
 
 
 def write(cached: Numbers, values: Floats) -> None:
-    """Round values (heads, positions, head_dim) into rows; a group of what is no number is NaN."""
+    """Round values (heads, positions, head_dim) into rows; a group with NaN or inf becomes NaN."""
     if not cached.dtype.names:
         cached[...] = values
         return

@@ -24,7 +24,7 @@ from sparity_edge.kernels.decode import (
 )
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.prefill import attention as prefill_attention
-from sparity_edge.kernels.prefill import gemm
+from sparity_edge.kernels.prefill import gemm, packing
 from sparity_edge.kernels.simd.int16_tiles import has_word_dot
 from sparity_edge.packed.layout import Layout
 
@@ -111,14 +111,14 @@ TABLE = (
             (vmm.vmm_floats, FLOATS),
             (vmm.vmm_int8, ("int8",)),
             (vmm.vmm_int4, ("int4",)),
-            (vmm.vmm_superblocks, K_QUANTS),
+            (vmm.vmm_kquants, K_QUANTS),
         )
     ),
     Entry(
-        gemm.pack_floats, "linear", "6 tokens", When.PROMPT, waits=True, scratch="16 x 16 numbers",
-        bench="prefill",
+        packing.pack_floats, "linear", "6 tokens", When.PROMPT, waits=True,
+        scratch="16 x 16 numbers", bench="prefill",
     ),
-    Entry(gemm.pack_words, "linear", "6 tokens", When.PROMPT, waits=True, bench="prefill"),
+    Entry(packing.pack_words, "linear", "6 tokens", When.PROMPT, waits=True, bench="prefill"),
     Entry(
         gemm.gemm_floats, "linear", "32 outputs", When.PROMPT, EVERY, "either",
         "an unpacked panel, sums", bench="prefill",
@@ -212,7 +212,9 @@ def _at_start(entry: Entry, stored: Stored) -> bool:
     if entry.when is When.PROMPT:
         words = by_words(layout)
         return entry.kernel in (
-            (gemm.pack_words, gemm.gemm_words) if words else (gemm.pack_floats, gemm.gemm_floats)
+            (packing.pack_words, gemm.gemm_words)
+            if words
+            else (packing.pack_floats, gemm.gemm_floats)
         )
     if entry.when is When.FORMAT:
         whole = layout.orientation == "output" and not stored.of_bundle

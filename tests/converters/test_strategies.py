@@ -20,7 +20,7 @@ from converters.methods.predictor import coefficients_of, wanted_factors
 from converters.methods.strategies import ABLATION, STRATEGIES, column_norms
 from converters.pack import PackOptions
 from sparity_edge import Generator
-from sparity_edge.kernels.reference.sparse import factors
+from sparity_edge.kernels.reference.selection import factors
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import LINEARS, NEURONS
 

@@ -20,7 +20,8 @@ from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.prefill import attention as attention_prefill
 from sparity_edge.kernels.prefill.attention import KEYS_AT_ONCE
 from sparity_edge.kernels.program.machine import ThreadedMachine
-from sparity_edge.kernels.reference.machine import Reference, unpack
+from sparity_edge.kernels.reference.reference import Reference
+from sparity_edge.kernels.reference.unpack import unpack
 from sparity_edge.kernels.simd.float_tiles import PANEL, TOKENS
 from sparity_edge.packed.layout import ORIENTATIONS, Layout, PackedMatrix
 from sparity_edge.progress import silent

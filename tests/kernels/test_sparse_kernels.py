@@ -21,7 +21,7 @@ from sparity_edge.kernels.active_list import (
     full_list,
     set_channels,
 )
-from sparity_edge.kernels.decode.axpy_blocks import boundary
+from sparity_edge.kernels.decode.active_rows import boundary
 from sparity_edge.kernels.decode.spvmm import MOST_COLUMNS
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine

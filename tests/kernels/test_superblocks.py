@@ -26,7 +26,8 @@ from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.errors import OptionError, SourceError
 from sparity_edge.kernels.active_list import empty_list, full_list, set_channels
 from sparity_edge.kernels.program.machine import ThreadedMachine
-from sparity_edge.kernels.reference.machine import ReferenceMachine, unpack
+from sparity_edge.kernels.reference.machine import ReferenceMachine
+from sparity_edge.kernels.reference.unpack import unpack
 from sparity_edge.model.opening import open_packed, verify_packed
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle
 from sparity_edge.packed.layout import Layout, PackedMatrix

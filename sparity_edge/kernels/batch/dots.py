@@ -1,7 +1,7 @@
-"""The products of one row of an output-major matrix with two tokens.
+"""Dot products of one row of an output-major matrix with two tokens.
 
-The arithmetic of each sum is that of `dots`, step by step, so that its bits are the same; weights
-are loaded and taken apart once for both tokens. Superblocks are in `batch_superblocks`.
+The arithmetic of each sum is that of `decode.dots`, step by step, so that its bits are the same;
+weights are loaded and unpacked once for both tokens. K-quants are in `batch.kquant_dots`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from sparity_edge.kernels.decode.dot_arguments import (
     Product,
     spread,
 )
-from sparity_edge.kernels.decode.dot_tails import int4_rest, int8_rest
-from sparity_edge.kernels.decode.dots import add_groups, ask_behind, ask_front, row_dot
+from sparity_edge.kernels.decode.dot_tails import int4_tail, int8_tail
+from sparity_edge.kernels.decode.dots import add_groups, prefetch_front, prefetch_tail, row_dot
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import INT4, INT8
 from sparity_edge.kernels.simd.block_dots import (
@@ -31,11 +31,13 @@ TWO = tuple[float, float]
 
 @device
 def row_two_tokens(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TWO:
-    """The products of a row with two tokens.
+    """The dot products of a row with two tokens, float32.
 
     Args:
-        mine, yours: as `product_of` gives them, which differ in their activations.
-        row, gap, scratch: as for `row_dot`.
+        mine, yours: as `product_of` gives them for one matrix and two argument blocks.
+        row: the address of the row.
+        gap: prefetch distance in bytes.
+        scratch: 64 bytes.
     """
     if mine.dtype == INT8:
         return _int8(mine, yours, row, gap, scratch)
@@ -50,7 +52,7 @@ def _int8(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TW
     x, x_scales, y, y_scales = mine.x, mine.x_scales, yours.x, yours.x_scales
     a, c, b, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, header = row + mine.numbers_at, row + mine.scales_at
-    ask_front(False, mine, row + gap)
+    prefetch_front(False, mine, row + gap)
     for index in range(0, mine.groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales, block = (
             spread(mine.group, header, index, BLOCK_GROUPS),
@@ -63,9 +65,9 @@ def _int8(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TW
         p, x, y = p + INT8_BLOCK, x + X_BLOCK, y + X_BLOCK
         x_scales, y_scales = x_scales + 64, y_scales + 64
     if mine.groups % BLOCK_GROUPS != 0:
-        ask_behind(False, mine, row + gap, INT8_BLOCK)
-        a, c = int8_rest(mine, row, a, c, scratch)
-        b, d = int8_rest(yours, row, b, d, scratch)
+        prefetch_tail(False, mine, row + gap, INT8_BLOCK)
+        a, c = int8_tail(mine, row, a, c, scratch)
+        b, d = int8_tail(yours, row, b, d, scratch)
     return total(fma(splat(mine.zero), c, a)), total(fma(splat(mine.zero), d, b))
 
 
@@ -74,7 +76,7 @@ def _int4(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TW
     x, x_scales, y, y_scales = mine.x, mine.x_scales, yours.x, yours.x_scales
     a, c, b, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     p, header = row + mine.numbers_at, row + mine.scales_at
-    ask_front(False, mine, row + gap)
+    prefetch_front(False, mine, row + gap)
     for index in range(0, mine.groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         scales = spread(mine.group, header, index, BLOCK_GROUPS)
         offsets = spread(mine.group, header + mine.minima_at, index, BLOCK_GROUPS)
@@ -86,7 +88,7 @@ def _int4(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TW
         p, x, y = p + INT4_BLOCK, x + X_BLOCK, y + X_BLOCK
         x_scales, y_scales = x_scales + 64, y_scales + 64
     if mine.groups % BLOCK_GROUPS != 0:
-        ask_behind(False, mine, row + gap, INT4_BLOCK)
-        a, c = int4_rest(mine, row, a, c, scratch)
-        b, d = int4_rest(yours, row, b, d, scratch)
+        prefetch_tail(False, mine, row + gap, INT4_BLOCK)
+        a, c = int4_tail(mine, row, a, c, scratch)
+        b, d = int4_tail(yours, row, b, d, scratch)
     return total(fma(splat(mine.zero), c, a)), total(fma(splat(mine.zero), d, b))

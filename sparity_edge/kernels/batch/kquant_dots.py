@@ -1,8 +1,9 @@
-"""Products of two rows of superblocks (int4k, int6k) with two tokens: see `batch`.
+"""Dot products of two rows of K-quants (int4k, int6k) with two tokens.
 
-Sums of integers are exact in whatever order, and floats take the steps of `superblocks`: the bits
-are those of each token alone. Numbers are taken apart once for both tokens, and activations loaded
-once for both rows: eight answers on rows of 1536 in int4k take 19 GB/s of them, row by row 17.
+Sums of integers are exact in whatever order, and floats take the steps of `decode.kquant_dots`: the
+bits are those of each token alone. Numbers are unpacked once for both tokens, and activations
+loaded once for both rows: eight sequences on rows of 1536 in int4k read 19 GB/s of them, row by row
+17 (AMD EPYC; `sparity-edge bench --batch`).
 """
 
 from __future__ import annotations
@@ -35,28 +36,34 @@ from sparity_edge.kernels.simd.byte_dots import (
 from sparity_edge.kernels.simd.conversions import load_i8
 from sparity_edge.kernels.simd.kquants import join_halves, low_sixes, top_sixes
 from sparity_edge.kernels.simd.memory import load, load_bytes, load_i64, load_integers
-from sparity_edge.kernels.simd.prefetch import prefetch_near as ask
+from sparity_edge.kernels.simd.prefetch import prefetch_near
 from sparity_edge.kernels.simd.vectors import fma, mul, splat, total
 
 FOUR = tuple[float, float, float, float]  # both rows times the first token, then times the second
 
 
 @device
-def superblock_dots(matrix: int, row: int, other: int, mine: int, yours: int, wanted: int) -> FOUR:
-    """The products of two rows with two tokens, of which `mine` and `yours` are the arguments.
+def kquant_dots_of_two(
+    matrix: int, row: int, other: int, mine: int, yours: int, ahead: int
+) -> FOUR:
+    """The dot products of two rows with two tokens, float32.
 
-    Asks for twice ROW_BYTES from `wanted` on.
+    Args:
+        matrix: the descriptor.
+        row, other: the addresses of the rows.
+        mine, yours: the argument blocks of the tokens.
+        ahead: the address from which twice ROW_BYTES are prefetched.
 
     Returns:
         Both rows times my token, then both times yours.
     """
     if load_i64(matrix + DTYPE) == INT4K:
-        return _int4k(matrix, row, other, mine, yours, wanted)
-    return _int6k(matrix, row, other, mine, yours, wanted)
+        return _int4k(matrix, row, other, mine, yours, ahead)
+    return _int6k(matrix, row, other, mine, yours, ahead)
 
 
 @inlined
-def _meet(
+def _add_products(
     t: Any, u: Any, x: int, y: int,
     a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any,
 ) -> tuple[Any, Any, Any, Any, Any, Any, Any, Any]:  # fmt: skip
@@ -75,16 +82,16 @@ def _add_int4k(
     row: int, other: int, scales: int, scales_of_other: int, whole: bool,
     x: int, y: int, about: int, about_y: int, a: Any, b: Any, c: Any, d: Any,
 ) -> tuple[Any, Any, Any, Any]:  # fmt: skip
-    """Add a block, or the half one at the end of a row."""
+    """Add a block, or the half block at the end of a row."""
     e, f, g, h = no_integers(), no_integers(), no_integers(), no_integers()
     i, j, k, m = no_integers(), no_integers(), no_integers(), no_integers()
     for line in range(0, FOURS if whole else FOURS // 2, 64):
         p, q = load_bytes(row + line), load_bytes(other + line)
         v, w = x + 4 * line, y + 4 * line
         t, u = low_nibbles(p), low_nibbles(q)
-        e, f, g, h, i, j, k, m = _meet(t, u, v, w, e, f, g, h, i, j, k, m)
+        e, f, g, h, i, j, k, m = _add_products(t, u, v, w, e, f, g, h, i, j, k, m)
         t, u = high_nibbles(p), high_nibbles(q)
-        e, f, g, h, i, j, k, m = _meet(t, u, v + 128, w + 128, e, f, g, h, i, j, k, m)
+        e, f, g, h, i, j, k, m = _add_products(t, u, v + 128, w + 128, e, f, g, h, i, j, k, m)
     v, w, p, q = load(about), load(about + X_LEAST), load(about_y), load(about_y + X_LEAST)
     scale, least = int4k_scales(scales, whole)
     a = fma(mul(scale, v), to_floats(join_halves(e, f)), fma(least, w, a))
@@ -96,7 +103,7 @@ def _add_int4k(
 
 
 @device
-def _int4k(matrix: int, row: int, other: int, mine: int, yours: int, wanted: int) -> FOUR:
+def _int4k(matrix: int, row: int, other: int, mine: int, yours: int, ahead: int) -> FOUR:
     size = load_i64(matrix + PADDED)
     x, about = load_i64(mine + DOT.digits), load_i64(mine + DOT.scales)
     y, about_y = load_i64(yours + DOT.digits), load_i64(yours + DOT.scales)
@@ -104,14 +111,14 @@ def _int4k(matrix: int, row: int, other: int, mine: int, yours: int, wanted: int
     p, q = row + size // 2, other + size // 2
     for _ in range(size // 512):
         for line in range(0, 2 * (FOURS + FOUR_SCALES), 64):
-            ask(wanted + line)
+            prefetch_near(ahead + line)
         a, b, c, d = _add_int4k(row, other, p, q, True, x, y, about, about_y, a, b, c, d)
         row, other, p, q = row + FOURS, other + FOURS, p + FOUR_SCALES, q + FOUR_SCALES
         x, y, about, about_y = x + X_DIGITS, y + X_DIGITS, about + X_FLOATS, about_y + X_FLOATS
-        wanted += 2 * (FOURS + FOUR_SCALES)
+        ahead += 2 * (FOURS + FOUR_SCALES)
     if size % 512 != 0:
         for line in range(0, FOURS + FOUR_SCALES, 64):
-            ask(wanted + line)
+            prefetch_near(ahead + line)
         a, b, c, d = _add_int4k(row, other, p, q, False, x, y, about, about_y, a, b, c, d)
     return total(a), total(b), total(c), total(d)
 
@@ -120,20 +127,20 @@ def _int4k(matrix: int, row: int, other: int, mine: int, yours: int, wanted: int
 def _sum_sixes(
     row: int, other: int, x: int, y: int, zeros: int, zeros_y: int
 ) -> tuple[Any, Any, Any, Any]:
-    """What sixteen inputs of each lane add up to, as float32."""
+    """The sums of sixteen inputs of each lane, as float32: both rows times x, then times y."""
     a, c, e, g = no_integers(), no_integers(), no_integers(), no_integers()
     b = d = load_integers(zeros)
     f = h = load_integers(zeros_y)
     p, q, r = load_bytes(row), load_bytes(row + 64), load_bytes(row + 128)
     i, j, k = load_bytes(other), load_bytes(other + 64), load_bytes(other + 128)
     t, u = low_sixes(p), low_sixes(i)
-    a, b, c, d, e, f, g, h = _meet(t, u, x, y, a, b, c, d, e, f, g, h)
+    a, b, c, d, e, f, g, h = _add_products(t, u, x, y, a, b, c, d, e, f, g, h)
     t, u = low_sixes(q), low_sixes(j)
-    a, b, c, d, e, f, g, h = _meet(t, u, x + 128, y + 128, a, b, c, d, e, f, g, h)
+    a, b, c, d, e, f, g, h = _add_products(t, u, x + 128, y + 128, a, b, c, d, e, f, g, h)
     t, u = low_sixes(r), low_sixes(k)
-    a, b, c, d, e, f, g, h = _meet(t, u, x + 256, y + 256, a, b, c, d, e, f, g, h)
+    a, b, c, d, e, f, g, h = _add_products(t, u, x + 256, y + 256, a, b, c, d, e, f, g, h)
     t, u = top_sixes(p, q, r), top_sixes(i, j, k)
-    a, b, c, d, e, f, g, h = _meet(t, u, x + 384, y + 384, a, b, c, d, e, f, g, h)
+    a, b, c, d, e, f, g, h = _add_products(t, u, x + 384, y + 384, a, b, c, d, e, f, g, h)
     a, b, c, d = join_halves(a, b), join_halves(c, d), join_halves(e, f), join_halves(g, h)
     return to_floats(a), to_floats(b), to_floats(c), to_floats(d)
 
@@ -143,7 +150,7 @@ def _add_int6k(
     row: int, other: int, scales: int, scales_of_other: int, whole: bool,
     x: int, y: int, about: int, about_y: int, a: Any, b: Any, c: Any, d: Any,
 ) -> tuple[Any, Any, Any, Any]:  # fmt: skip
-    """Add a block, or the half one at the end of a row."""
+    """Add a block, or the half block at the end of a row."""
     e, f, g, h = _sum_sixes(row, other, x, y, about + X_ZEROS, about_y + X_ZEROS)
     v, w = load_i8(scales), load_i8(scales_of_other)
     e, f, g, h = mul(v, e), mul(w, f), mul(v, g), mul(w, h)
@@ -160,7 +167,7 @@ def _add_int6k(
 
 
 @device
-def _int6k(matrix: int, row: int, other: int, mine: int, yours: int, wanted: int) -> FOUR:
+def _int6k(matrix: int, row: int, other: int, mine: int, yours: int, ahead: int) -> FOUR:
     size = load_i64(matrix + PADDED)
     x, about = load_i64(mine + DOT.digits), load_i64(mine + DOT.scales)
     y, about_y = load_i64(yours + DOT.digits), load_i64(yours + DOT.scales)
@@ -168,13 +175,13 @@ def _int6k(matrix: int, row: int, other: int, mine: int, yours: int, wanted: int
     p, q = row + size // 4 * 3, other + size // 4 * 3
     for _ in range(size // 512):
         for line in range(0, 2 * (SIXES + SIX_SCALES), 64):
-            ask(wanted + line)
+            prefetch_near(ahead + line)
         a, b, c, d = _add_int6k(row, other, p, q, True, x, y, about, about_y, a, b, c, d)
         row, other, p, q = row + SIXES, other + SIXES, p + SIX_SCALES, q + SIX_SCALES
         x, y, about, about_y = x + X_DIGITS, y + X_DIGITS, about + X_FLOATS, about_y + X_FLOATS
-        wanted += 2 * (SIXES + SIX_SCALES)
+        ahead += 2 * (SIXES + SIX_SCALES)
     if size % 512 != 0:
         for line in range(0, SIXES + SIX_SCALES, 64):
-            ask(wanted + line)
+            prefetch_near(ahead + line)
         a, b, c, d = _add_int6k(row, other, p, q, False, x, y, about, about_y, a, b, c, d)
     return total(a), total(b), total(c), total(d)

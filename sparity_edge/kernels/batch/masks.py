@@ -32,7 +32,7 @@ TALLY = Words("lists tallies tokens size")
 
 @device
 def _centred(arguments: int, row: int, out: int) -> None:
-    """x - centre of one row to `out`; the zeros behind a row stay zeros."""
+    """x - centre of one row to `out`; the zeros after a row stay zeros."""
     x = load_i64(arguments + CENTRED.x) + row * load_i64(arguments + CENTRED.x_stride)
     centre = load_i64(arguments + CENTRED.centre)
     for i in range(0, 4 * load_i64(arguments + CENTRED.size), 64):

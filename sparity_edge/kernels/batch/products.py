@@ -1,29 +1,31 @@
 """Several tokens of as many sequences times one matrix, each weight read from memory once.
 
-Every token has the arguments of the kernel for one (`vmm`, `spvmm`, `ffn`) in a row of a table and
-a share of the scratch memory. What was brought into cache is multiplied with one token after the
-other, by the same products in the same order, so that a result does not depend on other tokens.
+Every token has the argument block of the kernel for one (`vmm`, `spvmm`, `ffn`) in a row of a table
+and a share of the scratch memory. What was brought into L1 or L2 is multiplied with one token after
+the other, by the same products in the same order, so that a result does not depend on other tokens.
 """
 
 from __future__ import annotations
 
 from sparity_edge.kernels.batch.dots import row_two_tokens
-from sparity_edge.kernels.batch.kquant_dots import superblock_dots
+from sparity_edge.kernels.batch.kquant_dots import kquant_dots_of_two
 from sparity_edge.kernels.decode.activations import BLOCK, SPLIT, split_numbers
-from sparity_edge.kernels.decode.axpy_blocks import (
+from sparity_edge.kernels.decode.active_rows import (
     BLOCK_BYTES,
     ROWS,
     VALUES,
-    add_block,
-    ask_bytes,
     boundary,
-    bytes_ahead,
-    bytes_of,
     channel,
-    clear,
     digit_bytes,
     fours,
+)
+from sparity_edge.kernels.decode.axpy_blocks import (
+    add_block,
+    bytes_ahead,
+    bytes_of,
+    clear,
     order_sums,
+    prefetch_bytes,
 )
 from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
 from sparity_edge.kernels.decode.dots import row_dot
@@ -39,11 +41,11 @@ from sparity_edge.kernels.decode.ffn import (
     _middle,
     _values,
     add_columns,
-    ask_columns,
-    ask_short_rows,
     look_ahead,
+    prefetch_columns,
+    prefetch_short_rows,
 )
-from sparity_edge.kernels.decode.kquant_dots import superblock_dot
+from sparity_edge.kernels.decode.kquant_dots import kquant_dot
 from sparity_edge.kernels.decode.spvmm import SPVMM, prepare
 from sparity_edge.kernels.decode.spvmm import TABLES as SPVMM_TABLES
 from sparity_edge.kernels.decode.vmm import put
@@ -67,9 +69,11 @@ from sparity_edge.kernels.words import Words
 EACH = Words("table tokens table_stride")
 SPLIT_EACH = EACH.plus("chunks_of_one")
 SHARING = EACH.plus("scratch_share")
-# Activations of so many numbers stay in L1, beside rows (48 KB; 32 KB take rows from L2 instead).
+# Activations of so many numbers stay in L1, beside rows (48 KB; 32 KB take rows from L2 instead;
+# AMD EPYC, `sparity-edge bench --batch`).
 IN_L1 = 16384
-GROUPED = 6  # rows that wait in L2 for the next token; 4 give 6 % less
+# Rows that wait in L2 for the next token; 4 give 6 % less (AMD EPYC; `sparity-edge bench --batch`).
+GROUPED = 6
 
 
 @Kernel(SPLIT_EACH, table=SPLIT)
@@ -84,15 +88,15 @@ def split_each(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
 
 @device
 def _by_tokens(arguments: int, first: int, last: int, scratch: int) -> None:
-    """Outputs first..last-1, some rows with one token after the other.
+    """Outputs first..last-1, GROUPED rows with one token after the other.
 
-    Two tokens at a time drive each other's activations out of L1 where those are long: rows of
-    8960 in int4k came at 27 GB/s (two threads), and come at 49 so.
+    Two tokens at a time evict each other's activations from L1 where those are long: rows of 8960
+    in int4k were read at 27 GB/s (two threads of an AMD EPYC), and are at 49 so.
     """
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     matrix, tokens = load_i64(each + DOT.matrix), load_i64(arguments + EACH.tokens)
     row_bytes = load_i64(matrix + ROW_BYTES)
-    share = row_bytes // tokens  # every product asks for its share of the rows that come next
+    share = row_bytes // tokens  # every product prefetches its share of the next rows
     for output in range(first, last, GROUPED):
         end = min(output + GROUPED, last)
         start = load_i64(matrix + DATA) + output * row_bytes
@@ -106,8 +110,8 @@ def _by_tokens(arguments: int, first: int, last: int, scratch: int) -> None:
 
 
 @device
-def _superblocks(arguments: int, first: int, last: int) -> None:
-    """Outputs first..last-1 of a matrix in superblocks, two rows and two tokens at a time."""
+def _kquant_rows(arguments: int, first: int, last: int) -> None:
+    """Outputs first..last-1 of a matrix of K-quants, two rows and two tokens at a time."""
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     matrix, ahead = load_i64(each + DOT.matrix), load_i64(each + DOT.ahead)
     tokens = load_i64(arguments + EACH.tokens)
@@ -119,7 +123,7 @@ def _superblocks(arguments: int, first: int, last: int) -> None:
         for token in range(0, tokens - 1, 2):
             mine = each + token * each_bytes
             yours = mine + each_bytes
-            a, b, c, d = superblock_dots(matrix, row, other, mine, yours, wanted)
+            a, b, c, d = kquant_dots_of_two(matrix, row, other, mine, yours, wanted)
             put(mine, output, a)
             put(yours, output, c)
             if other != row:
@@ -127,14 +131,14 @@ def _superblocks(arguments: int, first: int, last: int) -> None:
                 put(yours, output + 1, d)
         if tokens % 2 != 0:
             mine = each + (tokens - 1) * each_bytes
-            put(mine, output, superblock_dot(matrix, row, mine, wanted))
+            put(mine, output, kquant_dot(matrix, row, mine, wanted))
             if other != row:
-                put(mine, output + 1, superblock_dot(matrix, other, mine, wanted + row_bytes))
+                put(mine, output + 1, kquant_dot(matrix, other, mine, wanted + row_bytes))
 
 
 @Kernel(EACH, table=DOT)
 def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
-    """`vmm` for every token: a row is multiplied with all of them."""
+    """`vmm` for every token: dot products of a row with all of them."""
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     matrix, ahead = load_i64(each + DOT.matrix), load_i64(each + DOT.ahead)
     tokens = load_i64(arguments + EACH.tokens)
@@ -145,7 +149,7 @@ def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
         _by_tokens(arguments, first, last, scratch)
         return
     if load_i64(matrix + DTYPE) >= INT4K:
-        _superblocks(arguments, first, last)
+        _kquant_rows(arguments, first, last)
         return
     for output in range(first, last):
         row = load_i64(matrix + DATA) + output * row_bytes
@@ -164,14 +168,14 @@ def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
 
 @device
 def _sums_of(own: int, part: int, first: int) -> int:
-    """The sums of a part for one token, from column `first` on (`spvmm`)."""
+    """The address of the sums of a part for one token, from column `first` on (`spvmm`)."""
     of_part = part * load_i64(own + SPVMM.part_bytes)
     return load_i64(own + SPVMM.part_sums) + of_part + 4 * first
 
 
 @Kernel(SHARING, table=SPVMM)
 def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
-    """`spvmm` for every token: the rows of a block are added up for all of them."""
+    """`spvmm` for every token: AXPY over the rows of a block for all of them."""
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     tokens, share = load_i64(arguments + EACH.tokens), load_i64(arguments + SHARING.scratch_share)
     matrix, active = load_i64(each + SPVMM.matrix), load_i64(each + SPVMM.active)
@@ -225,7 +229,7 @@ def _values_of_two(
 
 @Kernel(SHARING, table=FFN)
 def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
-    """`ffn` for every token: the rows of a block are multiplied and added up for all of them."""
+    """`ffn` for every token: dot products and AXPY over the rows of a block for all of them."""
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     tokens, share = load_i64(arguments + EACH.tokens), load_i64(arguments + SHARING.scratch_share)
     bundle, active = load_i64(each + FFN.bundle), load_i64(each + FFN.active)
@@ -240,8 +244,8 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES
     end = _collect(each, start, here)
     header = _header(bundle, active, start)
-    ask_bytes(header, load_i64(bundle + HEADER_BYTES))
-    ask_short_rows(bundle, here, 0, end - start)
+    prefetch_bytes(header, load_i64(bundle + HEADER_BYTES))
+    prefetch_short_rows(bundle, here, 0, end - start)
     while start < stop:
         count, after, other, following = fours(end - start), end, header, here
         if end < load_i64(active):
@@ -257,8 +261,8 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
             token = tokens - 1
             own = scratch + token * share
             _values(each + token * each_bytes, start, end, here, asks, own)
-        ask_short_rows(bundle, following, end - start, after - end)
-        ask_columns(bundle, here, count, ahead)
+        prefetch_short_rows(bundle, following, end - start, after - end)
+        prefetch_columns(bundle, here, count, ahead)
         for token in range(tokens):
             mine = scratch + token * share
             sums = load_i64(each + token * each_bytes + FFN.part_sums) + of_part

@@ -1,7 +1,7 @@
-"""Unite: the channels that are active for one of several tokens, as one active list.
+"""The union of active channels of several tokens, as one active list.
 
 Tokens that decode together read the weights of a channel once for all, or not if none needs it.
-Where nearly all are needed, all are read: running through memory is faster than jumping.
+Where nearly all are needed, all are read: streaming is faster than gathering.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ UNITE = Words("values stride tokens size active most_listed")
 
 @device
 def _magnitude(arguments: int, i: int) -> Any:
-    """The sum of the sizes of channels i..i+15 over tokens; what is no number stays so."""
+    """The sum of the magnitudes of channels i..i+15 over tokens; NaN stays NaN."""
     place, result = load_i64(arguments + UNITE.values) + 4 * i, splat(0.0)
     for _ in range(load_i64(arguments + UNITE.tokens)):
         value = load(place)
@@ -31,7 +31,7 @@ def _magnitude(arguments: int, i: int) -> Any:
 
 @device
 def _list_larger(arguments: int, least: float) -> int:
-    """List the channels whose magnitude is larger than `least`; returns how many they are."""
+    """List the channels whose magnitude is larger than `least`; returns how many there are."""
     size, place = load_i64(arguments + UNITE.size), load_i64(arguments + UNITE.active) + FIRST
     for i in range(0, size, 16):
         place += 4 * append_above(place, i, _magnitude(arguments, i), splat(least), size - i)

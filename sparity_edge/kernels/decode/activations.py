@@ -1,8 +1,8 @@
-"""Activations as 16-bit integers for the bytewise kernels: digits, scales and sums.
+"""Activations as 16-bit integers for byte dot products: digits, scales and sums.
 
 Thirty-two numbers share a scale, so that an outlier costs only its neighbours precision: the error
 is 1.5e-5 of the largest of the thirty-two. A block of 512 numbers is 512 high digits, then 512 low
-ones, behind the last block a unit of 64 is 64 and 64, in the order in which the weights of the
+ones; in the tail a unit of 64 is 64 and 64. Both are in the order in which the weights of the
 format come out of memory.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from sparity_edge.kernels.decode.attention import ATTENTION, combine_head
 from sparity_edge.kernels.decode.dot_arguments import BLOCK_GROUPS, X_BLOCK
 from sparity_edge.kernels.decode.elementwise import RMSNORM, SILU_MUL, gate_numbers, normalise
-from sparity_edge.kernels.decode.kquant_dots import split_in_superblock
+from sparity_edge.kernels.decode.kquant_dots import split_for_kquants
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.block_dots import store_block_digits
 from sparity_edge.kernels.simd.byte_dots import store_digits, store_digits_by_fours
@@ -22,10 +22,10 @@ from sparity_edge.kernels.words import Words
 MOST = 127 * 256  # so that the high digit fits into a signed byte
 BLOCK = 512  # numbers in one chunk, and in a block of weights
 
-# Orders of digits, of int8 and int4 behind the last block; of K-quants SCALES is the place of all
-# floats that go with them.
-IN_A_ROW, BY_FOURS, IN_SUPERBLOCKS = range(3)
-ORDERS = {"int4": BY_FOURS, "int4k": IN_SUPERBLOCKS, "int6k": IN_SUPERBLOCKS}
+# Orders of digits: in the tail of int8 and int4 rows, and of K-quants, for which SCALES is the
+# place of all floats that go with them.
+IN_A_ROW, BY_FOURS, FOR_KQUANTS = range(3)
+ORDERS = {"int4": BY_FOURS, "int4k": FOR_KQUANTS, "int6k": FOR_KQUANTS}
 SPLIT = Words("x size order digits scales sums")
 # Of kernels that split what they have just computed: the argument block of that operation follows.
 RMSNORM_SPLIT = SPLIT.plus(before=RMSNORM)
@@ -40,15 +40,15 @@ def split_numbers(arguments: int, start: int, stop: int) -> None:
     order = load_i64(arguments + SPLIT.order)
     blocks = load_i64(arguments + SPLIT.size) // BLOCK * BLOCK
     for i in range(start, min(stop, load_i64(arguments + SPLIT.size)), 32):
-        if order == IN_SUPERBLOCKS:
+        if order == FOR_KQUANTS:
             groups = load_i64(arguments + SPLIT.size) // 32
             floats = load_i64(arguments + SPLIT.scales)
-            split_in_superblock(x, i // 32, groups, digits, floats)
+            split_for_kquants(x, i // 32, groups, digits, floats)
             continue
         v, w = load(x + 4 * i), load(x + 4 * i + 64)
         sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
         most = largest(sizes)
-        # What is no number is lost in the comparisons; 0 * x brings it back.
+        # NaN is lost in the comparisons; 0 * x brings it back.
         broken = total(mul(add(v, w), splat(0.0)))
         scale = most / MOST + broken
         inverse = splat(MOST / most) if most > 0 else splat(0.0)
@@ -57,7 +57,7 @@ def split_numbers(arguments: int, start: int, stop: int) -> None:
             place = digits + i // BLOCK * X_BLOCK + i // 32 % BLOCK_GROUPS * 4
             first = store_block_digits(place, mul(v, inverse))
             second = store_block_digits(place + 256, mul(w, inverse))
-        elif order == BY_FOURS:  # four numbers of one group and four of the next by turns
+        elif order == BY_FOURS:  # four numbers of one group and four of the next, interleaved
             first = store_digits_by_fours(place + i % 64 // 8, mul(v, inverse))
             second = store_digits_by_fours(place + i % 64 // 8 + 32, mul(w, inverse))
         else:
@@ -74,7 +74,7 @@ def split_activations(arguments: int, chunk: int, scratch: int) -> None:  # noqa
     split_numbers(arguments, chunk * BLOCK, (chunk + 1) * BLOCK)
 
 
-# Kernels that split what they have just computed: one barrier less.
+# Kernels that split what they have just computed (operator fusion): one barrier less.
 
 
 @Kernel(RMSNORM_SPLIT)

@@ -1,10 +1,10 @@
-"""Attention of one query over the cached keys and values, in blocks of 256 positions.
+"""Attention of one query over the KV cache, in blocks of 256 positions.
 
-Every block gives a partial result (largest score, sum of weights, weighted values) and partial
-results are merged in order of position (online softmax). A block of one key-value head is a chunk
-of its own, so that a long context keeps all threads busy. Rows of float32 and bfloat16 are read
-where they are, 64 at a time by all heads that share them; int8 becomes float32 in scratch memory
-first. Blocks never depend on the number of threads. Prompts are `attention_prefill`'s.
+Every block of positions gives a partial result (largest score, sum of weights, weighted values) and
+partial results are merged in order of position (online softmax). A block of one key-value head is a
+chunk of its own, so that a long context keeps all threads busy. Rows of float32 and bfloat16 are
+read where they are, 64 at a time by all heads that share them; int8 becomes float32 in scratch
+memory first. Blocks never depend on the number of threads. Prefill is `attention_prefill`'s.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sparity_edge.kernels.simd.vectors import (
 from sparity_edge.kernels.words import Words
 
 BLOCK = 256  # positions
-ROWS = 64  # that are float32 at a time: 16 to 32 KB, which the first-level cache holds
+ROWS = 64  # that are float32 at a time: 16 to 32 KB, which L1 holds
 
 # POSITION is the address of the query's position, WINDOW the positions it sees (0: all). The cache
 # is (key-value head, position) rows whose numbers have NUMBER bytes; PARTS is (head, block,
@@ -67,7 +67,7 @@ def _padded(size: int) -> int:
 
 @device
 def _load_queries(arguments: int, first: int, table: int, queries: int) -> None:
-    """Scaled queries of the heads from `first` on, each followed by zeros up to 16 numbers.
+    """Scaled queries of the heads from `first` on, each padded with zeros to 16 numbers.
 
     They are rotated first if there is a row of cosines and sines at `table`.
     """
@@ -108,7 +108,7 @@ def _score(
             sums = _step(sums, rows, stride, number, query, i)
         # Writes 64 bytes, of which the next keys overwrite all but the first 16.
         tile4x1_totals(sums, out + 4 * key)
-    for key in range(whole, count):  # one key for all four: behind the last there may be nothing
+    for key in range(whole, count):  # one key for all four: none may follow the last
         sums = tile4x1_zero()
         for i in range(0, padded, 16):
             sums = _step(sums, keys + key * stride, 0, number, query, i)
@@ -200,7 +200,7 @@ def _first_position(arguments: int, position: int) -> int:
 
 @device
 def _append(arguments: int, kv_head: int, position: int, table: int, scratch: int) -> None:
-    """The token's own keys and values of one head into the cache."""
+    """The token's own keys and values of one head into the KV cache."""
     head_dim = load_i64(arguments + ATTENTION.head_dim)
     number = load_i64(arguments + ATTENTION.number)
     new_keys = load_i64(arguments + ATTENTION.new_keys) + 4 * head_dim * kv_head
@@ -236,7 +236,7 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
         table += 4 * head_dim * position
         if first + count > position:
             _append(arguments, kv_head, position, table, rows)
-    for i in range(head_dim, padded):  # zeros behind every row, which loading leaves alone
+    for i in range(head_dim, padded):  # zeros after every row, which loading leaves alone
         for row in range(ROWS):
             store_f32(rows + 4 * (padded * row + i), 0.0)
     _load_queries(arguments, kv_head * share, table, queries)
@@ -272,7 +272,7 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
 
 @device
 def combine_head(arguments: int, head: int) -> None:
-    """Merge the blocks of one head that `attention_decode` left in PARTS."""
+    """Merge the partial results of one query head that `attention_decode` left in PARTS."""
     blocks = load_i64(arguments + ATTENTION.blocks)
     part_bytes = load_i64(arguments + ATTENTION.part_bytes)
     position = load_i64(load_i64(arguments + ATTENTION.position))

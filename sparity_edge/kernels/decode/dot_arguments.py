@@ -1,4 +1,4 @@
-"""What products of rows are told: arguments of kernels, and what the rows of a product share."""
+"""Argument words of dot products with one token, and what all rows of a product share."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Product(NamedTuple):
     group: int  # inputs that share a scale
     groups: int  # of 32 inputs
     scales_at: int  # where in a row scales stand
-    minima_at: int  # how far behind them minima do; 0 where there are none
+    minima_at: int  # bytes from there to the minima; 0 where there are none
     numbers_at: int  # where in a row numbers stand
     x: int  # the address of the digits of activations,
     x_scales: int  # of their scales,
-    x_sums: int  # and how far behind those their sums stand
+    x_sums: int  # and bytes from there to their sums
     # What the sums are multiplied with in the end: weights are multiplied as unsigned integers, so
     # every group of inputs also contributes its sum times what the integer 0 stands for, which is
     # the minimum, or -8 (int4) or -128 (int8) scales.
@@ -50,7 +50,7 @@ class Product(NamedTuple):
 
 @device
 def product_of(matrix: int, arguments: int) -> Product:
-    """What the rows of a matrix share."""
+    """What the rows of a matrix descriptor share, read from it and from an argument block."""
     group, groups = load_i64(matrix + GROUP), load_i64(matrix + PADDED) // 32
     numbers_at, scales_at = load_i64(matrix + HEADER_BYTES), load_i64(matrix + SCALES_AT)
     minima, zero = 2 * load_i64(matrix + GROUPS), 1.0
@@ -66,7 +66,17 @@ def product_of(matrix: int, arguments: int) -> Product:
 
 @inlined
 def spread(group: int, halves: int, index: int, left: int) -> Any:
-    """Of a row's float16 numbers those of groups index..index+15 of 32 inputs; `left` are there."""
+    """A row's float16 scales (or minima) for groups index..index+15 of 32 inputs, one to a lane.
+
+    Args:
+        group: inputs that share a scale: 32, 64 or 128.
+        halves: the address of the row's first scale.
+        index: a multiple of 16.
+        left: groups of 32 from `index` on that the row has; lanes beyond are zero.
+
+    Returns:
+        A vector of float32.
+    """
     if group == 32:
         return load_f16(halves + 2 * index, left)
     if group == 64:
@@ -75,10 +85,10 @@ def spread(group: int, halves: int, index: int, left: int) -> Any:
 
 
 @inlined
-def ask_lines(once: bool, start: int, end: int) -> None:
-    """Ask for the lines from one address to another."""
+def prefetch_lines(non_temporal: bool, start: int, end: int) -> None:
+    """Prefetch the cache lines from one address to another into L1."""
     for place in range(start, end, 64):
-        if once:
+        if non_temporal:
             prefetch_non_temporal(place)
         else:
             prefetch_near(place)

@@ -1,6 +1,10 @@
-"""Groups behind the last block of 512 inputs of a row of int8 or int4, at most fifteen.
+"""The tail of an output-major row of int8 or int4: at most fifteen groups after the last block.
 
-Two or four groups share a vector of numbers, whose scales are spread over its lanes.
+    int8, 64 bytes    lanes 0-7: group 0         lanes 8-15: group 1
+    int4, 64 bytes    even lanes: group 0        odd lanes: group 1       (low nibbles)
+                      even lanes: group 2        odd lanes: group 3       (high nibbles)
+
+Two or four groups of 32 inputs share a vector of numbers, whose scales are spread over its lanes.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from sparity_edge.kernels.simd.vectors import fma, mul, splat
 
 @inlined
 def _digit_dot(weights: Any, x: int) -> Any:
-    """Sums of products, by fours, with 64 activations whose halves stand at x."""
+    """Sums of products, four to a lane, with 64 activations whose halves stand at x."""
     sums = carried(dot_first_half(no_integers(), weights, load_bytes(x)))
     return to_floats(dot_second_half(sums, weights, load_bytes(x + 64)))
 
@@ -50,8 +54,18 @@ def _join_scales(
 
 
 @inlined
-def int8_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
-    """Add the groups behind the last block to the sums a of products and c of activations."""
+def int8_tail(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
+    """Add the tail of an int8 row.
+
+    Args:
+        product: as `product_of` gives it.
+        row: the address of the row.
+        a, c: vectors of sums so far, of products and of activations times offsets.
+        scratch: 64 bytes.
+
+    Returns:
+        The new a and c.
+    """
     groups, whole = product.groups, product.groups // BLOCK_GROUPS * BLOCK_GROUPS
     c = _join_scales(product, row, whole, splat(1.0), c, scratch)
     p, x = row + product.numbers_at + 32 * whole, product.x + 64 * whole
@@ -66,8 +80,8 @@ def int8_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple
 
 
 @inlined
-def int4_rest(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
-    """The same of int4."""
+def int4_tail(product: Product, row: int, a: Any, c: Any, scratch: int) -> tuple[Any, Any]:
+    """Add the tail of an int4 row, whose last unit may be of 64 inputs: see `int8_tail`."""
     groups, whole = product.groups, product.groups // BLOCK_GROUPS * BLOCK_GROUPS
     c = _join_scales(product, row, whole, high_nibble_scales(), c, scratch)
     p, x = row + product.numbers_at + 16 * whole, product.x + 64 * whole

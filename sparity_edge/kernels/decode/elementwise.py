@@ -1,4 +1,4 @@
-"""What happens between the matrices: RMSNorm, rotary positions, gates.
+"""Element-wise kernels between the matrices: RMSNorm, rotary embedding, gates.
 
 Gates also stand apart from what they multiply: where neurons are skipped, they are looked at first.
 Rows end in zeros up to a whole vector, which stay zeros.
@@ -31,7 +31,15 @@ APPEND = ROPE.plus("head_stride values values_stride values_out number")
 def normalise(
     x: int, weight: int, out: int, size: int, epsilon: float, start: int, stop: int
 ) -> None:
-    """Numbers start..stop-1 (start a multiple of 16) of x / sqrt(mean(x**2) + epsilon) * weight."""
+    """Numbers start..stop-1 of x / sqrt(mean(x**2) + epsilon) * weight.
+
+    Args:
+        x, weight: addresses of `size` float32, followed by zeros up to a multiple of 16.
+        out: where as many go.
+        size: of the whole row.
+        epsilon: as in RMSNorm.
+        start, stop: the part that is written; start is a multiple of 16.
+    """
     squares = splat(0.0)
     for i in range(0, 4 * size, 64):
         squares = fma(load(x + i), load(x + i), squares)
@@ -51,7 +59,12 @@ def rmsnorm(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
 
 @device
 def gate_numbers(gate: int, up: int, out: int, start: int, stop: int) -> None:
-    """Numbers start..stop-1 (start a multiple of 16) of gate / (1 + exp(-gate)) * up."""
+    """Numbers start..stop-1 of gate / (1 + exp(-gate)) * up.
+
+    Args:
+        gate, up, out: addresses of float32.
+        start, stop: the part that is computed, in whole vectors from start, a multiple of 16.
+    """
     for i in range(4 * start, 4 * stop, 64):
         g = load(gate + i)
         swish = div(g, add(splat(1.0), exp(sub(splat(0.0), g))))
@@ -95,7 +108,14 @@ def multiply(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
 
 @device
 def rotate(x: int, table: int, out: int, head_dim: int) -> None:
-    """Rotate the pairs (i, i + head_dim / 2); the table row holds cosines, then sines."""
+    """Rotate the pairs (i, i + head_dim / 2) of one head (RoPE).
+
+    Args:
+        x: the address of head_dim float32.
+        table: the address of the position's row: cosines, then sines, head_dim / 2 each.
+        out: where head_dim float32 go.
+        head_dim: numbers of a head.
+    """
     half = head_dim // 2
     vectors = half - half % 16
     for i in range(0, 4 * vectors, 64):
@@ -133,7 +153,16 @@ def append_head(
     values_out: int,
     scratch: int,
 ) -> None:
-    """Rotated keys and plain values of one head to their rows in the cache."""
+    """Rotated keys and plain values of one head to their rows in the KV cache.
+
+    Args:
+        keys, values: addresses of head_dim float32.
+        table: the position's row of cosines and sines.
+        head_dim: numbers of a head.
+        number: bytes of a number in the KV cache.
+        keys_out, values_out: the rows.
+        scratch: room for head_dim float32, padded to a multiple of 32.
+    """
     # Rows are rounded in groups of 32, so zeros have to follow them.
     for i in range(head_dim, (head_dim + 31) // 32 * 32):
         store_f32(scratch + 4 * i, 0.0)

@@ -1,15 +1,15 @@
 """FFN over active neurons: out += sum of a_i * down column i, a_i = (g_i - c_i) * (up row i . x).
 
 Up row and down column of a neuron stand together (`packed.bundle`): one gather reads both.
-The list is cut into parts as in `spvmm`, whose `add_parts` adds them. Where gates are centred, the
-dense term of the neurons that are left out is an ordinary product, added by the caller.
+The active list is cut into parts as in `spvmm`, whose `add_parts` adds them. Where gates are
+centred, the dense term of the neurons that are left out is a product of its own, by the caller.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from sparity_edge.kernels.decode.axpy_blocks import (
+from sparity_edge.kernels.decode.active_rows import (
     BLOCK_BYTES,
     CHANNELS,
     FIRST_FREE,
@@ -18,19 +18,21 @@ from sparity_edge.kernels.decode.axpy_blocks import (
     SCALE,
     VALUES,
     WHOLE,
-    add_block,
-    ask_bytes,
     boundary,
-    bytes_ahead,
-    bytes_of,
     channel,
-    clear,
     collect,
     digit_bytes,
     fours,
-    order_sums,
     quantize_values,
     repeat,
+)
+from sparity_edge.kernels.decode.axpy_blocks import (
+    add_block,
+    bytes_ahead,
+    bytes_of,
+    clear,
+    order_sums,
+    prefetch_bytes,
 )
 from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
 from sparity_edge.kernels.decode.dots import row_dot
@@ -52,8 +54,9 @@ ENTRIES = DIGITS_PLACE + 4 * CHANNELS
 TABLES = ENTRIES + 2 * BLOCK_BYTES
 TABLE_BYTES = 8 * 3 * CHANNELS
 SCRATCH_BYTES = TABLES + 2 * TABLE_BYTES
-# Rows up to so many bytes are asked for a block ahead (0.7 KB, half of them, fast memory: 22 us
-# where a pair ahead takes 39; 1.7 KB: 220 and 425; 4 KB, slow memory: 1030 and 1000).
+# Rows up to so many bytes are prefetched a block ahead (0.7 KB, half of them, fast memory: 22 us
+# where two rows ahead take 39; 1.7 KB: 220 and 425; 4 KB, slow memory: 1030 and 1000; two AMD EPYC,
+# bench/kernels.py).
 LONG_ROW = 3072
 
 
@@ -90,15 +93,16 @@ class Bundle:
 
 @device
 def _header(bundle: int, active: int, position: int) -> int:
-    """The header of the block that begins at a position of the list."""
+    """The address of the scales of the block that begins at a position of the list."""
     panel = channel(active, position) // load_i64(bundle + GROUP)
     return load_i64(bundle + DATA) + panel * load_i64(bundle + PANEL_BYTES)
 
 
 @device
 def _collect(arguments: int, position: int, table: int) -> int:
-    """What is read of the block that begins at a position of the list, in that order: up rows,
-    filled up to fours, down columns, and the last one CHANNELS times more.
+    """Write addresses of what is read of the block that begins at a position of the list.
+
+    In that order: up rows, repeated up to fours, down columns, the last one CHANNELS times more.
 
     Returns:
         The end of the block on the list.
@@ -118,7 +122,7 @@ def _collect(arguments: int, position: int, table: int) -> int:
 
 @device
 def _middle(arguments: int, neuron: int, up: float) -> float:
-    """(g - c) u of one neuron."""
+    """(g - c) u of one neuron: its gate less the centre, times its up product."""
     gate = load_f32(load_i64(arguments + FFN.gate) + 4 * neuron)
     centre = load_i64(arguments + FFN.centre)
     if centre != 0:
@@ -127,8 +131,8 @@ def _middle(arguments: int, neuron: int, up: float) -> float:
 
 
 @device
-def _values(arguments: int, position: int, end: int, rows: int, asks: int, scratch: int) -> None:
-    """The middle values of a block to VALUES, while the rows on the table `asks` are asked for."""
+def _values(arguments: int, position: int, end: int, rows: int, later: int, scratch: int) -> None:
+    """The middle values of a block to VALUES; prefetches the rows on the table `later`."""
     up, active = load_i64(load_i64(arguments + FFN.bundle) + UP), load_i64(arguments + FFN.active)
     place = scratch + VALUES
     store(place, splat(0.0))
@@ -136,44 +140,45 @@ def _values(arguments: int, position: int, end: int, rows: int, asks: int, scrat
     product = product_of(up, arguments)
     for index in range(position, end):
         row = load_i64(rows)
-        dot = row_dot(product, row, load_i64(asks) - row, scratch)
+        dot = row_dot(product, row, load_i64(later) - row, scratch)
         store_f32(place, _middle(arguments, channel(active, index), dot))
-        rows, asks, place = rows + 8, asks + 8, place + 4
+        rows, later, place = rows + 8, later + 8, place + 4
 
 
 @device
 def _pieces(table: int, rows: int, count: int, ahead: int) -> None:
-    """A table of `count` pieces of `ahead` bytes, of the two rows that are read next by turns."""
+    """Write a table of `count` pieces of `ahead` bytes of the next two rows, interleaved."""
     for index in range(count):
         row = load_i64(rows + 8 * (index & 1))
         store_i64(table + 8 * index, row + (index >> 1) * ahead)
 
 
 @device
-def ask_short_rows(bundle: int, table: int, first: int, count: int) -> None:
-    """Ask for rows first..count-1 of a table, unless they are long."""
+def prefetch_short_rows(bundle: int, table: int, first: int, count: int) -> None:
+    """Prefetch rows first..count-1 of a table into L2, unless they are long (LONG_ROW)."""
     row_bytes = load_i64(bundle + ROW_BYTES)
     if row_bytes <= LONG_ROW:
         for place in range(8 * first, 8 * count, 8):
-            ask_bytes(load_i64(table + place), row_bytes)
+            prefetch_bytes(load_i64(table + place), row_bytes)
 
 
 @device
 def look_ahead(
     bundle: int, active: int, here: int, count: int, following: int, others: int
 ) -> tuple[int, int, int]:
-    """What is asked for while a block of `count` rows is read, whose table is `here`.
+    """What is prefetched while a block is read.
 
     Args:
-        bundle: whose block it is.
-        active: the list.
-        here: its table.
+        bundle: the descriptor of the bundle.
+        active: the active list.
+        here: the table of the block.
         count: its rows, a multiple of four.
-        following: the table of the block that comes next.
+        following: the table of the next block.
         others: rows of that block, a multiple of four.
 
     Returns:
-        The tables of what up rows and down columns ask for, and `ahead` of `add_block`.
+        The tables of what is prefetched while up rows and down columns are read, and the prefetch
+        distance in a column, in bytes (`ahead` of `add_block`).
     """
     down = load_i64(bundle + DOWN)
     nbytes = bytes_of(down, load_i64(down + PADDED))
@@ -193,16 +198,16 @@ def add_columns(
     """Add the down columns of a block whose middle values are at VALUES of `scratch`.
 
     Args:
-        down: the matrix.
+        down: the descriptor of the down matrix.
         here: the table of the block.
         count: its rows, a multiple of four.
-        header: where its scales stand.
-        following: the table of what is asked for at the end of columns.
+        header: the address of its scales.
+        following: the table of what is prefetched at the end of columns.
         others: rows on it, a multiple of four.
-        other: where the scales of the next block stand.
-        ahead: as in `add_block`.
-        sums: of the part.
-        scratch: of the token.
+        other: the address of the scales of the next block.
+        ahead: the prefetch distance in a column, in bytes.
+        sums: the address of the part's float32 sums.
+        scratch: that of the token.
     """
     entry, values = scratch + ENTRIES, scratch + VALUES
     store_i64(entry + HEADER, header)
@@ -219,11 +224,11 @@ def add_columns(
 
 
 @device
-def ask_columns(bundle: int, here: int, count: int, ahead: int) -> None:
-    """Ask for the beginnings of a block's down columns, unless all of them have been asked for."""
+def prefetch_columns(bundle: int, here: int, count: int, ahead: int) -> None:
+    """Prefetch the beginnings of a block's down columns, unless rows are short (LONG_ROW)."""
     if load_i64(bundle + ROW_BYTES) > LONG_ROW:
         for place in range(here + 8 * count, here + 16 * count, 8):
-            ask_bytes(load_i64(place), ahead)
+            prefetch_bytes(load_i64(place), ahead)
 
 
 @Kernel(FFN)
@@ -240,18 +245,18 @@ def ffn(arguments: int, chunk: int, scratch: int) -> None:
     here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES
     end = _collect(arguments, start, here)
     header = _header(bundle, active, start)
-    ask_bytes(header, load_i64(bundle + HEADER_BYTES))
-    ask_short_rows(bundle, here, 0, end - start)
+    prefetch_bytes(header, load_i64(bundle + HEADER_BYTES))
+    prefetch_short_rows(bundle, here, 0, end - start)
     while start < stop:
         count, after, other, following = fours(end - start), end, header, here
         if end < load_i64(active):  # of the next part, too, which this thread most likely takes
             following, after = there, _collect(arguments, end, there)
             other = _header(bundle, active, end)
         others = fours(after - end)
-        asks, wanted, ahead = look_ahead(bundle, active, here, count, following, others)
-        _values(arguments, start, end, here, asks, scratch)
-        ask_short_rows(bundle, following, end - start, after - end)
-        ask_columns(bundle, here, count, ahead)
+        later, wanted, ahead = look_ahead(bundle, active, here, count, following, others)
+        _values(arguments, start, end, here, later, scratch)
+        prefetch_short_rows(bundle, following, end - start, after - end)
+        prefetch_columns(bundle, here, count, ahead)
         add_columns(down, here, count, header, wanted, others, other, ahead, sums, scratch)
         here, there = there, here
         start, end, header = end, after, other

@@ -1,16 +1,17 @@
-"""Numbers in superblocks (int4k, int6k): activations and dot products.
+"""Dot products of K-quants (int4k, int6k), and the activations that they take.
 
-A lane of a byte dot product belongs to one group of a block of 512 inputs, so that whole groups are
-summed in integers and sixteen of them are scaled at once; docs/format.md draws it. From L2, rows of
-1536 in int4k go 1.4 times as fast as with groups that take turns in a vector. The last superblock
-of an odd number of them is a block of half the groups, two lanes each.
+A lane of a byte dot product belongs to one group of a block of 512 inputs (drawn in
+`simd/kquants.py`), so that whole groups are summed in integers and sixteen of them are scaled at
+once. From L2, rows of 1536 in int4k go 1.4 times as fast as with interleaved groups (AMD EPYC;
+bench/kernels.py). Rows end with half a block, of eight groups with two lanes each, where the
+number of 256s is odd.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sparity_edge.kernels.decode.dot_arguments import DOT, ask_lines
+from sparity_edge.kernels.decode.dot_arguments import DOT, prefetch_lines
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import DTYPE, INT4K, PADDED
 from sparity_edge.kernels.simd.byte_dots import (
@@ -50,7 +51,7 @@ from sparity_edge.kernels.simd.memory import (
 )
 from sparity_edge.kernels.simd.vectors import add, fma, largest, maximum, mul, splat, sub, total
 
-MOST = 127 * 256  # of an activation: its high digit has to fit into a signed byte
+MOST = 127 * 256  # of an activation, so that its high digit fits into a signed byte
 # Of a block of activations: bytes of digits, then of what goes with them: the scale of every lane,
 # minus scale times sum, and -32 times the sums of the first and the second half of its group.
 X_DIGITS, X_LEAST, X_ZEROS, X_FLOATS = 1024, 64, 128, 256
@@ -59,12 +60,20 @@ FOURS, FOUR_SCALES, SIXES, SIX_SCALES = 256, 32, 384, 36
 
 
 @device
-def split_in_superblock(x: int, index: int, groups: int, digits: int, floats: int) -> None:
-    """Group `index` of `groups` of 32 numbers of x: its digits, and what goes with them."""
+def split_for_kquants(x: int, index: int, groups: int, digits: int, floats: int) -> None:
+    """Quantise group `index` of `groups` of 32 activations to 16 bits.
+
+    Args:
+        x: the address of the activations, float32.
+        index: of the group.
+        groups: of all activations.
+        digits: where blocks of X_DIGITS bytes go, in the order of the weights.
+        floats: where blocks of X_FLOATS bytes go: scales and what else is said above.
+    """
     v, w = load(x + 128 * index), load(x + 128 * index + 64)
     sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
     most = largest(sizes)
-    # What is no number is lost in the comparisons; 0 * x brings it back.
+    # NaN is lost in the comparisons; 0 * x brings it back.
     scale = most / MOST + total(mul(add(v, w), splat(0.0)))
     inverse = splat(MOST / most) if most > 0 else splat(0.0)
     whole = index < groups // 16 * 16
@@ -90,12 +99,12 @@ def split_in_superblock(x: int, index: int, groups: int, digits: int, floats: in
 
 @inlined
 def _sum_fours(numbers: int, nbytes: int, x: int) -> Any:
-    """What each lane of a block (or half of one) adds up to.
+    """The sums of each lane of a block of int4k (or half of one).
 
     A lane adds 32 products of at most 15 * MOST, less than 2**24: exact as float32, too. On the way
     there are 16 products of a digit at a time, at most 240 * 128 each, of which the high ones count
-    256 times: less than 2**27. Four sums that grow at once wait less for each other: rows of 1536
-    from L2 gave 108 GB/s, and 95 with two.
+    256 times: less than 2**27. Four independent sums wait less for each other: rows of 1536 from L2
+    gave 108 GB/s, and 95 with two (AMD EPYC; bench/kernels.py).
     """
     a, b, c, d = no_integers(), no_integers(), no_integers(), no_integers()
     for line in range(0, nbytes, 64):
@@ -111,7 +120,7 @@ def _sum_fours(numbers: int, nbytes: int, x: int) -> Any:
 
 @inlined
 def int4k_scales(scales: int, whole: bool) -> tuple[Any, Any]:
-    """Scales and minima of the lanes of a block, or of the half one at the end of a row."""
+    """Scales and minima of the lanes of an int4k block (or half of one), from its scale bytes."""
     if whole:
         least = mul(load_minima(scales), least_factors(scales + 24))
         return mul(load_scales(scales), scale_factors(scales + 24)), least
@@ -130,7 +139,7 @@ def _add_int4k(numbers: int, scales: int, whole: bool, x: int, about: int, resul
 
 @inlined
 def _sum_sixes(numbers: int, x: int, zeros: int) -> Any:
-    """What sixteen inputs of each lane add up to, as float32.
+    """The sums of sixteen inputs of each lane of int6k, as float32.
 
     Sums of low digits begin at -32 times the sum of activations, which makes the whole one of 16
     products of at most 32 * MOST, less than 2**24: exact as float32, too. On the way there are 16
@@ -153,7 +162,7 @@ def _sum_sixes(numbers: int, x: int, zeros: int) -> Any:
 
 @inlined
 def int6k_factors(scales: int, whole: bool) -> Any:
-    """What the scales of the lanes of a block (or half of one) are multiples of."""
+    """The float16 factors of the scales of an int6k block (or half of one), one to a lane."""
     return six_factors(scales + 32) if whole else half_six_factor(scales + 16)
 
 
@@ -168,48 +177,55 @@ def _add_int6k(numbers: int, scales: int, whole: bool, x: int, about: int, resul
 
 
 @device
-def superblock_dot(matrix: int, row: int, arguments: int, wanted: int) -> float:
-    """The product of one row; asks for ROW_BYTES from `wanted` on as it goes."""
+def kquant_dot(matrix: int, row: int, arguments: int, ahead: int) -> float:
+    """The dot product of one row of K-quants, float32.
+
+    Args:
+        matrix: the descriptor.
+        row: the address of the row.
+        arguments: the argument block with the activations.
+        ahead: the address from which ROW_BYTES are prefetched.
+    """
     if load_i64(matrix + DTYPE) == INT4K:
-        return _dot_int4k(False, matrix, row, arguments, wanted)
-    return _dot_int6k(False, matrix, row, arguments, wanted)
+        return _dot_int4k(False, matrix, row, arguments, ahead)
+    return _dot_int6k(False, matrix, row, arguments, ahead)
 
 
 @device
-def superblock_dot_once(matrix: int, row: int, arguments: int, wanted: int) -> float:
-    """The same where what is asked for will be used once."""
+def kquant_dot_non_temporal(matrix: int, row: int, arguments: int, ahead: int) -> float:
+    """`kquant_dot` for rows that follow each other: prefetches are non-temporal."""
     if load_i64(matrix + DTYPE) == INT4K:
-        return _dot_int4k(True, matrix, row, arguments, wanted)
-    return _dot_int6k(True, matrix, row, arguments, wanted)
+        return _dot_int4k(True, matrix, row, arguments, ahead)
+    return _dot_int6k(True, matrix, row, arguments, ahead)
 
 
 @inlined
-def _dot_int4k(once: bool, matrix: int, row: int, arguments: int, wanted: int) -> float:
+def _dot_int4k(non_temporal: bool, matrix: int, row: int, arguments: int, ahead: int) -> float:
     size, result = load_i64(matrix + PADDED), splat(0.0)
     x, about = load_i64(arguments + DOT.digits), load_i64(arguments + DOT.scales)
     scales = row + size // 2
     for _ in range(size // 512):
-        ask_lines(once, wanted, wanted + FOURS + FOUR_SCALES)
+        prefetch_lines(non_temporal, ahead, ahead + FOURS + FOUR_SCALES)
         result = _add_int4k(row, scales, True, x, about, result)
         row, scales, x, about = row + FOURS, scales + FOUR_SCALES, x + X_DIGITS, about + X_FLOATS
-        wanted += FOURS + FOUR_SCALES
+        ahead += FOURS + FOUR_SCALES
     if size % 512 != 0:
-        ask_lines(once, wanted, wanted + FOURS // 2 + FOUR_SCALES // 2)
+        prefetch_lines(non_temporal, ahead, ahead + FOURS // 2 + FOUR_SCALES // 2)
         result = _add_int4k(row, scales, False, x, about, result)
     return total(result)
 
 
 @inlined
-def _dot_int6k(once: bool, matrix: int, row: int, arguments: int, wanted: int) -> float:
+def _dot_int6k(non_temporal: bool, matrix: int, row: int, arguments: int, ahead: int) -> float:
     size, result = load_i64(matrix + PADDED), splat(0.0)
     x, about = load_i64(arguments + DOT.digits), load_i64(arguments + DOT.scales)
     scales = row + size // 4 * 3
     for _ in range(size // 512):
-        ask_lines(once, wanted, wanted + SIXES + SIX_SCALES)
+        prefetch_lines(non_temporal, ahead, ahead + SIXES + SIX_SCALES)
         result = _add_int6k(row, scales, True, x, about, result)
         row, scales, x, about = row + SIXES, scales + SIX_SCALES, x + X_DIGITS, about + X_FLOATS
-        wanted += SIXES + SIX_SCALES
+        ahead += SIXES + SIX_SCALES
     if size % 512 != 0:
-        ask_lines(once, wanted, wanted + SIXES // 2 + SIX_SCALES // 2)
+        prefetch_lines(non_temporal, ahead, ahead + SIXES // 2 + SIX_SCALES // 2)
         result = _add_int6k(row, scales, False, x, about, result)
     return total(result)

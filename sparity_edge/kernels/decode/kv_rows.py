@@ -1,4 +1,4 @@
-"""Reading and writing rows of the cache (`cached` says how they are stored) in kernels.
+"""Reading and writing rows of the KV cache in kernels; `kv_format` says how they are stored.
 
 `load_rows` brings 64 rows at a time to float32 in scratch memory that stays in the first-level
 cache, where all heads that share them find them.
@@ -22,18 +22,27 @@ from sparity_edge.kernels.simd.memory import load, load_f32, load_splat, store, 
 from sparity_edge.kernels.simd.prefetch import prefetch
 from sparity_edge.kernels.simd.vectors import fma, largest, maximum, mul, splat, sub, total
 
-AHEAD = 4096  # bytes from a row to the one that is asked for
+AHEAD = 4096  # prefetch distance in bytes (bench/parts.py has the share of attention)
 
 
 @device
 def row_bytes(head_dim: int, number: int) -> int:
-    """Bytes of a row whose numbers have `number` bytes."""
+    """Bytes of a row of head_dim numbers of `number` bytes (4, 2, or 1 with float32 scales)."""
     return number * head_dim if number != 1 else head_dim + 4 * ((head_dim + GROUP - 1) // GROUP)
 
 
 @device
 def load_rows(rows: int, count: int, head_dim: int, number: int, out: int, stride: int) -> None:
-    """Copy rows as float32 to `out`, `stride` bytes apart; asks for rows ahead on the way."""
+    """Copy rows of the KV cache as float32, and prefetch the rows AHEAD of them.
+
+    Args:
+        rows: the address of the first row; rows follow each other.
+        count: how many.
+        head_dim: numbers of a row.
+        number: bytes of a number.
+        out: where the first row goes.
+        stride: bytes from there to the next.
+    """
     whole, size = head_dim // 16 * 16, row_bytes(head_dim, number)
     for _ in range(count):
         for line in range(0, size, 64):
@@ -61,7 +70,14 @@ def load_rows(rows: int, count: int, head_dim: int, number: int, out: int, strid
 
 @device
 def store_row(x: int, head_dim: int, number: int, row: int) -> None:
-    """Round head_dim float32, followed by zeros up to a multiple of 32, into a row."""
+    """Round head_dim float32 into a row of the KV cache.
+
+    Args:
+        x: the address of the numbers, followed by zeros up to a multiple of 32.
+        head_dim: how many there are.
+        number: bytes of a number in the row.
+        row: the address of the row.
+    """
     whole = head_dim // 16 * 16
     if number == 1:
         _store_int8(x, head_dim, row)

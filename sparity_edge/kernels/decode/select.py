@@ -1,10 +1,10 @@
-"""Select: from a vector to the list of its active channels (`active`), in ascending order.
+"""Selection: from a vector to its active list (`active_list`), in ascending order of channels.
 
 A static threshold per channel serves CHESS, CATS, TEAL and centred gates (a factor on all of them
-may be guessed from the vector, scale.py); top-k of this token's
-scores serves quantile rules and LaRoSA; N of every M the N:M methods. All is compared by magnitude,
-and NaN is larger than anything, so that what is wrong shows in the result. One thread selects: a
-merge of several lists would cost a barrier, and no less than it saves.
+may be guessed from the vector, `threshold_factor`); top-k of this token's scores serves quantile
+rules and LaRoSA; N of every M the N:M methods. All is compared by magnitude, and NaN is larger than
+anything, so that what is wrong shows in the result. One thread selects: a merge of several lists
+would cost a barrier, and no less than it saves.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def select_threshold(arguments: int, chunk: int, scratch: int) -> None:  # noqa:
 
 @device
 def _count_at_least(values: int, count: int, least: int) -> int:
+    """How many of `count` int32 are at least `least`."""
     found = 0
     for i in range(0, count, 16):
         found += count_at_least(load_integers(values + 4 * i), least, count - i)
@@ -97,11 +98,17 @@ def _keep_between(values: int, count: int, least: int, most: int) -> int:
 
 @device
 def kth_largest(values: int, count: int, k: int, most: int) -> int:
-    """The k-th largest of non-negative int32 `values`, 1 <= k <= count; destroys them.
+    """The k-th largest of int32 `values`, which are overwritten.
 
-    `most` is the largest of them. Halves the range of values, not the set, but drops what has
-    fallen out of the range. Nearly always the answer lies within a factor of 4096 of the largest,
-    which saves the halvings that would find its exponent while nothing falls out.
+    Halves the range of values, not the set, but drops what has fallen out of the range. Nearly
+    always the answer lies within a factor of 4096 of the largest, which saves the halvings that
+    would find its exponent while nothing falls out.
+
+    Args:
+        values: the address of `count` non-negative int32.
+        count: at least k.
+        k: from 1 on.
+        most: the largest of the values, or more.
     """
     least = max(0, most - RANGE)
     above = _count_at_least(values, count, least)

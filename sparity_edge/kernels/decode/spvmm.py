@@ -1,13 +1,13 @@
-"""Vector times matrix, input-sparse: W x from the rows of an input-major W whose channel is active.
+"""Sparse vector times matrix: W x as AXPY over the rows of an input-major W that are active.
 
-A chunk is a panel of columns, narrow enough that its sums stay in L1, of a part of the list, so
-wide that rows stay long; parts are added in their order. Which channels are active is decided
-elsewhere; a full list makes this the dense product.
+A chunk is a panel of columns, narrow enough that its sums stay in L1 and wide enough that rows stay
+long, of a part of the active list; parts are added in their order. Which channels are active is
+decided elsewhere; a full list makes this the dense product.
 """
 
 from __future__ import annotations
 
-from sparity_edge.kernels.decode.axpy_blocks import (
+from sparity_edge.kernels.decode.active_rows import (
     BLOCK_BYTES,
     CHANNELS,
     FIRST_FREE,
@@ -15,17 +15,19 @@ from sparity_edge.kernels.decode.axpy_blocks import (
     ROWS,
     SCALE,
     WHOLE,
-    add_block,
-    ask_bytes,
     boundary,
-    bytes_ahead,
-    bytes_of,
     channel,
-    clear,
     collect,
     digit_bytes,
-    order_sums,
     quantize_values,
+)
+from sparity_edge.kernels.decode.axpy_blocks import (
+    add_block,
+    bytes_ahead,
+    bytes_of,
+    clear,
+    order_sums,
+    prefetch_bytes,
 )
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import (
@@ -53,7 +55,11 @@ TABLES = FIRST_FREE  # in scratch, of a part: rows, then digits and blocks
 
 
 def table(inputs: int) -> tuple[int, int, int]:
-    """Where digits stand in scratch, how far on blocks do, and where all of it ends."""
+    """Places in scratch for a matrix of `inputs` channels.
+
+    Returns:
+        Where digits stand, how far on the entries of blocks do, and the bytes in all.
+    """
     blocks = -(-inputs // CHANNELS)
     digits = TABLES + 8 * CHANNELS * blocks
     digit_bytes = 4 * CHANNELS * blocks + 256
@@ -70,18 +76,21 @@ def _group_shift(matrix: int) -> int:
 
 
 @device
-def _ask_first(matrix: int, scales: int, columns: int, rows: int, count: int, ahead: int) -> None:
-    """Ask for the scales of the first block and the beginnings of its rows."""
+def _prefetch_first(
+    matrix: int, scales: int, columns: int, rows: int, count: int, ahead: int
+) -> None:
+    """Prefetch the scales of the first block and the beginnings of its rows into L2."""
     if digit_bytes(matrix) == 8:
-        ask_bytes(scales, 2 * columns)
-        ask_bytes(scales + 2 * load_i64(matrix + PADDED) * load_i64(matrix + MINIMUM), 2 * columns)
+        prefetch_bytes(scales, 2 * columns)
+        minima = scales + 2 * load_i64(matrix + PADDED) * load_i64(matrix + MINIMUM)
+        prefetch_bytes(minima, 2 * columns)
     for place in range(rows, rows + 8 * count, 8):
-        ask_bytes(load_i64(place), ahead)
+        prefetch_bytes(load_i64(place), ahead)
 
 
 @device
 def _take_values(x: int, active: int, start: int, end: int, values: int) -> None:
-    """The activations of a block, zeros behind them."""
+    """The activations of a block, padded with zeros."""
     for place in range(0, 128, 64):
         store(values + place, splat(0.0))
     for index in range(start, end):
@@ -93,10 +102,20 @@ def prepare(
     arguments: int, start: int, stop: int, rows: int, digits: int, blocks: int, first: int,
     columns: int, ahead: int,
 ) -> int:  # fmt: skip
-    """The tables of the channels at start..stop-1 of the list, rows from column `first` on.
+    """Write the tables of the channels at start..stop-1 of the list (see `active_rows`).
 
-    Asks for what is read first, since the tables of a whole part take a microsecond. Behind the
-    last block stands one without rows.
+    Prefetches what is read first, since the tables of a whole part take a microsecond. An entry
+    without rows follows the last block.
+
+    Args:
+        arguments: the argument block.
+        start, stop: positions on the list, at borders of blocks.
+        rows: where addresses of rows go.
+        digits: where activations go.
+        blocks: where entries of blocks go.
+        first: the column where rows begin.
+        columns: of the panel.
+        ahead: the prefetch distance in a row, in bytes.
 
     Returns:
         How many blocks there are.
@@ -110,7 +129,7 @@ def prepare(
         base = header + load_i64(matrix + HEADER_BYTES) - (panel << shift) * row_bytes + offset
         end = collect(active, start, stop, base, row_bytes, rows)
         if blocks == first_block:
-            _ask_first(matrix, header + 2 * first, columns, rows, end - start, ahead)
+            _prefetch_first(matrix, header + 2 * first, columns, rows, end - start, ahead)
         values = digits if step == 16 else digits + 64
         _take_values(load_i64(arguments + SPVMM.x), active, start, end, values)
         count = (end - start + 3) // 4 * 4
@@ -175,7 +194,7 @@ def add_parts(arguments: int, chunk: int, scratch: int) -> None:
             store(out + 4 * c, value)
             continue
         store(scratch, value)
-        for i in range(c, size):  # nothing may be written behind the last
+        for i in range(c, size):  # nothing may be written past the last
             result = load_f32(scratch + 4 * (i - c))
             if bias != 0:
                 result += load_f32(bias + 4 * i)

@@ -1,8 +1,8 @@
-"""Scale: one factor on all thresholds of a vector, guessed from the vector's own statistics.
+"""The threshold factor: of all thresholds of a vector, guessed from the vector's own statistics.
 
 log factor = b0 + b1 log(mean |x|) + b2 log(rms / mean |x|) + b3 log(max |x| / mean |x|), clipped to
-a factor of 4 both ways; four numbers for each layer and piece, fitted by calibration. One pass over
-the vector, which the selection reads next anyhow. A vector with a NaN gives NaN, which drops none.
+a factor of 4 both ways; four coefficients for each layer and site, fitted by calibration. One pass
+over the vector, which the selection reads next anyhow. A NaN in it gives NaN, which drops none.
 The other factor, of a gain, is exp(-exponent), where a product before has made the exponent.
 """
 
@@ -35,7 +35,7 @@ def factor_of_gain(exponent: int) -> np.float32:
 
 @device
 def _log(value: float) -> float:
-    """Of a size; NaN stays NaN."""
+    """The logarithm of a mean, at least FLOOR; NaN stays NaN."""
     return math.log(FLOOR if value < FLOOR else value)
 
 
@@ -45,7 +45,7 @@ def factor_of(x: int, centre: int, size: int, coefficients: int) -> np.float32:
 
     Args:
         x: address of float32.
-        centre: the same, or 0.
+        centre: address of `size` float32 that are subtracted, or 0.
         size: of both.
         coefficients: address of four float32, or 0.
     """

@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.kernels.decode.dot_arguments import whole_groups
+from sparity_edge.kernels.decode.kquant_dots import (
+    FOUR_SCALES,
+    FOURS,
+    SIX_SCALES,
+    SIXES,
+    int4k_scales,
+    int6k_factors,
+)
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import (
     BF16,
@@ -23,18 +31,18 @@ from sparity_edge.kernels.matrix import (
     ROW_BYTES,
     SCALES_AT,
 )
-from sparity_edge.kernels.prefill.kquant_panels import unpack_superblocks
 from sparity_edge.kernels.simd.block_dots import high_lane_nibbles, lane_bytes, low_lane_nibbles
 from sparity_edge.kernels.simd.byte_dots import load_high_fours, load_low_fours
 from sparity_edge.kernels.simd.conversions import load_bf16, load_f16, load_high, load_i8, load_low
+from sparity_edge.kernels.simd.kquants import load_fours, load_sixes
 from sparity_edge.kernels.simd.memory import load, load_i64, load_splat, store
-from sparity_edge.kernels.simd.vectors import fma, mul, splat
+from sparity_edge.kernels.simd.vectors import fma, mul, splat, sub
 from sparity_edge.kernels.words import Words
 
 
 @device
 def _load_int4_scales(matrix: int, header: int, block: int, groups: int, scratch: int) -> None:
-    """Sixteen scales of an output-major int4 row to scratch, and their minima 64 bytes behind.
+    """Sixteen scales of an output-major int4 row to scratch, and their minima 64 bytes on.
 
     Without minimum q counts from -8, which is a minimum of -8 scales.
     """
@@ -93,8 +101,54 @@ def _unpack_int4(matrix: int, row: int, out: int, scratch: int) -> None:
 
 
 @device
+def _unpack_kquants(matrix: int, row: int, out: int, scratch: int) -> None:
+    """A K-quant row as PADDED float32, rounded as GGUF says; 128 bytes of scratch."""
+    size = load_i64(matrix + PADDED)
+    four_bits = load_i64(matrix + DTYPE) == INT4K
+    scales = row + (size // 2 if four_bits else size // 4 * 3)
+    for start in range(0, size, 512):
+        whole = start + 512 <= size
+        if four_bits:
+            _unpack_int4k(row, scales, whole, out, scratch)
+            row, scales = row + FOURS, scales + FOUR_SCALES
+        else:
+            _unpack_int6k(row, scales, whole, out, scratch)
+            row, scales = row + SIXES, scales + SIX_SCALES
+        out += 4 * 512
+
+
+@device
+def _unpack_int4k(numbers: int, scales: int, whole: bool, out: int, scratch: int) -> None:
+    """A block of int4k, or half of one: in both the halves of a group stand apart."""
+    of_lanes, minima = int4k_scales(scales, whole)
+    store(scratch, of_lanes)
+    store(scratch + 64, minima)
+    groups, second = (16, 128) if whole else (8, 32)
+    for lane in range(0, 4 * groups, 4):
+        scale, least = load_splat(scratch + lane), load_splat(scratch + 64 + lane)
+        store(out, sub(mul(scale, load_fours(numbers + lane)), least))
+        store(out + 64, sub(mul(scale, load_fours(numbers + second + lane)), least))
+        out += 128
+
+
+@device
+def _unpack_int6k(numbers: int, scales: int, whole: bool, out: int, scratch: int) -> None:
+    """A block of int6k, or half of one."""
+    factors = int6k_factors(scales, whole)
+    store(scratch, mul(load_i8(scales), factors))
+    if whole:
+        store(scratch + 64, mul(load_i8(scales + 16), factors))
+    groups, second, other = (16, SIXES // 2, 64) if whole else (8, 32, 32)
+    for lane in range(0, 4 * groups, 4):
+        for place, scale in ((numbers, scratch), (numbers + second, scratch + other)):
+            values = sub(load_sixes(place + lane), splat(32.0))
+            store(out, mul(load_splat(scale + lane), values))
+            out += 64
+
+
+@device
 def row_place(matrix: int, index: int) -> int:
-    """Where row `index` of an output-major matrix stands."""
+    """The address of row `index` of an output-major matrix."""
     panel = index // load_i64(matrix + PANEL_ROWS)
     inside = index - panel * load_i64(matrix + PANEL_ROWS)
     place = load_i64(matrix + DATA) + panel * load_i64(matrix + PANEL_BYTES)
@@ -103,7 +157,14 @@ def row_place(matrix: int, index: int) -> int:
 
 @device
 def unpack_row(matrix: int, index: int, out: int, scratch: int) -> None:
-    """Row `index` of an output-major matrix as PADDED float32 at `out`; 128 bytes of scratch."""
+    """Row `index` of an output-major matrix as float32.
+
+    Args:
+        matrix: the descriptor.
+        index: of the row.
+        out: where PADDED float32 go.
+        scratch: 128 bytes.
+    """
     row = row_place(matrix, index)
     dtype = load_i64(matrix + DTYPE)
     if dtype == INT8:
@@ -111,7 +172,7 @@ def unpack_row(matrix: int, index: int, out: int, scratch: int) -> None:
     elif dtype == INT4:
         _unpack_int4(matrix, row, out, scratch)
     elif dtype >= INT4K:
-        unpack_superblocks(matrix, row, out, scratch)
+        _unpack_kquants(matrix, row, out, scratch)
     elif dtype == BF16:
         for i in range(0, load_i64(matrix + PADDED), 16):
             store(out + 4 * i, load_bf16(row + 2 * i))
@@ -122,7 +183,14 @@ def unpack_row(matrix: int, index: int, out: int, scratch: int) -> None:
 
 @device
 def unpack_sixteen(matrix: int, panel: int, row: int, column: int) -> Any:
-    """Columns column..column+15 of one row of an input-major matrix."""
+    """Columns column..column+15 of one row of an input-major matrix, as a vector of float32.
+
+    Args:
+        matrix: the descriptor.
+        panel: the address of the panel, where its scales stand.
+        row: the address of the row.
+        column: a multiple of 16.
+    """
     dtype, header = load_i64(matrix + DTYPE), panel + 2 * column
     if dtype == INT8:
         return mul(load_f16(header, 16), load_i8(row + column))

@@ -1,4 +1,4 @@
-"""Vector times matrix, dense: y = W x for one token, W output-major (`spvmm` does the other).
+"""GEMV, dense: y = W x for one token, W output-major (`spvmm` takes input-major matrices).
 
 Decoding is bound by the bytes of W, so numbers are widened in registers: nothing is lost that the
 format did not lose. The products are those of `dots`. Activations have to be followed by zeros up
@@ -14,21 +14,21 @@ from sparity_edge.kernels.decode.dots import (
     following_float_dot,
     following_int4_dot,
     following_int8_dot,
-    following_superblock_dot,
+    following_kquant_dot,
 )
 from sparity_edge.kernels.kernel import Kernel, inlined
 from sparity_edge.kernels.matrix import DATA, OUTPUTS, ROW_BYTES
 from sparity_edge.kernels.simd.memory import load_f32, load_i64, store_f32
 from sparity_edge.packed.layout import Layout
 
-# Bytes between what is asked for and what is used next: 128 lines, more than a core can wait for at
-# once. 5 and 3 KB lose up to 5 and 13 % on rows of 2 KB, where memory is fast. The digits of WIDE
-# inputs fill two thirds of L1, and 8 KB more would push them out.
+# Prefetch distance in bytes: 128 cache lines, more than a core has line-fill buffers. 5 and 3 KB
+# lose up to 5 and 13 % on rows of 2 KB, where memory is fast. The digits of WIDE inputs fill two
+# thirds of L1, and 8 KB more would evict them (AMD EPYC; bench/kernels.py).
 LEAD, WIDE_LEAD, WIDE = 8192, 5120, 8192
 
 
 def lead_of(layout: Layout) -> int:
-    """How many bytes on memory is asked for."""
+    """The prefetch distance for the rows of a matrix, in bytes."""
     if layout.superblocks:  # rows of 1536 lose 1 % with 8 KB, rows of 8960 2 to 14 % with 5
         return WIDE_LEAD if layout.padded < WIDE else LEAD
     return LEAD if layout.padded < WIDE else WIDE_LEAD
@@ -36,7 +36,7 @@ def lead_of(layout: Layout) -> int:
 
 @inlined
 def put(arguments: int, output: int, value: float) -> None:
-    """Write one output: value + bias + what is there, as the arguments say."""
+    """Write one output: value + bias + what is there, as the argument block says."""
     bias = load_i64(arguments + DOT.bias)
     out = load_i64(arguments + DOT.out) + 4 * output
     if bias != 0:
@@ -48,7 +48,7 @@ def put(arguments: int, output: int, value: float) -> None:
 
 @inlined
 def _outputs(arguments: int, chunk: int, scratch: int, dot: Any) -> None:
-    """STEP outputs, whose rows are multiplied by `dot`."""
+    """STEP outputs, whose rows are multiplied by `dot` (see `row_dot`)."""
     matrix, ahead = load_i64(arguments + DOT.matrix), load_i64(arguments + DOT.ahead)
     row_bytes = load_i64(matrix + ROW_BYTES)
     first = chunk * load_i64(arguments + DOT.step)
@@ -76,9 +76,9 @@ def vmm_int8(arguments: int, chunk: int, scratch: int) -> None:
 
 
 @Kernel(DOT)
-def vmm_superblocks(arguments: int, chunk: int, scratch: int) -> None:
+def vmm_kquants(arguments: int, chunk: int, scratch: int) -> None:
     """STEP outputs of W x, W output-major in int4k or int6k."""
-    _outputs(arguments, chunk, scratch, following_superblock_dot)
+    _outputs(arguments, chunk, scratch, following_kquant_dot)
 
 
 @Kernel(DOT)
@@ -88,7 +88,7 @@ def vmm_floats(arguments: int, chunk: int, scratch: int) -> None:
 
 
 def kernel_of(layout: Layout) -> Kernel:
-    """The kernel for a matrix."""
+    """The kernel for a matrix of this layout."""
     if layout.superblocks:
-        return vmm_superblocks
+        return vmm_kquants
     return {"int4": vmm_int4, "int8": vmm_int8}.get(layout.dtype, vmm_floats)

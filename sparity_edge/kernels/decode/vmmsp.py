@@ -1,13 +1,13 @@
 """Vector times matrix, output-sparse: only the wanted outputs of an output-major W.
 
-The rows are those of the dense kernel, gathered by a list; rows of entries that come later are
-asked for meanwhile, since a jump stops what the CPU fetches by itself.
+The rows are those of the dense kernel, gathered by an active list; rows further on are prefetched
+meanwhile, since the hardware prefetcher does not follow jumps.
 """
 
 from __future__ import annotations
 
-from sparity_edge.kernels.decode.axpy_blocks import channel
-from sparity_edge.kernels.decode.dot_arguments import DOT, ask_lines, product_of
+from sparity_edge.kernels.decode.active_rows import channel
+from sparity_edge.kernels.decode.dot_arguments import DOT, prefetch_lines, product_of
 from sparity_edge.kernels.decode.dots import row_dot
 from sparity_edge.kernels.decode.vmm import LEAD, put
 from sparity_edge.kernels.kernel import Kernel
@@ -27,10 +27,10 @@ def vmmsp(arguments: int, chunk: int, scratch: int) -> None:
     product, ahead = product_of(matrix, arguments), LEAD // row_bytes + 1
     for position in range(start, min(start + ahead, stop)):
         row = data + channel(active, position) * row_bytes
-        ask_lines(False, row, row + row_bytes)
+        prefetch_lines(False, row, row + row_bytes)
     for position in range(start, stop):
         output = channel(active, position)
-        # Behind the end the last row is asked for once more, which is at hand.
+        # Past the end the last row is prefetched once more, which is at hand.
         wanted = data + channel(active, min(position + ahead, stop - 1)) * row_bytes
         row = data + output * row_bytes
         put(arguments, output, row_dot(product, row, wanted - row, scratch))

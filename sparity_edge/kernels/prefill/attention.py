@@ -1,7 +1,7 @@
-"""Attention of many queries: blocks of queries over blocks of 64 keys, causal (flash attention).
+"""Attention of prefill: blocks of queries over blocks of 64 keys, causal (flash attention).
 
 A chunk is one key-value head and some 96 rows: the queries of a few tokens by all heads that share
-the keys. Scores, weights and weighted values of a block never leave the cache; the largest score,
+the keys. Scores, weights and weighted values of a block never leave L1 and L2; the largest score,
 the sum of weights and the weighted values of each row are carried along (online softmax, Milakov
 and Gimelshein, 2018; Dao et al., 2022).
 """
@@ -38,12 +38,14 @@ from sparity_edge.kernels.simd.vectors import (
 from sparity_edge.kernels.words import Words
 
 KEYS_AT_ONCE = 64
-ROWS = 96  # of a chunk: loading and turning 64 keys costs a twentieth of multiplying them then
+# Of a chunk: loading and transposing 64 keys then costs a twentieth of multiplying them (AMD EPYC;
+# bench/peers.py has prefill).
+ROWS = 96
 _SCORES = 4 * KEYS_AT_ONCE  # bytes of a row of scores
 
 # POSITION is the address of the first query's position, WINDOW the positions a query sees (0: all).
-# The cache is (key-value head, position) rows. A chunk takes STEP tokens; WIDE is head_dim
-# filled up to a multiple of 32.
+# The KV cache is (key-value head, position) rows. A chunk takes STEP tokens; WIDE is head_dim
+# padded to a multiple of 32.
 ATTENTION = Words(
     "q q_stride keys values head_stride position window kv_heads share head_dim out out_stride "
     "count step wide scale number"
@@ -51,19 +53,19 @@ ATTENTION = Words(
 
 
 def step_of(share: int) -> int:
-    """How many tokens a chunk takes when `share` heads share their keys."""
+    """How many tokens a chunk takes when `share` query heads share their keys."""
     return max(1, ROWS // share)
 
 
 def scratch_bytes(share: int, tokens: int, wide: int) -> int:
-    """What a chunk of up to `tokens` tokens needs."""
+    """Bytes of scratch of a chunk of up to `tokens` tokens; `wide` is WIDE."""
     rows = -(-share * min(tokens, step_of(share)) // TOKENS) * TOKENS
     return rows * (8 * wide + _SCORES + 8) + 2 * _SCORES * wide
 
 
 @device
 def _check(rows: int, count: int, head_dim: int, stride: int) -> float:
-    """0, or NaN if one of the numbers is none or infinite."""
+    """0, or NaN if one of the numbers is NaN or infinite."""
     whole, odd, check = head_dim // 16 * 16, 0.0, splat(0.0)
     for _ in range(count):
         for i in range(0, 4 * whole, 64):
@@ -104,7 +106,7 @@ def _score(arguments: int, q: int, keys: int, first: int, last: int, scores: int
 
 @device
 def _weigh(scores: int, first: int, last: int, state: int, mixed: int, wide: int) -> None:
-    """Turn a row's scores into weights, 0 outside first..last-1; bring what it has up to date."""
+    """A row's scores to weights, 0 outside first..last-1; rescales the row's sums so far."""
     peak = splat(-math.inf)
     for i in range(0, KEYS_AT_ONCE, 16):
         peak = maximum(peak, keep_lanes(load(scores + 4 * i), first - i, last - i))
@@ -136,7 +138,7 @@ def _mix(weights: int, values: int, first: int, last: int, mixed: int, wide: int
 
 @device
 def _mix_row(weights: int, values: int, first: int, last: int, mixed: int, wide: int) -> None:
-    """Add to one row alone, so that what is no number stays with those that see it."""
+    """Add to one row alone, so that NaN stays with those that see it."""
     for key in range(first, last):
         weight = load_splat(weights + 4 * key)
         for i in range(0, 4 * wide, 64):

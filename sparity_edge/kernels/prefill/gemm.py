@@ -1,11 +1,12 @@
 """Matrix product for many tokens: Y = X W^T.
 
-Activations are packed once, six tokens side by side, for all matrices that read them. A block of
-inputs of a panel of 32 outputs is unpacked into L1 and multiplied with all tokens, whose sums wait
-in L2, then the next. int8 and int4 weights stay integers where the CPU has a 16-bit dot product:
-activations are 16-bit integers then, with a scale for every 128, and a chunk is a few panels, which
-read a block of activations from L2 by turns. Two cores of an AMD EPYC (Zen 5) do 1020 GFLOP/s that
-way (`int16_tiles` says how: one product at a time, they could do 1070), and 470 of 535 in float32.
+Activations are packed once, six tokens side by side, for all matrices that read them (`packing`). A
+block of inputs of a panel of 32 outputs is unpacked into L1 and multiplied with all tokens, whose
+sums wait in L2, then the next. int8 and int4 weights stay integers where the CPU has a 16-bit dot
+product: activations are 16-bit integers then, with a scale for every 128, and a chunk is a few
+panels, which share the reads of a block of activations from L2. Two cores of an AMD EPYC (Zen 5)
+do 1020 GFLOP/s that way (`int16_tiles` says how: one product at a time, they could do 1070), and
+470 of 535 in float32.
 """
 
 from __future__ import annotations
@@ -14,14 +15,12 @@ from typing import Any
 
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import DTYPE, INT4K, INT6K, MINIMUM, OUTPUTS
-from sparity_edge.kernels.prefill.kquant_panels import (
-    expect_superblocks,
-    word_panel_of_superblocks,
-)
+from sparity_edge.kernels.prefill.kquant_panels import prefetch_kquants, word_panel_of_kquants
+from sparity_edge.kernels.prefill.packing import SHARED, WORD_BLOCK
 from sparity_edge.kernels.prefill.panels import (
-    expect_word_rows,
     float_panel_of_columns,
     float_panel_of_rows,
+    prefetch_word_rows,
     unpack_rows,
     word_panel_of_columns,
     word_panel_of_rows,
@@ -38,10 +37,7 @@ from sparity_edge.kernels.simd.float_tiles import (
 )
 from sparity_edge.kernels.simd.int16_tiles import (
     CROSSED,
-    UNIT,
     W_UNIT,
-    X_SCALES,
-    X_SUMS,
     X_UNIT,
     add_scaled_sums,
     cross_weights,
@@ -49,88 +45,28 @@ from sparity_edge.kernels.simd.int16_tiles import (
     step_words,
     step_words_by_halves,
     step_words_with_minimum,
-    store_words,
 )
 from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, store_f32
 from sparity_edge.kernels.simd.prefetch import prefetch
-from sparity_edge.kernels.simd.transposes import transpose_floats
-from sparity_edge.kernels.simd.vectors import add, fma, largest, maximum, mul, splat, sub, total
+from sparity_edge.kernels.simd.vectors import add, splat
 from sparity_edge.kernels.words import Words
 
 FLOAT_BLOCK = 256  # inputs of a panel in L1: 32 KB
-# Units of 32 inputs, a superblock: 18 KB, and 4 KB of activations; 12 lose 10 %, 16 lose 40 %.
-WORD_BLOCK = 8
 SUMS = ROW * TOKENS  # bytes of a tile
-MOST_PANELS = 4  # of a chunk: 1 loses 4-6 % where activations exceed L2, 8 loses as much
+# Panels of a chunk: 1 loses 4-6 % where activations exceed L2, 8 loses as much (AMD EPYC, Zen 5;
+# bench/kernels.py).
+MOST_PANELS = 4
 SMALL_SCRATCH = 256  # bytes for unpacking a row
 PANEL_BYTES = max(FLOAT_BLOCK * ROW, WORD_BLOCK * W_UNIT)
-SHARED = 4  # units of activations that share a scale; 1 costs 4 % of the speed
-MOST = 32767 - 128  # of an activation: a weight is added to it
-
-# Tiles of floats take TILE_BYTES each; words go by blocks of WORD_BLOCK units, all tiles of a block
-# behind each other, so that a product reads straight on.
-PACK = Words("x x_stride tokens packed tile_bytes size")
 # DEPTH counts inputs (floats) or units (words).
 GEMM = Words(
     "matrix tiles tile_bytes tokens bias out out_stride accumulate depth input_major panels"
 )
 
 
-@Kernel(PACK)
-def pack_floats(arguments: int, chunk: int, scratch: int) -> None:
-    """Six rows of X as (SIZE, 6), the last one again for those not there; SIZE is 16 n."""
-    tokens, stride = load_i64(arguments + PACK.tokens), load_i64(arguments + PACK.x_stride)
-    first = chunk * TOKENS
-    x = load_i64(arguments + PACK.x) + first * stride
-    out = load_i64(arguments + PACK.packed) + chunk * load_i64(arguments + PACK.tile_bytes)
-    last = min(TOKENS, tokens - first) - 1
-    for i in range(0, load_i64(arguments + PACK.size), 16):
-        transpose_floats(scratch, 64, x + 4 * i, stride, last)
-        # A store of sixteen writes six that count and ten that the next stores put right.
-        for k in range(14):
-            store(out + 4 * TOKENS * (i + k), load(scratch + 64 * k))
-        for k in range(14, 16):
-            for j in range(TOKENS):
-                number = load_f32(scratch + 64 * k + 4 * j)
-                store_f32(out + 4 * (TOKENS * (i + k) + j), number)
-
-
-@device
-def _scale_of(x: int) -> tuple[float, float]:
-    """The scale of the integers of SHARED units, and its inverse."""
-    sizes, broken = splat(0.0), splat(0.0)
-    for i in range(0, 4 * SHARED * UNIT, 64):
-        value = load(x + i)
-        sizes = maximum(sizes, maximum(value, sub(splat(0.0), value)))
-        broken = fma(value, splat(0.0), broken)
-    most = largest(sizes)
-    # What is no number is lost in the comparisons; 0 * x brings it back.
-    return most / MOST + total(broken), MOST / most if most > 0 else 0.0
-
-
-@Kernel(PACK)
-def pack_words(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """Six rows of X as units of 16-bit integers, scales and sums; SIZE is a multiple of 32."""
-    tokens, stride = load_i64(arguments + PACK.tokens), load_i64(arguments + PACK.x_stride)
-    tiles = (tokens + TOKENS - 1) // TOKENS
-    for j in range(TOKENS):
-        x = load_i64(arguments + PACK.x) + min(chunk * TOKENS + j, tokens - 1) * stride
-        out = load_i64(arguments + PACK.packed) + chunk * WORD_BLOCK * X_UNIT
-        for i in range(0, load_i64(arguments + PACK.size), SHARED * UNIT):
-            if i > 0 and i % (UNIT * WORD_BLOCK) == 0:
-                out += (tiles - 1) * WORD_BLOCK * X_UNIT
-            scale, inverse = _scale_of(x + 4 * i)
-            for unit in range(i, i + SHARED * UNIT, UNIT):
-                v, w = load(x + 4 * unit), load(x + 4 * unit + 64)
-                rounded = store_words(out + 4 * j, mul(v, splat(inverse)), mul(w, splat(inverse)))
-                store_f32(out + X_SCALES + 4 * j, scale)
-                store_f32(out + X_SUMS + 4 * j, total(rounded))
-                out += X_UNIT
-
-
 @device
 def _put(arguments: int, first: int, sums: int) -> None:
-    """Write a panel of all tokens: sum + bias + what is there, as the arguments say."""
+    """Write a panel of all tokens: sum + bias + what is there, as the argument block says."""
     outputs = load_i64(load_i64(arguments + GEMM.matrix) + OUTPUTS)
     tokens = load_i64(arguments + GEMM.tokens)
     bias, accumulate = load_i64(arguments + GEMM.bias), load_i64(arguments + GEMM.accumulate) != 0
@@ -146,7 +82,7 @@ def _put(arguments: int, first: int, sums: int) -> None:
             if accumulate:
                 value = add(value, load(out + i))
             store(out + i, value)
-        # Behind the last output a row holds zeros, which have to stay.
+        # After the last output a row holds zeros, which have to stay.
         for i in range(whole, min(PANEL, outputs - first)):
             number = load_f32(row + 4 * i)
             if bias != 0:
@@ -227,7 +163,7 @@ def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int)
     if load_i64(arguments + GEMM.input_major) != 0:
         word_panel_of_columns(matrix, first, start, stop, panel)
     elif dtype >= INT4K:
-        word_panel_of_superblocks(matrix, first, start // WORD_BLOCK, panel)
+        word_panel_of_kquants(matrix, first, start // WORD_BLOCK, panel)
     else:
         word_panel_of_rows(matrix, first, start, stop, panel)
     if CROSSED:
@@ -239,15 +175,15 @@ def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int)
 
 
 @device
-def _expect_words(arguments: int, first: int, start: int) -> None:
-    """Ask for what `_unpack_words` will read."""
+def _prefetch_words(arguments: int, first: int, start: int) -> None:
+    """Prefetch what `_unpack_words` will read."""
     matrix, depth = load_i64(arguments + GEMM.matrix), load_i64(arguments + GEMM.depth)
     if load_i64(arguments + GEMM.input_major) != 0:
         return
     if load_i64(matrix + DTYPE) >= INT4K:
-        expect_superblocks(matrix, first, start // WORD_BLOCK)
+        prefetch_kquants(matrix, first, start // WORD_BLOCK)
     else:
-        expect_word_rows(matrix, first, start, min(start + WORD_BLOCK, depth))
+        prefetch_word_rows(matrix, first, start, min(start + WORD_BLOCK, depth))
 
 
 @Kernel(GEMM)
@@ -269,11 +205,11 @@ def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
         for first in range(begin, end, PANEL):
             _unpack_words(arguments, first, start, stop, panel)
             if first + PANEL < end:
-                _expect_words(arguments, first + PANEL, start)
+                _prefetch_words(arguments, first + PANEL, start)
             elif stop < depth:
-                _expect_words(arguments, begin, stop)
+                _prefetch_words(arguments, begin, stop)
             else:
-                _expect_words(arguments, end, 0)
+                _prefetch_words(arguments, end, 0)
             x = load_i64(arguments + GEMM.tiles) + X_UNIT * start * tiles
             for _ in range(tiles):
                 if minimum:

@@ -1,7 +1,7 @@
-"""Rows of superblocks (int4k, int6k) as floats, and panels of them for prompts: see `panels`.
+"""Panels of K-quants (int4k, int6k) for prefill: 32 outputs by 256 inputs, as `panels` has them.
 
-Where things stand is said in `superblocks`. A row of a vector holds four inputs of each of eight
-groups, so that one transposition of sixteen rows gives two pairs of inputs for eight units.
+A row of 32 bytes of a vector holds four inputs of each of eight groups (`simd/kquants.py` draws
+it), so that one transposition of sixteen rows gives two pairs of inputs for eight units.
 """
 
 from __future__ import annotations
@@ -9,91 +9,29 @@ from __future__ import annotations
 from sparity_edge.kernels.decode.kquant_dots import FOUR_SCALES, FOURS, SIX_SCALES, SIXES
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DATA, DTYPE, INT4K, OUTPUTS, PADDED, ROW_BYTES
-from sparity_edge.kernels.simd.conversions import load_i8
 from sparity_edge.kernels.simd.float_tiles import PANEL, ROW
 from sparity_edge.kernels.simd.kquants import (
-    half_least_factor,
-    half_scale_factor,
-    half_six_factor,
-    least_factors,
-    load_fours,
-    load_half_minima,
-    load_half_scales,
-    load_minima,
-    load_scales,
-    load_sixes,
-    scale_factors,
-    six_factors,
     transpose_int4k_scales,
     transpose_int6k_scales,
     transpose_sixes,
     transpose_top_sixes,
 )
-from sparity_edge.kernels.simd.memory import load_i64, load_splat, store
+from sparity_edge.kernels.simd.memory import load_i64
 from sparity_edge.kernels.simd.prefetch import prefetch
 from sparity_edge.kernels.simd.transposes import transpose_kquant_nibbles
-from sparity_edge.kernels.simd.vectors import mul, splat, sub
-
-# --- rows as floats -------------------------------------------------------------------------
 
 
 @device
-def unpack_superblocks(matrix: int, row: int, out: int, scratch: int) -> None:
-    """An int4k or int6k row as PADDED float32, rounded as GGUF says; 128 bytes of scratch."""
-    size = load_i64(matrix + PADDED)
-    four_bits = load_i64(matrix + DTYPE) == INT4K
-    scales = row + (size // 2 if four_bits else size // 4 * 3)
-    for start in range(0, size, 512):
-        whole = start + 512 <= size
-        if four_bits:
-            _unpack_int4k(row, scales, whole, out, scratch)
-            row, scales = row + FOURS, scales + FOUR_SCALES
-        else:
-            _unpack_int6k(row, scales, whole, out, scratch)
-            row, scales = row + SIXES, scales + SIX_SCALES
-        out += 4 * 512
-
-
-@device
-def _unpack_int4k(numbers: int, scales: int, whole: bool, out: int, scratch: int) -> None:
-    """A block, or half of one, in which the second half of a group stands elsewhere."""
-    if whole:
-        store(scratch, mul(load_scales(scales), scale_factors(scales + 24)))
-        store(scratch + 64, mul(load_minima(scales), least_factors(scales + 24)))
-    else:
-        store(scratch, mul(load_half_scales(scales), half_scale_factor(scales + 12)))
-        store(scratch + 64, mul(load_half_minima(scales), half_least_factor(scales + 12)))
-    groups, second = (16, 128) if whole else (8, 32)
-    for lane in range(0, 4 * groups, 4):
-        scale, least = load_splat(scratch + lane), load_splat(scratch + 64 + lane)
-        store(out, sub(mul(scale, load_fours(numbers + lane)), least))
-        store(out + 64, sub(mul(scale, load_fours(numbers + second + lane)), least))
-        out += 128
-
-
-@device
-def _unpack_int6k(numbers: int, scales: int, whole: bool, out: int, scratch: int) -> None:
-    if whole:
-        store(scratch, mul(load_i8(scales), six_factors(scales + 32)))
-        store(scratch + 64, mul(load_i8(scales + 16), six_factors(scales + 32)))
-    else:
-        store(scratch, mul(load_i8(scales), half_six_factor(scales + 16)))
-    groups, second, other = (16, SIXES // 2, 64) if whole else (8, 32, 32)
-    for lane in range(0, 4 * groups, 4):
-        for place, scale in ((numbers, scratch), (numbers + second, scratch + other)):
-            values = sub(load_sixes(place + lane), splat(32.0))
-            store(out, mul(load_splat(scale + lane), values))
-            out += 64
-
-
-# --- panels for prompts ---------------------------------------------------------------------
-
-
-@device
-def word_panel_of_superblocks(matrix: int, first: int, block: int, panel: int) -> None:
-    """Superblock `block` of 32 outputs, eight units as `panels` has them.
+def word_panel_of_kquants(matrix: int, first: int, block: int, panel: int) -> None:
+    """256 inputs of 32 outputs, eight units as `panels` has them.
 
     int6k has two rows of scales for a unit, for 16 inputs each; the second stands at W_MINIMA.
+
+    Args:
+        matrix: the descriptor.
+        first: the first output, a multiple of 32.
+        block: which 256 inputs.
+        panel: where the units go.
     """
     stride, outputs = load_i64(matrix + ROW_BYTES), load_i64(matrix + OUTPUTS)
     whole = block // 2 < load_i64(matrix + PADDED) // 512
@@ -102,13 +40,13 @@ def word_panel_of_superblocks(matrix: int, first: int, block: int, panel: int) -
         last = min(16, outputs - first - half) - 1
         out = panel + 4 * half
         if load_i64(matrix + DTYPE) == INT4K:
-            _turn_int4k(matrix, row, stride, last, block, whole, out)
+            _transpose_int4k(matrix, row, stride, last, block, whole, out)
         else:
-            _turn_int6k(matrix, row, stride, last, block, whole, out)
+            _transpose_int6k(matrix, row, stride, last, block, whole, out)
 
 
 @device
-def _turn_int4k(
+def _transpose_int4k(
     matrix: int, row: int, stride: int, last: int, block: int, whole: bool, out: int
 ) -> None:
     odd = block % 2
@@ -122,7 +60,7 @@ def _turn_int4k(
 
 
 @device
-def _turn_int6k(
+def _transpose_int6k(
     matrix: int, row: int, stride: int, last: int, block: int, whole: bool, out: int
 ) -> None:
     odd = block % 2
@@ -139,8 +77,8 @@ def _turn_int6k(
 
 
 @device
-def expect_superblocks(matrix: int, first: int, block: int) -> None:
-    """Ask for what `word_panel_of_superblocks` will read; a block of two is asked for at once."""
+def prefetch_kquants(matrix: int, first: int, block: int) -> None:
+    """Prefetch into L2 what `word_panel_of_kquants` will read; both 256s of a block at once."""
     if block % 2 != 0:
         return
     stride, outputs = load_i64(matrix + ROW_BYTES), load_i64(matrix + OUTPUTS)

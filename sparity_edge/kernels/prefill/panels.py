@@ -1,8 +1,9 @@
-"""Panels: weights of 32 outputs unpacked into cache, in the order in which tiles read them.
+"""Panels: weights of 32 outputs unpacked into L1, in the order in which tiles read them.
 
-Float panels are (inputs, 32) float32 of any format; word panels hold the integers of int8 and int4
-as they are, unit by unit of 32 inputs: pairs of inputs (16, 32) of 16 bits, 32 scales, 32 minima.
-Outputs that do not exist hold whatever; nobody writes their sums.
+Float panels are (inputs, 32) float32 of any format (`simd/float_tiles.py` draws them); word panels
+hold the integers of int8 and int4 as they are, unit by unit of 32 inputs: pairs of inputs (16, 32)
+of 16 bits, 32 scales, 32 minima (`simd/int16_tiles.py`). Outputs that do not exist hold whatever;
+nobody writes their sums.
 """
 
 from __future__ import annotations
@@ -47,9 +48,16 @@ from sparity_edge.kernels.simd.transposes import (
 
 @device
 def unpack_rows(matrix: int, first: int, rows: int, scratch: int) -> tuple[int, int, int]:
-    """The outputs of a panel as rows of float32: address, distance, how many there are.
+    """The outputs of a panel as rows of float32.
 
-    `rows` is memory for those that have to be unpacked.
+    Args:
+        matrix: the descriptor of an output-major matrix.
+        first: the first output.
+        rows: memory for those that have to be unpacked, 32 rows of PADDED float32.
+        scratch: 128 bytes.
+
+    Returns:
+        The address of the first row, the bytes to the next, and how many there are.
     """
     count = min(PANEL, load_i64(matrix + OUTPUTS) - first)
     if load_i64(matrix + DTYPE) == F32:
@@ -65,7 +73,7 @@ def unpack_rows(matrix: int, first: int, rows: int, scratch: int) -> tuple[int, 
 def float_panel_of_rows(
     rows: int, stride: int, count: int, start: int, stop: int, panel: int
 ) -> None:
-    """Inputs start..stop-1, a multiple of 16, of the rows that `unpack_rows` gave."""
+    """Inputs start..stop-1, a multiple of 16, of the rows that `unpack_rows` gave, to `panel`."""
     for half in range(0, count, 16):
         last = min(count - half, 16) - 1
         place = rows + half * stride
@@ -76,7 +84,7 @@ def float_panel_of_rows(
 
 @device
 def float_panel_of_columns(matrix: int, first: int, start: int, stop: int, panel: int) -> None:
-    """Inputs start..stop-1 of an input-major matrix."""
+    """Inputs start..stop-1 of 32 outputs of an input-major matrix, to `panel`."""
     group, columns = load_i64(matrix + GROUP), min(PANEL, load_i64(matrix + PADDED) - first)
     place, row_bytes = load_i64(matrix + DATA), load_i64(matrix + ROW_BYTES)
     for k in range(start, stop):
@@ -102,9 +110,9 @@ def word_panel_of_rows(matrix: int, first: int, start: int, stop: int, panel: in
         for unit in range(start, stop):
             place = out + (unit - start) * W_UNIT
             if unit >= whole:
-                _turn_unit(matrix, numbers, stride, last, unit, place)
+                _transpose_unit(matrix, numbers, stride, last, unit, place)
             elif unit % 8 == 0:
-                _turn_eight_units(matrix, numbers, stride, last, unit, place)
+                _transpose_eight_units(matrix, numbers, stride, last, unit, place)
             if unit >= whole or load_i64(matrix + GROUP) != UNIT:
                 _scales_of_unit(matrix, row, stride, last, unit, place)
             elif unit % 8 == 0:
@@ -132,7 +140,7 @@ def _scales_of_eight_units(
 
 
 @device
-def _turn_eight_units(
+def _transpose_eight_units(
     matrix: int, numbers: int, stride: int, last: int, unit: int, out: int
 ) -> None:
     """Half the groups of a block of 512 inputs."""
@@ -149,8 +157,8 @@ def _turn_eight_units(
 
 
 @device
-def _turn_unit(matrix: int, numbers: int, stride: int, last: int, unit: int, out: int) -> None:
-    """A unit behind the last block."""
+def _transpose_unit(matrix: int, numbers: int, stride: int, last: int, unit: int, out: int) -> None:
+    """A unit in the tail of rows."""
     zero = 0 if load_i64(matrix + MINIMUM) != 0 else 8
     place = numbers + unit // 4 * 64
     if load_i64(matrix + DTYPE) == INT8:
@@ -162,11 +170,11 @@ def _turn_unit(matrix: int, numbers: int, stride: int, last: int, unit: int, out
 
 
 @device
-def expect_word_rows(matrix: int, first: int, start: int, stop: int) -> None:
-    """Ask for what `word_panel_of_rows` will read."""
+def prefetch_word_rows(matrix: int, first: int, start: int, stop: int) -> None:
+    """Prefetch into L2 what `word_panel_of_rows` will read."""
     stride, outputs = load_i64(matrix + ROW_BYTES), load_i64(matrix + OUTPUTS)
     width = UNIT * load_i64(matrix + BITS) // 8  # bytes of a unit
-    if start < whole_groups(matrix):  # the first half of a block brings its lines in
+    if start < whole_groups(matrix):  # the first half of a block brings its cache lines in
         if start % 16 != 0:
             return
         stop = (stop + 15) // 16 * 16

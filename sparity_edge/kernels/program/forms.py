@@ -12,7 +12,7 @@ import numpy as np
 from sparity_edge.arrays import ROW_MULTIPLE, Floats, aligned_zeros, round_up
 from sparity_edge.kernels.batch.products import split_each
 from sparity_edge.kernels.decode import activations, kquant_dots
-from sparity_edge.kernels.prefill import gemm
+from sparity_edge.kernels.prefill import packing
 from sparity_edge.kernels.program.fusions import take_before_split
 from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.simd.float_tiles import TOKENS
@@ -58,7 +58,7 @@ def tiles_of(recorder: Recorder, x: Floats, words: bool) -> Tiles:
         size, tiles = round_up(x.shape[1], ROW_MULTIPLE), -(-len(x) // TOKENS)
         tile_bytes = 4 * TOKENS * size
         if words:
-            tile_bytes = round_up(size // UNIT, gemm.WORD_BLOCK) * X_UNIT
+            tile_bytes = round_up(size // UNIT, packing.WORD_BLOCK) * X_UNIT
         packed = recorder.pool(("tiles", words, size, len(x)), tiles * tile_bytes, zeroed=True)
         # The memory serves all activations of this shape: what it held before is gone.
         recorder.forms = {
@@ -66,7 +66,7 @@ def tiles_of(recorder: Recorder, x: Floats, words: bool) -> Tiles:
         }
         recorder.barrier()  # it waits for x, and what follows waits for it
         recorder.record(
-            gemm.pack_words if words else gemm.pack_floats, tiles, x=x, x_stride=x.strides[0],
+            packing.pack_words if words else packing.pack_floats, tiles, x=x, x_stride=x.strides[0],
             tokens=len(x), packed=packed, tile_bytes=tile_bytes, size=size,
         )  # fmt: skip
         recorder.barrier()

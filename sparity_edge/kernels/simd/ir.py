@@ -157,7 +157,7 @@ def splat_i32(builder: Any, value: Any) -> Any:
 
 
 def concatenate(builder: Any, vectors: Sequence[Any]) -> Any:
-    """Vectors of one type one behind the other; their number is a power of two."""
+    """Vectors of one type side by side; their number is a power of two."""
     parts = list(vectors)
     while len(parts) > 1:
         lanes = range(2 * parts[0].type.count)

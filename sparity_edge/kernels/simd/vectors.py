@@ -44,7 +44,7 @@ def tile_type(rows: int, columns: int) -> LLVMType:
 
 @define(vector, types.float32)
 def splat(builder: Any, value: Any) -> Any:
-    """The same number in every lane."""
+    """One number in every lane."""
     return emit_splat(builder, value)
 
 

@@ -1,0 +1,117 @@
+"""The active rows of an input-major matrix by blocks of 32 channels: addresses and activations.
+
+    active list        3, 17, 31  |  40, 44  |  ...           blocks: channels 0-31, 32-63, ...
+    table of rows      address of row 3, 17, 31, 31  |  40, 44, 44, 44  |  ...     filled to fours
+    digits             four high digits, four low digits, for each four rows (int8, int4)
+    entry of a block   header, rows, scale and total of activations
+
+The channels of a block share one header of scales, so their rows are summed together; what sums
+them is `axpy_blocks`. A list is cut into parts, one for each chunk, at borders of blocks.
+"""
+
+from __future__ import annotations
+
+from sparity_edge.kernels.active_list import FIRST
+from sparity_edge.kernels.kernel import device
+from sparity_edge.kernels.matrix import DTYPE, INT4, INT8
+from sparity_edge.kernels.simd.integer_axpy import store_fours
+from sparity_edge.kernels.simd.memory import load, load_i32, load_i64, store_i64
+from sparity_edge.kernels.simd.vectors import add, largest, maximum, mul, rounded, splat, sub, total
+
+SHIFT = 5  # the logarithm of the channels in a block
+CHANNELS = 1 << SHIFT
+MOST = 127 * 256  # so that the high digit of an activation fits into a signed byte
+LEAST = 1e-30  # smaller activations count as zero: their inverse is not finite
+# The entry of a block: its header, rows (a multiple of four), scale and total of activations.
+HEADER, ROWS, SCALE, WHOLE, BLOCK_BYTES = 0, 8, 16, 20, 32
+# Places in scratch, of which the first KB is that of the dot products (vmm).
+VALUES, FIRST_FREE = 1024, 1152
+
+
+# --- the list ---------------------------------------------------------------------------------
+
+
+@device
+def channel(active: int, position: int) -> int:
+    """The channel at a position of an active list, counted from 0."""
+    return load_i32(active + FIRST + 4 * position)
+
+
+@device
+def boundary(active: int, part: int, parts: int) -> int:
+    """Where part `part` of `parts` begins on the list; parts do not cut blocks."""
+    count = load_i64(active)
+    position = count * part // parts
+    while 0 < position < count and channel(active, position - 1) >> SHIFT == (
+        channel(active, position) >> SHIFT
+    ):
+        position += 1
+    return position
+
+
+@device
+def collect(active: int, position: int, end: int, base: int, row_bytes: int, rows: int) -> int:
+    """Write the addresses of the rows of a block; the last one is repeated up to fours.
+
+    Args:
+        active: the active list.
+        position: where the block begins on it.
+        end: where the part ends on it.
+        base: where the row of channel 0 would stand if all rows were as far apart as in a block.
+        row_bytes: that distance.
+        rows: the table to write.
+
+    Returns:
+        The end of the block on the list.
+    """
+    block = channel(active, position) >> SHIFT
+    first = position
+    while position < end and channel(active, position) >> SHIFT == block:
+        store_i64(rows + 8 * (position - first), base + channel(active, position) * row_bytes)
+        position += 1
+    repeat(rows + 8 * (position - first), (first - position) & 3)
+    return position
+
+
+@device
+def fours(count: int) -> int:
+    """`count` rounded up to a multiple of four."""
+    return (count + 3) // 4 * 4
+
+
+@device
+def repeat(rows: int, count: int) -> None:
+    """Write the address before `rows` `count` times more."""
+    for index in range(count):
+        store_i64(rows + 8 * index, load_i64(rows - 8))
+
+
+# --- activations ------------------------------------------------------------------------------
+
+
+@device
+def quantize_values(values: int, digits: int) -> tuple[float, float]:
+    """Quantise 32 activations to 16 bits: four high digits and four low ones, interleaved.
+
+    Args:
+        values: the address of 32 float32.
+        digits: where 64 bytes go.
+
+    Returns:
+        Their scale and the total of the integers.
+    """
+    v, w = load(values), load(values + 64)
+    sizes = maximum(maximum(v, sub(splat(0.0), v)), maximum(w, sub(splat(0.0), w)))
+    most = largest(sizes)
+    # NaN is lost in the comparisons; 0 * x brings it back.
+    scale = most / MOST + total(mul(add(v, w), splat(0.0)))
+    inverse = splat(MOST / most) if most > LEAST else splat(0.0)
+    first, second = rounded(mul(v, inverse)), rounded(mul(w, inverse))
+    store_fours(digits, first, second)
+    return scale, total(add(first, second))
+
+
+@device
+def digit_bytes(matrix: int) -> int:
+    """Bytes that four activations take: two signed bytes each, or as they are for floats."""
+    return 8 if load_i64(matrix + DTYPE) in (INT8, INT4) else 16
