@@ -6,8 +6,8 @@
 Weights are unsigned bytes; an activation is two signed ones, high * 256 + low (see `integer_dots`),
 so that one instruction (`vpdpbusd`, where the CPU has it) takes 64 weights, and two of them lose
 nothing against 16 bits. Which lane belongs to which group of weights is decided by the order of
-bytes in memory: `block_dots` and `kquants` have a group to a lane, tails of rows four or eight
-lanes to a group. Sums are integers: the same on every CPU whatever instructions it has.
+bytes in memory: `block_dots` and `kquants` have a group to a lane, tails of rows eight lanes to a
+group. Sums are integers: the same on every CPU whatever instructions it has.
 """
 
 from __future__ import annotations
