@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.calibration.layer_weights import BlockWeights
+from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.observe import observe
 from converters.calibration.statistics import LayerStatistics
 from converters.calibration.windows import WINDOW, Windows, read_documents, token_windows
-from converters.homes import find_homes, layout_of
 from converters.methods import AnyMethod, chosen_methods
 from converters.methods.family import (
     SERVED_BY,
@@ -30,6 +29,7 @@ from converters.methods.family import (
     assemble,
 )
 from converters.pack import PackOptions
+from converters.plan_folders import find_folders, layout_of
 from converters.store import open_any, prepare
 from sparity_edge.arrays import Floats
 from sparity_edge.model.opening import open_folder
@@ -68,8 +68,8 @@ def calibrate(
     """Calibrate a model and store the plans in its packed folder.
 
     Args:
-        model: as for `Generator.load`. What is no packed folder is packed into the cache, in each
-            layout that one of the methods needs.
+        model: as for `Generator.load`. What is no packed folder is packed into the pack cache, in
+            each layout that one of the methods needs.
         texts: UTF-8 files, or .jsonl with one {"text": ...} a line; none: the help of Python.
         tokens: how many of them to read, at least 4 windows of 1024.
         methods: names of `converters.methods.METHODS`, "all", or methods of your own
@@ -93,30 +93,34 @@ def calibrate(
         )
 
     needs = _needs(model, chosen, offline=offline)
-    homes = find_homes(model, needs, layout, pack, explicit="all" not in methods)
-    folder = next(iter(homes.values()))
+    folders = find_folders(model, needs, layout, pack, explicit="all" not in methods)
+    folder = next(iter(folders.values()))
     packed = read_weights(folder)
     documents = read_documents(texts) if texts else default_documents()
     windows = _windows(packed, documents, tokens)
     notes = _notes(windows, [Path(text).name for text in texts])
     stored = []
 
-    def store(home: PackedFolder, family: PlanFamily) -> None:
-        add_plan(home, family)
-        stored.append(Calibrated(home.path, family))
+    def store(carrier: PackedFolder, family: PlanFamily) -> None:
+        add_plan(carrier, family)
+        stored.append(Calibrated(carrier.path, family))
 
-    of_layers = [each for each in chosen if isinstance(each, Method) and each.name in homes]
+    of_layers = [each for each in chosen if isinstance(each, Method) and each.name in folders]
     if of_layers:
         fits = fit_methods(packed, windows, of_layers, threads=threads, progress=progress)
         for method in of_layers:
-            home = homes[method.name]
-            family = assemble(method, fits[method.name], _specs(home), fingerprint(packed), notes)
-            store(home, family)
+            carrier = folders[method.name]
+            family = assemble(
+                method, fits[method.name], _specs(carrier), fingerprint(packed), notes
+            )
+            store(carrier, family)
     for each in chosen:
-        if isinstance(each, ModelMethod) and each.name in homes:
-            home = homes[each.name]
-            view = ModelView(read_weights(home), layout_of(home), windows, notes, threads, progress)
-            store(home, each.fit(view))
+        if isinstance(each, ModelMethod) and each.name in folders:
+            carrier = folders[each.name]
+            view = ModelView(
+                read_weights(carrier), layout_of(carrier), windows, notes, threads, progress
+            )
+            store(carrier, each.fit(view))
     return stored
 
 
@@ -132,7 +136,7 @@ def fit_methods(
     fits: dict[str, list[LayerFit]] = {method.name: [] for method in methods}
 
     def visit(statistics: LayerStatistics, sample: Floats) -> None:
-        view = LayerView(statistics, BlockWeights(packed, statistics.layer), sample)
+        view = LayerView(statistics, LayerWeights(packed, statistics.layer), sample)
         for method in methods:
             fits[method.name].append(method.fit(view))
 

@@ -1,6 +1,6 @@
 """Chunks: the pieces in which tensors are read, quantised and packed, by a few threads, in order.
 
-Output-major matrices and bundles are packed in blocks of rows; only a matrix that becomes
+Output-major matrices and bundles are packed some rows at a time; only a matrix that becomes
 input-major is held whole, and one bundle, which the chunks of both its halves fill. Knows sources
 and layouts, and nothing of files or of what decides about layouts.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.numbers.bundle_bytes import DOWN_STEP, write_down, write_up
-from converters.numbers.layout_bytes import block_layout, write_rows
+from converters.numbers.layout_bytes import rows_layout, write_rows
 from converters.numbers.quantize import Quantized, quantize
 from sparity_edge.arrays import aligned_empty, round_up
 from sparity_edge.errors import SourceError
@@ -33,9 +33,9 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 _Read = Callable[[str, int, int], "Quantized | Array"]
 
-# Elements of a block: its float32 temporaries (4 MB each) stay near the cache, and a large
+# Elements of such a part: its float32 temporaries (4 MB each) stay near the CPU, and a large
 # embedding needs no more memory than a small one.
-BLOCK_ELEMENTS = 1 << 20
+STEP_ELEMENTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def chunks_of(name: str, spec: TensorSpec) -> Iterator[Chunk]:
     elif spec.orientation == "input":
         yield Chunk(name, spec.nbytes, name, spec, 0, spec.shape[0])
     else:
-        for start, stop in _blocks(spec, UNIT):
-            block = block_layout(spec, stop - start)
-            yield Chunk(name, block.nbytes, name, block, start, stop)
+        for start, stop in _steps(spec, UNIT):
+            part = rows_layout(spec, stop - start)
+            yield Chunk(name, part.nbytes, name, part, start, stop)
 
 
 def packed_in_order(
@@ -71,7 +71,7 @@ def packed_in_order(
 ) -> Iterator[tuple[Chunk, Array | None]]:
     """Each chunk with the bytes to be written after it, None where a bundle is not complete.
 
-    Only a few chunks ahead of the consumer are packed, which bounds the memory. A block has five
+    Only a few chunks ahead of the consumer are packed, which bounds the memory. A layer has five
     matrices between one bundle and the next, at least as many chunks, so that with up to four
     workers one bundle is in memory at a time.
     """
@@ -99,18 +99,18 @@ def _bundle_chunks(name: str, spec: BundleLayout) -> Iterator[Chunk]:
     data = aligned_empty(spec.nbytes)
     data.fill(0)
     up, down = halves_of(name)
-    parts = [(up, spec.up, *rows) for rows in _blocks(spec.up, UNIT)]
-    parts += [(down, spec.down, *rows) for rows in _blocks(spec.down, DOWN_STEP)]
+    parts = [(up, spec.up, *rows) for rows in _steps(spec.up, UNIT)]
+    parts += [(down, spec.down, *rows) for rows in _steps(spec.down, DOWN_STEP)]
     for index, (half, layout, start, stop) in enumerate(parts):
         before, after = (spec.nbytes * count // len(parts) for count in (index, index + 1))
         last = index + 1 == len(parts)
         yield Chunk(name, after - before, half, layout, start, stop, (data, spec), last)
 
 
-def _blocks(layout: Layout, multiple: int) -> Iterator[tuple[int, int]]:
-    """Rows of W cut into blocks of about BLOCK_ELEMENTS that begin at a `multiple`."""
+def _steps(layout: Layout, multiple: int) -> Iterator[tuple[int, int]]:
+    """Rows of W cut into parts of about STEP_ELEMENTS that begin at a `multiple`."""
     outputs, inputs = layout.shape
-    step = round_up(max(1, BLOCK_ELEMENTS // inputs), multiple)
+    step = round_up(max(1, STEP_ELEMENTS // inputs), multiple)
     for start in range(0, outputs, step):
         yield start, min(outputs, start + step)
 
@@ -140,7 +140,7 @@ def _pack(read: _Read, chunk: Chunk) -> Array | None:
         return data if chunk.complete else None
     data = aligned_empty(layout.nbytes)
     data.fill(0)
-    for start, stop in _blocks(layout, UNIT):
+    for start, stop in _steps(layout, UNIT):
         rows = _numbers(read, chunk.source, layout, chunk.start + start, chunk.start + stop)
         write_rows(data, rows, layout, start)
     return data

@@ -20,7 +20,7 @@ from sparity_edge.choices import DTYPES, LAYOUTS
 from sparity_edge.config.model_config import LAYER_LINEARS
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.bundle import BundleLayout, bundle_of, halves_of
-from sparity_edge.packed.layout import GROUPS, SUPERBLOCK_GROUPS, Layout
+from sparity_edge.packed.layout import GROUPS, K_QUANT_GROUPS, Layout
 from sparity_edge.packed.shards import TensorSpec, spec_nbytes
 from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.progress import Progress, silent
@@ -73,14 +73,14 @@ def choose_layout(
         native: (dtype, group, minimum) of the numbers in the source, None for plain floats.
         options: what was asked for.
     """
-    block = name.startswith("model.layers.")
+    in_layer = name.startswith("model.layers.")
     linear = name.removesuffix(".weight").split(".", 3)[-1]
-    turned = block and linear in _INPUT_MAJOR[options.layout]
-    bundled = block and linear == "mlp.up_proj" and options.layout in BUNDLED
-    if native and (turned or bundled or options.dtype is not None):
-        native = _without_superblocks(native)
-    dtype, group, minimum = _choose_numbers(block, native, options)
-    return Layout(dtype, "input" if turned else "output", shape, group, minimum)
+    input_major = in_layer and linear in _INPUT_MAJOR[options.layout]
+    bundled = in_layer and linear == "mlp.up_proj" and options.layout in BUNDLED
+    if native and (input_major or bundled or options.dtype is not None):
+        native = _without_k_quants(native)
+    dtype, group, minimum = _choose_numbers(in_layer, native, options)
+    return Layout(dtype, "input" if input_major else "output", shape, group, minimum)
 
 
 def convert(
@@ -135,25 +135,25 @@ def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
         raise OptionError(f"{name}={value!r} is not supported; use one of {names}.")
 
 
-def _without_superblocks(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None:
-    """What numbers in superblocks are taken for where they cannot stay so; None: for floats."""
-    if native[0] not in SUPERBLOCK_GROUPS:
+def _without_k_quants(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None:
+    """What K-quants are taken for where they cannot stay so; None: for floats."""
+    if native[0] not in K_QUANT_GROUPS:
         return native
     return ("int4", native[1], True) if native[0] == "int4k" else None
 
 
 def _choose_numbers(
-    block: bool, native: tuple[str, int, bool] | None, options: PackOptions
+    in_layer: bool, native: tuple[str, int, bool] | None, options: PackOptions
 ) -> tuple[str, int, bool]:
     if options.dtype is None:
         return native or ("int8", options.group or DEFAULT_GROUP, False)
     if options.dtype in ("f32", "bf16"):
         return options.dtype, 0, False
     # Embedding and head are too sensitive to be rounded to four bits; some come with four already.
-    kept = {options.dtype} if block else {options.dtype, "int8"}
+    kept = {options.dtype} if in_layer else {options.dtype, "int8"}
     if native and native[0] in kept and options.group in (None, native[1]):
         return native
-    dtype = options.dtype if block else "int8"
+    dtype = options.dtype if in_layer else "int8"
     return dtype, options.group or DEFAULT_GROUP, dtype == "int4"
 
 
@@ -196,7 +196,7 @@ def matrices(tensors: Mapping[str, TensorSpec]) -> Iterator[tuple[str, Layout]]:
 
 
 def _bundled(tensors: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
-    """The same with up and down of each block together, in the place of up."""
+    """The tensors with up and down of each layer as one bundle, in the place of up."""
     result: dict[str, TensorSpec] = {}
     for name, spec in tensors.items():
         bundle = bundle_of(name)

@@ -1,4 +1,4 @@
-"""The pack to load: made in the cache once, and calibrated where it is to be thinned.
+"""The pack to load: made in the pack cache once, and calibrated where a plan is to be followed.
 
 A packed folder that the user names is left as it is: whether it carries a plan is for its owner.
 """
@@ -20,7 +20,7 @@ TOKENS = 32768  # of calibration on first use: half of what `calibrate` reads, f
 
 def prepare_for(
     model: str,
-    thinned: bool,
+    sparse: bool,
     *,
     dtype: str | None = None,
     plan: str | None = None,
@@ -32,13 +32,13 @@ def prepare_for(
     """The packed folder to load; arguments as for `Generator.load`.
 
     Args:
-        thinned: whether a plan is to be followed; else the pack that is quickest to read whole.
+        sparse: whether a plan is to be followed; else the pack that is quickest to read whole.
 
     Raises:
         OptionError: there is no such plan and no method of that name, or as `store.prepare`.
         SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
     """
-    if is_packed(model) or not thinned:
+    if is_packed(model) or not sparse:
         options = PackOptions(dtype=dtype)
         return prepare(model, options, offline=offline, progress=progress, notify=notify)
     wanted = plan or DEFAULT_PLAN

@@ -49,9 +49,9 @@ def prepare(
     """
     path = _local_path(model)
     if is_packed(path):
-        from converters.agreement import refuse_disagreement
+        from converters.options_check import refuse_mismatch
 
-        refuse_disagreement(path, options)
+        refuse_mismatch(path, options)
         return path
     request = requests() / f"{_request_key(model, path, options)}.json"
     known = look_up(request)

@@ -41,7 +41,7 @@ def random_quantized(
     """Numbers over their whole range with random scales."""
     random = np.random.default_rng(seed)
     if dtype in ("int4k", "int6k"):
-        return _random_superblocks(random, shape, dtype, group)
+        return _random_k_quants(random, shape, dtype, group)
     scales = (shape[0], -(-shape[1] // group))
     low, high, kind = (-128, 128, np.int8) if dtype == "int8" else (0, 16, np.uint8)
     return Quantized(
@@ -53,7 +53,7 @@ def random_quantized(
     )
 
 
-def _random_superblocks(
+def _random_k_quants(
     random: np.random.Generator, shape: tuple[int, int], dtype: str, group: int
 ) -> Quantized:
     scales, blocks = (shape[0], shape[1] // group), (shape[0], shape[1] // SUPERBLOCK)

@@ -1,7 +1,7 @@
 """What a plan really costs: KL divergence to the dense model and bytes read, on held-back text.
 
 An estimate spreads the budget; this is the check on it that is stored with the plan. Every
-position but the first of each window is thinned, as `generator.logits` is with sparse prompts.
+position but the first of each window is sparse, as `generator.logits` is with sparse prompts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def measure(
     """Compare plans with the dense model.
 
     Args:
-        model: whose cache is emptied; it is left dense.
+        model: whose KV cache is emptied; it is left dense.
         plans: what to try; the model's layout must allow them.
         windows: token ids, each row read from a cold start.
         progress: told of passes over a window.

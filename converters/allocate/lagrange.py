@@ -39,7 +39,7 @@ class Curve:
         return np.maximum(costs, 0)
 
 
-# The forms that a layer can take: in each, the pieces that may be thinned.
+# The forms that a layer can take: in each, the pieces that may be sparse.
 Forms = Sequence[Mapping[str, Curve]]
 
 

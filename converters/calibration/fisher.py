@@ -51,7 +51,7 @@ GAIN_SITES = {
 
 @dataclass(frozen=True)
 class PieceCosts:
-    """How one piece of one layer is thinned, and what that costs at each of `RATES`."""
+    """The score of one piece of one layer, and what dropping each of `RATES` by it costs."""
 
     weights: Array  # (channels,) float32, mean 1
     centre: Array | None  # (channels,) float32
@@ -200,7 +200,7 @@ def _centre(gate: Array, energy: Array, dropped: Array, before: Array) -> Array:
 
 
 def _joined(parts: Sequence[Array]) -> Array:
-    """Windows one after another, without their first positions, which are never thinned."""
+    """Windows one after another, without their first positions, which are always dense."""
     return np.concatenate([part[FIRST:] for part in parts])
 
 

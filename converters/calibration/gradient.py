@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.calibration.gradient_layer import (
-    Block,
+    LayerFloats,
     Slopes,
     read_matrix,
     read_vector,
@@ -29,7 +29,7 @@ from sparity_edge.model.rotary import rotary_table
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.progress import Progress, silent
 
-VOCABULARY_BLOCK = 8192  # rows of the head that are numbers at a time: 50 MB at hidden size 1536
+VOCABULARY_STEP = 8192  # rows of the head that are numbers at a time: 50 MB at hidden size 1536
 Windows = npt.NDArray[np.int64]  # (windows, tokens of a window)
 
 
@@ -67,8 +67,8 @@ def backward(
     streams[0] = _embedded(packed, windows)
     with ThreadPoolExecutor(threads) as pool:
         for layer in range(layers):
-            block = Block(packed, config, layer, table)
-            for out, values in zip(streams[layer + 1], pool.map(block.forward, streams[layer])):
+            floats = LayerFloats(packed, config, layer, table)
+            for out, values in zip(streams[layer + 1], pool.map(floats.forward, streams[layer])):
                 out[:] = values.out
             progress("forward", layer + 1, steps)
         downstream = np.empty_like(streams[0])
@@ -77,8 +77,8 @@ def backward(
             for window, (stream, out) in enumerate(zip(streams[-1], downstream, strict=True))
         ]
         for layer in reversed(range(layers)):
-            block = Block(packed, config, layer, table)
-            found = list(pool.map(block.through, streams[layer], downstream))
+            floats = LayerFloats(packed, config, layer, table)
+            found = list(pool.map(floats.through, streams[layer], downstream))
             downstream[:] = [slope for _, slope in found]
             visit(layer, [slopes for slopes, _ in found])
             progress("backward", 2 * layers - layer, steps)
@@ -92,15 +92,15 @@ def _head(
     name = "model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
     norm = read_vector(packed, "model.norm.weight")
     h = rmsnorm(x, norm, config.rms_norm_eps)
-    starts = range(0, config.vocab_size, VOCABULARY_BLOCK)
+    starts = range(0, config.vocab_size, VOCABULARY_STEP)
     logits = np.empty((len(x), config.vocab_size), dtype=np.float32)
     for start in starts:
-        part = slice(start, min(start + VOCABULARY_BLOCK, config.vocab_size))
+        part = slice(start, min(start + VOCABULARY_STEP, config.vocab_size))
         logits[:, part] = h @ read_matrix(packed, name, part.start, part.stop).T
     loss = _sampled_loss(logits, random)
     slope = np.zeros_like(h)
     for start in starts:
-        part = slice(start, min(start + VOCABULARY_BLOCK, config.vocab_size))
+        part = slice(start, min(start + VOCABULARY_STEP, config.vocab_size))
         slope += logits[:, part] @ read_matrix(packed, name, part.start, part.stop)
     out[:] = rmsnorm_back(x, norm, config.rms_norm_eps, slope)
     return loss

@@ -1,7 +1,7 @@
-"""One decoder block in NumPy, forward and backward, its weights unpacked to float32.
+"""One decoder layer in NumPy, forward and backward, its weights unpacked to float32.
 
-The backward pass takes the gradient at the block's output to the input of each of its linears and
-of the block itself; gradients of weights are not formed. Written for clarity over whole windows:
+The backward pass takes the gradient at the layer's output to the input of each of its linears and
+of the layer itself; gradients of weights are not formed. Written for clarity over whole windows:
 attention is a full matrix for each key head.
 """
 
@@ -37,7 +37,7 @@ class Slopes:
 
 @dataclass(frozen=True)
 class _Values:
-    """A block's vectors for one window; matrices are (tokens, channels)."""
+    """A layer's vectors for one window; matrices are (tokens, channels)."""
 
     x: Floats
     attn_in: Floats
@@ -52,8 +52,8 @@ class _Values:
     out: Floats
 
 
-class Block:
-    """One decoder block as numbers.
+class LayerFloats:
+    """One decoder layer in float32, forward and backward.
 
     Args:
         packed: where its weights are.
@@ -71,7 +71,7 @@ class Block:
         self._config, self._table = config, table
         self._window = config.sliding_windows[layer]
         prefix = f"model.layers.{layer}"
-        self._weights = _block_weights(packed, prefix)
+        self._weights = _layer_weights(packed, prefix)
         self._biases = {
             name.rpartition(".")[2]: read_vector(packed, f"{prefix}.{name}.bias")
             for name in LAYER_LINEARS
@@ -83,7 +83,7 @@ class Block:
         ]
 
     def forward(self, x: Floats) -> _Values:
-        """Everything the block computes for one window, x (tokens, hidden)."""
+        """Everything the layer computes for one window, x (tokens, hidden)."""
         epsilon = self._config.rms_norm_eps
         attn_in = rmsnorm(x, self._norms[0], epsilon)
         q, k, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
@@ -104,7 +104,7 @@ class Block:
         return self.backward(self.forward(x), slope)
 
     def backward(self, values: _Values, slope: Floats) -> tuple[Slopes, Floats]:
-        """Gradients at the block's linears and at its input, given the one at its output."""
+        """Gradients at the layer's linears and at its input, given the one at its output."""
         share = sigmoid(values.gate)
         silu = values.gate * share
         slopes = {"down_proj": self._back("down_proj", slope)}
@@ -248,7 +248,7 @@ def sigmoid(x: Floats) -> Floats:
     return result
 
 
-def _block_weights(packed: PackedModel, prefix: str) -> dict[str, Floats]:
+def _layer_weights(packed: PackedModel, prefix: str) -> dict[str, Floats]:
     weights = {}
     bundle: Any = packed.tensors.get(f"{prefix}.mlp.up_down")
     if isinstance(bundle, PackedBundle):

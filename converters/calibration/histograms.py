@@ -73,7 +73,7 @@ def _count_gates(
 ) -> None:
     """Count gates (tokens, neurons) by neuron, and add u^2 to the energy of their bins.
 
-    A cache line of neurons at a time: their histograms (0.2 MB) stay in the cache.
+    A cache line of neurons at a time: their histograms (0.2 MB) stay in L2.
     """
     for first in range(start, stop, _LINE):
         last = min(first + _LINE, stop)

@@ -1,4 +1,4 @@
-"""The weights of one decoder block as float32, whatever they are packed as."""
+"""The weights of one decoder layer as float32, whatever they are packed as."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import Layout, PackedMatrix
 
 
-class BlockWeights:
+class LayerWeights:
     """Up and down of one layer, unpacked when first asked for."""
 
     def __init__(self, packed: PackedModel, layer: int) -> None:
         self.packed = packed
-        self._block = f"model.layers.{layer}"
-        self._prefix = f"{self._block}.mlp"
+        self._layer = f"model.layers.{layer}"
+        self._prefix = f"{self._layer}.mlp"
         self._pair: tuple[Array, Array] | None = None
 
     @property
@@ -31,7 +31,7 @@ class BlockWeights:
         config = self.packed.config
         known = config.tensor_shapes()
         return {
-            name.rpartition(".")[2]: known[f"{self._block}.{name}.weight"] for name in LAYER_LINEARS
+            name.rpartition(".")[2]: known[f"{self._layer}.{name}.weight"] for name in LAYER_LINEARS
         }
 
     @property
@@ -84,7 +84,7 @@ class BlockWeights:
         return self._pair
 
     def _unpacked(self, linear: str, part: str = "mlp") -> Any:
-        stored = self.packed.tensors[f"{self._block}.{part}.{linear}.weight"]
+        stored = self.packed.tensors[f"{self._layer}.{part}.{linear}.weight"]
         assert isinstance(stored, PackedMatrix)
         return unpack_matrix(stored.data, stored.layout)
 

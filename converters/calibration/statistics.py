@@ -1,6 +1,6 @@
-"""Statistics of one decoder block over calibration text: all that a method needs to set thresholds.
+"""Statistics of one layer over calibration text: all that a method needs to set thresholds.
 
-Of every site (the vectors that can be thinned) moments by channel and a fine histogram of |x|; of
+Of every site (the vectors that rules select from) moments by channel and a fine histogram of |x|; of
 the FFN's neurons a histogram of each one's gate, with the energy of its up value, from which the
 quantiles of any score |gate - centre| * weight follow without another pass. The first positions of
 a window, where attention sinks make numbers a hundred times larger, are left out and counted apart.
@@ -226,11 +226,11 @@ class NeuronStatistics:
 
 @dataclass
 class LayerStatistics:
-    """Of one decoder block."""
+    """Of one decoder layer."""
 
     layer: int
     sites: dict[str, SiteStatistics]  # attn_in, attn_out, mlp_in, gate, mlp_mid
-    first: dict[str, SiteStatistics]  # the same of the first positions of each window
+    first: dict[str, SiteStatistics]  # of the first positions of each window
     neurons: NeuronStatistics
     sampled: dict[str, Array]  # site -> (tokens, channels): those at every SAMPLE_STEP-th position
 

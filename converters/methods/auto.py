@@ -132,7 +132,7 @@ def family(
 
 
 def _corrected(expected: PlanFamily, evidence: Sequence[Evidence]) -> PlanFamily:
-    """The family with fractions as they were while thinned, which changes what later layers see."""
+    """The family with fractions as they were while sparse, which changes what later layers see."""
     asked = [0.0, *(each.sparsity for each in evidence)]
     ratios = [(1 - each.active) / each.sparsity for each in evidence]
     ratios = [ratios[0], *ratios]
@@ -148,7 +148,7 @@ def _corrected(expected: PlanFamily, evidence: Sequence[Evidence]) -> PlanFamily
 
 
 class _Saved:
-    """The share of decoder-block bytes that an allocation leaves unread on the calibration text."""
+    """The share of decoder weight bytes that an allocation skips on the calibration text."""
 
     def __init__(
         self, specs: Mapping[str, Spec], means: Sequence[PackedMatrix | None] = ()
@@ -160,8 +160,8 @@ class _Saved:
         saved = 0.0
         for layer, rates in enumerate(plan.rates):
             for piece, rate in rates.items():
-                dense, thinned = self._price(piece, layer, np.array([1.0, 1 - rate]))
-                saved += float(dense - thinned)
+                dense, sparse = self._price(piece, layer, np.array([1.0, 1 - rate]))
+                saved += float(dense - sparse)
         return saved / self._all
 
 

@@ -24,7 +24,7 @@ from converters.calibration.fisher import (
 from converters.calibration.gradient import backward
 from converters.calibration.gradient_layer import Slopes
 from converters.calibration.histograms import Array
-from converters.calibration.layer_weights import BlockWeights
+from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.observe import dense_model
 from converters.calibration.statistics import FIRST, NeuronStatistics, SiteStatistics
 from converters.calibration.windows import Windows
@@ -78,7 +78,7 @@ def fit(
     def visit(layer: int, slopes: list[Slopes]) -> None:
         costs[layer] = layer_costs(slopes, neurons=neurons, threads=threads)
 
-    some = gradient_windows(windows, _block_parameters(packed))
+    some = gradient_windows(windows, _layer_parameters(packed))
     backward(packed, some, visit, seed=seed, threads=threads, progress=progress)
     ordered = tuple(costs[layer] for layer in range(len(costs)))
     counted = _counted(packed, windows, ordered, threads=threads, progress=progress)
@@ -100,13 +100,13 @@ def gradient_windows(windows: Windows, parameters: int) -> Windows:
     return windows[:: max(1, len(windows) // count)][:count]
 
 
-def _block_parameters(packed: PackedModel) -> int:
+def _layer_parameters(packed: PackedModel) -> int:
     shapes = packed.config.tensor_shapes()
     return sum(math.prod(shape) for name, shape in shapes.items() if ".layers." in name)
 
 
 def _mean(packed: PackedModel, layer: int, costs: Mapping[str, PieceCosts]) -> PackedMatrix:
-    weights, centre = BlockWeights(packed, layer), costs[NEURONS].centre
+    weights, centre = LayerWeights(packed, layer), costs[NEURONS].centre
     assert centre is not None
     return weights.packed_like_up(folded(weights.up, weights.down, centre))
 

@@ -6,7 +6,7 @@ SiLU gates crowd around a negative constant c_i, so what a skipped neuron leaves
     y = M x + sum over active i of (g_i - c_i) u_i W_down[:, i],    M = W_down diag(c) W_up
 
 Active is |g_i - c_i| E|u_i| > tau. The centre is E[g u^2] / E[u^2] over the tokens that skip the
-neuron, which depends on tau in turn: both are found by turns, at one level, and c then serves the
+neuron, which depends on tau: both are found alternately, at one level, and c then serves the
 whole dial.
 """
 

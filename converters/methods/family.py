@@ -15,7 +15,7 @@ import numpy as np
 
 from converters.allocate.price import Spec, skippable_bytes
 from converters.calibration.histograms import Array
-from converters.calibration.layer_weights import BlockWeights
+from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.statistics import LayerStatistics
 from converters.calibration.windows import Windows
 from sparity_edge.arrays import Floats
@@ -37,7 +37,7 @@ class LayerView:
     """What a method may look at to fit one layer."""
 
     statistics: LayerStatistics
-    weights: BlockWeights
+    weights: LayerWeights
     sample: Floats  # (tokens, hidden), the layer's input at the beginning of the last window
 
 

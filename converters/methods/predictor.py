@@ -29,7 +29,7 @@ def scaled(view: LayerView, pieces: Sequence[str], weights: Array | None = None)
 
     Args:
         view: of the layer.
-        pieces: which to thin; those of one site share a fit.
+        pieces: which get thresholds; those of one site share a fit.
         weights: (channels,) of all of them; None: ones.
     """
     known: dict[str, tuple[Array, Array]] = {}

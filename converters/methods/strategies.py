@@ -21,12 +21,12 @@ from converters.methods.predictor import PREDICTED
 from sparity_edge.plans.plan import LINEARS, NEURONS
 
 Shape = Callable[[Sequence[LayerFit]], Array]
-# Linears that read one vector, and so share a choice: the norm is that of all their columns.
+# Linears that read one vector, and so share its active channels: the norm is of all their columns.
 TOGETHER = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 
 
 def top(pieces: Sequence[str], weights: Mapping[str, Array] | None = None) -> LayerFit:
-    """The same share of every token's channels, those of smallest |x| * weight."""
+    """Rule `top`: an equal share of each token's channels is dropped, by smallest |x| * weight."""
     shares, kept = dict.fromkeys(pieces, LEVELS), dict.fromkeys(pieces, 1 - LEVELS)
     return LayerFit(shares, kept, weights or {})
 

@@ -1,8 +1,8 @@
-"""TEAL with its greedy search (arXiv 2408.14690, algorithm 1): each block shares its budget out.
+"""TEAL with its greedy search (arXiv 2408.14690, algorithm 1): each layer shares its budget out.
 
 Starting dense, the linear whose inputs can lose a little more (STEP of q's weights, in bytes) with
-the least error at the block's output loses it, until the block is as thin as the dial goes. The
-same effective level holds in every block. Ours measures the error by token, not along the sequence
+the least error at the layer's output loses it, until the layer is as sparse as the dial goes. The
+same effective level holds in every layer. Ours measures the error by token, not along the sequence
 as the authors' code does, and tries the candidates that were best before first: errors only grow
 with what is dropped, so the others need not be tried again.
 """
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from converters.calibration.gradient_layer import Block
+from converters.calibration.gradient_layer import LayerFloats
 from converters.calibration.histograms import Array
 from converters.calibration.statistics import FIRST
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, scalar
@@ -35,7 +35,7 @@ def shared_out(view: LayerView) -> dict[str, Array]:
     """Rates (levels,) by linear whose mean, weighted by their sizes, is the level."""
     shapes = view.weights.shapes
     sizes = {name: shapes[name][0] * shapes[name][1] for name in LINEARS}
-    block = _MaskedBlock(view)
+    masked = _MaskedLayer(view)
     path = [dict.fromkeys(LINEARS, 0.0)]
     queue = [(0.0, 0, name) for name in LINEARS]  # error, when it was measured, linear
     while queue and _effective(path[-1], sizes) < LEVELS[-1]:
@@ -47,7 +47,7 @@ def shared_out(view: LayerView) -> dict[str, Array]:
             path.append(rates)
             heapq.heappush(queue, (error, 0, name))
         else:
-            heapq.heappush(queue, (block.error(rates), len(path), name))
+            heapq.heappush(queue, (masked.error(rates), len(path), name))
     reached = [_effective(rates, sizes) for rates in path]
     return {name: np.interp(LEVELS, reached, [rates[name] for rates in path]) for name in LINEARS}
 
@@ -56,8 +56,8 @@ def _effective(rates: Mapping[str, float], sizes: Mapping[str, int]) -> float:
     return sum(rates[name] * sizes[name] for name in LINEARS) / sum(sizes.values())
 
 
-class _MaskedBlock(Block):
-    """A block whose linears see only inputs above their thresholds, but for the first positions."""
+class _MaskedLayer(LayerFloats):
+    """A layer whose linears see only inputs above their thresholds, but for the first positions."""
 
     def __init__(self, view: LayerView) -> None:
         packed = view.weights.packed
@@ -72,7 +72,7 @@ class _MaskedBlock(Block):
         self._dense = self._last()
 
     def error(self, rates: Mapping[str, float]) -> float:
-        """The mean distance of the block's output from the dense one's."""
+        """The mean distance of the layer's output from the dense one's."""
         self._taus = {
             name: float(np.interp(rate, FINE, self._quantiles[name]))
             for name, rate in rates.items()
@@ -94,5 +94,5 @@ class _MaskedBlock(Block):
 
 
 TEAL_GREEDY = Method(
-    "teal-greedy", "TEAL, greedy in each block: |x| > tau", "input", _fit, slow=True
+    "teal-greedy", "TEAL, greedy in each layer: |x| > tau", "input", _fit, slow=True
 )

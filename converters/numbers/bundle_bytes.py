@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters.numbers.layout_bytes import Array, block_layout, pack_matrix, unpack_matrix
+from converters.numbers.layout_bytes import Array, pack_matrix, rows_layout, unpack_matrix
 from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import aligned_empty
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle, parts_of
 from sparity_edge.packed.layout import DTYPE_BITS, Layout
 
 Bytes = npt.NDArray[np.uint8]
-# Rows of down are columns of the bundle; blocks of so many begin at a whole byte, unit and line.
+# Rows of down are columns of the bundle; parts of so many begin at a whole byte, unit and line.
 DOWN_STEP = 128
 
 
@@ -45,14 +45,14 @@ def unpack_bundle(bundle: PackedBundle) -> tuple[Any, Any]:
 
 def write_up(data: Bytes, weights: Quantized | Array, layout: BundleLayout, start: int = 0) -> None:
     """Put rows of up at their places, from row `start` on; see `layout_bytes.write_rows`."""
-    rows = pack_matrix(weights, block_layout(layout.up, _count(weights)))
+    rows = pack_matrix(weights, rows_layout(layout.up, _count(weights)))
     parts_of(data, layout).put_up(start, rows)
 
 
 def read_up(data: Bytes, layout: BundleLayout, start: int, stop: int) -> Any:
     """Rows start:stop of up as `unpack_matrix` gives them."""
     rows = parts_of(data, layout).get_up(start, stop)
-    return unpack_matrix(rows, block_layout(layout.up, stop - start))
+    return unpack_matrix(rows, rows_layout(layout.up, stop - start))
 
 
 def write_down(
@@ -60,44 +60,44 @@ def write_down(
 ) -> None:
     """Put rows of down at their places; `start` is a multiple of `DOWN_STEP`."""
     assert start % DOWN_STEP == 0
-    block = block_layout(layout.down, _count(weights))
-    scales, numbers = _cut(data, layout, start, block)
-    packed = pack_matrix(weights, block).reshape(-1, block.panel_bytes)
-    if block.quantized:
-        scales[:] = packed[:, : block.header_bytes].reshape(scales.shape)
-    numbers[:] = _numbers(packed, numbers.shape, block)
+    part = rows_layout(layout.down, _count(weights))
+    scales, numbers = _cut(data, layout, start, part)
+    packed = pack_matrix(weights, part).reshape(-1, part.panel_bytes)
+    if part.quantized:
+        scales[:] = packed[:, : part.header_bytes].reshape(scales.shape)
+    numbers[:] = _numbers(packed, numbers.shape, part)
 
 
 def read_down(data: Bytes, layout: BundleLayout, start: int, stop: int) -> Any:
     """Rows start:stop of down as `unpack_matrix` gives them."""
     first = start // DOWN_STEP * DOWN_STEP
-    block = block_layout(layout.down, stop - first)
-    scales, numbers = _cut(data, layout, first, block)
-    packed = np.zeros((block.nbytes // block.panel_bytes, block.panel_bytes), dtype=np.uint8)
-    if block.quantized:
-        packed[:, : block.header_bytes] = scales.reshape(len(packed), -1)
-    _numbers(packed, numbers.shape, block)[:] = numbers
-    return unpack_matrix(packed.reshape(-1), block, start - first)
+    part = rows_layout(layout.down, stop - first)
+    scales, numbers = _cut(data, layout, first, part)
+    packed = np.zeros((part.nbytes // part.panel_bytes, part.panel_bytes), dtype=np.uint8)
+    if part.quantized:
+        packed[:, : part.header_bytes] = scales.reshape(len(packed), -1)
+    _numbers(packed, numbers.shape, part)[:] = numbers
+    return unpack_matrix(packed.reshape(-1), part, start - first)
 
 
-def _numbers(packed: Bytes, shape: tuple[int, ...], block: Layout) -> Bytes:
+def _numbers(packed: Bytes, shape: tuple[int, ...], part: Layout) -> Bytes:
     """The view (panels, group, bytes) of the numbers of a packed matrix."""
-    rows = packed[:, block.header_bytes :].reshape(*shape[:2], block.row_bytes)
-    return rows[:, :, : block.number_bytes]
+    rows = packed[:, part.header_bytes :].reshape(*shape[:2], part.row_bytes)
+    return rows[:, :, : part.number_bytes]
 
 
 def _count(weights: Quantized | Array) -> int:
     return len(weights.numbers if isinstance(weights, Quantized) else weights)
 
 
-def _cut(data: Bytes, layout: BundleLayout, start: int, block: Layout) -> tuple[Bytes, Bytes]:
-    """Where the scales (panels, kinds, bytes) and numbers (panels, group, bytes) of a block stand.
+def _cut(data: Bytes, layout: BundleLayout, start: int, part: Layout) -> tuple[Bytes, Bytes]:
+    """Where scales (panels, kinds, bytes) and numbers (panels, group, bytes) of some rows stand.
 
     Its padding is that of the whole, or ends before it does.
     """
     parts = parts_of(data, layout)
-    kinds = 1 + block.minimum
+    kinds = 1 + part.minimum
     scales = parts.header[:, : kinds * layout.down.padded * 2]
-    scales = scales.reshape(layout.panels, kinds, -1)[:, :, 2 * start :][:, :, : 2 * block.padded]
-    first = start * DTYPE_BITS[block.dtype] // 8
-    return scales, parts.down[:, :, first : first + block.number_bytes]
+    scales = scales.reshape(layout.panels, kinds, -1)[:, :, 2 * start :][:, :, : 2 * part.padded]
+    first = start * DTYPE_BITS[part.dtype] // 8
+    return scales, parts.down[:, :, first : first + part.number_bytes]

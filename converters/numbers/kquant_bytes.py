@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.numbers.quantize import Quantized
-from sparity_edge.packed.layout import SUPERBLOCK, SUPERBLOCK_SCALES, Layout
+from sparity_edge.packed.layout import SUPERBLOCK, K_QUANT_SCALES, Layout
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -45,29 +45,29 @@ def _parts(layout: Layout) -> Iterator[_Part]:
         yield _Part(paired, blocks, 8)
 
 
-def write_superblocks(data: Bytes, weights: Quantized, layout: Layout, start: int) -> None:
+def write_k_quants(data: Bytes, weights: Quantized, layout: Layout, start: int) -> None:
     """Put the output channels start ... of a matrix at their places in `data` (layout.nbytes,)."""
     count = len(weights.numbers)
     rows = _rows(data, layout)[start : start + count]
     assert weights.factors is not None
     factors = np.ascontiguousarray(weights.factors, dtype="<f2").reshape(count, -1).view(np.uint8)
     for part in _parts(layout):
-        turns = _by_turns(part.of(weights.numbers, SUPERBLOCK), part.groups)
+        fours = _interleaved(part.of(weights.numbers, SUPERBLOCK), part.groups)
         scales = part.of(weights.scales, SUPERBLOCK // layout.group)
         if layout.dtype == "int4k":
             assert weights.minimums is not None
-            packed, scales = _join_fours(turns), _join_twelves(scales, part.of(weights.minimums, 8))
+            packed, scales = _join_fours(fours), _join_twelves(scales, part.of(weights.minimums, 8))
         else:
-            packed, scales = _join_sixes((turns + np.int8(32)).view(np.uint8)), _halves(scales)
-        behind = part.of(rows[:, layout.number_bytes :], SUPERBLOCK_SCALES[layout.dtype])
+            packed, scales = _join_sixes((fours + np.int8(32)).view(np.uint8)), _halves(scales)
+        behind = part.of(rows[:, layout.number_bytes :], K_QUANT_SCALES[layout.dtype])
         behind[:, :, : scales.shape[2]] = scales
         behind[:, :, scales.shape[2] :] = part.of(factors, 2 + 2 * layout.minimum)
         place = part.of(rows, layout.number_bytes * SUPERBLOCK // layout.padded)
         place[:] = packed.reshape(place.shape)
 
 
-def read_superblocks(data: Bytes, layout: Layout, start: int, stop: int) -> Quantized:
-    """What `write_superblocks` wrote, output channels start:stop."""
+def read_k_quants(data: Bytes, layout: Layout, start: int, stop: int) -> Quantized:
+    """The output channels start:stop of a matrix that `write_k_quants` wrote."""
     rows = _rows(data, layout)[start:stop]
     read = [_read(rows, layout, part) for part in _parts(layout)]
     numbers, scales, minimums, factors = (
@@ -83,7 +83,7 @@ def _read(rows: Bytes, layout: Layout, part: _Part) -> tuple[Array, Array, Array
     """Numbers, scales, minima (nothing in int6k) and the bytes of factors of one part."""
     packed = part.of(rows, layout.number_bytes * SUPERBLOCK // layout.padded)
     packed = packed.reshape(*packed.shape[:2], -1, 64)
-    behind = part.of(rows[:, layout.number_bytes :], SUPERBLOCK_SCALES[layout.dtype])
+    behind = part.of(rows[:, layout.number_bytes :], K_QUANT_SCALES[layout.dtype])
     width = behind.shape[2] - part.groups // 8 * (2 + 2 * layout.minimum)
     scales, factors = behind[:, :, :width], behind[:, :, width:]
     if layout.dtype == "int4k":
@@ -99,8 +99,8 @@ def _rows(data: Bytes, layout: Layout) -> Bytes:
     return data[: len(data) // layout.row_bytes * layout.row_bytes].reshape(-1, layout.row_bytes)
 
 
-def _by_turns(numbers: Array, groups: int) -> Array:
-    """(rows, blocks, inputs) to (rows, blocks, vectors, 64), four inputs of each group by turns.
+def _interleaved(numbers: Array, groups: int) -> Array:
+    """(rows, blocks, inputs) to (rows, blocks, vectors, 64), fours of all groups interleaved.
 
     With 8 groups, fours of the first half of each stand beside those of the second.
     """
@@ -110,7 +110,7 @@ def _by_turns(numbers: Array, groups: int) -> Array:
 
 
 def _in_order(vectors: Array, groups: int) -> Array:
-    """The inverse of `_by_turns`."""
+    """The inverse of `_interleaved`."""
     if groups == 16:
         fours = vectors.reshape(*vectors.shape[:2], 2, 4, 16, 4).transpose(0, 1, 4, 2, 3, 5)
     else:

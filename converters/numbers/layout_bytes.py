@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters.numbers.kquant_bytes import read_superblocks, write_superblocks
+from converters.numbers.kquant_bytes import read_k_quants, write_k_quants
 from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import aligned_empty, round_up
 from sparity_edge.packed.layout import UNIT, Layout, elements_in_blocks, elements_in_wide_units
@@ -29,8 +29,8 @@ def pack_matrix(weights: Quantized | Array, layout: Layout) -> Bytes:
     Args:
         weights: rows of the matrix; `Quantized` in the layout's dtype and group for integers, a
             float array (outputs, inputs) for f32 and bf16.
-        layout: with the shape of `weights`. An `output` matrix may be packed in blocks of rows,
-            each with its own `block_layout`: the bytes follow each other.
+        layout: with the shape of `weights`. An `output` matrix may be packed some rows at a time,
+            each part with its own `rows_layout`: the bytes follow each other.
 
     Returns:
         uint8 (layout.nbytes,), 64-byte aligned, padding zero.
@@ -55,8 +55,8 @@ def write_rows(data: Bytes, weights: Quantized | Array, layout: Layout, start: i
         assert (weights.dtype, weights.group) == (layout.dtype, layout.group)
         assert (weights.minimums is not None) == layout.minimum
         assert weights.numbers.shape[1] == layout.shape[1]
-        if layout.superblocks:
-            write_superblocks(data, weights, layout, start)
+        if layout.k_quant:
+            write_k_quants(data, weights, layout, start)
             return
         _write_scales(data, weights, layout, start)
         rows = weights.numbers
@@ -77,8 +77,8 @@ def unpack_matrix(
         `Quantized` for integers, float32 (stop - start, inputs) for f32 and bf16.
     """
     stop = layout.shape[0] if stop is None else stop
-    if layout.superblocks:
-        return read_superblocks(data, layout, start, stop)
+    if layout.k_quant:
+        return read_k_quants(data, layout, start, stop)
     numbers = _read_numbers(data, layout, start, stop)
     if not layout.quantized:
         return _bits_to_float(numbers, layout.dtype)
@@ -86,8 +86,8 @@ def unpack_matrix(
     return Quantized(layout.dtype, layout.group, numbers, scales, minimums)
 
 
-def block_layout(layout: Layout, rows: int) -> Layout:
-    """The layout of a block of `rows` outputs of a matrix."""
+def rows_layout(layout: Layout, rows: int) -> Layout:
+    """The layout of `rows` outputs of a matrix by themselves."""
     return replace(layout, shape=(rows, layout.shape[1]))
 
 
@@ -95,18 +95,18 @@ def _header(data: Bytes, layout: Layout) -> Array:
     """The float16 view (rows or panels, 1 or 2, columns) of scales and minima."""
     kinds = 1 + layout.minimum
     columns = layout.groups if layout.orientation == "output" else layout.padded
-    blocks = data.reshape(-1, layout.panel_bytes)[:, layout.scales_at :]
-    blocks = blocks[:, : kinds * columns * 2]
-    return blocks.view("<f2").reshape(-1, kinds, columns)
+    headers = data.reshape(-1, layout.panel_bytes)[:, layout.scales_at :]
+    headers = headers[:, : kinds * columns * 2]
+    return headers.view("<f2").reshape(-1, kinds, columns)
 
 
 def _body(data: Bytes, layout: Layout) -> Bytes:
-    """The view (blocks, rows of a block, number_bytes) of the numbers; a block has one header."""
-    blocks = data.reshape(-1, layout.panel_bytes)[:, layout.numbers_at :]
+    """The view (panels, rows of a panel, number_bytes) of the numbers; a panel has one header."""
+    panels = data.reshape(-1, layout.panel_bytes)[:, layout.numbers_at :]
     if layout.orientation == "output":
-        return blocks[:, None, : layout.number_bytes]
+        return panels[:, None, : layout.number_bytes]
     rows = max(1, layout.group)
-    return blocks.reshape(len(blocks), rows, -1)[:, :, : layout.number_bytes]
+    return panels.reshape(len(panels), rows, -1)[:, :, : layout.number_bytes]
 
 
 def _write_scales(data: Bytes, weights: Quantized, layout: Layout, start: int) -> None:
@@ -194,7 +194,7 @@ def _unnibble(rows: Bytes) -> Bytes:
 
 
 def _output_rows(rows: Array, layout: Layout) -> Bytes:
-    """(n, inputs) as the bytes of output-major rows: blocks of 512 elements, then the rest."""
+    """(n, inputs) as the bytes of output-major rows: blocks of 512 elements, then the tail."""
     if not layout.quantized:
         return _as_bytes(rows)
     elements = np.zeros((len(rows), layout.padded), dtype=rows.dtype)
@@ -202,11 +202,11 @@ def _output_rows(rows: Array, layout: Layout) -> Bytes:
     whole = elements_in_blocks(layout.padded)
     # A block is 16 groups of eight fours: the first fours of all groups, then the second ...
     fours = elements[:, :whole].reshape(len(rows), -1, 16, 8, 4).swapaxes(2, 3)
-    rest = elements[:, whole:]
+    tail = elements[:, whole:]
     if layout.dtype == "int4":
-        parts = [_join(fours[:, :, :4], fours[:, :, 4:]), _wide_nibbles(rest)]
+        parts = [_join(fours[:, :, :4], fours[:, :, 4:]), _wide_nibbles(tail)]
     else:
-        parts = [_as_bytes(fours), _as_bytes(rest)]
+        parts = [_as_bytes(fours), _as_bytes(tail)]
     return np.concatenate([part.reshape(len(rows), -1) for part in parts], axis=1)
 
 
@@ -214,18 +214,18 @@ def _out_of_blocks(rows: Bytes, layout: Layout) -> Array:
     """The elements (n, padded) of the numbers of output-major rows."""
     elements = elements_in_blocks(layout.padded)
     whole = elements * layout.number_bytes // layout.padded
-    packed, rest = np.ascontiguousarray(rows[:, :whole]), rows[:, whole:]
+    packed, tail = np.ascontiguousarray(rows[:, :whole]), rows[:, whole:]
     if layout.dtype == "int4":
         halves = packed.reshape(len(rows), -1, 4, 16, 4)
-        fours, last = np.concatenate([halves & 15, halves >> 4], axis=2), _wide_unnibble(rest)
+        fours, last = np.concatenate([halves & 15, halves >> 4], axis=2), _wide_unnibble(tail)
     else:
         fours = packed.view("i1").reshape(len(rows), -1, 8, 16, 4)
-        last = np.ascontiguousarray(rest).view("i1")
+        last = np.ascontiguousarray(tail).view("i1")
     return np.concatenate([fours.swapaxes(2, 3).reshape(len(rows), elements), last], axis=1)
 
 
 def _wide_nibbles(rows: Array) -> Bytes:
-    """(n, 64 m) of 0..15 to bytes, four elements of one group and four of the next by turns.
+    """(n, 64 m) of 0..15 to bytes, fours of elements of two groups interleaved.
 
     A unit of 128 has its first two groups of 32 in the low nibbles and its last two in the high
     ones; a unit of 64 at the end has the first halves of both its groups low, the second high.

@@ -31,13 +31,13 @@ class Quantized:
     Input channel i belongs to group i // group; the last group may be short.
     """
 
-    dtype: str  # "int8" or "int4"; "int4k" or "int6k" in superblocks
+    dtype: str  # "int8" or "int4"; "int4k" or "int6k" of K-quants
     group: int  # 32, 64 or 128; 16 for int6k
     numbers: Array  # (rows, inputs) int8, or uint8 0..15 for int4 and int4k
     scales: Array  # (rows, groups) float16; uint8 for int4k, int8 for int6k
     # As the scales; int4 without: w = scale * (q - 8). Those of int4k are taken off.
     minimums: Array | None = None
-    # In superblocks: (rows, superblocks, 1 or 2) float16, what the scale and the minimum of every
+    # Of K-quants: (rows, superblocks, 1 or 2) float16, what the scale and the minimum of every
     # group are multiples of.
     factors: Array | None = None
 
@@ -63,7 +63,7 @@ class Quantized:
         return Quantized("int4", self.group, self.numbers, *rounded)
 
     def _float_scales(self) -> tuple[Array, Array | None]:
-        """Scales and minima as they are multiplied and added; those of superblocks as float32."""
+        """Scales and minima as they are multiplied and added; those of K-quants as float32."""
         if self.factors is None:
             return self.scales, self.minimums
         each = self.scales.shape[1] // self.factors.shape[1]

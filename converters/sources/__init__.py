@@ -1,7 +1,7 @@
 """Sources: a model in somebody's format seen as a lazy mapping from tensor name to array.
 
 Names are those of a transformers checkpoint (`model.layers.0.self_attn.q_proj.weight`) whatever
-the format, and one tensor or block of rows is in memory at a time. `open_source` decides what a
+the format, and one tensor or some rows of it are in memory at a time. `open_source` decides what a
 model argument names and refuses a model whose tensors do not fit its configuration. This module
 knows no file format and nothing of how weights are packed.
 """
@@ -19,7 +19,7 @@ from sparity_edge.progress import Progress, silent
 
 LONG_NAME = 200  # characters of a name that a message repeats as it stands
 
-# A module of a block that the decoder computes: a tensor in it that we do not expect (a bias the
+# A module of a layer that the decoder computes: a tensor in it that we do not expect (a bias the
 # configuration denies, a norm on q and k) would change the result, so it is not ignored.
 _COMPUTED = re.compile(r"model\.layers\.(\d+)\.(self_attn\.(?!rotary_emb)|mlp\.|\w*norm)")
 

@@ -1,7 +1,7 @@
 """PackedSource: a packed folder as a source, to store it again in another layout.
 
 Integers, their scales and floats come out as they are stored, so that changing the layout changes
-no value; bundles come out as the two matrices they hold. Blocks of rows are read through file
+no value; bundles come out as the two matrices they hold. Some rows at a time are read through file
 mappings; nothing is held whole.
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sparity_edge.arrays import Floats, Integers, padded
 from sparity_edge.kernels.active_list import ActiveList
-from sparity_edge.plans.plan import Thinning
+from sparity_edge.plans.plan import SelectionRule
 
 # Of thresholds, by rule `scaled`: the largest factor, whose inverse is the smallest, and what
 # stands for a vector's size where that is nothing, whose logarithm is not finite.
@@ -41,16 +41,16 @@ class Selector:
     column: int | None = None  # among the gains of its half of the layer
 
     @classmethod
-    def of(cls, thinning: Thinning, channels: int, column: int | None = None) -> Selector:
+    def of(cls, rule: SelectionRule, channels: int, column: int | None = None) -> Selector:
         """The selector that a plan describes, for a vector of so many channels."""
-        centre = None if thinning.centre is None else padded(thinning.centre)
-        if thinning.rule != "top":
-            predictor = thinning.predictor
+        centre = None if rule.centre is None else padded(rule.centre)
+        if rule.rule != "top":
+            predictor = rule.predictor
             coefficients = None if predictor is None else padded(predictor)
-            thresholds = padded(thinning.thresholds(channels))
+            thresholds = padded(rule.thresholds(channels))
             return cls(thresholds, None, None, centre, coefficients, column)
-        weights = None if thinning.weights is None else padded(thinning.weights)
-        kept = np.array([thinning.kept(channels)], dtype=np.int64)
+        weights = None if rule.weights is None else padded(rule.weights)
+        kept = np.array([rule.kept(channels)], dtype=np.int64)
         return cls(None, kept, weights, centre)
 
 

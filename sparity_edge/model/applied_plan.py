@@ -18,7 +18,14 @@ from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import Layout, PackedMatrix
-from sparity_edge.plans.plan import LINEARS, NEURONS, SITES, SparsityPlan, Thinning, linear_name
+from sparity_edge.plans.plan import (
+    LINEARS,
+    NEURONS,
+    SITES,
+    SelectionRule,
+    SparsityPlan,
+    linear_name,
+)
 
 SITE_NAMES = tuple(dict.fromkeys(SITES.values()))
 # The halves of a layer by the pieces whose gains read the normalised input of that half.
@@ -101,7 +108,7 @@ class AppliedPlan:
         return Reader(distinct, row_bytes, channels, site_of, always)
 
     def _refuse_unskippable(
-        self, packed: PackedModel, layer: int, pieces: Mapping[str, Thinning]
+        self, packed: PackedModel, layer: int, pieces: Mapping[str, SelectionRule]
     ) -> None:
         for piece in pieces:
             layout = self._layouts[layer].get(piece)
@@ -177,7 +184,7 @@ class Reader:
 
 
 def _selectors(
-    pieces: Mapping[str, Thinning], layouts: Mapping[str, Layout | BundleLayout]
+    pieces: Mapping[str, SelectionRule], layouts: Mapping[str, Layout | BundleLayout]
 ) -> tuple[dict[str, Selector], tuple[list[Floats], ...]]:
     """One selector for each piece; pieces of a site with one rule share theirs.
 
@@ -187,20 +194,20 @@ def _selectors(
     known: dict[Any, Selector] = {}
     gains: tuple[list[Floats], ...] = tuple([] for _ in HALVES)
     result = {}
-    for piece, thinning in pieces.items():
+    for piece, rule in pieces.items():
         key = (
             SITES[piece],
-            thinning.rule,
-            thinning.value,
+            rule.rule,
+            rule.value,
             *(None if each is None else each.tobytes()
-              for each in (thinning.weights, thinning.centre, thinning.predictor, thinning.gain)),
+              for each in (rule.weights, rule.centre, rule.predictor, rule.gain)),
         )  # fmt: skip
         if key not in known:
             column, half = None, gains[piece not in HALVES[ATTENTION]]
-            if thinning.gain is not None:
+            if rule.gain is not None:
                 column = len(half)
-                half.append(thinning.gain)
-            known[key] = Selector.of(thinning, _channels(layouts[piece]), column)
+                half.append(rule.gain)
+            known[key] = Selector.of(rule, _channels(layouts[piece]), column)
         result[piece] = known[key]
     return result, gains
 

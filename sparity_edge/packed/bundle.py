@@ -19,7 +19,7 @@ from sparity_edge.arrays import ALIGNMENT, aligned_empty, round_up
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.layout import Layout, PackedMatrix
 
-# What a bundle and its halves are called in a block.
+# What a bundle and its halves are called in a layer.
 BUNDLE = "mlp.up_down"
 UP, DOWN = "mlp.up_proj.weight", "mlp.down_proj.weight"
 

@@ -19,22 +19,26 @@ from sparity_edge.arrays import ALIGNMENT, round_up
 from sparity_edge.errors import FormatError
 
 # Output-major rows of int8 and int4 go by blocks of 16 groups of 32 elements, which are interleaved
-# so that a lane of a vector belongs to one group. What is left behind the last block, and all of
-# an input-major row, goes by units: in int4 of 32 elements (16 bytes), output-major of 128 (64
+# so that a lane of a vector belongs to one group. The tail behind the last block, and all of an
+# input-major row, goes by units: in int4 of 32 elements (16 bytes), output-major of 128 (64
 # bytes), the last of which may be one of 64.
 BLOCK = 512
 UNIT = 32
 WIDE_UNIT = 128
 GROUPS = (32, 64, 128)
 DTYPE_BITS = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int4k": 4, "int6k": 6}
-# Formats of superblocks, as GGUF has them: 256 inputs share a float16, of which the scale of every
-# group is a whole number of times. Output-major only; they are kept, never made from floats.
+# K-quants, as GGUF has them: the 256 inputs of a superblock share a float16, of which the scale of
+# every group is a whole multiple. Output-major only; they are kept, never made from floats.
 SUPERBLOCK = 256
-SUPERBLOCK_GROUPS = {"int4k": 32, "int6k": 16}
-SUPERBLOCK_SCALES = {"int4k": 16, "int6k": 18}  # bytes of scales and what they are multiples of
-HALF_LINE = 32  # bytes, to which rows of superblocks are filled up
+K_QUANT_GROUPS = {"int4k": 32, "int6k": 16}
+K_QUANT_SCALES = {
+    "int4k": 16,
+    "int6k": 18,
+}  # bytes a superblock: scales and what they are multiples of
+HALF_LINE = 32  # bytes, to which rows of K-quants are filled up
 # Input-major rows of a multiple of so many lines have one line more: sixteen rows are read side by
-# side, and lines 4 KB apart share twelve places in L1 (int8, 4096 columns, fast memory: 8 % less).
+# side, and cache lines 4 KB apart alias in one L1 set of twelve ways (int8, 4096 columns, fast
+# memory: 8 % less).
 SAME_SETS = 16
 ORIENTATIONS = ("output", "input")
 MAX_SIDE = 1 << 32  # channels; bounds what a hostile header can ask for
@@ -55,7 +59,7 @@ class Layout:
     """How one matrix is stored.
 
     int8 stands for w = scale * q with q in -128..127; int4 for w = scale * q + minimum with q in
-    0..15, or w = scale * (q - 8) where `minimum` is False. In superblocks, int4k stands for
+    0..15, or w = scale * (q - 8) where `minimum` is False. Of the K-quants, int4k stands for
     w = (d * s) * q - (e * m) with s and m in 0..63, int6k for w = (d * s) * q with q in -32..31
     and s in -128..127.
 
@@ -81,14 +85,14 @@ class Layout:
             raise FormatError(f"group {self.group} does not go with dtype {self.dtype}.")
         if self.minimum not in {"int4": (False, True), "int4k": (True,)}.get(self.dtype, (False,)):
             raise FormatError(f"minimum {self.minimum} does not go with dtype {self.dtype}.")
-        if self.superblocks and (self.orientation == "input" or self.shape[1] % SUPERBLOCK):
+        if self.k_quant and (self.orientation == "input" or self.shape[1] % SUPERBLOCK):
             raise FormatError(
                 f"{self.dtype} wants orientation output and a multiple of {SUPERBLOCK} inputs."
             )
 
     def _allowed_groups(self) -> tuple[int, ...]:
-        if self.superblocks:
-            return (SUPERBLOCK_GROUPS[self.dtype],)
+        if self.k_quant:
+            return (K_QUANT_GROUPS[self.dtype],)
         return GROUPS if self.quantized else (0,)
 
     @property
@@ -97,9 +101,9 @@ class Layout:
         return self.dtype not in ("f32", "bf16")
 
     @property
-    def superblocks(self) -> bool:
-        """Whether scales are whole numbers of a float16 that 256 inputs share."""
-        return self.dtype in SUPERBLOCK_GROUPS
+    def k_quant(self) -> bool:
+        """Whether it is a K-quant: scales are multiples of a float16 that 256 inputs share."""
+        return self.dtype in K_QUANT_GROUPS
 
     @property
     def padded(self) -> int:
@@ -129,8 +133,8 @@ class Layout:
 
     @property
     def header_bytes(self) -> int:
-        """Bytes of scales (and minima) of a row or panel; those of superblocks do not count."""
-        if not self.quantized or self.superblocks:
+        """Bytes of scales (and minima) of a row or panel; 0 of K-quants: theirs stand in the row."""
+        if not self.quantized or self.k_quant:
             return 0
         columns = self.groups if self.orientation == "output" else self.padded
         return round_up(columns * 2 * (1 + self.minimum), 16)
@@ -140,10 +144,10 @@ class Layout:
         """Where in a row or panel its numbers begin.
 
         Output-major int8 and int4 begin on a cache line, so that no vector of them crosses one:
-        behind the scales, which are then asked for with the numbers in one go, or where that would
+        behind the scales, which are then prefetched with the numbers in one go, or where that would
         take a line more, in front of them.
         """
-        if not self.quantized or self.superblocks or self.orientation == "input":
+        if not self.quantized or self.k_quant or self.orientation == "input":
             return self.header_bytes
         behind = round_up(self.header_bytes, ALIGNMENT)
         return behind if behind + self.number_bytes <= self.row_bytes else 0
@@ -159,8 +163,8 @@ class Layout:
         if self.orientation == "input":
             lines = self.number_bytes // ALIGNMENT
             return ALIGNMENT * (lines + (lines % SAME_SETS == 0))
-        if self.superblocks:
-            scales = self.padded // SUPERBLOCK * SUPERBLOCK_SCALES[self.dtype]
+        if self.k_quant:
+            scales = self.padded // SUPERBLOCK * K_QUANT_SCALES[self.dtype]
             return round_up(self.number_bytes + scales, HALF_LINE)
         return round_up(self.header_bytes + self.number_bytes, ALIGNMENT)
 

@@ -2,9 +2,9 @@
 
 A family is a table over levels from 0 to at most 0.9, so that one calibration serves every
 position of the dial; a plan is one row of it. All methods are one rule: channel i of a vector is
-active where |x_i - centre_i| * weight_i > tau, which folds into one threshold per channel. What is
-thinned is called a piece: the input of one linear, or `neurons`, the gates of the FFN, which decide
-about up rows and down columns together.
+active where |x_i - centre_i| * weight_i > tau, which folds into one threshold per channel. A vector
+that has such a rule is called a piece: the input of one linear, or `neurons`, the gates of the FFN,
+which decide about up rows and down columns together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sparity_edge.packed.layout import PackedMatrix
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 NEURONS = "neurons"
 PIECES = (*LINEARS, NEURONS)
-# The vector that each piece thins, named as in the methods' papers.
+# The vector whose channels each piece selects, named as in the methods' papers.
 SITES = {
     "q_proj": "attn_in",
     "k_proj": "attn_in",
@@ -45,8 +45,8 @@ def linear_name(layer: int, linear: str) -> str:
 
 
 @dataclass(frozen=True)
-class Thinning:
-    """How one vector is thinned in one layer.
+class SelectionRule:
+    """Which channels of one vector of one layer are active.
 
     Rule `threshold`: a channel is active where |x - centre| * weight > value. Rule `top`: the share
     `value` of the channels, those of smallest |x - centre| * weight, is dropped for every token.
@@ -80,8 +80,9 @@ class SparsityPlan:
     name: str  # of the family
     layout: str  # the pack layout that it needs
     level: float  # the method's own nominal level
-    sparsity: float  # expected share of decoder-block weight bytes that is not read
-    layers: tuple[Mapping[str, Thinning], ...]  # piece -> thinning; what is missing stays dense
+    sparsity: float  # expected share of decoder weight bytes that is not read
+    # By layer: piece -> its rule; a piece without one stays dense.
+    layers: tuple[Mapping[str, SelectionRule], ...]
     means: tuple[PackedMatrix | None, ...]  # by layer: the folded remainder of centred gates
 
 
@@ -125,7 +126,7 @@ class PlanFamily:
             _demand(_bounded(table) and not table[0].any(), "a table is negative or not dense at 0")
             _demand(self.rule != "top" or float(table.max()) <= 1, "it drops more than there is")
         for name, per_channel in (*self.weights.items(), *self.centres.items()):
-            _demand(name in self.tables, f"it describes channels of {name} but does not thin it")
+            _demand(name in self.tables, f"it describes channels of {name} but has no rule for it")
             _demand(len(per_channel) == self.layers, "channels are given for some layers only")
             _demand(bool(np.isfinite(per_channel).all()), "a channel's number is not finite")
         for weights in self.weights.values():
@@ -136,7 +137,7 @@ class PlanFamily:
             _demand(predictor.shape == (self.layers, PREDICTOR), "a predictor is of another size")
             _demand(bool(np.isfinite(predictor).all()), "a predictor's number is not finite")
         _demand(not self.gains or self.rule == "threshold", "its gains do not fit its rule")
-        _demand(set(self.gains) <= set(self.tables), "it has gains of what it does not thin")
+        _demand(set(self.gains) <= set(self.tables), "it has gains of what it has no rule for")
         for gain in self.gains.values():
             _demand(gain.ndim == 2 and len(gain) == self.layers, "a gain is of another size")
             _demand(bool(np.isfinite(gain).all()), "a gain's number is not finite")
@@ -148,7 +149,7 @@ class PlanFamily:
 
     @property
     def layers(self) -> int:
-        """Decoder blocks."""
+        """Decoder layers."""
         return int(next(iter(self.tables.values())).shape[1])
 
     @property
@@ -171,7 +172,7 @@ class PlanFamily:
         return float(np.interp(sparsity, shares, losses)) if sparsity <= shares[-1] else None
 
     def at_sparsity(self, sparsity: float) -> SparsityPlan:
-        """The plan that leaves the share `sparsity` of decoder-block weight bytes unread.
+        """The plan that leaves the share `sparsity` of decoder weight bytes unread.
 
         Raises:
             OptionError: it lies outside of the table.
@@ -203,7 +204,7 @@ class PlanFamily:
         }
         layers = tuple(
             {
-                piece: self._thinning(piece, layer, taus[layer])
+                piece: self._rule(piece, layer, taus[layer])
                 for piece, taus in values.items()
                 if taus[layer] > 0
             }
@@ -217,10 +218,10 @@ class PlanFamily:
         active = float(np.interp(level, self.levels, self.active))
         return SparsityPlan(self.name, self.layout, level, 1 - active, layers, means)
 
-    def _thinning(self, piece: str, layer: int, value: float) -> Thinning:
+    def _rule(self, piece: str, layer: int, value: float) -> SelectionRule:
         groups = (self.weights, self.centres, self.predictors, self.gains)
         arrays = (None if piece not in group else group[piece][layer] for group in groups)
-        return Thinning(self.rule, value, *arrays)
+        return SelectionRule(self.rule, value, *arrays)
 
 
 def _demand(condition: bool, fault: str) -> None:

@@ -89,16 +89,16 @@ def add_plan(model: Opened, family: PlanFamily) -> None:
     check_sizes(path, family, model.config)
     digest, size = hashlib.sha256(), 0
 
-    def blocks() -> Iterator[bytes | memoryview]:
+    def parts() -> Iterator[bytes | memoryview]:
         nonlocal size
-        for block in content(family):
-            digest.update(block)
-            size += len(block)
-            yield block
+        for part in content(family):
+            digest.update(part)
+            size += len(part)
+            yield part
 
     with one_sentence(folder), _alone(folder):
         remove_stale(folder, path.name)
-        replace_file(path, blocks())
+        replace_file(path, parts())
         entry = {"size": size, "sha256": digest.hexdigest()}
         _edit_list(folder, lambda files: files.update({path.name: entry}))
 

@@ -113,7 +113,7 @@ class AtomicFolder:
         self._refuse_foreign(self.out)
 
 
-def replace_file(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
+def replace_file(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """Write a file in the place of a former one, or leave that as it is.
 
     Raises:
@@ -122,8 +122,8 @@ def replace_file(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
     temporary = path.with_name(partial_name(path.name))
     try:
         with temporary.open("xb") as file:
-            for block in blocks:
-                file.write(block)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -11,14 +11,14 @@ _OF_KERNELS = re.compile(r"[0-9a-f]{16}")  # folders of one version's kernels
 
 
 def cache_root() -> Path:
-    """The folder of models: `SPARITY_EDGE_CACHE`, or where the system keeps caches."""
+    """The folder of the pack cache: `SPARITY_EDGE_CACHE`, or where the system keeps caches."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen)
     return _users_cache()
 
 
 def kernel_root() -> Path:
-    """The folder of compiled kernels: `NUMBA_CACHE_DIR`, or where the system keeps caches."""
+    """The folder of the kernel cache: `NUMBA_CACHE_DIR`, or where the system keeps caches."""
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(chosen)
     return _users_cache() / "kernels"

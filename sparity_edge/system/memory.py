@@ -1,7 +1,7 @@
 """Giving memory back to the system that is held and not needed: free heap, and the compiler's code.
 
 Both only where the system has a call for it; elsewhere nothing happens. Nothing is lost: pages of
-code come back from the file's cache the next time they are run.
+code come back from the system's page cache the next time they are run.
 """
 
 from __future__ import annotations

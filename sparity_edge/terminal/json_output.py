@@ -28,7 +28,7 @@ def print_json(value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same with None for every number that is not finite: JSON has no NaN."""
+    """A copy with None for every number that is not finite: JSON has no NaN."""
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

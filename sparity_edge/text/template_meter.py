@@ -16,7 +16,7 @@ from sparity_edge.text.template_budget import TURN
 # Filters of the sandbox; no template can write these names.
 PAY = "(pay)"  # pays that many units
 PAID = "(paid)"  # pays for a value and hands it on
-SLICED = "(sliced)"  # the same for a value of which only the outside is copied
+SLICED = "(sliced)"  # pays for a value of which only the outside is copied
 
 
 def meter(template: nodes.Template) -> nodes.Template:

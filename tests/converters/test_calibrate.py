@@ -14,8 +14,8 @@ from packing import pack_folder
 from converters import calibrate as calibration
 from converters.calibrate import calibrate
 from converters.calibration.windows import read_documents, token_windows
-from converters.homes import find_homes
 from converters.pack import PackOptions
+from converters.plan_folders import find_folders
 from converters.store import prepare
 from sparity_edge import OptionError, SourceError
 from sparity_edge.cli.commands import plan as plan_commands
@@ -89,7 +89,7 @@ def test_plans_share_a_pack_where_they_can() -> None:
         return Path(layout)
 
     needs = {"auto": ("mixed", "input"), "chess": ("neurons", "mixed"), "teal": ("input",)}
-    found = find_homes("no/model", needs, None, pack, explicit=True)
+    found = find_folders("no/model", needs, None, pack, explicit=True)
     assert {name: str(path) for name, path in found.items()} == {
         "auto": "mixed", "chess": "mixed", "teal": "input"
     }  # fmt: skip

@@ -14,7 +14,7 @@ from packing import pack_folder
 from tiny import ids_of
 
 from converters.calibration.gradient import backward
-from converters.calibration.gradient_layer import Block, Slopes
+from converters.calibration.gradient_layer import LayerFloats, Slopes
 from sparity_edge.model.opening import open_packed
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import LINEARS, SITES
@@ -54,13 +54,13 @@ def test_gradients_are_the_finite_differences(
     labels = np.random.default_rng(1).integers(0, model.config.vocab_size, windows.size)
     left: list[int] = []
     monkeypatch.setattr("converters.calibration.gradient._sample", lambda *_: left.pop())
-    plain = Block._linear
+    plain = LayerFloats._linear
     random = np.random.default_rng(0)
 
     def loss(visit: Any, moved: Any = plain) -> float:
         left[:] = labels.tolist()
         with monkeypatch.context() as patch:
-            patch.setattr(Block, "_linear", moved)
+            patch.setattr(LayerFloats, "_linear", moved)
             return backward(model, windows, visit) * windows.size
 
     found: dict[int, list[Slopes]] = {}

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packing import equal, layouts, random_quantized, random_weights
 
-from converters.numbers.layout_bytes import block_layout, pack_matrix, unpack_matrix, write_rows
+from converters.numbers.layout_bytes import pack_matrix, rows_layout, unpack_matrix, write_rows
 from sparity_edge.arrays import aligned_empty
 from sparity_edge.packed.layout import Layout
 
-ANY_ORIENTATION = layouts().filter(lambda layout: not layout.superblocks)
+ANY_ORIENTATION = layouts().filter(lambda layout: not layout.k_quant)
 
 
 @settings(deadline=None, max_examples=150)
@@ -50,14 +50,14 @@ def test_turning_a_matrix_changes_no_value(layout: Layout) -> None:
 @given(layouts(), st.integers(1, 40))
 def test_blocks_of_output_rows_follow_each_other(layout: Layout, step: int) -> None:
     layout = replace(layout, orientation="output")
-    step *= 1 + layout.superblocks  # an odd number of their rows is filled up to 64 bytes
+    step *= 1 + layout.k_quant  # an odd number of their rows is filled up to 64 bytes
     weights = random_weights(layout)
     whole = pack_matrix(weights, layout)
     parts = []
     for start in range(0, layout.shape[0], step):
         stop = min(layout.shape[0], start + step)
         rows = unpack_matrix(whole, layout, start, stop)
-        parts.append(pack_matrix(rows, block_layout(layout, stop - start)))
+        parts.append(pack_matrix(rows, rows_layout(layout, stop - start)))
     assert np.array_equal(np.concatenate(parts), whole)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from converters.calibrate import fit_methods
-from converters.calibration.layer_weights import BlockWeights
+from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.statistics import FIRST, NeuronStatistics, SiteStatistics
 from converters.methods import METHODS, chosen_methods
 from converters.methods.centred import CENTRE_LEVEL, folded
@@ -180,7 +180,7 @@ def test_the_greedy_search_shares_the_level_out(packed: PackedModel) -> None:
     greedy = METHODS["teal-greedy"]
     # So few tokens that NumPy multiplies in one thread.
     for fit in fit_methods(packed, WINDOWS[:, :40], [greedy], threads=1)["teal-greedy"]:
-        sizes = {name: BlockWeights(packed, 0).shapes[name] for name in LINEARS}
+        sizes = {name: LayerWeights(packed, 0).shapes[name] for name in LINEARS}
         products = {name: outputs * inputs for name, (outputs, inputs) in sizes.items()}
         dropped = sum(products[name] * (1 - fit.kept[name]) for name in LINEARS)
         np.testing.assert_allclose(dropped / sum(products.values()), LEVELS, atol=0.02)

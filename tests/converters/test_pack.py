@@ -163,7 +163,7 @@ def test_blocks_of_rows_make_no_difference(
 ) -> None:
     options = PackOptions("int8", 32, "mixed")
     whole = convert(FakeSource({"down_proj": INT4}), tmp_path / "whole", options)
-    monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(chunks, "STEP_ELEMENTS", block)
     parts = convert(FakeSource({"down_proj": INT4}), tmp_path / "parts", options)
     assert contents(parts) == contents(whole)
 
@@ -220,7 +220,7 @@ def test_a_source_is_read_by_one_thread_at_a_time_and_only_a_little_ahead(
                 lock.release()
 
     lock, reads, ahead = threading.Lock(), [], []
-    monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", 200)
+    monkeypatch.setattr(chunks, "STEP_ELEMENTS", 200)
     written = itertools.count(1)
     convert(
         Watched(),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from converters.allocate.layers import CONTRAST, by_rank, layer_rates, logarithmic
 from converters.calibrate import calibrate, fit_methods
-from converters.calibration.layer_weights import BlockWeights
+from converters.calibration.layer_weights import LayerWeights
 from converters.methods import METHODS, chosen_methods
 from converters.methods.family import LEVELS, LayerFit
 from converters.methods.predictor import coefficients_of, wanted_factors
@@ -135,7 +135,7 @@ def test_a_share_of_every_token(fits: dict[str, list[LayerFit]]) -> None:
 
 
 def test_norms(packed: PackedModel, fits: dict[str, list[LayerFit]]) -> None:
-    weights = BlockWeights(packed, 1)
+    weights = LayerWeights(packed, 1)
     down = np.linalg.norm(weights.linear("down_proj"), axis=0)
     plain, half, whole = (
         fits[name][1].weights[NEURONS] for name in ("chess-ffn", "chess-down-half", "chess-down")

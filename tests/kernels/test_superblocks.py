@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packing import INT4_MINIMUM, INT4K, INT6K, INT8, contents, random_weights
 
-from converters.agreement import refuse_disagreement
 from converters.numbers.bundle_bytes import pack_bundle
 from converters.numbers.layout_bytes import pack_matrix, unpack_matrix
 from converters.numbers.quantize import Quantized, quantize
+from converters.options_check import refuse_mismatch
 from converters.pack import PackOptions, convert
 from converters.sources import open_source
 from converters.sources.packed import PackedSource
@@ -91,9 +91,9 @@ def test_a_packed_model_is_exact(model: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(content.dequantize(), expected)
             seen.add(numbers_of(matrix))
     assert seen == set(FORMS)
-    refuse_disagreement(folder, PackOptions())
+    refuse_mismatch(folder, PackOptions())
     with pytest.raises(OptionError, match="int6k in groups of 16, not as asked for"):
-        refuse_disagreement(folder, PackOptions("int4"))
+        refuse_mismatch(folder, PackOptions("int4"))
 
 
 @pytest.mark.parametrize("options", [{"layout": "neurons"}, {"layout": "input"}, {"dtype": "int4"}])
@@ -118,7 +118,7 @@ def test_superblocks_become_plain_integers(
         else:
             wanted = quantize(whole, *numbers_of(matrix)[:2]).dequantize()
             np.testing.assert_array_equal(unpack(matrix), wanted)
-    refuse_disagreement(direct, PackOptions(**options))
+    refuse_mismatch(direct, PackOptions(**options))
 
 
 @pytest.mark.parametrize(("kind", "place"), [(Kind.Q4_K, 0), (Kind.Q4_K, 2), (Kind.Q6_K, 208)])

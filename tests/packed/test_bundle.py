@@ -113,7 +113,7 @@ def test_one_bundle_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.M
 
     alive, counts = set[int](), list[int]()
     bundle = layout_of(("f32", 0, False), ("f32", 0, False), 20000, 50)
-    monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", 1 << 12)
+    monkeypatch.setattr(chunks, "STEP_ELEMENTS", 1 << 12)
     monkeypatch.setattr(chunks, "aligned_empty", watched_empty)
     tracemalloc.start()
     convert(Wide(), tmp_path / "out", PackOptions("f32", layout="neurons"))

@@ -18,16 +18,16 @@ from sparity_edge.packed.layout import Layout
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "format.md"
 SHAPES = ((576, 576), (1536, 576), (576, 1536), (4096, 14336), (100, 90))
 KINDS = (("f32", 0, False), ("bf16", 0, False), ("int8", 32, False), ("int4", 32, True))
-SUPERBLOCKS = (INT4K, INT6K)
+K_QUANTS = (INT4K, INT6K)
 
 
 def document_rows() -> Iterator[str]:
     yield "| outputs x inputs | dtype | orientation | padded | header_bytes | row_bytes | nbytes |"
     yield "|---|---|---|---|---|---|---|"
     for shape in SHAPES:
-        for dtype, group, minimum in (*KINDS, *SUPERBLOCKS):
+        for dtype, group, minimum in (*KINDS, *K_QUANTS):
             orientations = ("output", "input")
-            if (dtype, group, minimum) in SUPERBLOCKS:
+            if (dtype, group, minimum) in K_QUANTS:
                 orientations = ("output",) if shape[1] % 256 == 0 else ()
             for orientation in orientations:
                 layout = Layout(dtype, orientation, shape, group, minimum)
@@ -101,7 +101,7 @@ def test_formulas_of_the_document(layout: Layout) -> None:
     assert (layout.padded, layout.header_bytes, layout.row_bytes) == (padded, header, row)
     assert layout.nbytes == nbytes
     assert nbytes % 64 == row % 32 == 0
-    assert row % 64 == 0 or layout.superblocks
+    assert row % 64 == 0 or layout.k_quant
 
 
 @settings(deadline=None)
@@ -152,7 +152,7 @@ def test_contradictory_layouts_are_refused(change: dict[str, Any]) -> None:
         {"dtype": "int6k"},
     ],
 )
-def test_contradictory_superblocks_are_refused(change: dict[str, Any]) -> None:
+def test_contradictory_k_quants_are_refused(change: dict[str, Any]) -> None:
     good = Layout("int4k", "output", (4, 256), 32, True).to_dict()
     with pytest.raises(FormatError):
         Layout.from_dict({**good, **change})

@@ -39,7 +39,7 @@ from sparity_edge.plans.plan_file import add_plan, plan_names, read_plan, remove
         (lambda h, _: h.update({"tables": h.pop("tables.o_proj")}), "is no part of a plan"),
         (lambda h, _: h.update({"levels.x": h.pop("levels")}), "is no part of a plan"),
         (lambda h, _: h.update({"tables.up_proj": h.pop("levels")}), "lacks levels"),
-        (lambda h, _: h.update({"weights.up_proj": h.pop("tables.o_proj")}), "does not thin it"),
+        (lambda h, _: h.update({"weights.up_proj": h.pop("tables.o_proj")}), "has no rule for it"),
         (lambda h, _: h["levels"].update(shape=[5]), "do not fit its shape"),
     ],
 )

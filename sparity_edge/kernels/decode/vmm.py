@@ -29,7 +29,7 @@ LEAD, WIDE_LEAD, WIDE = 8192, 5120, 8192
 
 def lead_of(layout: Layout) -> int:
     """The prefetch distance for the rows of a matrix, in bytes."""
-    if layout.superblocks:  # rows of 1536 lose 1 % with 8 KB, rows of 8960 2 to 14 % with 5
+    if layout.k_quant:  # rows of 1536 lose 1 % with 8 KB, rows of 8960 2 to 14 % with 5
         return WIDE_LEAD if layout.padded < WIDE else LEAD
     return LEAD if layout.padded < WIDE else WIDE_LEAD
 
@@ -89,6 +89,6 @@ def vmm_floats(arguments: int, chunk: int, scratch: int) -> None:
 
 def kernel_of(layout: Layout) -> Kernel:
     """The kernel for a matrix of this layout."""
-    if layout.superblocks:
+    if layout.k_quant:
         return vmm_kquants
     return {"int4": vmm_int4, "int8": vmm_int8}.get(layout.dtype, vmm_floats)

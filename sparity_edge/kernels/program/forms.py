@@ -106,7 +106,7 @@ def _new_digits(layout: Layout, tokens: int) -> Digits:
     groups = layout.padded // 32
     digits = aligned_zeros(tokens * 128 * -(-groups // 2)).reshape(tokens, -1)
     scales, sums = np.zeros((2, tokens, round_up(groups, 16)), dtype=np.float32)
-    if layout.superblocks:
+    if layout.k_quant:
         floats = kquant_dots.X_FLOATS // 4 * -(-layout.padded // (2 * SUPERBLOCK))
         scales = np.zeros((tokens, floats), dtype=np.float32)
     return Digits(digits, scales, sums)

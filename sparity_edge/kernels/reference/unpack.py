@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sparity_edge.arrays import Floats
 from sparity_edge.packed.layout import (
     SUPERBLOCK,
-    SUPERBLOCK_SCALES,
+    K_QUANT_SCALES,
     Layout,
     PackedMatrix,
     elements_in_blocks,
@@ -38,7 +38,7 @@ def unpack(packed: PackedMatrix) -> Floats:
     outputs, inputs = layout.shape
     if layout.orientation == "output":
         rows = packed.data[: outputs * layout.row_bytes].reshape(outputs, layout.row_bytes)
-        if layout.superblocks:
+        if layout.k_quant:
             return _kquants(rows, layout)
         numbers = _numbers(rows[:, layout.numbers_at :][:, : layout.number_bytes], layout)
         headers = rows[:, layout.scales_at :][:, : layout.header_bytes]
@@ -128,7 +128,7 @@ def _kquants(rows: Bytes, layout: Layout) -> Floats:
             first, last = (at * layout.number_bytes // layout.padded for at in (start, stop))
             packed = numbers[:, first:last].reshape(len(rows), blocks, -1, 64)
             first, last = (
-                at // SUPERBLOCK * SUPERBLOCK_SCALES[layout.dtype] for at in (start, stop)
+                at // SUPERBLOCK * K_QUANT_SCALES[layout.dtype] for at in (start, stop)
             )
             of_part = scales[:, first:last].reshape(len(rows), blocks, -1)
             of_block = _int4k_blocks if layout.minimum else _int6k_blocks

@@ -1,6 +1,6 @@
-"""Whether a packed folder is what the user asks for, and the command that makes it so if not.
+"""Whether a packed folder has the numbers and layout of the options, and how to make one that has.
 
-Asks the same policy that packs: a folder agrees when packing its own numbers again would change
+Asks the same policy that packs: a folder matches when packing its own numbers again would change
 nothing.
 """
 
@@ -17,7 +17,7 @@ from sparity_edge.packed.bundle import bundle_of
 from sparity_edge.packed.folder import PackedFolder
 
 
-def refuse_disagreement(path: Path, options: PackOptions) -> None:
+def refuse_mismatch(path: Path, options: PackOptions) -> None:
     """Refuse a packed folder that does not hold what was asked for explicitly.
 
     The default layout counts as not asked for: the decoder runs any.

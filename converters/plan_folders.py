@@ -11,7 +11,7 @@ from sparity_edge.packed.folder import PackedFolder
 from sparity_edge.packed.manifest import is_packed
 
 
-def find_homes(
+def find_folders(
     model: str,
     needs: Mapping[str, Sequence[str]],
     layout: str | None,
@@ -26,35 +26,35 @@ def find_homes(
         needs: plan name -> the layouts that serve it, the best one first.
         layout: the only one to be used; None: as few as will do.
         pack: gives the packed folder of the model in a layout.
-        explicit: whether a plan that finds no home is refused, or left out.
+        explicit: whether a plan that no folder can carry is refused, or left out.
 
     Raises:
-        OptionError: there is no home.
+        OptionError: no folder can carry a plan.
     """
     packs: dict[str, PackedFolder] = {}  # by layout
     named = open_folder(model) if is_packed(model) else None
     if named is not None:
         layout = layout_of(named)
         packs[layout] = named
-    homes: dict[str, PackedFolder] = {}
+    found: dict[str, PackedFolder] = {}
     for name, layouts in needs.items():
         if layout is None or layout in layouts:
             best = layout or next((each for each in packs if each in layouts), layouts[0])
             if best not in packs:
                 packs[best] = pack(best)
-            homes[name] = packs[best]
+            found[name] = packs[best]
         elif explicit:
             raise OptionError(
-                f"Plan {name} needs layout {layouts[0]} and {_asker(model, named)} {layout}; "
+                f"Plan {name} needs layout {layouts[0]} and {_subject(model, named)} {layout}; "
                 f"{_remedy(model, layouts[0], named)}."
             )
-    if not homes:
+    if not found:
         best = next(iter(needs.values()), ("neurons",))[0]
         raise OptionError(
-            f"{_asker(model, named)} {layout}, which no sparsity plan asked for can use; "
+            f"{_subject(model, named)} {layout}, which no sparsity plan asked for can use; "
             f"{_remedy(model, best, named)}."
         )
-    return homes
+    return found
 
 
 def layout_of(folder: PackedFolder) -> str:
@@ -64,7 +64,7 @@ def layout_of(folder: PackedFolder) -> str:
     return layout if isinstance(layout, str) else "dense"
 
 
-def _asker(model: str, named: PackedFolder | None) -> str:
+def _subject(model: str, named: PackedFolder | None) -> str:
     return f"{model} is stored in layout" if named else "--layout asks for"
 
 
