@@ -1,6 +1,6 @@
 """Statistics of one layer over calibration text: all that a method needs to set thresholds.
 
-Of every site (the vectors that rules select from) moments by channel and a fine histogram of |x|; of
+Of every site (the vectors that a rule sees) moments by channel and a fine histogram of |x|; of
 the FFN's neurons a histogram of each one's gate, with the energy of its up value, from which the
 quantiles of any score |gate - centre| * weight follow without another pass. The first positions of
 a window, where attention sinks make numbers a hundred times larger, are left out and counted apart.

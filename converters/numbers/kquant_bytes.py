@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.numbers.quantize import Quantized
-from sparity_edge.packed.layout import SUPERBLOCK, K_QUANT_SCALES, Layout
+from sparity_edge.packed.layout import K_QUANT_SCALES, SUPERBLOCK, Layout
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]

@@ -31,10 +31,8 @@ DTYPE_BITS = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int4k": 4, "int6k": 
 # every group is a whole multiple. Output-major only; they are kept, never made from floats.
 SUPERBLOCK = 256
 K_QUANT_GROUPS = {"int4k": 32, "int6k": 16}
-K_QUANT_SCALES = {
-    "int4k": 16,
-    "int6k": 18,
-}  # bytes a superblock: scales and what they are multiples of
+# Bytes of a superblock: scales and what they are multiples of.
+K_QUANT_SCALES = {"int4k": 16, "int6k": 18}
 HALF_LINE = 32  # bytes, to which rows of K-quants are filled up
 # Input-major rows of a multiple of so many lines have one line more: sixteen rows are read side by
 # side, and cache lines 4 KB apart alias in one L1 set of twelve ways (int8, 4096 columns, fast
@@ -133,7 +131,7 @@ class Layout:
 
     @property
     def header_bytes(self) -> int:
-        """Bytes of scales (and minima) of a row or panel; 0 of K-quants: theirs stand in the row."""
+        """Bytes of scales (and minima) of a row or panel; 0 of K-quants, theirs are in a row."""
         if not self.quantized or self.k_quant:
             return 0
         columns = self.groups if self.orientation == "output" else self.padded

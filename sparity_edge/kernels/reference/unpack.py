@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from sparity_edge.arrays import Floats
 from sparity_edge.packed.layout import (
-    SUPERBLOCK,
     K_QUANT_SCALES,
+    SUPERBLOCK,
     Layout,
     PackedMatrix,
     elements_in_blocks,
@@ -127,9 +127,7 @@ def _kquants(rows: Bytes, layout: Layout) -> Floats:
         if blocks:
             first, last = (at * layout.number_bytes // layout.padded for at in (start, stop))
             packed = numbers[:, first:last].reshape(len(rows), blocks, -1, 64)
-            first, last = (
-                at // SUPERBLOCK * K_QUANT_SCALES[layout.dtype] for at in (start, stop)
-            )
+            first, last = (at // SUPERBLOCK * K_QUANT_SCALES[layout.dtype] for at in (start, stop))
             of_part = scales[:, first:last].reshape(len(rows), blocks, -1)
             of_block = _int4k_blocks if layout.minimum else _int6k_blocks
             parts.append(of_block(packed, of_part, groups).reshape(len(rows), -1))
