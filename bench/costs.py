@@ -26,7 +26,7 @@ READ_BYTES = 64 << 20  # a run: twice the third-level cache here, and 1 to 2 ms
 
 
 def matrices(model: str) -> list[tuple[str, int, int]]:
-    """(kernel, outputs, inputs) of all that may be thinned; for `ffn` hidden and neurons."""
+    """(kernel, outputs, inputs) of all that may be sparse; for `ffn` hidden and neurons."""
     shape = SHAPES[model]
     hidden, inner, q = shape.hidden, shape.inner, shape.heads * shape.head_dim
     kv = shape.kv_heads * shape.head_dim

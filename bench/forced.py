@@ -177,7 +177,7 @@ class Token:
 
 
 def measure(bench: Any, options: Any, form: str) -> dict[str, Any]:
-    """Dense and every plan, by turns with streaming reads."""
+    """Dense and every plan, interleaved with streaming reads."""
     shape = SHAPES[options.shape]
     layers = options.layers or shape.layers
     runs, nbytes = {}, {}

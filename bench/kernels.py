@@ -40,7 +40,7 @@ def shapes(models: list[str]) -> dict[Sides, str]:
 
 
 def measure_dense(bench: Any, options: Any) -> list[dict[str, Any]]:
-    """Both orientations of every format, by turns with streaming reads."""
+    """Both orientations of every format, interleaved with streaming reads."""
     from shared.cases import layout_of
 
     results = []
@@ -76,7 +76,7 @@ def measure_dense(bench: Any, options: Any) -> list[dict[str, Any]]:
 
 
 def sparse_layers(bench: Any, model: str, number_format: str) -> dict[str, tuple[Any, ...]]:
-    """Layers that a plan thins: (case at a density, the dense layouts it replaces)."""
+    """Layers that a plan makes sparse: (case at a density, the dense layouts it replaces)."""
     from shared.cases import layout_of
 
     from sparity_edge.packed.bundle import BundleLayout
@@ -111,7 +111,7 @@ def sparse_layers(bench: Any, model: str, number_format: str) -> dict[str, tuple
 
 
 def measure_sparse(bench: Any, options: Any) -> list[dict[str, Any]]:
-    """All densities of a layer, by turns with the dense layer and random rows of that length."""
+    """All densities of a layer, interleaved with the dense layer and random rows of that length."""
     results, done = [], set()
     for model in options.models:
         for number_format in [each for each in options.formats if each in SPARSE_FORMATS]:
@@ -174,7 +174,7 @@ def _sites(model: str) -> Sides:
 
 
 def measure_prefill(bench: Any, options: Any) -> list[dict[str, Any]]:
-    """Output-major int8 and int4, by turns with BLAS."""
+    """Output-major int8 and int4, interleaved with BLAS."""
     from shared.cases import blas, layout_of
 
     results = []

@@ -1,9 +1,9 @@
 """KL against speed: our number formats with the dial, and llama.cpp's ladder of quantisations.
 
 One model on both sides in one run. Every row has its KL to the same predictions, those of our f32
-model, on the same windows of text with all positions thinned (but the first four of a window), and
-the speed of reading the same tokens one at a time behind the same prompt; all rows take turns round
-by round. llama.cpp quantises its files itself, from the F32 file of the model; that file's own KL
+model, on the same windows of text with all positions sparse (but the first four of a window), and
+the speed of reading the same tokens one at a time behind the same prompt, all rows interleaved.
+llama.cpp quantises its files itself, from the F32 file of the model; that file's own KL
 says how far the two programs agree.
 
 The f32 model is the GGUF file with its numbers written out. So a format that the file itself is in
@@ -104,7 +104,7 @@ class Ladder:
                     save(self.options.out, self.report)
 
     def speed(self) -> None:
-        """Rounds in which every row takes its turn, until there are enough or time is up."""
+        """Interleaved rounds of all rows, until there are enough or time is up."""
         wanted = {"cases": self.cases, "tokens": self.options.tokens}
         speed = self.part.get("speed", {})
         if self.options.again or any(speed.get(key) != value for key, value in wanted.items()):

@@ -33,7 +33,7 @@ PROMPT, ANSWER = 512, 128  # tokens, as in llama-bench's pp512 and tg128
 
 
 def measure_prompt(generator: Any, memory: Any, rounds: int) -> dict[str, Any]:
-    """pp512 and tg128, by turns with streaming reads."""
+    """pp512 and tg128, interleaved with streaming reads."""
     first: list[float] = []
     vocab = generator.config.vocab_size
 

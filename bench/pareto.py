@@ -1,7 +1,7 @@
 """Quality against bytes and against speed, for every plan of a model and in each number format.
 
 A row is a plan at one position of the dial: KL and perplexity of a text whose positions are all
-thinned (but the first four of a window), and the speed of decoding one token after another. Speeds
+sparse (but the first four of a window), and the speed of decoding one token after another. Speeds
 are ratios to dense decoding in the same round, by the model's own pack, whatever layout a plan
 needs. KL is measured from the dense model in the first number format, and so holds what the format
 costs as well. Rows already in the results file are kept.

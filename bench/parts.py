@@ -174,10 +174,10 @@ def main() -> int:
     options = result.parse_args()
     threads = thread_count(options.threads)
     options.rounds = min(options.rounds, 30) if options.quick else options.rounds
-    thinned = [text for text in options.settings if text != DENSE]
+    sparse = [text for text in options.settings if text != DENSE]
     places: dict[Any, list[str]] = {}
-    if thinned:
-        places = holders([*packs(options.model, options.dtype), *options.packs], thinned)
+    if sparse:
+        places = holders([*packs(options.model, options.dtype), *options.packs], sparse)
     if DENSE in options.settings:
         places = {options.model: [DENSE], **places}
     rows = {}

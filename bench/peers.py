@@ -1,4 +1,4 @@
-"""Decoding and prefill against llama.cpp: the same file, the same threads, by turns.
+"""Decoding and prefill against llama.cpp: the same file, the same threads, interleaved.
 
 llama.cpp has to be built from source, or it is compiled for an old CPU (3 min 38 s on 2 cores;
 needs a C++ compiler and CMake):

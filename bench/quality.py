@@ -1,6 +1,6 @@
-"""Quality of thinned models: perplexity, distance to dense, accuracy, at the measured fraction.
+"""Quality of sparse models: perplexity, distance to dense, accuracy, at the measured fraction.
 
-Every position but the first four of a window or question is thinned. Text: WikiText-2 test in the
+Every position but the first four of a window or question is sparse. Text: WikiText-2 test in the
 protocol of quality_dense.py. Tasks: hellaswag (by length), piqa, arc_easy. Rows already in the
 results file are kept, so a run may be broken off and taken up again.
 

@@ -25,7 +25,7 @@ from typing import Any
 from pages.captions import FIGURE_BLOCKS, FIGURES, drawn_from
 from pages.ratios import compare
 from pages.report_methods import TABLES
-from pages.tables import BLOCKS, Block, Results
+from pages.tables import SECTIONS, Results, Section
 from shared.common import RESULTS, save, say
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,9 +49,9 @@ TIMED = ("speed", "peers", "parts", "roofline", "latency")
 NEED_PEER = ("peers",)
 
 
-def all_blocks() -> dict[str, Block]:
+def all_blocks() -> dict[str, Section]:
     """What writes the text between markers, by their name."""
-    return {**BLOCKS, **FIGURE_BLOCKS, **TABLES}
+    return {**SECTIONS, **FIGURE_BLOCKS, **TABLES}
 
 
 def pages() -> list[Path]:

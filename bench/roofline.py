@@ -20,7 +20,7 @@ QUICK_ROWS, QUICK_DENSITIES = (512, 4096), (0.3, 1.0)
 def measure(
     threads: int, row_bytes: tuple[int, ...], densities: tuple[float, ...], rounds: int
 ) -> dict[str, Any]:
-    """Streaming and all pairs of row length and density, by turns."""
+    """Streaming and all pairs of row length and density, interleaved."""
     from sparity_edge.measure.ceiling import Memory
 
     memory = Memory(threads)

@@ -1,7 +1,7 @@
 """Dynamic thresholds: does a kind of text change how much is skipped, and what that costs?
 
 The same plans read an encyclopedia, chat prompts, code and stories, every position of a window but
-the first four thinned. A static threshold skips more of one kind than of another; the same share of
+the first four sparse. A static threshold skips more of one kind than of another; the same share of
 every token, or a predicted threshold, is meant to differ less. The spread is the largest density of
 neurons less the smallest, in points. The plans come from calibration:
 
@@ -90,7 +90,7 @@ def show(plans: Mapping[str, Any]) -> str:
 def _density(generator: Generator, name: str, active: float) -> float:
     """Of neurons, from the active weight fraction: bytes fall evenly from dense to the last level.
 
-    Holds for plans that thin nothing but neurons.
+    Holds for plans with no rule but that of neurons.
     """
     family = read_plan(open_folder(generator.path), name)
     skippable = (1 - float(family.active[-1])) / float(family.levels[-1])

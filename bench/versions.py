@@ -3,7 +3,7 @@
 Each side runs in a process of its own with this Python, PYTHONPATH naming its checkout, and answers
 through the public interface: decoding behind a short prompt, and a prompt of 512 tokens, dense and
 with plans. Starts of the command follow: cold (no compiled kernels) and warm, `import sparity_edge`
-and `--help`. Sides take turns, every other round in reverse. A ratio is seconds of OLD over
+and `--help`. Both are interleaved, every other round in reverse. A ratio is seconds of OLD over
 seconds of NEW within a round, so that above 1 the new version is faster. `same_tokens` says whether
 both sides chose the same tokens throughout.
 

@@ -157,7 +157,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
-    """Any layout of a matrix of up to 300 x 300, or 70 x 1280 in superblocks."""
+    """Any layout of a matrix of up to 300 x 300, or of a K-quant of up to 70 x 1280."""
     dtype = draw(st.sampled_from(["f32", "bf16", "int8", "int4", "int4k", "int6k"]))
     if dtype in ("int4k", "int6k"):
         shape = draw(st.integers(1, 70)), SUPERBLOCK * draw(st.integers(1, 5))

@@ -18,7 +18,7 @@ LEVELS = np.array([0.0, 0.3, 0.6, 0.9], dtype=np.float32)
 
 
 def channels(config: ModelConfig, piece: str) -> int:
-    """How many channels a piece thins."""
+    """How many channels a piece has."""
     if piece == NEURONS:
         return config.intermediate_size
     part = "self_attn" if piece[0] in "qkvo" else "mlp"

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pages.tables import Block, Results
+from pages.tables import Results, Section
 
 CHECKSUM = re.compile(r"inputs sha256:([0-9a-f]{64})")
 
@@ -35,7 +35,7 @@ FIGURES = {
         "dotted line does without them",
     ),
     "active": Figure(
-        ("thinned",),
+        ("plans",),
         "Decoding speed against our own dense decoding, over the share of weight bytes that a plan "
         "reads; dashes: if time were bytes",
     ),
@@ -83,7 +83,7 @@ def _machines_in(report: Any) -> list[Mapping[str, Any]]:
     return own + [about for each in report.values() for about in _machines_in(each)]
 
 
-def _block(name: str) -> Block:
+def _block(name: str) -> Section:
     figure = FIGURES[name]
 
     def write(results: Results) -> str:
@@ -91,7 +91,7 @@ def _block(name: str) -> Block:
         short = re.split(r"[:.;]", figure.text)[0]
         return f"![{short}](figures/{name}.svg)\n\n{caption}"
 
-    return Block(figure.needs, write)
+    return Section(figure.needs, write)
 
 
 FIGURE_BLOCKS = {f"figure-{name}": _block(name) for name in FIGURES}

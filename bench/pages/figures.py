@@ -129,7 +129,7 @@ def active(axes: Any, results: Results) -> None:
 def _curves(results: Results) -> dict[str, list[tuple[float, float]]]:
     """By name (share read, speed against dense) of a plan on a model, from dense on."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for model, part in results["thinned"]["models"].items():
+    for model, part in results["plans"]["models"].items():
         for row in part["rows"]:
             plan = row["case"].replace("@", ":").partition(":")[0]
             if plan in SHOWN:

@@ -33,7 +33,7 @@ def draw(models: Mapping[str, Any], path: Path) -> Path:
         path: where to.
     """
     plans = list(dict.fromkeys(
-        row["plan"] for part in models.values() for row in part["rows"].values() if _thinned(row)
+        row["plan"] for part in models.values() for row in part["rows"].values() if _sparse(row)
     ))  # fmt: skip
     look = {plan: (COLOURS[i % 8], MARKERS[i % 8]) for i, plan in enumerate(plans)}
     with plt.rc_context({"font.size": 15, "axes.spines.top": False, "axes.spines.right": False}):
@@ -98,7 +98,7 @@ def _label(left: Any, right: Any) -> None:
         axes.grid(alpha=0.3)
 
 
-def _thinned(row: Mapping[str, Any]) -> bool:
+def _sparse(row: Mapping[str, Any]) -> bool:
     return row["sparsity"] is not None or row["level"] is not None
 
 
@@ -106,8 +106,8 @@ def _rows(part: Mapping[str, Any], plan: str | None) -> list[Any]:
     """Of one plan in the order of what they read; None: the dense row."""
     rows = sorted(part["rows"].values(), key=lambda row: row["active_weight_fraction"])
     if plan is None:
-        return [row for row in rows if not _thinned(row)]
-    return [row for row in rows if _thinned(row) and row["plan"] == plan]
+        return [row for row in rows if not _sparse(row)]
+    return [row for row in rows if _sparse(row) and row["plan"] == plan]
 
 
 def _speed(part: Mapping[str, Any], row: Mapping[str, Any]) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pages.tables import Block, Results
+from pages.tables import Results, Section
 
 from sparity_edge.measure.rounds import table
 
@@ -116,10 +116,10 @@ def density_table(results: Results) -> str:
 
 # Marker on the page -> the results files that its table needs, and what makes it.
 TABLES = {
-    "methods": Block(("quality",), methods_table),
-    "variants": Block(("quality",), variants_table),
-    "density": Block(("spread",), density_table),
-    "published": Block(("quality",), published_table),
+    "methods": Section(("quality",), methods_table),
+    "variants": Section(("quality",), variants_table),
+    "density": Section(("spread",), density_table),
+    "published": Section(("quality",), published_table),
 }
 
 

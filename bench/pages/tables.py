@@ -1,6 +1,6 @@
 """Tables and captions of the pages, made from results files.
 
-`BLOCKS` names the markers `<!-- NAME: begin -->` on a page, the results files that each block needs
+`SECTIONS` names the markers `<!-- NAME: begin -->` on a page, the results files that each block needs
 and the function that writes it: results by name of their file -> Markdown. Measures nothing.
 """
 
@@ -19,7 +19,7 @@ MB = 1e6
 LITTLE_LOSS = 0.03  # of KL: between the six and the four bits of the ladder
 
 
-class Block(NamedTuple):
+class Section(NamedTuple):
     """What stands between two markers."""
 
     needs: tuple[str, ...]  # names of results files, without .json
@@ -35,10 +35,10 @@ def quality_table(results: Results) -> str:
     return table(["format", "perplexity", "ratio to f32"], lines)
 
 
-def thinned_table(results: Results) -> str:
+def plans_table(results: Results) -> str:
     """Decoding with plans against our dense pack and llama.cpp."""
     lines = []
-    for name, model in results["thinned"]["models"].items():
+    for name, model in results["plans"]["models"].items():
         for row in model["rows"]:
             against = [f"{row[key]['median']:.2f}" for key in ("against_dense", "against_llama")]
             kl = "" if row["kl"] is None else f"{row['kl']:.4f}"
@@ -52,7 +52,7 @@ def thinned_table(results: Results) -> str:
 def summary_table(results: Results) -> str:
     """What a reader asks first: dense against llama.cpp, and the fastest plan that loses little."""
     lines = []
-    for name, model in results["thinned"]["models"].items():
+    for name, model in results["plans"]["models"].items():
         rows = {row["case"]: row for row in model["rows"]}
         plans = [row for row in rows.values() if row["kl"] and row["kl"] <= LITTLE_LOSS]
         best = min(plans, key=lambda row: row["seconds_a_token"]["median"], default=None)
@@ -199,15 +199,15 @@ def roofline_table(results: Results) -> str:
     return table(["row bytes", *(f"{density:.0%} of the rows" for density in densities)], lines)
 
 
-BLOCKS: dict[str, Block] = {
-    "quality": Block(("quality_dense",), quality_table),
-    "summary": Block(("thinned",), summary_table),
-    "thinned": Block(("thinned",), thinned_table),
-    "ladder": Block(("ladder",), ladder_table),
-    "ladder-ours": Block(("ladder",), ours_table),
-    "ladder-verdict": Block(("ladder",), ladder_verdict),
-    "parts": Block(("parts",), parts_table),
-    "memory": Block(("latency",), memory_table),
-    "peers": Block(("peers",), peers_table),
-    "roofline": Block(("roofline",), roofline_table),
+SECTIONS: dict[str, Section] = {
+    "quality": Section(("quality_dense",), quality_table),
+    "summary": Section(("plans",), summary_table),
+    "plans": Section(("plans",), plans_table),
+    "ladder": Section(("ladder",), ladder_table),
+    "ladder-ours": Section(("ladder",), ours_table),
+    "ladder-verdict": Section(("ladder",), ladder_verdict),
+    "parts": Section(("parts",), parts_table),
+    "memory": Section(("latency",), memory_table),
+    "peers": Section(("peers",), peers_table),
+    "roofline": Section(("roofline",), roofline_table),
 }

@@ -63,7 +63,7 @@ class OurSide:
     def quality(
         self, names: Collection[str], measure: Callable[..., list[Any]]
     ) -> dict[str, dict[str, Any]]:
-        """KL and perplexity of some rows, every position of the text thinned."""
+        """KL and perplexity of some rows, every position of the text sparse."""
         generator, wanted = self.side.generator, [name for name in self.rows if name in names]
         generator.sparse_prefill = True
         results = measure(generator, settings=[Setting.parse(self.rows[name]) for name in wanted])

@@ -87,7 +87,7 @@ def answer(
     """Answer questions.
 
     Args:
-        generator: loaded with `sparse_prefill=True` if reading is to be thinned.
+        generator: loaded with `sparse_prefill=True` if reading is to be sparse.
         task: decides whether an ending's length counts.
         asked: at least one question.
         progress: told of questions.

@@ -23,12 +23,12 @@ SCRIPTS = (
     "pareto",
     "parts",
     "peers",
+    "plans",
     "quality",
     "quality_dense",
     "report",
     "roofline",
     "spread",
-    "thinned",
     "versions",
 )
 

@@ -48,10 +48,10 @@ def test_pareto(
     assert set(rows) == {"dense", "by-hand@0.6"}
     assert rows["dense"]["kl_mean"] == 0
     assert rows["dense"]["ratio"]["values"] == [1, 1]
-    thinned = rows["by-hand@0.6"]
-    assert thinned["kl_mean"] > 0
-    assert thinned["decoding"]["active_fraction"] < 1
-    assert thinned["tokens_s"]["median"] > 0
+    sparse = rows["by-hand@0.6"]
+    assert sparse["kl_mean"] > 0
+    assert sparse["decoding"]["active_fraction"] < 1
+    assert sparse["tokens_s"]["median"] > 0
     # Another position is added; what was measured stays as it is.
     run(pareto, monkeypatch, *words, "by-hand@0.6", "by-hand:0.2")
     more = json.loads(out.read_text(encoding="utf-8"))["models"]["mixed"]["rows"]

@@ -200,8 +200,8 @@ def test_the_ladder(
     assert rows["f32"]["kl_mean"] == 0
     assert 0 < rows["f32 by-hand@0.6"]["kl_mean"] < rows["Q8_0"]["kl_mean"]
     assert rows["Q8_0"]["kl_mean"] < rows["Q4_0"]["kl_mean"]
-    thinner = rows["f32 by-hand@0.6"]
-    assert thinner["bytes_a_token"] < rows["f32"]["bytes_a_token"]
+    sparser = rows["f32 by-hand@0.6"]
+    assert sparser["bytes_a_token"] < rows["f32"]["bytes_a_token"]
     assert rows["Q4_0"]["file_numbers"]
     assert not rows["Q8_0"]["file_numbers"]
     assert (tmp_path / "cache").exists() is False  # files go to the cache of the tests

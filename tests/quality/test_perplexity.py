@@ -30,7 +30,7 @@ HALF = Setting("by-hand", level=0.6)
 def generator(
     checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Generator]:
-    """A tiny model with a plan, thinned wherever it reads more than four tokens."""
+    """A tiny model with a plan, sparse wherever it reads more than four tokens."""
     source = open_any(str(checkpoint("llama_untied")))
     options = PackOptions("f32", layout="mixed")
     path = convert(source, tmp_path_factory.mktemp("packs") / "mixed", options)

@@ -30,7 +30,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def whole(generator: Generator, context: list[int], ids: list[int]) -> tuple[float, bool]:
-    """The same from one cold pass over everything."""
+    """Log-likelihoods from one cold pass over everything."""
     every = [*context, *ids]
     logits = np.concatenate([np.array(part, dtype=np.float64) for part in generator.logits(every)])
     rows = logits[len(context) - 1 : -1]

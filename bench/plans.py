@@ -1,11 +1,11 @@
-"""Decoding with sparsity plans against our own dense pack and llama.cpp, in one run, by turns.
+"""Decoding with sparsity plans against our own dense pack and llama.cpp, in one run, interleaved.
 
 The text is the model's own greedy continuation of a prompt, because what is skipped depends on it;
 every case reads the same tokens one at a time behind the same prompt, without sampling. Beside each
 speed stand the measured active weight fraction and, where a text is named, the KL to dense. Results
 of other models stay in the results file.
 
-    python bench/thinned.py --gguf model.gguf --packs ./neurons --text wiki.test.raw centred@0.7
+    python bench/plans.py --gguf model.gguf --packs ./neurons --text wiki.test.raw centred@0.7
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def measure(options: Any) -> dict[str, Any]:
 
 
 def main() -> int:
-    result = parser(__doc__, "thinned")
+    result = parser(__doc__, "plans")
     result.add_argument("--gguf", type=Path, required=True, help="the model, for the dense sides")
     result.add_argument("--packs", type=Path, nargs="+", required=True, help="folders with plans")
     result.add_argument("--label", help="of the rows (default: the file's name)")
