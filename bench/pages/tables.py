@@ -1,6 +1,6 @@
 """Tables and captions of the pages, made from results files.
 
-`SECTIONS` names the markers `<!-- NAME: begin -->` on a page, the results files that each block needs
+`SECTIONS` names the markers `<!-- NAME: begin -->` on a page, the results files that each one needs
 and the function that writes it: results by name of their file -> Markdown. Measures nothing.
 """
 
