@@ -1,7 +1,7 @@
-"""LoadedModel: a model in memory with its tokenizer and the plan it follows; it cannot answer yet.
+"""LoadedModel: a model in memory with its tokenizer and the plan it follows.
 
-What is set and asked between answers is here: the plan setting, what there is to know, and what
-token ids a prompt stands for. `load` makes it of a packed folder, `Generator` answers with it.
+What is set and asked between calls is here: the plan setting, what there is to know, and what
+token ids a prompt stands for. `load` makes it of a packed folder, `Generator` decodes with it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LoadedModel:
         self._origin = origin
 
     def twin(self, threads: int | None = None) -> LoadedModel:
-        """Another one of the same weights in memory, with threads and a KV cache of its own.
+        """A second model over the weights in memory, with threads and a KV cache of its own.
 
         Args:
             threads: how many compute; None: as many as here.
@@ -74,7 +74,7 @@ class LoadedModel:
 
     @property
     def max_context(self) -> int:
-        """The most positions a prompt and its answer may take together."""
+        """Positions of the KV cache: the most that a prompt and its completion take together."""
         return self.model.cache.max_context
 
     def set_plan(

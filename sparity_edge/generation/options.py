@@ -1,4 +1,7 @@
-"""The arguments of `Generator.load`: checked, and filled in where none was given."""
+"""The arguments of `Generator.load`: checked, and filled in where none was given.
+
+Imports neither NumPy nor a model: a mistake is told before anything is read.
+"""
 
 from __future__ import annotations
 

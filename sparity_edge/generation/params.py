@@ -1,7 +1,7 @@
 """SamplingParams: how the next token is chosen, as the user asks for it, checked.
 
 Names and meanings are those that local runtimes and the OpenAI API share. This module knows no
-arithmetic (that is `sampling`) and imports no NumPy, so that the command line can show the
+arithmetic (that is `sampler`) and imports no NumPy, so that the command line can show the
 defaults at once.
 """
 
@@ -27,6 +27,13 @@ class SamplingParams:
 
     Raises:
         OptionError: a value has the wrong type or lies outside its range.
+
+    Example:
+        >>> SamplingParams(temperature=0, stop="\\n").stop
+        ('\\n',)
+        >>> SamplingParams(top_p=1.5)
+        Traceback (most recent call last):
+        sparity_edge.errors.OptionError: top_p=1.5 is out of range; use a number from 0 to 1.
     """
 
     temperature: float = 0.7  # 0 to 100; 0 takes the most probable token (greedy)

@@ -1,4 +1,7 @@
-"""PlanSetting: which plan of a packed folder a model follows, and at which sparsity."""
+"""PlanSetting: which plan of a packed folder a model follows, and at which sparsity.
+
+Reads plans when they are first followed and keeps them. Knows nothing of how a plan was made.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class PlanSetting:
         self._chosen: str | None = None
 
     def twin(self, model: Model) -> PlanSetting:
-        """The dial of another model of the same weights; plans that were read are shared."""
+        """The setting of another model of the same weights; plans that were read are shared."""
         other = PlanSetting(self._path, model)
         other._families = self._families
         return other

@@ -1,4 +1,7 @@
-"""What generation gives back: steps, completions, and the statistics of what they cost."""
+"""What generation gives back: steps, completions, and the statistics of what they cost.
+
+Data only, and the meter that adds it up. Knows nothing of models or of how tokens are chosen.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one call has cost so far; times are the model's own, without the reader's."""
+    """What a sequence has cost so far; times are the model's, without those of the caller.
+
+    Example:
+        >>> stats = Statistics(8, cached_tokens=6, generated_tokens=5, prefill_seconds=0.1,
+        ...                    decode_seconds=0.2)
+        >>> stats.prefill_tokens_per_second, stats.decode_tokens_per_second
+        (20.0, 20.0)
+    """
 
     prompt_tokens: int = 0
-    cached_tokens: int = 0  # of the prompt, taken from the cache instead of being read again
+    cached_tokens: int = 0  # of the prompt, found in the KV cache instead of being read again
     generated_tokens: int = 0
     prefill_seconds: float = 0.0  # up to the logits of the first token
     decode_seconds: float = 0.0  # all tokens after the first
     # Bytes of decoder-block weights read for the tokens after the first / all bytes of them.
     active_weight_fraction: float = 1.0
-    # Of the same tokens: active channels / channels at every site that was thinned.
+    # Of the same tokens: active channels / channels at every site that was sparsified.
     densities: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -35,10 +45,15 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Step:
-    """One token of an answer.
+    """One token of a sequence.
 
     `text` is what can be shown by now: it may be empty while a character or a stop string is
     undecided, and the last step carries what was held back.
+
+    Example:
+        >>> (step,) = generator.stream([1, 2], SamplingParams(max_tokens=1, ignore_eos=True))
+        >>> step.finish_reason, step.logprob <= 0
+        ('length', True)
     """
 
     text: str
@@ -50,7 +65,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole answer."""
+    """A whole generated text.
+
+    Example:
+        >>> completion = generator.generate([1, 2], SamplingParams(max_tokens=3, ignore_eos=True))
+        >>> completion.finish_reason, completion.stats.generated_tokens
+        ('length', 3)
+    """
 
     text: str
     token_ids: tuple[int, ...]  # end of text included
@@ -59,7 +80,7 @@ class Completion:
 
     @classmethod
     def of(cls, steps: Sequence[Step]) -> Completion:
-        """The answer that the steps, at least one, add up to."""
+        """What the steps of one sequence, at least one, add up to."""
         return cls(
             text="".join(step.text for step in steps),
             token_ids=tuple(step.token_id for step in steps),
@@ -69,7 +90,11 @@ class Completion:
 
 
 class Meter:
-    """Adds up what a call costs."""
+    """Adds up what a sequence costs.
+
+    Args:
+        prompt_tokens: length of the prompt.
+    """
 
     def __init__(self, prompt_tokens: int) -> None:
         self.prompt_tokens = prompt_tokens
@@ -80,7 +105,13 @@ class Meter:
         self._densities: dict[str, float] = {}  # sums over the tokens after the first
 
     def add(self, seconds: float, active: float, densities: Mapping[str, float]) -> None:
-        """Count one pass; the first is the prompt's."""
+        """Count one pass; the first is that of the prompt.
+
+        Args:
+            seconds: that the pass took.
+            active: active weight fraction of the pass.
+            densities: site -> active channels / channels.
+        """
         if self._prefill is None:
             self._prefill = seconds
         else:
@@ -90,7 +121,7 @@ class Meter:
                 self._densities[site] = self._densities.get(site, 0.0) + density
 
     def statistics(self, generated: int) -> Statistics:
-        """Everything so far."""
+        """Everything so far; `generated` is the number of tokens after the prompt."""
         active = sum(self._active) / len(self._active) if self._active else 1.0
         return Statistics(
             prompt_tokens=self.prompt_tokens,

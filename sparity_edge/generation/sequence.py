@@ -27,7 +27,7 @@ class DecodingSequence:
         tokenizer: gives the text.
         sampler: draws tokens.
         end_ids: tokens that end a text.
-        max_context: the most tokens of prompt and answer together.
+        max_context: positions of the KV cache, which prompt and completion share.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class DecodingSequence:
         end_ids: Collection[int],
         max_context: int,
     ) -> None:
-        self.ids = list(ids)  # of the prompt and of the answer
+        self.ids = list(ids)  # of the prompt and of what follows it
         self.meter = Meter(len(ids))
         self.generated = 0
         self.finish_reason: str | None = None
@@ -54,7 +54,12 @@ class DecodingSequence:
         return self._sampler.sample(logits, self.ids)
 
     def take(self, token: int, logprob: float) -> Step:
-        """Append what was chosen."""
+        """Append the token that was chosen, and end the sequence if it is the last one.
+
+        Args:
+            token: its id.
+            logprob: its natural log-probability.
+        """
         self.ids.append(token)
         self.generated += 1
         ended = token in self._end_ids

@@ -68,9 +68,13 @@ OPTIONS = (
     SamplingOption("top_p", _number, "P", "keep the fewest tokens that hold this probability"),
     SamplingOption("min_p", _number, "P", "drop tokens below P times the best one's probability"),
     SamplingOption("repetition_penalty", _number, "X", "above 1: seen tokens become less likely"),
-    SamplingOption("presence_penalty", _number, "X", "taken off the logit of each seen token"),
-    SamplingOption("frequency_penalty", _number, "X", "the same, for each time it was seen"),
-    SamplingOption("seed", _whole, "N", "the same seed gives the same text"),
+    SamplingOption(
+        "presence_penalty", _number, "X", "taken off the logit of each seen token, once"
+    ),
+    SamplingOption(
+        "frequency_penalty", _number, "X", "taken off for each time that a token was seen"
+    ),
+    SamplingOption("seed", _whole, "N", "of the draw: one seed, one text"),
     SamplingOption("stop", str, "TEXT", "end in front of this text; may be repeated", True),
     SamplingOption("max_tokens", _whole, "N", "end after N tokens"),
     SamplingOption("logit_bias", _bias, "ID=X", "add X to a token's logit, -inf bans it", True),

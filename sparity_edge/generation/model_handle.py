@@ -1,0 +1,225 @@
+"""ModelHandle: what a Generator lets its user know and set, all of it the loaded model's.
+
+It passes questions and settings on to the `LoadedModel` behind it, saves and loads the KV cache,
+and numbers calls, so that an older one notices that it is over. Knows nothing of sampling,
+sequences or batches.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparity_edge.errors import SparityError
+from sparity_edge.generation.loaded_model import LoadedModel, Prompt
+from sparity_edge.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from sparity_edge.config.model_config import ModelConfig
+    from sparity_edge.plans.setting import Setting
+    from sparity_edge.text.tokenizer import Tokenizer
+
+
+class ModelHandle:
+    """Properties and settings of a loaded model.
+
+    Args:
+        loaded: the model in memory.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self._call = 0  # number of the latest call
+
+    @property
+    def path(self) -> Path:
+        """The packed folder that the model was read from."""
+        return self.loaded.path
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.loaded.tokenizer
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's configuration."""
+        return self.loaded.config
+
+    @property
+    def max_context(self) -> int:
+        """Positions of the KV cache: the most that a prompt and its completion take together."""
+        return self.loaded.max_context
+
+    @property
+    def threads(self) -> int:
+        """How many threads compute."""
+        return self.loaded.model.threads
+
+    @property
+    def sparsity(self) -> float:
+        """The share of decoder weight bytes that decoding skips; may be set between calls."""
+        return self.loaded.plan_setting.sparsity
+
+    @sparsity.setter
+    def sparsity(self, share: float) -> None:
+        self.set_plan(sparsity=share)
+
+    @property
+    def plan(self) -> str | None:
+        """The name of the plan in force; None while everything is read."""
+        return self.loaded.plan_setting.name
+
+    def set_plan(
+        self, name: str | None = None, *, sparsity: float | None = None, level: float | None = None
+    ) -> None:
+        """Follow a plan of the packed folder from the next token on.
+
+        Args:
+            name: of the plan; None: the one followed before, else the model's default.
+            sparsity: share of decoder weight bytes to skip, 0 to 0.9; 0 reads everything.
+            level: the plan's own nominal level, 0 to 0.9, in place of `sparsity`.
+
+        Raises:
+            OptionError: both or a wrong value were given, there is no such plan, or the folder is
+                packed so that what it skips cannot be skipped.
+            FormatError: the plan is damaged.
+
+        Example:
+            >>> generator.set_plan(sparsity=0.0)
+            >>> generator.plan, generator.sparsity
+            (None, 0.0)
+        """
+        self.loaded.set_plan(name, sparsity=sparsity, level=level)
+
+    def apply(self, setting: Setting) -> None:
+        """Follow a setting of the sparsity dial from the next token on.
+
+        Args:
+            setting: a plan at a sparsity or at a level of its own, or `DENSE`.
+
+        Raises:
+            OptionError: the model does not carry the plan, or the setting is out of its range.
+            FormatError: the plan is damaged.
+        """
+        self.loaded.apply(setting)
+
+    @property
+    def sparse_prefill(self) -> bool:
+        """Whether the plan applies to prompts and `logits` too, all but their first four tokens."""
+        return self.loaded.sparse_prefill
+
+    @sparse_prefill.setter
+    def sparse_prefill(self, wanted: bool) -> None:
+        self.loaded.sparse_prefill = bool(wanted)
+
+    @property
+    def active_weight_fraction(self) -> float:
+        """Of the latest pass: bytes of decoder weights read / all bytes of them."""
+        return self.loaded.model.active_weight_fraction
+
+    @property
+    def densities(self) -> dict[str, float]:
+        """Of the latest pass: active channels / channels at every site that the plan sparsifies."""
+        return self.loaded.model.densities
+
+    def info(self) -> dict[str, Any]:
+        """What there is to know about the loaded model, ready for JSON.
+
+        Returns:
+            Sizes in bytes, times in seconds, counts, and the plan in force.
+
+        Example:
+            >>> facts = generator.info()
+            >>> facts["model_type"], facts["vocab_size"] == generator.config.vocab_size
+            ('llama', True)
+        """
+        return self.loaded.info()
+
+    def plans(self) -> dict[str, dict[str, float]]:
+        """The plans that the packed folder carries: name -> level -> active weight fraction."""
+        return self.loaded.plan_setting.active_by_level()
+
+    def compile(self, progress: Progress = silent) -> None:
+        """Get the machine code ready; without it the first call does so.
+
+        Args:
+            progress: told of kernels that are compiled.
+        """
+        self.loaded.model.compile(progress)
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids a prompt stands for.
+
+        Args:
+            prompt: a text (continued as it stands), messages with "role" and "content" (rendered
+                with the model's chat template), or token ids.
+
+        Returns:
+            Token ids, at least one, each below `config.vocab_size`.
+
+        Raises:
+            OptionError: the prompt is empty or holds what is no token id.
+            TemplateError: the messages cannot be rendered.
+
+        Example:
+            >>> generator.encode([3, 1, 4])
+            [3, 1, 4]
+        """
+        return self.loaded.encode(prompt)
+
+    def save_cache(self, path: str | Path) -> None:
+        """Write the KV cache to a file, for `load_cache`.
+
+        Args:
+            path: the file; replaced if it exists.
+
+        Raises:
+            FormatError: the file cannot be written.
+
+        Example:
+            >>> _ = generator.generate([5, 6, 7], SamplingParams(max_tokens=2, ignore_eos=True))
+            >>> generator.save_cache("prompt.safetensors")
+        """
+        from sparity_edge.model.kv_cache_file import save
+
+        with self.loaded.busy:
+            save(self.loaded.model.cache, path, self.path)
+
+    def load_cache(self, path: str | Path) -> None:
+        """Replace the KV cache by that of a file; prompts that begin like it are read quickly.
+
+        Args:
+            path: a file of `save_cache`.
+
+        Raises:
+            FormatError: the file is damaged or was written with another model.
+            ContextError: it holds more than `max_context` positions.
+
+        Example:
+            >>> generator.save_cache("prompt.safetensors")
+            >>> generator.load_cache("prompt.safetensors")
+        """
+        from sparity_edge.model.kv_cache_file import load
+
+        with self.loaded.busy:
+            self.new_call()
+            load(self.loaded.model.cache, path, self.path)
+
+    def new_call(self) -> int:
+        """The number of a new call; a sequence that is in progress is over."""
+        self._call += 1
+        return self._call
+
+    def close(self) -> None:
+        """Give the threads back; the Generator cannot generate afterwards."""
+        self.new_call()
+        self.loaded.model.close()
+
+    def refuse_stale(self, call: int) -> None:
+        """Raise SparityError if another call began after this one."""
+        if call != self._call:
+            raise SparityError(
+                "This sequence was given up when another call of the same Generator began; "
+                "load a second Generator to decode two at once."
+            )
