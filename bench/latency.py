@@ -24,7 +24,7 @@ from shared.common import add_models, models_so_far, parser, save, say, thread_c
 from shared.models import DEFAULT_MODEL
 
 from sparity_edge.measure.context import fill_cache
-from sparity_edge.measure.decoding import bytes_of_a_token, time_answer
+from sparity_edge.measure.decoding import bytes_of_a_token, time_sequence
 from sparity_edge.measure.fresh import in_fresh_process, peak_memory
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, ratios, summary, table, with_spread
@@ -40,7 +40,7 @@ def measure_prompt(generator: Any, memory: Any, rounds: int) -> dict[str, Any]:
     def ours() -> float:
         # Another beginning each time, so that nothing in the cache can be used again.
         ids = [2 + (len(first) + 7 * i) % 1000 % (vocab - 2) for i in range(PROMPT)]
-        found = time_answer(generator, ids, ANSWER - 1)
+        found = time_sequence(generator, ids, ANSWER - 1)
         first.append(found.first)
         return statistics.fmean(found.later)
 
@@ -57,7 +57,7 @@ def measure_context(generator: Any, memory: Any, depth: int, rounds: int) -> dic
 
     def ours() -> float:
         # All but the last token are found in the cache.
-        return statistics.fmean(time_answer(generator, [1] * (depth + 1), ANSWER - 1).later)
+        return statistics.fmean(time_sequence(generator, [1] * (depth + 1), ANSWER - 1).later)
 
     return with_ceiling(generator, memory, ours, depth + ANSWER // 2, rounds, f"tg128@{depth}")
 

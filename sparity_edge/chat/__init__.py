@@ -1,1 +1,1 @@
-"""The chat at the terminal: session, commands, conversation, line input."""
+"""The chat at the terminal: REPL, session, commands, conversation, line input."""

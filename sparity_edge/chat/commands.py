@@ -1,6 +1,7 @@
 """The commands of a chat, from /help to /exit.
 
 Each is a function of the session and the rest of the line; its docstring is its line in /help.
+Knows nothing of how a message is typed.
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ def _clear(session: ChatSession, _: str) -> None:
 
 
 def _regen(session: ChatSession, _: str) -> None:
-    """/regen -- answer the last message once more."""
+    """/regen -- reply to the last message once more."""
     if not session.regenerate():
-        raise OptionError("There is no answer to make again yet.")
+        raise OptionError("There is no reply to make again yet.")
 
 
 def _system(session: ChatSession, text: str) -> None:
@@ -82,7 +83,7 @@ def _system(session: ChatSession, text: str) -> None:
     talk = session.conversation
     if text:
         talk.system = None if text == "-" else store.plain_text(text)
-        after = " from the next answer on" if talk.messages else ""
+        after = " from the next reply on" if talk.messages else ""
         session.screen.note(f"The system prompt is {'removed' if text == '-' else 'set'}{after}.")
     elif talk.system is None:
         session.screen.note("No system prompt is set; the model's template may have its own.")
@@ -125,10 +126,10 @@ def _stats(session: ChatSession, _: str) -> None:
     info = generator.info()
     cache_bytes = int(info.get("cache_bytes_per_token", 0)) * totals.context_tokens
     lines = (
-        f"answers          {totals.answers}",
-        f"tokens made      {totals.generated_tokens}, {speed:.1f} tok/s",
+        f"replies          {totals.replies}",
+        f"tokens generated {totals.generated_tokens}, {speed:.1f} tok/s",
         f"weights read     {totals.active_weight_fraction:.1%}{_densities(totals.densities)}",
-        f"prompt work      {totals.prefill_seconds:.2f} s",
+        f"prefill          {totals.prefill_seconds:.2f} s",
         f"context in use   {totals.context_tokens} of {generator.max_context} tokens",
         f"memory           {_megabytes(int(info.get('weight_bytes', 0)))} weights, "
         f"{_megabytes(cache_bytes)} context",
@@ -175,7 +176,7 @@ def _count(talk: Conversation) -> str:
 
 
 def _densities(densities: Mapping[str, float]) -> str:
-    """What is active at each site of the last answer."""
+    """Densities of the last reply by site, in brackets; empty while everything is read."""
     if not densities:
         return ""
     return " (active: " + ", ".join(f"{site} {x:.0%}" for site, x in densities.items()) + ")"
@@ -200,5 +201,5 @@ COMMANDS: dict[str, Callable[[ChatSession, str], None]] = {
 ALIASES = {"/": "/help", "/?": "/help", "/quit": "/exit", "/bye": "/exit"}
 KEYS = (
     'Enter sends; Alt-Enter, a backslash before Enter, or """ around the text make new lines.\n'
-    "Ctrl-C stops an answer or clears the line, Ctrl-D leaves."
+    "Ctrl-C stops a reply or clears the line, Ctrl-D leaves."
 )

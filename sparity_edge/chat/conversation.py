@@ -124,7 +124,7 @@ def _check_conversation(content: dict[str, Any]) -> Conversation:
             raise OptionError(f"message {number + 1} has no text")
         conversation.say(role, plain_text(message["content"]))
     if len(messages) % 2:
-        raise OptionError("the last message has no answer")
+        raise OptionError("the last message has no reply")
     return conversation
 
 

@@ -1,4 +1,7 @@
-"""The REPL of the chat: read a line, answer it or carry a command out, until the user leaves."""
+"""The REPL of the chat: read a line, reply to it or carry a command out, until the user leaves.
+
+It joins line input, commands and the session; an error ends what was begun and not the session.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,12 @@ from sparity_edge.errors import SparityError
 
 
 def run(session: ChatSession, line_input: LineInput) -> None:
-    """Ask and answer until the user leaves."""
+    """Read and reply until the user leaves.
+
+    Args:
+        session: the conversation.
+        line_input: gives one message at a time.
+    """
     interrupts = 0
     while True:
         try:

@@ -1,8 +1,8 @@
-"""A conversation at the terminal: ask, stream the answer, keep what was said.
+"""A conversation at the terminal: ask, stream the reply, keep what was said.
 
 The session knows a generator's `stream` and the conversation; what begins with a slash is done by
-`chat_commands`. The whole conversation is passed at every turn, so clearing, regenerating and
-loading need no other word with the generator.
+`commands`. The whole conversation is passed at every turn, so clearing, regenerating and loading
+need no other call of the generator.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ class ChatSession:
         self.totals = Totals()
 
     def ask(self, text: str) -> None:
-        """Reply a message; without an answer it does not become part of the conversation."""
+        """Reply to a message; without a reply it does not become part of the conversation."""
         self.conversation.say("user", text)
         try:
-            self._answer()
+            self._reply()
         finally:
-            self.conversation.take_back("user")  # unless an answer follows it
+            self.conversation.take_back("user")  # unless a reply follows it
 
     def regenerate(self) -> bool:
-        """Reply the last message once more; whether there is one."""
+        """Reply to the last message once more; returns whether there is one."""
         former = self.conversation.take_back("assistant")
         if former is None:
             return False
         try:
-            self._answer()
+            self._reply()
         finally:
             if self.conversation.messages[-1]["role"] == "user":
                 self.conversation.say("assistant", former)
         return True
 
-    def _answer(self) -> None:
-        """Stream the answer to the last message and keep it, if there is one."""
-        answer = Reply()
+    def _reply(self) -> None:
+        """Stream the reply to the last message and keep it, if there is one."""
+        reply = Reply()
         try:
-            answer.stream(self.generator, self.conversation.turns(), self.params, self.screen)
+            reply.stream(self.generator, self.conversation.turns(), self.params, self.screen)
         except ContextError as error:
             self._say_context_is_full(str(error))
             return
@@ -78,31 +78,31 @@ class ChatSession:
             return
         finally:
             self.screen.end_line()
-        if answer.interrupted and not answer.text:
+        if reply.interrupted and not reply.text:
             self.screen.text("\n")  # the terminal has written ^C
-            self.screen.note("Stopped before the answer began; nothing is kept.")
+            self.screen.note("Stopped before the reply began; nothing is kept.")
             return
-        self.conversation.say("assistant", answer.text)
-        self._say_how_it_ended(answer)
+        self.conversation.say("assistant", reply.text)
+        self._say_how_it_ended(reply)
 
     def _say_context_is_full(self, reason: str) -> None:
         self.screen.note(f"{reason} Your message is not kept; /clear begins a new conversation.")
 
-    def _say_how_it_ended(self, answer: Reply) -> None:
-        if answer.interrupted:
+    def _say_how_it_ended(self, reply: Reply) -> None:
+        if reply.interrupted:
             self.screen.note("Stopped; the conversation keeps what was said.")
-        elif ending := cut_short(answer.last, self.params, self.generator):
+        elif ending := cut_short(reply.last, self.params, self.generator):
             self.screen.note(ending)
-            if answer.last is not None and is_full(answer.last.stats, self.generator):
+            if reply.last is not None and is_full(reply.last.stats, self.generator):
                 self.screen.note("/clear begins a new conversation.")
-        if answer.last is not None:
-            self.totals.add(answer.last.stats)
-            self.screen.note(statistics_line(answer.last.stats, answer.first_seconds))
+        if reply.last is not None:
+            self.totals.add(reply.last.stats)
+            self.screen.note(statistics_line(reply.last.stats, reply.first_seconds))
             self.screen.note("")
 
 
 class Reply:
-    """One answer while it is made."""
+    """One reply in progress: its text so far, and how it ended."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -113,7 +113,7 @@ class Reply:
     def stream(
         self, generator: Generator, prompt: Any, params: SamplingParams, out: Screen
     ) -> None:
-        """Write the answer to the screen as it comes; Ctrl-C ends it.
+        """Write the reply to the screen as it comes; Ctrl-C ends it.
 
         Raises:
             SparityError: whatever the generator has to say against the prompt.
@@ -143,17 +143,17 @@ class Totals:
     """Sums over a session, for /stats."""
 
     def __init__(self) -> None:
-        self.answers = 0
+        self.replies = 0
         self.generated_tokens = 0
         self.decode_seconds = 0.0
         self.prefill_seconds = 0.0
-        self.context_tokens = 0  # taken by the conversation after the last answer
-        self.active_weight_fraction = 1.0  # of the last answer
-        self.densities: Mapping[str, float] = {}  # of the last answer
+        self.context_tokens = 0  # taken by the conversation after the last reply
+        self.active_weight_fraction = 1.0  # of the last reply
+        self.densities: Mapping[str, float] = {}  # of the last reply
 
     def add(self, stats: Statistics) -> None:
-        """Count one answer."""
-        self.answers += 1
+        """Count one reply."""
+        self.replies += 1
         self.generated_tokens += stats.generated_tokens
         self.decode_seconds += stats.decode_seconds
         self.prefill_seconds += stats.prefill_seconds
@@ -163,7 +163,7 @@ class Totals:
 
 
 def cut_short(last: Step | None, params: SamplingParams, generator: Generator) -> str | None:
-    """What to say about an answer that the model did not end itself."""
+    """What to say about a reply that the model did not end itself; None if it did."""
     if last is None or last.finish_reason != "length":
         return None
     if not is_full(last.stats, generator):
@@ -175,7 +175,7 @@ def cut_short(last: Step | None, params: SamplingParams, generator: Generator) -
 
 
 def is_full(stats: Statistics, generator: Generator) -> bool:
-    """Whether prompt and answer fill the context."""
+    """Whether prompt and reply fill the KV cache."""
     return stats.prompt_tokens + stats.generated_tokens >= generator.max_context
 
 

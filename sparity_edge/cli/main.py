@@ -1,7 +1,7 @@
 """The command `sparity-edge`: options, exit codes, and one sentence for every mistake.
 
 Exit codes: 0; 1 something cannot be done; 2 the command line makes no sense; 130 Ctrl-C; 141 the
-reader of stdout has gone. What the commands do is in `commands` and its sisters, imported once the
+reader of stdout has gone. What the commands do is in `cli/commands/`, imported once the
 command line is understood: `--help` needs neither NumPy nor Numba.
 """
 
@@ -156,7 +156,7 @@ def _add(commands: Any, name: str, about: str, epilog: str = "") -> argparse.Arg
 def _add_chat(commands: Any) -> None:
     parser = _add(commands, "chat", "talk to a model", _CHAT_EXAMPLES)
     _add_model(parser)
-    parser.add_argument("--prompt", "-p", metavar="TEXT", help="answer this one message and exit")
+    parser.add_argument("--prompt", "-p", metavar="TEXT", help="reply to this one message and exit")
     parser.add_argument(
         "--system", metavar="TEXT", help="system prompt (default: that of the model's template)"
     )
@@ -203,7 +203,7 @@ def _add_kl(commands: Any) -> None:
 
 
 def _add_bench(commands: Any) -> None:
-    about = "measure how fast a model reads and answers here"
+    about = "measure how fast prefill and decoding of a model are here"
     parser = _add(commands, "bench", about, BENCH_EXAMPLES)
     parser.set_defaults(module="bench")
     _add_model(parser)
@@ -225,15 +225,18 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, metavar="N", help="threads (default: all physical cores)"
     )
     group.add_argument(
-        "--max-context", type=int, metavar="N", help="tokens of prompt and answers together"
+        "--max-context",
+        type=int,
+        metavar="N",
+        help="positions of the KV cache: tokens of prompts and replies",
     )
     group.add_argument(
         "--cache-dtype",
         choices=KV_DTYPES,
-        help="numbers of keys and values (default: bf16, or f32 where all weights are)",
+        help="number format of the KV cache (default: bf16, or f32 where all weights are)",
     )
     group.add_argument(
-        "--sparsity", type=float, metavar="S", help="share of the weights to skip (default: 0)"
+        "--sparsity", type=float, metavar="S", help="share of weight bytes to skip (default: 0)"
     )
     group.add_argument(
         "--plan", metavar="PLAN", help="the sparsity plan to follow (default: the model's own)"
@@ -242,7 +245,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         "--level", type=float, metavar="L", help="the plan's own level, in place of --sparsity"
     )
     group.add_argument(
-        "--sparse-prefill", action="store_true", help="thin prompts too, all but four tokens"
+        "--sparse-prefill", action="store_true", help="sparsify prefill too, all but four tokens"
     )
     group.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
@@ -256,7 +259,7 @@ _EXAMPLES = """examples:
 `sparity-edge COMMAND --help` tells more.
 """
 _CHAT_EXAMPLES = """In a chat /help lists the commands. Without a terminal the message is read from
-standard input, and only the answer is written to standard output.
+standard input, and only the reply is written to standard output.
 
 examples:
   sparity-edge chat

@@ -49,7 +49,7 @@ class PlanSetting:
 
     @property
     def sparsity(self) -> float:
-        """The share of decoder-block weight bytes that decoding is expected to skip."""
+        """The share of decoder weight bytes that decoding is expected to skip."""
         return 0.0 if self._model.plan is None else self._model.plan.sparsity
 
     def facts(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Statistics:
     generated_tokens: int = 0
     prefill_seconds: float = 0.0  # up to the logits of the first token
     decode_seconds: float = 0.0  # all tokens after the first
-    # Bytes of decoder-block weights read for the tokens after the first / all bytes of them.
+    # Bytes of decoder weights read for the tokens after the first / all bytes of them.
     active_weight_fraction: float = 1.0
     # Of the same tokens: active channels / channels at every site that was sparsified.
     densities: Mapping[str, float] = field(default_factory=dict)

@@ -60,7 +60,7 @@ def _others(facts: Facts) -> Iterator[str]:
     if busy > BUSY:
         yield (
             f"Other processes keep {busy:.1f} of {facts['cores']['logical']} cores busy; "
-            "decoding and they wait for each other."
+            "decoding competes with them for cores."
         )
 
 

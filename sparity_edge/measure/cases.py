@@ -1,8 +1,8 @@
 """What `bench` measures: configurations and tasks, named as in llama-bench; cases are all pairs.
 
 pp512 reads a prompt of 512 tokens, tg128 decodes 128 tokens one after another, pp512+tg128 does
-both in one answer; "@ d2048" means behind 2048 tokens of context and "4 x" four answers side by
-side. Knows nothing of how it is done.
+both in one sequence; "@ d2048" means behind 2048 tokens of context and "4 x" four sequences
+together. Knows nothing of how it is done.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Task:
     prompt: int  # tokens read at once and timed; 0: a single one is, which is not timed
     later: int  # tokens decoded one after another and timed
     depth: int = 0  # tokens of context before all that
-    together: int = 1  # answers that are decoded side by side
+    together: int = 1  # sequences that are decoded in one batch
 
     @property
     def name(self) -> str:
@@ -42,12 +42,12 @@ class Task:
 
     @property
     def positions(self) -> int:
-        """Positions of the cache that it needs."""
+        """Positions of the KV cache that it needs."""
         return self.depth + (self.prompt or 1) + self.settle + self.later + 1
 
     @property
     def decoding_depth(self) -> float:
-        """Positions in the cache while tokens are decoded, on average."""
+        """Positions of the KV cache in use while tokens are decoded, on average."""
         return self.depth + (self.prompt or 1) + self.settle + self.later / 2
 
     @property
@@ -80,14 +80,14 @@ def tasks_of(
     depths: Iterable[int],
     together: Iterable[int],
 ) -> list[Task]:
-    """Every task at every depth, decoding alone for each number of answers; none of 0 tokens.
+    """Every task at every depth, decoding alone for each number of sequences; none of 0 tokens.
 
     Raises:
-        OptionError: nothing is left, or too many answers are to be decoded together.
+        OptionError: nothing is left, or too many sequences are to be decoded together.
     """
     together = list(together)
     if max(together) > MOST_TOGETHER:
-        raise OptionError(f"No more than {MOST_TOGETHER} answers are decoded together; lower -b.")
+        raise OptionError(f"No more than {MOST_TOGETHER} sequences are decoded together; lower -b.")
     tasks = []
     for depth in depths:
         tasks += [Task(prompt, 0, depth) for prompt in prompts if prompt]
@@ -112,7 +112,7 @@ def settings_of(
     if sparsities and levels:
         checked_dial(sparsities[0], levels[0])  # refuses both
     if any(plans) and sparsities is None and levels is None:
-        raise OptionError("Nothing is thinned; say how far with --sparsity or --level.")
+        raise OptionError("Nothing is sparse; say how far with --sparsity or --level.")
     found = []
     for plan in plans:
         for share in sparsities or ():

@@ -26,9 +26,9 @@ POOL_BYTES = 768 << 20  # many times the third-level cache of any laptop
 LINE = 64
 STREAM_CHUNK = 1 << 18
 STREAM_AHEAD = 8192  # 4 KB and chunks of 64 KB are the same on Zen 5; into L2 or L1 costs 4 %
-SPARE = 1 << 16  # behind the pool, so that asking ahead stays inside
+SPARE = 1 << 16  # behind the pool, so that prefetches stay inside
 GATHER_CHUNK = 1 << 16  # bytes of rows in one chunk
-GATHER_AHEAD = 4096  # bytes of rows asked for before they are read, at least one row
+GATHER_AHEAD = 4096  # prefetch distance in bytes of rows, at least one row
 MOST_AHEAD = 64  # rows
 
 # A chunk adds up NBYTES of DATA, prefetching AHEAD bytes on, to a line of OUT.
@@ -60,7 +60,7 @@ def read_stream(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG0
 def read_rows(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     """Add up STEP rows of ROW_BYTES (a multiple of 64); ROWS lists where each starts in DATA.
 
-    Reading row i asks for row i + DISTANCE; the list goes on for DISTANCE rows past its end.
+    Reading row i prefetches row i + DISTANCE; the list goes on for DISTANCE rows past its end.
     """
     data, rows = load_i64(arguments + GATHER.data), load_i64(arguments + GATHER.rows)
     row_bytes = load_i64(arguments + GATHER.row_bytes)

@@ -46,10 +46,10 @@ def lay_context(
     like_text: bool,
     progress: Progress = silent,
 ) -> None:
-    """Have the cache hold a context.
+    """Fill the KV cache with a context.
 
     Args:
-        generator: whose cache it is.
+        generator: whose KV cache it is.
         ids: the context.
         room: positions to make room for behind it.
         like_text: really read it, densely; else keys and values are noise, which costs the same.
@@ -71,7 +71,7 @@ def fill_cache(model: Model, depth: int, room: int) -> None:
     """Pretend that `depth` tokens have been read; keys and values of noise cost the same.
 
     Args:
-        model: whose cache it is.
+        model: whose KV cache it is.
         depth: positions to occupy, by token 1.
         room: positions to make room for behind them.
     """

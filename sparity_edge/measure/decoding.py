@@ -1,7 +1,7 @@
-"""Timed answers, and the bytes that a token has to read.
+"""Timed sequences, and the bytes that a token has to read.
 
-An answer is timed where a user sees it: from the call of Generator.stream, sampling included, to
-each token.
+A sequence is timed where a user sees it: from the call of Generator.stream, sampling included, to
+each token. Knows nothing of cases and rounds.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Timing:
-    """What an answer took, or several that were made together."""
+    """What a sequence took, or several that were decoded together."""
 
     first: float  # seconds to the first token
     later: tuple[float, ...]  # seconds of each further one
     active: float  # active weight fraction, mean over the further ones; of the prompt without any
 
 
-def time_answer(
+def time_sequence(
     generator: Generator, ids: Sequence[int], later: int, settle: int = 0, together: int = 1
 ) -> Timing:
-    """Time one answer, sampled as by default and with the same seed each time.
+    """Time one sequence, sampled with the default parameters and a fixed seed.
 
     Args:
-        generator: whose cache may hold a beginning of `ids`.
+        generator: whose KV cache may hold a beginning of `ids`.
         ids: the prompt.
         later: how many tokens to time after the first.
-        settle: how many more to leave out in front of these: no plan thins the first positions,
-            and passes over several answers are recorded there.
-        together: how many answers to make side by side. They differ in the last token of their
+        settle: how many more to leave out in front of these: no plan applies to the first
+            positions, and passes over several sequences are recorded there.
+        together: how many sequences to decode together. They differ in the last token of their
             prompts and in their seeds, so that what they have in common is the context.
     """
     tokens = 1 + settle + later
@@ -62,7 +62,7 @@ def time_answer(
 def _first_of_several(
     generator: Generator, ids: Sequence[int], tokens: int, together: int
 ) -> Iterator[Step]:
-    """The steps of the first answer: each comes when a token of every answer is there."""
+    """Steps of the first sequence: each comes when a token of every sequence is there."""
     vocab = generator.config.vocab_size
     prompts = [[*ids[:-1], (ids[-1] + 97 * number) % vocab] for number in range(together)]
     params = [_params(tokens, number) for number in range(together)]
@@ -74,12 +74,12 @@ def _params(tokens: int, seed: int) -> SamplingParams:
 
 
 def bytes_of_a_token(model: Model, depth: float, active: float = 1.0) -> int:
-    """What decoding has to read: weights but the embedding's other rows, and the cache.
+    """What decoding has to read: weights but the embedding's other rows, and the KV cache.
 
     Args:
         model: what decodes.
-        depth: positions in the cache, on average; of all caches together where there are several.
-        active: active weight fraction of the decoder blocks.
+        depth: positions of the KV cache in use, on average; summed over sequences.
+        active: active weight fraction of the decoder layers.
     """
     head = model.decoder.lm_head.layout.nbytes
     return int(model.block_bytes * active + head + depth * model.cache.bytes_per_token)

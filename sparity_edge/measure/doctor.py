@@ -26,7 +26,7 @@ from sparity_edge.system.threads import default_threads, demand_compiler
 
 PACKAGES = ("numpy", "numba", "llvmlite", "tokenizers", "safetensors", "huggingface-hub")
 SECONDS = 2.0  # of reading memory
-READING = 0.1  # seconds of one reading; one and all threads take turns
+READING = 0.1  # seconds of one reading; one thread and all threads are interleaved
 LEAST_POOL = 128 << 20  # bytes; in less the processor's caches would be measured
 SHARE_OF_MEMORY = 4  # the pool takes a quarter of what is available at most
 
@@ -94,7 +94,7 @@ def _problems(facts: dict[str, Any]) -> list[str]:
 
 
 def _bandwidth(threads: int, facts: dict[str, Any], progress: Progress) -> dict[str, Any] | None:
-    """Bytes a second that one thread and all threads read from memory, by turns.
+    """Bytes a second that one thread and all threads read from memory, interleaved.
 
     None where too little memory is free to measure it.
     """

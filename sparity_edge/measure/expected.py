@@ -1,6 +1,6 @@
 """What decoding a token has to read, found without loading a weight.
 
-Decoding waits for memory: bytes a second over bytes of a token bounds tokens a second. Keys and
+Decoding is bandwidth-bound: bytes a second over bytes of a token bounds tokens a second. Keys and
 values are left out, so the bound is that of a short context.
 """
 

@@ -29,8 +29,8 @@ def rows_of(cases: Sequence[Case], rounds: Sequence[Round], sides: Sides) -> lis
         info = generator.info()
         row = _facts(case, info)
         row |= speeds(case, base, rounds)
-        thinned = row["active_weight_fraction"] < 1  # a prompt is read dense unless asked for
-        row["plan_kl"] = _maybe(generator.loaded.plan_setting.held_back_kl) if thinned else None
+        sparse = row["active_weight_fraction"] < 1  # a prompt is read dense unless asked for
+        row["plan_kl"] = _maybe(generator.loaded.plan_setting.held_back_kl) if sparse else None
         if case.task.later:
             reads = bytes_of_a_token(
                 generator.loaded.model,
@@ -87,11 +87,11 @@ def speeds(case: Case, base: Case, rounds: Sequence[Round]) -> dict[str, Any]:
         base: the same task on the first configuration.
         rounds: complete ones, at least one.
     """
-    answers: list[Timing] = [each[case] for each in rounds]
-    samples = [tokens_a_second(case.task, each) for each in answers]
+    timings: list[Timing] = [each[case] for each in rounds]
+    samples = [tokens_a_second(case.task, each) for each in timings]
     others = [tokens_a_second(case.task, each[base]) for each in rounds]
-    first = [1000 * each.first for each in answers] if case.task.prompt else []
-    later = [1000 * gap for each in answers for gap in each.later]
+    first = [1000 * each.first for each in timings] if case.task.prompt else []
+    later = [1000 * gap for each in timings for gap in each.later]
     return {
         "rounds": len(rounds),
         "avg_ts": short(statistics.fmean(samples)),
@@ -100,7 +100,7 @@ def speeds(case: Case, base: Case, rounds: Sequence[Round]) -> dict[str, Any]:
         "ttft_ms": _maybe(statistics.median(first) if first else None),
         "tpot_ms": _maybe(statistics.median(later) if later else None),
         "tpot_p99_ms": _maybe(percentile(later, 99) if later else None),
-        "active_weight_fraction": short(statistics.fmean(each.active for each in answers)),
+        "active_weight_fraction": short(statistics.fmean(each.active for each in timings)),
         "samples_ts": [short(value) for value in samples],
         "samples_ttft_ms": [short(value) for value in first],
         "samples_tpot_ms": [short(value) for value in later],

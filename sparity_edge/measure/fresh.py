@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sparity_edge.errors import SparityError
 
-LATER = 8  # tokens of the answer
+LATER = 8  # tokens decoded after the prompt
 
 Found = TypeVar("Found")
 
@@ -23,7 +23,7 @@ def in_fresh_process(function: Callable[..., Found], *arguments: Any) -> Found:
     """What a function of a module returns, or raises, in a new process.
 
     Raises:
-        SparityError: the process ended without an answer, as when the system is out of memory.
+        SparityError: the process ended without a result, as when the system is out of memory.
     """
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe(duplex=False)
@@ -61,26 +61,26 @@ def peak_memory(
     cache_dtype: str | None = None,
     dial: dict[str, Any] | None = None,
 ) -> dict[str, int]:
-    """Bytes that this process holds while it answers; call it in a fresh one.
+    """Bytes that this process holds while it decodes; call it in a fresh one.
 
     Args:
         path: a packed folder.
         threads: how many compute.
         prompt: tokens to read.
-        depth: tokens in the cache before them.
+        depth: positions of the KV cache in use before them.
         cache_dtype, dial: as for `Generator.load`, the latter by name: plan, sparsity and level.
     """
     import psutil
 
     from sparity_edge.generation.generator import Generator
     from sparity_edge.measure.context import fill_cache
-    from sparity_edge.measure.decoding import time_answer
+    from sparity_edge.measure.decoding import time_sequence
 
     dial = dial or {}
     with Generator.load(path, threads=threads, cache_dtype=cache_dtype, **dial) as generator:
         cache = generator.loaded.model.cache
         fill_cache(generator.loaded.model, depth, prompt + LATER)
-        time_answer(generator, [1] * depth + [5] * prompt, LATER)
+        time_sequence(generator, [1] * depth + [5] * prompt, LATER)
         found = {
             "weights": generator.info()["weight_bytes"] + generator.loaded.model.plan_bytes,
             "cache": cache.bytes_per_token * len(cache),

@@ -1,6 +1,6 @@
-"""Cases measured by turns, and what is made of their samples.
+"""Cases measured interleaved, and what is made of their samples.
 
-A shared machine drifts by a third within minutes, so nothing is measured alone: cases take turns,
+A shared machine drifts by a third within minutes, so nothing is measured alone: cases alternate,
 a ratio is taken within a round, and what is reported is the median over rounds with its quartiles.
 Knows nothing of what is measured.
 """
@@ -20,7 +20,7 @@ Name = TypeVar("Name", bound=Hashable)
 Found = TypeVar("Found")
 
 
-def turns(
+def interleaved(
     cases: Mapping[Name, Callable[[], Found]],
     rounds: int,
     *,
@@ -38,12 +38,12 @@ def turns(
     Yields:
         What each case returned in a round that is through; the thrown away one yields nothing.
     """
-    for turn in range(0 if warm else 1, rounds + 1):
+    for number in range(0 if warm else 1, rounds + 1):
         found = {}
-        for name in list(cases) if turn % 2 else list(cases)[::-1]:
+        for name in list(cases) if number % 2 else list(cases)[::-1]:
             found[name] = cases[name]()
             time.sleep(pause)
-        if turn:
+        if number:
             yield found
 
 
@@ -55,9 +55,9 @@ def alternate(
     say: Callable[[str], None] | None = None,
     warm: bool = True,
 ) -> Samples:
-    """All samples of `turns` by case; each call returns one figure, `say` is told of rounds."""
+    """All samples of `interleaved` by case; each call returns one figure, `say` hears of rounds."""
     samples: Samples = {name: [] for name in cases}
-    for turn, found in enumerate(turns(cases, rounds, pause=pause, warm=warm), 1):
+    for turn, found in enumerate(interleaved(cases, rounds, pause=pause, warm=warm), 1):
         for name, value in found.items():
             samples[name].append(value)
         if say:
@@ -68,7 +68,7 @@ def alternate(
 def counted(
     cases: Mapping[Name, Callable[[], Found]], calls: int, label: str, progress: Progress
 ) -> dict[Name, Callable[[], Found]]:
-    """The same cases, telling how many of all calls are through."""
+    """Cases that also report progress: how many of all calls are through."""
     done = itertools.count()
 
     def told(case: Callable[[], Found]) -> Callable[[], Found]:

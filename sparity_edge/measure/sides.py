@@ -1,7 +1,7 @@
-"""Sides: every configuration of a benchmark loaded beside the others, ready to be timed by turns.
+"""Sides: every configuration of a benchmark loaded beside the others, for interleaved timing.
 
 Each pack's weights are in memory once, whatever the number of threads and depths; a depth has a
-cache of its own, so that room for a long context slows no short one down (measured: 3.6 % on
+KV cache of its own, so that room for a long context slows no short one down (measured: 3.6 % on
 SmolLM2 for 8192 positions). Threads of sides that are not at work sleep.
 """
 
@@ -18,7 +18,7 @@ from sparity_edge.generation.generator import Generator
 from sparity_edge.measure.cases import Case, Configuration, Task
 from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.context import lay_context, text_ids
-from sparity_edge.measure.decoding import Timing, time_answer
+from sparity_edge.measure.decoding import Timing, time_sequence
 from sparity_edge.model.model import DENSE_POSITIONS
 from sparity_edge.model.opening import open_folder
 from sparity_edge.plans.setting import Setting
@@ -90,7 +90,7 @@ class Sides:
         return self._paths[case.configuration]
 
     def generator(self, case: Case) -> Generator:
-        """What answers a case: its plan in force, its context in the cache."""
+        """The generator of a case: its plan in force, its context in the KV cache."""
         setting, task = case.configuration.setting, case.task
         generator = self._generators[self._place(case)]
         if self._in_force.get(id(generator)) != setting:
@@ -102,10 +102,10 @@ class Sides:
         return generator
 
     def runner(self, case: Case) -> Callable[[], Timing]:
-        """A function that answers a case and says how long that took."""
+        """A function that runs a case and says how long that took."""
         task = case.task
         ids = self._ids[self.path(case)][: task.depth + (task.prompt or 1)]
-        return lambda: time_answer(
+        return lambda: time_sequence(
             self.generator(case), ids, task.later, task.settle, task.together
         )
 
@@ -142,8 +142,8 @@ class Sides:
         deepest = places.pop()  # and of the most threads: `first` is its generator
         self._generators[deepest] = first
         self._ids[path] = ids = text_ids(first, deepest[2] + room)
-        thinned = any(not case.configuration.setting.dense for case in cases)
-        lay_context(first, ids[: deepest[2]], room, like_text=thinned, progress=self._progress)
+        sparse = any(not case.configuration.setting.dense for case in cases)
+        lay_context(first, ids[: deepest[2]], room, like_text=sparse, progress=self._progress)
         for place in places:
             self._generators[place] = twin = self._keep(first.twin(threads=place[1]))
             twin.loaded.model.cache.copy(first.loaded.model.cache, place[2])

@@ -1,9 +1,9 @@
-"""How far a thinned model's predictions lie from the dense model's, window by window.
+"""KL divergence of a model with a sparsity plan from the dense model, window by window.
 
-KL(dense || thinned) in nats at every position but the first token of a window, how often both name
-the same next token, and the perplexity of both. Dense and thinned passes take turns on the same
-window, so one model in memory is enough, and so is the room for one window's logits however long
-the text. Knows nothing of how a model is thinned.
+KL(dense || sparse) in nats at every position but the first token of a window, top-1 agreement, and
+the perplexity of both. Dense and sparse passes are interleaved on one window, so one model in
+memory is enough, and so is the room for one window's logits however long the text. Knows nothing
+of how vectors are sparsified.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class DivergenceResult:
     kl_stderr: float  # NaN for a single window, as all standard errors
     kl_p99: float  # 99th percentile over positions
     top1_agreement: float  # share of positions at which both rank the same token first
-    perplexity_ratio: float  # thinned / dense
+    perplexity_ratio: float  # sparse / dense
     perplexity_ratio_stderr: float  # of paired windows: far smaller than that of either
     dense: PerplexityResult
-    thinned: PerplexityResult
+    sparse: PerplexityResult
 
     def to_dict(self) -> dict[str, float | None]:
-        """Flat and ready for JSON: the keys of the perplexities are the thinned model's."""
+        """Flat and ready for JSON: the keys of the perplexities are those of the sparse model."""
         values = {name: getattr(self, name) for name in FIGURES}
         values["dense_perplexity"] = self.dense.perplexity
         values["dense_stderr"] = self.dense.stderr
-        ready: dict[str, float | None] = finite({**values, **self.thinned.to_dict()})
+        ready: dict[str, float | None] = finite({**values, **self.sparse.to_dict()})
         return ready
 
 
@@ -72,8 +72,8 @@ def divergences(
     """Measure positions of the dial against the dense model, which reads each window once for all.
 
     Args:
-        generator: loaded with `sparse_prefill=True`, or else all texts are read dense; its cache
-            is emptied, and it is left dense.
+        generator: loaded with `sparse_prefill=True`, or else all texts are read dense; its KV
+            cache is emptied, and it is left dense.
         text: as for `perplexity`; so are `window`, `windows` and `stride`.
         settings: what to measure.
         reference: whose dense predictions count, such as those of the same model in f32; None:
@@ -176,5 +176,5 @@ class _Tally:
             perplexity_ratio=ratio,
             perplexity_ratio_stderr=ratio * standard_error(paired),
             dense=PerplexityResult.of(dense.means, dense.tokens, dense.active / read),
-            thinned=PerplexityResult.of(self.means, dense.tokens, self.active / read),
+            sparse=PerplexityResult.of(self.means, dense.tokens, self.active / read),
         )

@@ -29,7 +29,7 @@ from sparity_edge.generation.generator import Generator
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.quality.scoring import score
 
-DEFAULT_ANSWER = 256  # tokens, as transformers' adapter has it
+DEFAULT_MAX_TOKENS = 256  # tokens, as transformers' adapter has it
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 KNOWN = {"until", "do_sample", "temperature", "top_k", "top_p", "min_p", "seed", *LENGTHS}
 
@@ -150,7 +150,7 @@ class SparityEdge(TemplateLM):  # type: ignore[misc]
             room = self.max_length - (params.max_tokens or 0)
             if room < 1:
                 raise OptionError(
-                    f"{params.max_tokens} tokens of answer leave no room for the prompt in "
+                    f"{params.max_tokens} tokens of completion leave no room for the prompt in "
                     f"{self.max_length}; lower max_gen_toks."
                 )
             # What does not fit is cut off at the beginning, as transformers' adapter does.
@@ -163,7 +163,7 @@ class SparityEdge(TemplateLM):  # type: ignore[misc]
 def _by_context(
     requests: list[tuple[tuple[str, str] | None, list[int], list[int]]], room: int
 ) -> list[tuple[list[tuple[str, str] | None], list[int], list[list[int]]]]:
-    """(texts, context, continuations) of neighbouring requests whose contexts are the same.
+    """(texts, context, continuations) of neighbouring requests that share a context.
 
     As all but the last token of a continuation are read, both may together exceed the room by one;
     of what is longer the beginning is cut off.
@@ -194,7 +194,7 @@ def sampling_params(options: dict[str, Any]) -> SamplingParams:
     lengths = [options[name] for name in LENGTHS if options.get(name) is not None]
     until = options.get("until") or []
     common: dict[str, Any] = {
-        "max_tokens": int(lengths[0]) if lengths else DEFAULT_ANSWER,
+        "max_tokens": int(lengths[0]) if lengths else DEFAULT_MAX_TOKENS,
         "stop": tuple(filter(None, [until] if isinstance(until, str) else until)),
     }
     warm = float(options.get("temperature") or 0) > 0

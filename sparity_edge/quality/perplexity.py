@@ -3,7 +3,7 @@
 The protocol is that of the usual WikiText figures: the text is tokenised whole and without special
 tokens, cut into windows that each start cold, and the first token of a window is not scored. The
 arithmetic on logits is in float64, a few rows at a time, so that a large vocabulary costs no
-memory. A Generator loaded with `sparse_prefill=True` is measured with its weights thinned at every
+memory. A Generator loaded with `sparse_prefill=True` is measured with its plan applied at every
 position but the first four of a window; any other reads texts dense.
 """
 
@@ -58,8 +58,8 @@ def perplexity(
     """Measure a text.
 
     Args:
-        generator: whose model is measured; its cache is emptied.
-        text: at least two tokens; a rest that fills no window is left out, unless it is all.
+        generator: whose model is measured; its KV cache is emptied.
+        text: at least two tokens; a tail that fills no window is left out, unless it is all.
         window: tokens in a window, at most `generator.max_context`.
         windows: how many to measure; None: all.
         stride: take every stride-th window.

@@ -1,8 +1,8 @@
 """Log-likelihood of continuations of a text, the measure of multiple-choice tasks.
 
-The context is read once and kept in the cache while one continuation after another is read behind
-it. Text becomes ids as in EleutherAI's lm-evaluation-harness, so that results can be compared:
-context and continuation are tokenised together, and a context does not end in spaces.
+The context is read once and kept in the KV cache while one continuation after another is read
+behind it. Text becomes ids as in EleutherAI's lm-evaluation-harness, so that results can be
+compared: context and continuation are tokenised together, and a context does not end in spaces.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Score:
 def score(
     generator: Generator, context: Sequence[int], continuations: Sequence[Sequence[int]]
 ) -> list[Score]:
-    """Score continuations of one context; the cache is emptied first.
+    """Score continuations of one context; the KV cache is emptied first.
 
     Args:
-        generator: loaded with `sparse_prefill=True` if reading is to be thinned.
+        generator: loaded with `sparse_prefill=True` if prefill is to be sparse.
         context: token ids, at least one.
         continuations: token ids, at least one each.
 

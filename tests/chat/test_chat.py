@@ -111,15 +111,15 @@ def test_regen() -> None:
     session, _ = talk("one", "/regen", script=["first", [KeyboardInterrupt()]])
     assert said(session) == ["one", "first"]  # nothing better came
     _, written = talk("/regen")
-    assert "no answer to make again" in written
+    assert "no reply to make again" in written
 
 
 def test_clear_system_and_stats() -> None:
     session, written = talk("one", "/system Be kind.", "/system", "/clear", "two", "/stats")
     assert session.conversation.system == "Be kind."
     assert said(session) == ["two", "You said: two"]
-    assert "The system prompt is set from the next answer on." in written
-    assert "answers          2" in written
+    assert "The system prompt is set from the next reply on." in written
+    assert "replies          2" in written
     assert "of 200 tokens" in written
     session, written = talk("/system", "/system a\n b", "/system -", "/system", system=None)
     assert session.conversation.system is None
@@ -160,7 +160,7 @@ def test_set() -> None:
         (f"/save {'x' * 5000}", "cannot be written"),
         ("/load ~nobody-of-that-name/x", "names no folder"),
         ("/load \0", "/load needs the name of a file."),
-        ("/help", "/regen -- answer the last message once more."),
+        ("/help", "/regen -- reply to the last message once more."),
         ("/?", "Ctrl-D leaves."),
     ],
 )

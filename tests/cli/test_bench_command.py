@@ -18,7 +18,7 @@ from converters.pack import PackOptions, convert
 from converters.store import open_any
 from sparity_edge.cli.main import build_parser, main
 from sparity_edge.measure import sides
-from sparity_edge.measure.decoding import Timing, time_answer
+from sparity_edge.measure.decoding import Timing, time_sequence
 from sparity_edge.measure.report import written
 
 Checkpoint = Callable[[str], Path]
@@ -98,7 +98,7 @@ def test_words_that_make_no_sense(run: Run, words: str, sentence: str) -> None:
         ("--sparsity 0.1 --level 0.5", "give one of them"),
         ("--plan chess", "say how far"),
         ("-p 0 -n 0", "Nothing is left to measure"),
-        ("-b 1,9", "No more than 8 answers"),
+        ("-b 1,9", "No more than 8 sequences"),
         ("-t 2000", "threads=2000"),
         ("-d 250 -p 8 -n 16", "tg16 @ d250 takes 272 positions and the model's context holds 256"),
         ("--sparsity 0.3 -p 8", "carries no sparsity plan"),
@@ -215,9 +215,9 @@ def test_ctrl_c_keeps_whole_rounds(
     def interrupted(*words: Any) -> Timing:
         if next(calls) == limit:
             raise KeyboardInterrupt
-        return time_answer(*words)
+        return time_sequence(*words)
 
-    monkeypatch.setattr(sides, "time_answer", interrupted)
+    monkeypatch.setattr(sides, "time_sequence", interrupted)
     code, out, err = run(checkpoint(CASE), *SHORT, "--json")
     assert (code, err) == (130, "")
     rows = json.loads(out)

@@ -24,7 +24,7 @@ def test_turns_give_whole_rounds_every_other_one_in_reverse() -> None:
 
         return run
 
-    turns = rounds.turns({"a": case("a"), "b": case("b")}, 5)
+    turns = rounds.interleaved({"a": case("a"), "b": case("b")}, 5)
     assert [next(turns), next(turns)] == [{"a": 3, "b": 4}, {"b": 5, "a": 6}]
     with pytest.raises(KeyboardInterrupt):
         next(turns)

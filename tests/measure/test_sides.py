@@ -11,7 +11,7 @@ import pytest
 from sparity_edge import Generator
 from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.measure import context, fresh
-from sparity_edge.measure.decoding import time_answer
+from sparity_edge.measure.decoding import time_sequence
 
 pytestmark = pytest.mark.usefixtures("small_pool")
 
@@ -62,14 +62,14 @@ def test_contexts(planned: Path, like_text: bool) -> None:
         keys = np.asarray(generator.loaded.model.cache.keys[0], dtype=np.float32)[:, :50]
         assert np.isfinite(keys).all()
         assert (np.abs(keys).max(axis=(0, 2)) > 0).all()
-        found = time_answer(generator, ids, later=3)
+        found = time_sequence(generator, ids, later=3)
         assert len(found.later) == 3
         assert generator.loaded.model.cache.ids[:70] == ids
 
 
 def test_several_answers_are_timed_by_the_first(planned: Path) -> None:
     with Generator.load(planned, threads=1, sparsity=0.4) as generator:
-        found = time_answer(generator, [5, 6, 7], later=6, settle=4, together=3)
+        found = time_sequence(generator, [5, 6, 7], later=6, settle=4, together=3)
         assert len(found.later) == 6
-        alone = time_answer(generator, [5, 6, 7], later=6, settle=4)
+        alone = time_sequence(generator, [5, 6, 7], later=6, settle=4)
         assert 1 >= found.active > alone.active > 0  # more channels are needed by any of three

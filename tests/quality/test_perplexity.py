@@ -111,14 +111,14 @@ def test_divergence_equals_its_definition(generator: Generator) -> None:
     assert result.kl_stderr == pytest.approx(error, rel=1e-3)
     assert result.top1_agreement == np.concatenate(agreed).mean()
     assert result.dense.perplexity == pytest.approx(np.exp(np.mean(dense)), rel=1e-5)
-    assert result.thinned.perplexity == pytest.approx(np.exp(np.mean(thinned)), rel=1e-5)
+    assert result.sparse.perplexity == pytest.approx(np.exp(np.mean(thinned)), rel=1e-5)
     changes = np.subtract(thinned, dense)
     assert result.perplexity_ratio == pytest.approx(np.exp(changes.mean()), rel=1e-5)
     paired = np.exp(changes.mean()) * np.std(changes, ddof=1) / np.sqrt(2)
     assert result.perplexity_ratio_stderr == pytest.approx(paired, rel=1e-3)
-    assert result.thinned.tokens == 62
+    assert result.sparse.tokens == 62
     # The first four of a window's 32 positions are read dense.
-    assert 4 / 32 < result.thinned.active_weight_fraction < 0.95
+    assert 4 / 32 < result.sparse.active_weight_fraction < 0.95
     assert result.dense.active_weight_fraction == 1
 
 
@@ -145,14 +145,14 @@ def test_another_model_may_be_the_reference(
     with Generator.load(checkpoint("llama_untied"), dtype="int8", threads=1) as other:
         (result,) = divergences(generator, TEXT, [DENSE], reference=other, window=32, windows=1)
     assert 0 < result.kl_mean < 0.1
-    assert result.dense.perplexity != result.thinned.perplexity
+    assert result.dense.perplexity != result.sparse.perplexity
 
 
 def test_result_is_ready_for_json(generator: Generator) -> None:
     (result,) = divergences(generator, TEXT, [HALF], window=32, windows=1)
     values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert values["kl_stderr"] is values["stderr"] is values["dense_stderr"] is None
-    assert values["perplexity"] == result.thinned.perplexity
+    assert values["perplexity"] == result.sparse.perplexity
     assert math.isnan(result.kl_stderr)
 
 

@@ -1,4 +1,4 @@
-"""What most commands do, given the understood command line.
+"""What `chat`, `generate` and `info` do, and what all commands that load a model share.
 
 Text goes to stdout. Notes and bars go to stderr, and only if that is a terminal or the user asked
 for more with -v. Models, sources and packs are used through their public functions only.
@@ -29,7 +29,7 @@ MAX_TEXT_BYTES = 256 << 20  # of a text file; far more is a mistake
 
 
 def chat(arguments: Namespace) -> None:
-    """`sparity-edge chat`: a session at a terminal, else one message and one answer."""
+    """`sparity-edge chat`: a session at a terminal, else one message and one reply."""
     params = sampling_params(arguments)
     system = None if arguments.system is None else plain_text(arguments.system)
     if arguments.prompt is None and sys.stdin.isatty() and sys.stdout.isatty():
@@ -38,13 +38,13 @@ def chat(arguments: Namespace) -> None:
         return
     talk = Conversation(system)
     talk.say("user", _prompt(arguments))
-    _answer_once(arguments, talk.turns(), params)
+    _reply_once(arguments, talk.turns(), params)
 
 
 def generate(arguments: Namespace) -> None:
     """`sparity-edge generate`: continue a text."""
     params = sampling_params(arguments)
-    _answer_once(arguments, _prompt(arguments), params)
+    _reply_once(arguments, _prompt(arguments), params)
 
 
 def info(arguments: Namespace) -> None:
@@ -94,29 +94,29 @@ def header(generator: Generator) -> tuple[str, str, str]:
     )
 
 
-def _answer_once(arguments: Namespace, prompt: Any, params: Any) -> None:
-    """Stream one answer to stdout and end its line."""
+def _reply_once(arguments: Namespace, prompt: Any, params: Any) -> None:
+    """Stream one text to stdout and end its line."""
     side = side_screen(arguments)
     with loaded(arguments, side) as (generator, _):
         out = Screen(sys.stdout, None)
-        answer = Reply()
+        reply = Reply()
         try:
-            answer.stream(generator, prompt, params, out)
+            reply.stream(generator, prompt, params, out)
         finally:
             out.end_line()
-        if answer.interrupted:
+        if reply.interrupted:
             raise KeyboardInterrupt
-        if ending := cut_short(answer.last, params, generator):
+        if ending := cut_short(reply.last, params, generator):
             side.note(ending)
-        if arguments.verbose and answer.last is not None:
-            side.note(statistics_line(answer.last.stats, answer.first_seconds))
+        if arguments.verbose and reply.last is not None:
+            side.note(statistics_line(reply.last.stats, reply.first_seconds))
 
 
 @contextmanager
 def loaded(
     arguments: Namespace, screen: Screen, *, ready: bool = True
 ) -> Iterator[tuple[Generator, Screen]]:
-    """The generator that the command line asks for, closed at the end; `ready` compiles it."""
+    """The generator that the command line names, closed at the end; `ready` compiles it."""
     with progress_bars(arguments, screen) as bars:
         from sparity_edge.generation.generator import Generator
 

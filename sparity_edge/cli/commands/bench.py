@@ -1,4 +1,4 @@
-"""What `bench` does: speeds by turns, one row for each test on each configuration.
+"""What `bench` does: interleaved timing, one row for each test on each configuration.
 
 What is measured and how is in `measure`; this module turns the command line into cases, draws the
 bar, and writes what is complete when the user has seen enough.
@@ -19,7 +19,7 @@ from sparity_edge.measure.cases import Case, Configuration, cases_of, settings_o
 from sparity_edge.measure.figures import Round, rows_of
 from sparity_edge.measure.fresh import in_fresh_process, peak_memory
 from sparity_edge.measure.report import written
-from sparity_edge.measure.rounds import counted, turns
+from sparity_edge.measure.rounds import counted, interleaved
 from sparity_edge.measure.sides import Sides
 from sparity_edge.progress import Progress
 from sparity_edge.system.threads import checked_threads, default_threads
@@ -102,7 +102,9 @@ def _rounds(
             work[threads] = sides.streaming(threads)
     rounds: list[Round] = []
     try:
-        for each in turns(counted(work, len(work) * (count + 1), "Measuring", progress), count):
+        for each in interleaved(
+            counted(work, len(work) * (count + 1), "Measuring", progress), count
+        ):
             rounds.append(each)
     except KeyboardInterrupt:
         if not rounds:
@@ -114,7 +116,7 @@ def _rounds(
 def _add_peaks(
     rows: Sequence[dict[str, Any]], cases: Sequence[Case], sides: Sides, progress: Progress
 ) -> bool:
-    """Measure memory once for each pack, dense and thinned, at the deepest; False: interrupted."""
+    """Measure memory once for each pack, dense and sparse, at the deepest; False: interrupted."""
     depth = max(case.task.depth for case in cases)
     prompt = max(case.task.prompt for case in cases) or 1
     threads = max(case.configuration.threads for case in cases)

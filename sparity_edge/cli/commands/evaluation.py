@@ -1,7 +1,7 @@
 """What the commands that measure quality do: `perplexity` and `kl`.
 
-Both load the model so that reading is thinned as decoding is, whatever the user said of prompts:
-a text that is only read would else be measured dense.
+Both load the model with `sparse_prefill`, whatever the user said of prompts: a text that is only
+read would else be measured dense.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def perplexity(arguments: Namespace) -> None:
 
 
 def kl(arguments: Namespace) -> None:
-    """`sparity-edge kl`: how far the thinned model's predictions lie from the dense model's."""
+    """`sparity-edge kl`: KL divergence of a model with a plan from the dense model."""
     text = read_text(Path(arguments.text))
     if not arguments.sparsity and not arguments.level:
-        raise OptionError("Nothing is thinned; say how far with --sparsity or --level.")
+        raise OptionError("Nothing is sparse; say how far with --sparsity or --level.")
     arguments.sparse_prefill = True
     with loaded(arguments, side_screen(arguments)) as (generator, screen):
         from sparity_edge.plans.setting import Setting
@@ -64,12 +64,12 @@ def kl(arguments: Namespace) -> None:
         {
             "KL, mean": f"{_with_error(result.kl_mean, result.kl_stderr)} nats a token",
             "KL, 99th percentile": f"{result.kl_p99:.4f}",
-            "same first choice": f"{result.top1_agreement:.2%}",
+            "top-1 agreement": f"{result.top1_agreement:.2%}",
             "perplexity, dense": _with_error(result.dense.perplexity, result.dense.stderr),
-            "perplexity, thinned": _with_error(result.thinned.perplexity, result.thinned.stderr),
+            "perplexity, sparse": _with_error(result.sparse.perplexity, result.sparse.stderr),
             "ratio": ratio,
-            "tokens": str(result.thinned.tokens),
-            "active weight fraction": f"{result.thinned.active_weight_fraction:.4f}",
+            "tokens": str(result.sparse.tokens),
+            "active weight fraction": f"{result.sparse.active_weight_fraction:.4f}",
         }
     )
 

@@ -1,6 +1,6 @@
 """What `convert`, `verify` and `cache` do, given the understood command line.
 
-Packing is in converters, the format of packed folders in `format`; here is what users see of both.
+Packing is in converters, packed folders are read in `packed`; here is what users see of both.
 """
 
 from __future__ import annotations

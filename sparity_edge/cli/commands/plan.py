@@ -1,7 +1,7 @@
 """What `calibrate` and `plan` do, given the understood command line.
 
 Calibration itself is in converters; plans are read and written by `plan_file`. A model that is no
-packed folder stands for the packs of it that are in the cache.
+packed folder stands for the packs of it that are in the pack cache.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def plan_show(arguments: Namespace) -> None:
         print_json(facts)
         return
     print(neutral(f"{family.name}: {family.method}"))
-    print(f"layout {family.layout}, thins {', '.join(family.tables)}")
+    print(f"layout {family.layout}, sparsifies {', '.join(family.tables)}")
     for key, value in family.notes.items():
         print(neutral(f"{key.replace('_', ' ')}: {value}"))
     print("sparsity  level  active weight fraction")
@@ -115,7 +115,7 @@ def _folders(model: str) -> list[Path]:
     folders = [entry.path for entry in entries() if entry.name == model]
     if not folders:
         raise OptionError(
-            f"{model} is neither a packed folder nor a model in the cache; "
+            f"{model} is neither a packed folder nor a model in the pack cache; "
             f"sparity-edge calibrate {model} packs it and makes its plans."
         )
     return folders

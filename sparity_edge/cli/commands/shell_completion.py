@@ -48,7 +48,7 @@ def script(shell: str) -> str:
 
 
 def words(kind: str) -> list[str]:
-    """What can be named at the moment: "models", "packs" of the cache, or "plans" of any pack."""
+    """What can be named now: "models", "packs" that are cached, or "plans" of any pack."""
     from converters.pack_cache import entries
     from converters.sources.hub import ALIASES
 

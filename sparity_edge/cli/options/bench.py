@@ -37,18 +37,18 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     tests.add_argument(
         "-b", "--batch", type=_list(_positive), default=[1], metavar="N,...",
-        help="answers that are decoded side by side, 8 at most (default: 1)",
+        help="sequences that are decoded together, 8 at most (default: 1)",
     )  # fmt: skip
     tests.add_argument(
         "-r", "--repetitions", type=_positive, default=5, metavar="N",
-        help="rounds in which all take turns (default: 5)",
+        help="interleaved rounds of all cases (default: 5)",
     )  # fmt: skip
     _add_configurations(parser)
     parser.add_argument(
         "-o", "--output", choices=FORMATS, default="md", help="what to write (default: md)"
     )
     parser.add_argument(
-        "--json", action="store_const", const="json", dest="output", help="the same as -o json"
+        "--json", action="store_const", const="json", dest="output", help="short for -o json"
     )
 
 
@@ -65,7 +65,7 @@ def _add_configurations(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--sparsity", type=_list(_number), metavar="S,...",
-        help="shares of the weights to skip (default: 0)",
+        help="shares of weight bytes to skip (default: 0)",
     )  # fmt: skip
     group.add_argument(
         "--level", type=_list(_number), metavar="L,...",
@@ -77,10 +77,10 @@ def _add_configurations(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--cache-dtype", choices=KV_DTYPES,
-        help="numbers of keys and values (default: bf16, or f32 where all weights are)",
+        help="number format of the KV cache (default: bf16, or f32 where all weights are)",
     )  # fmt: skip
     group.add_argument(
-        "--sparse-prefill", action="store_true", help="thin prompts too, all but four tokens"
+        "--sparse-prefill", action="store_true", help="sparsify prefill too, all but four tokens"
     )
     group.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
@@ -129,10 +129,10 @@ def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
     return one
 
 
-BENCH_EXAMPLES = """All configurations take turns, round by round, and so do streaming reads of
-memory, so that what slows the machine down for a while slows all of them. Tokens are timed as a
-user gets them, sampling included. Peak memory is that of a process of its own. KL is what
-calibration measured of the plan on text that it held back, in nats a token.
+BENCH_EXAMPLES = """All configurations are interleaved, round by round, with streaming reads of
+memory between them: what slows the machine down for a while slows all of them. Tokens are timed
+as a user gets them, sampling included. Peak memory is that of a process of its own. KL is what
+calibration measured of the plan on held-out text, in nats a token.
 
 examples:
   sparity-edge bench

@@ -25,15 +25,16 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     add_json_option(parser)
 
 
-PERPLEXITY_EXAMPLES = """With a sparsity every position but the first four of a window is thinned.
+PERPLEXITY_EXAMPLES = """With --sparsity, the plan applies to every position but the first four of a
+window.
 
 examples:
   sparity-edge perplexity --text book.txt
   sparity-edge perplexity ./my-model --text book.txt --windows 16 --json
   sparity-edge perplexity ./my-model --text book.txt --sparsity 0.25 --stride 4
 """
-KL_EXAMPLES = """Dense and thinned passes take turns on each window; every position but the first
-four of a window is thinned. KL is that of the thinned predictions from the dense, in nats a token.
+KL_EXAMPLES = """Dense and sparse passes are interleaved window by window; vectors are sparsified at
+every position but the first four of a window. KL(dense || sparse) is in nats a token.
 
 examples:
   sparity-edge kl ./my-model --text book.txt --sparsity 0.25

@@ -52,8 +52,8 @@ def add_verify(commands: Any, add: Add) -> None:
 
 
 def add_cache(commands: Any, add: Add) -> None:
-    """Put `cache list` and `cache clear` on the command line."""
-    parser = add(commands, "cache", "list or clear the packed models that are kept")
+    """Put `cache list` and `cache clear`, of the pack cache, on the command line."""
+    parser = add(commands, "cache", "list or clear the pack cache: packed models that are kept")
     actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=type(parser))
     listing = add(actions, "list", "list what is kept, with sizes")
     listing.set_defaults(run="cache_list", module=MODULE)
@@ -64,12 +64,12 @@ def add_cache(commands: Any, add: Add) -> None:
     clearing.add_argument(
         "--all",
         action="store_true",
-        help="also remove sources, the kernels of every version and the chat history",
+        help="also remove sources, the kernel cache and the chat history",
     )
 
 
 _CLEAR_NOTES = """Removes packed models and their plans; they are packed again when asked for.
-Unless --all is given, fetched sources, compiled kernels and the history of chats stay.
+Unless --all is given, fetched sources, the kernel cache and the history of chats stay.
 """
 _CONVERT_EXAMPLES = """examples:
   sparity-edge convert model.gguf
