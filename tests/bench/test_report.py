@@ -15,7 +15,7 @@ from tiny_cases import TOKENIZER_SIZE
 
 ROOT = Path(__file__).resolve().parents[2]
 # Code, checked by test_docs.py and test_layout.py.
-NOT_GENERATED = {"example", "chat", "tests", "snippet", "rooms", "sizes", "bundles"}
+NOT_GENERATED = {"example", "chat", "tests", "snippet", "rooms", "rooms-graph", "sizes", "bundles"}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rooms import HOUSE, modules, room_of
+from rooms import HOUSE, all_arrows, between, modules, room_of
 
 from sparity_edge import SamplingParams
 
@@ -125,6 +125,23 @@ def test_the_rooms_are_those_of_the_code_in_their_order() -> None:
     assert [name for name in listed if name not in outside] == [
         room for room in HOUSE if room in there
     ]
+
+
+def test_the_drawing_of_the_rooms_shows_real_imports() -> None:
+    page = PAGES["docs/how-it-works.md"]
+    lines = page.split("rooms-graph: begin")[1].split("rooms-graph: end")[0].splitlines()
+    drawn = set()
+    for line in (line for line in lines if re.match(r" +\w", line) and "-->" in line):
+        stations = [station.strip().split(" & ") for station in line.split("-->")]
+        for here, there in zip(stations, stations[1:]):
+            drawn |= {(one, other) for one in here for other in there}
+    real = {
+        (here.removeprefix("sparity_edge."), there.removeprefix("sparity_edge."))
+        for here, there in between(HOUSE, all_arrows())
+    }
+    assert drawn <= real
+    front = {"sparity_edge", "__main__", "lm_eval_adapter"}
+    assert {room for arrow in drawn for room in arrow} == {r for pair in real for r in pair} - front
 
 
 def test_packages_are_listed_in_full() -> None:
