@@ -2,7 +2,7 @@
 
 A model calls operations on arrays; whether they are computed at once (`reference`) or recorded for
 a team of threads (`program`) is the machine's affair. Arrays of activations are (tokens, size)
-float32 from `buffers.rows`, all of whose rows are followed by zeros. Imports no Numba.
+float32 from `arrays.rows`, all of whose rows are followed by zeros. Imports no Numba.
 """
 
 from __future__ import annotations
@@ -22,16 +22,53 @@ Bundle = Any  # whatever `Machine.bundle` returned
 
 
 class Operations(Protocol):
-    """What a decoder block is made of. Every result goes to the array named `out`."""
+    """What a decoder layer is made of. Every result goes to the array named `out`.
+
+    Activations are (tokens, size) float32 of `arrays.rows`. The examples run on `Reference`, as
+    `ops`.
+    """
 
     def together(self) -> AbstractContextManager[None]:
-        """Operations inside may run side by side: none reads what another writes."""
+        """Let operations inside run side by side, without a barrier between them.
+
+        Returns:
+            A context in which no operation reads what another one writes.
+
+        Example:
+            >>> with ops.together():
+            ...     ops.silu(rows(1, 4), rows(1, 4))
+        """
 
     def embed(self, ids: Integers, table: Matrix, out: Floats) -> None:
-        """Rows `ids` (tokens,) of an output-major table."""
+        """Look rows of the embedding up.
+
+        Args:
+            ids: (tokens,) int64, token ids.
+            table: (vocab_size, hidden), output-major.
+            out: (tokens, hidden).
+
+        Example:
+            >>> table, out = np.float32([[1, 2], [3, 4]]), rows(1, 2)
+            >>> ops.embed(np.array([1]), table, out)
+            >>> out.tolist()
+            [[3.0, 4.0]]
+        """
 
     def rmsnorm(self, x: Floats, weight: Floats, epsilon: float, out: Floats) -> None:
-        """x / sqrt(mean(x**2) + epsilon) * weight for every row (Zhang and Sennrich, 2019)."""
+        """x / sqrt(mean(x**2) + epsilon) * weight for every row (Zhang and Sennrich, 2019).
+
+        Args:
+            x: (tokens, size).
+            weight: (size,).
+            epsilon: added to the mean square.
+            out: (tokens, size); may be `x`.
+
+        Example:
+            >>> out = rows(1, 2)
+            >>> ops.rmsnorm(np.float32([[1, 7]]), np.float32([5, 10]), 0.0, out)
+            >>> out.tolist()
+            [[1.0, 14.0]]
+        """
 
     def linear(
         self,
@@ -45,14 +82,36 @@ class Operations(Protocol):
 
         Of a sparse x only active channels count, less their centre; while decoding, those that are
         active in no row are not read, if the matrix is input-major.
+
+        Args:
+            x: (tokens, inputs).
+            matrix: W, (outputs, inputs), in any packed format.
+            out: (tokens, outputs).
+            bias: (outputs,).
+            accumulate: whether the product is added to `out`.
+
+        Example:
+            >>> out = rows(1, 2)
+            >>> ops.linear(np.float32([[1, 2]]), np.float32([[1, 1], [0, 3]]), out)
+            >>> out.tolist()
+            [[3.0, 6.0]]
         """
 
     def rope(self, x: Floats, table: Floats, position: Integers, heads: int, out: Floats) -> None:
         """Rotate the pairs (i, i + head_dim / 2) of each head by the row's position.
 
         Args:
+            x: (tokens, heads * head_dim).
             table: (positions, head_dim), cosines in the first half of a row, sines in the second.
-            position: (1,), of the first row.
+            position: (1,) int64, of the first row.
+            heads: of queries or keys.
+            out: (tokens, heads * head_dim); may be `x`.
+
+        Example:
+            >>> out, quarter_turn = rows(1, 2), np.float32([[0, 1]])
+            >>> ops.rope(np.float32([[3, 4]]), quarter_turn, np.array([0]), 1, out)
+            >>> out.tolist()
+            [[-4.0, 3.0]]
         """
 
     def append(
@@ -64,10 +123,18 @@ class Operations(Protocol):
         cached_keys: Numbers,
         cached_values: Numbers,
     ) -> None:
-        """Write rotated keys and plain values into the cache, rounded to what its rows hold.
+        """Write rotated keys and plain values into the KV cache, rounded to what its rows hold.
 
         Args:
-            cached_keys, cached_values: (kv_heads, capacity) rows as `cached.empty_rows` makes them.
+            keys, values: (tokens, kv_heads * head_dim).
+            table: (positions, head_dim), as of `rope`.
+            position: (1,) int64, of the first row.
+            cached_keys, cached_values: (kv_heads, capacity) rows of `kv_format.empty_rows`.
+
+        Example:
+            >>> cached = [empty_rows("f32", (1, 4), 2) for _ in range(2)]
+            >>> x, straight = np.float32([[3, 4]]), np.float32([[1, 0]])
+            >>> ops.append(x, x, straight, np.array([0]), *cached)
         """
 
     def attention(
@@ -79,21 +146,69 @@ class Operations(Protocol):
         window: int | None,
         out: Floats,
     ) -> None:
-        """softmax(q K^T / sqrt(head_dim)) V over the last `window` positions, its own too."""
+        """softmax(q K^T / sqrt(head_dim)) V, causal, over the last `window` positions.
+
+        Args:
+            q: (tokens, heads * head_dim), rotated.
+            cached_keys, cached_values: (kv_heads, capacity) rows; those of q are appended already.
+            position: (1,) int64, of the first row.
+            window: positions that a query sees, its own included; None: all up to its own.
+            out: (tokens, heads * head_dim).
+
+        Example:
+            >>> cached, out = [empty_rows("f32", (1, 4), 2) for _ in range(2)], rows(1, 2)
+            >>> x, straight, first = np.float32([[3, 4]]), np.float32([[1, 0]]), np.array([0])
+            >>> ops.append(x, x, straight, first, *cached)
+            >>> ops.attention(x, *cached, first, None, out)
+            >>> out.tolist()
+            [[3.0, 4.0]]
+        """
 
     def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
-        """silu(gate) * up, the middle of the FFN; `out` may be one of the two."""
+        """silu(gate) * up, the middle of the FFN (Shazeer, 2020).
+
+        Args:
+            gate, up: (tokens, neurons).
+            out: (tokens, neurons); may be one of the two.
+
+        Example:
+            >>> out = rows(1, 2)
+            >>> ops.silu_mul(np.float32([[0, 50]]), np.float32([[7, 2]]), out)
+            >>> out.tolist()
+            [[0.0, 100.0]]
+        """
 
     def silu(self, x: Floats, out: Floats) -> None:
-        """x / (1 + exp(-x)); `out` may be `x`."""
+        """x / (1 + exp(-x)).
+
+        Args:
+            x: (tokens, size).
+            out: (tokens, size); may be `x`.
+
+        Example:
+            >>> out = rows(1, 2)
+            >>> ops.silu(np.float32([[0, 50]]), out)
+            >>> out.tolist()
+            [[0.0, 50.0]]
+        """
 
     def sparsify(
         self, x: Floats, selector: Selector, exponents: Floats | None = None
     ) -> SparseVector:
-        """x with its channels sorted into active and skipped ones, row by row.
+        """Select the active channels of every row.
 
         Args:
+            x: (tokens, size).
+            selector: thresholds, or how many channels are kept.
             exponents: (tokens, 1), of a gain: thresholds are multiplied by exp(-exponent).
+
+        Returns:
+            The sparse vector; its arrays are those of this recording.
+
+        Example:
+            >>> selector = Selector(np.float32([1, 1, 1]), None, None, None)
+            >>> ops.sparsify(np.float32([[0.5, -2, 3]]), selector).values.tolist()
+            [[0.0, -2.0, 3.0]]
         """
 
     def neurons(
@@ -105,13 +220,36 @@ class Operations(Protocol):
         middle: Floats,
         out: Floats,
     ) -> None:
-        """Add (gate * (x W_up^T)) W_down^T over active neurons; a sparse gate is less its centre.
+        """Add (gate * (x W_up^T)) W_down^T over active neurons to `out`.
 
-        `up` and `middle` are memory for several tokens, and may be the same.
+        Args:
+            x: (tokens, hidden).
+            gate: (tokens, neurons), after SiLU; a sparse one is less its centre.
+            bundle: up and down.
+            up, middle: (tokens, neurons), memory for several tokens; may be one array.
+            out: (tokens, hidden).
+
+        Example:
+            >>> bundle, out = (np.float32([[1, 1]]), np.float32([[1], [2]])), rows(1, 2)
+            >>> ops.neurons(np.float32([[3, 4]]), np.float32([[2]]), bundle, *[rows(1, 1)] * 2, out)
+            >>> out.tolist()
+            [[14.0, 28.0]]
         """
 
     def tally(self, vectors: Sequence[SparseVector], out: Integers) -> None:
-        """out[i] = sum of the counts of vectors[i]."""
+        """Sum the numbers of active channels: out[i] = sum of the counts of vectors[i].
+
+        Args:
+            vectors: what was sparsified.
+            out: (vectors,) int64.
+
+        Example:
+            >>> selector = Selector(np.float32([1, 1, 1]), None, None, None)
+            >>> out = np.zeros(1, dtype=np.int64)
+            >>> ops.tally([ops.sparsify(np.float32([[0.5, -2, 3]]), selector)], out)
+            >>> out.tolist()
+            [2]
+        """
 
 
 class Machine(Protocol):

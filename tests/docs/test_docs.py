@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import re
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def test_the_drawing_of_the_rooms_shows_real_imports() -> None:
     drawn = set()
     for line in (line for line in lines if re.match(r" +\w", line) and "-->" in line):
         stations = [station.strip().split(" & ") for station in line.split("-->")]
-        for here, there in zip(stations, stations[1:]):
+        for here, there in itertools.pairwise(stations):
             drawn |= {(one, other) for one in here for other in there}
     real = {
         (here.removeprefix("sparity_edge."), there.removeprefix("sparity_edge."))
