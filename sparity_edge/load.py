@@ -52,6 +52,7 @@ def load(
     )
     generator = Generator(open_model(path, threads, max_context, cache_dtype))
     generator.sparse_prefill = sparse_prefill
+    generator.loaded.progress = progress
     try:
         generator.set_plan(plan, sparsity=sparsity, level=level)
     except BaseException:

@@ -34,12 +34,15 @@ class Batch:
     def __init__(self, loaded: LoadedModel, sequences: Sequence[DecodingSequence]) -> None:
         self._model = loaded.model
         self._busy = loaded.busy
+        self._progress = loaded.progress
         self._sparse_prefill = loaded.sparse_prefill
         self._waiting = deque(enumerate(sequences))
         self._running: list[tuple[int, DecodingSequence, KVCache]] = []
 
     def steps(self) -> Iterator[tuple[int, Step]]:
         """The steps of all sequences, each with the number of its sequence."""
+        if len(self._waiting) > 1:  # before the lock is taken: it takes seconds, the first time
+            self._model.compile_batches(self._progress)
         try:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < MOST_TOGETHER:

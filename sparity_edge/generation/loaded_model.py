@@ -15,6 +15,7 @@ from sparity_edge.errors import OptionError
 from sparity_edge.generation.options import checked_ids
 from sparity_edge.generation.plan_setting import PlanSetting
 from sparity_edge.plans.setting import Setting
+from sparity_edge.progress import Progress, silent
 from sparity_edge.system.threads import checked_threads
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class LoadedModel:
         self.tokenizer = tokenizer
         self.plan_setting = PlanSetting(path, model)
         self.sparse_prefill = False
+        self.progress: Progress = silent  # told of what is compiled later on
         self.end_ids = frozenset({*model.config.eos_token_ids, *tokenizer.eos_token_ids})
         self.busy = threading.Lock()  # held while a pass runs
         self._origin = origin
@@ -64,7 +66,7 @@ class LoadedModel:
         model = Model(own.packed, machine, own.cache.max_context, own.cache.dtype)
         other = LoadedModel(self.path, model, self.tokenizer, self._origin)
         other.plan_setting = self.plan_setting.twin(model)
-        other.sparse_prefill = self.sparse_prefill
+        other.sparse_prefill, other.progress = self.sparse_prefill, self.progress
         return other
 
     @property

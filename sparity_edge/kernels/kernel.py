@@ -30,6 +30,8 @@ device = njit(error_model="numpy", nogil=True)  # for functions that kernels cal
 inlined = njit(error_model="numpy", nogil=True, forceinline=True)
 entry = njit(error_model="numpy", nogil=True, cache=True)  # for those that Python calls
 _SIGNATURE = types.void(types.int64, types.int64, types.int64)
+# Files outside of kernels/ whose constants reach machine code.
+OUTSIDE = ("arrays.py", "packed/bundle.py", "packed/layout.py", "plans/plan.py")
 
 
 @contextlib.contextmanager
@@ -54,9 +56,21 @@ def cache_of_these_kernels() -> Iterator[None]:
 
 @functools.cache
 def _digest() -> str:
+    return digest_of(Path(__file__).parent.parent)
+
+
+def digest_of(package: Path) -> str:
+    """What the names and contents of all files give that kernels take code or constants from.
+
+    Args:
+        package: the folder of `sparity_edge`.
+    """
     content = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        content.update(path.read_bytes())
+    kernels = sorted((package / "kernels").rglob("*.py"))
+    for path in (*kernels, *(package / name for name in OUTSIDE)):
+        source = path.read_bytes()
+        content.update(f"{path.relative_to(package).as_posix()} {len(source)} ".encode())
+        content.update(source)
     return content.hexdigest()[:16]
 
 
@@ -103,6 +117,11 @@ class Kernel:
         self.__doc__ = function.__doc__
         self._function = function
         return self
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `address` costs nothing."""
+        return self._compiled is not None
 
     @property
     def address(self) -> int:

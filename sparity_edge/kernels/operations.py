@@ -279,7 +279,10 @@ class Machine(Protocol):
         """
 
     def compile(self, progress: Progress) -> None:
-        """Get machine code ready, telling how far it is."""
+        """Get machine code for prompts and single tokens ready, telling how far it is."""
+
+    def compile_batches(self, progress: Progress) -> None:
+        """Get ready besides what several sequences that decode together need."""
 
     def close(self) -> None:
         """Give threads back."""

@@ -123,6 +123,10 @@ class Model:
         """Get machine code ready, telling how far it is."""
         self.machine.compile(progress)
 
+    def compile_batches(self, progress: Progress) -> None:
+        """Get ready besides what `read_together` needs for several KV caches."""
+        self.machine.compile_batches(progress)
+
     def close(self) -> None:
         """Give threads back."""
         self.machine.close()

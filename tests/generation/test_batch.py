@@ -19,6 +19,7 @@ from sparity_edge import (
     SamplingParams,
 )
 from sparity_edge.generation.batch import LEAST_SHARED, MOST_TOGETHER
+from sparity_edge.kernels.batch.products import vmm_each
 
 CASE = "llama_gqa"
 PROMPTS = [[5 + (7 * i + 3 * k) % 200 for k in range(n)] for i, n in enumerate((1, 7, 2, 40, 3))]
@@ -109,6 +110,25 @@ def test_steps_come_with_the_number_of_their_prompt(generator: Generator) -> Non
 def test_text_and_messages_are_prompts(generator: Generator) -> None:
     prompts = ["the river", [{"role": "user", "content": "a stone"}], generator.encode("a tree")]
     assert_same(generator.generate_batch(prompts, GREEDY), one_by_one(generator, prompts, GREEDY))
+
+
+def test_the_first_batch_compiles_before_the_lock_is_taken(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def progress(label: str, done: int, total: int) -> None:
+        assert not generator.loaded.busy.locked()
+        told.append((label, done, total))
+
+    monkeypatch.setattr(generator.loaded, "progress", progress)
+    generator.generate_batch(PROMPTS[:1], GREEDY)
+    monkeypatch.setattr(vmm_each, "_compiled", None)
+    generator.generate_batch(PROMPTS[:1], GREEDY)  # alone, one needs no other kernels
+    assert not told
+    for _ in range(2):
+        generator.generate_batch(PROMPTS[:2], GREEDY)
+        assert told == [("compiling kernels", 0, 1), ("compiling kernels", 1, 1)]
 
 
 def test_the_conversation_stays_as_it_is(generator: Generator) -> None:

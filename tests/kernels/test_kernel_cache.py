@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numba.core.caching import FunctionCache
+from rooms import all_arrows
 
-from sparity_edge.kernels.kernel import Kernel
+import sparity_edge
+from sparity_edge.kernels.kernel import OUTSIDE, Kernel, digest_of
 from sparity_edge.kernels.program.team import Team
 from sparity_edge.kernels.simd.memory import load_i64, store_f32
 
@@ -34,3 +39,65 @@ def test_a_full_disk_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel._compiled.ctypes(int(arguments.ctypes.data), 0, 0)
     assert out[0] == 1
     Team.compile()
+
+
+PACKAGE = Path(sparity_edge.__file__).parent
+# What kernels import for other reasons than code and constants of machine code.
+NO_CONSTANTS = {"progress", "system.folders", "system.memory"}
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the files that the digest covers."""
+    copy = tmp_path / "sparity_edge"
+    shutil.copytree(PACKAGE / "kernels", copy / "kernels", ignore=lambda *_: {"__pycache__"})
+    for name in OUTSIDE:
+        (copy / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PACKAGE / name, copy / name)
+    return copy
+
+
+def longer(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\n")
+
+
+def renamed(path: Path) -> None:
+    path.rename(path.with_name("renamed.py"))
+
+
+def beside(path: Path) -> None:
+    (path.parent / "zz.py").touch()
+
+
+@pytest.mark.parametrize("change", [longer, renamed, beside])
+def test_any_change_of_any_kernel_file_is_another_cache(
+    package: Path, change: Callable[[Path], None]
+) -> None:
+    before = digest_of(package)
+    assert before == digest_of(PACKAGE)
+    for path in sorted((package / "kernels").rglob("*.py")):
+        kept = path.read_bytes()
+        change(path)
+        assert digest_of(package) != before, path
+        for made in ("renamed.py", "zz.py"):
+            path.with_name(made).unlink(missing_ok=True)
+        path.write_bytes(kept)
+        assert digest_of(package) == before
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_constants_from_outside_count(package: Path, name: str) -> None:
+    before = digest_of(package)
+    longer(package / name)
+    assert digest_of(package) != before
+
+
+def test_everything_that_kernels_import_counts() -> None:
+    inside = "sparity_edge.kernels"
+    outside = {
+        there.removeprefix("sparity_edge.")
+        for here, there in all_arrows()
+        if here.startswith(inside) and not there.startswith(inside)
+    }
+    known = {name.removesuffix(".py").replace("/", ".") for name in OUTSIDE}
+    assert outside - NO_CONSTANTS == known

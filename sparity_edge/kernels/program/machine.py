@@ -56,8 +56,10 @@ class ThreadedMachine:
         compile_kernels(kernels_at_start(self._matrices), progress)
 
     def compile_batches(self, progress: Progress) -> None:
-        """Compile what several sequences that decode together need besides."""
-        compile_kernels(kernels_of_batches(self._matrices), progress)
+        """Compile what several sequences that decode together need besides, if it is not yet."""
+        wanted = [each for each in kernels_of_batches(self._matrices) if not each.compiled]
+        if wanted:
+            compile_kernels(wanted, progress)
 
     def close(self) -> None:
         """Give the threads back; the machine cannot run anything afterwards."""

@@ -40,5 +40,8 @@ class ReferenceMachine:
     def compile(self, progress: Progress) -> None:
         """Nothing to compile."""
 
+    def compile_batches(self, progress: Progress) -> None:
+        """Nothing to compile."""
+
     def close(self) -> None:
         """Nothing to give back."""
