@@ -1,8 +1,8 @@
-"""Every kernel on the shapes of real models: useful GB/s, and the share of the memory's ceiling.
+"""Kernels of the table on the shapes of real models: useful GB/s, and the share of the ceiling.
 
 Dense kernels are compared with streaming reads, kernels over active channels with reads of random
 rows as long as theirs at the same density, and with the dense kernel on the same weights: the
-speed-up. All that is compared takes turns within a round. Selection is in microseconds, prefill in
+speed-up. All that is compared runs interleaved within a round. Selection is in microseconds, prefill in
 GFLOP/s for 512 tokens beside NumPy's BLAS in float32.
 
     python bench/kernels.py
@@ -18,13 +18,16 @@ from typing import Any
 from shared.common import parser, save, say, thread_count
 from shared.synthetic import SHAPES
 
+from sparity_edge.kernels.table import GROUPED, TABLE
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, ratios, summary, table, with_spread
 
+# "+min": with a minimum for each group. Formats of the table in both orientations; of these, those
+# that plans are used with.
 FORMATS = ("f32", "bf16", "int8", "int4", "int4+min")
-SPARSE_FORMATS = ("int8", "int4", "int4+min")
+SPARSE_FORMATS = tuple(name for name in FORMATS if name.partition("+")[0] in GROUPED)
 DENSITIES = (0.7, 0.5, 0.3)
-KINDS = ("dense", "sparse", "select", "prefill")
+KINDS = tuple(dict.fromkeys(entry.bench for entry in TABLE if entry.bench))
 QUICK_MODELS = ("SmolLM2-135M", "Llama-3-8B")
 BLAS_PAUSE = 0.05  # seconds until the threads of BLAS no longer spin
 Sides = tuple[int, int]

@@ -114,6 +114,7 @@ class Kernel:
     def __call__(self, function: Callable[[int, int, int], None]) -> Kernel:
         """Declare a function."""
         self.name = function.__name__
+        self.module = function.__module__
         self.__doc__ = function.__doc__
         self._function = function
         return self

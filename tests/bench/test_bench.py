@@ -122,3 +122,8 @@ def test_a_llama_state_is_repeated(bench: Any, monkeypatch: pytest.MonkeyPatch) 
     assert repeated_state(state(4), 12) == state(12)
     with pytest.raises(AssertionError, match="bytes are left"):
         repeated_state(state(4) + b"x", 12)
+
+
+def test_every_kind_of_the_table_is_measured(bench: Any) -> None:
+    kernels = bench("kernels")
+    assert set(kernels.KINDS) == set(kernels.MEASURES)

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from builders import matrix_of, normal, packed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packing import layouts
-from test_kernels import normal, packed
-from test_sparse_kernels import matrix_of
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.active_list import channels
@@ -185,18 +184,3 @@ def test_unions(machine: ThreadedMachine, size: int, share: float) -> None:
     machine.prepare(forward, decoding=True)(False)
     expected = np.arange(size) if len(wanted) > int(MOST_LISTED * size) else wanted
     np.testing.assert_array_equal(channels(found[0]), expected)
-
-
-def test_results_do_not_depend_on_threads() -> None:
-    results = []
-    matrix = matrix_of(("int4", 32, True), "input", (700, 500), 1)
-    x, selector = masked(1, 5, 500, 0.3)
-    for threads in (1, 2, 5):
-        machine = ThreadedMachine(threads)
-        out, handle = rows(5, 700), machine.matrix(matrix)
-        machine.prepare(
-            lambda ops, o=out, h=handle: ops.linear(ops.sparsify(x, selector), h, o), decoding=True
-        )(False)
-        results.append(out)
-        machine.close()
-    assert all(np.array_equal(results[0], other) for other in results[1:])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from test_kernels import normal, packed
+from builders import normal, packed
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.operations import Operations

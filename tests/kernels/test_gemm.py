@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import pytest
+from builders import normal
 from hypothesis import given
 from hypothesis import strategies as st
 from packing import random_weights
@@ -37,12 +38,6 @@ def machines() -> Iterator[list[ThreadedMachine]]:
     yield made
     for machine in made:
         machine.close()
-
-
-def normal(seed: int, count: int, size: int) -> Floats:
-    values = rows(count, size)
-    values[:] = np.random.default_rng(seed).standard_normal((count, size))
-    return values
 
 
 def products(

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from builders import filled, normal, packed
 from hypothesis import given
 from hypothesis import strategies as st
-from packing import layouts, random_weights
+from packing import layouts
 
-from converters.numbers.layout_bytes import pack_matrix
-from sparity_edge.arrays import Floats, Numbers, padded, rows
+from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.choices import KV_DTYPES
-from sparity_edge.kernels.kv_format import GROUP, LEAST, empty_rows, floats, write
+from sparity_edge.kernels.kv_format import GROUP, LEAST, floats
 from sparity_edge.kernels.operations import Machine, Operations
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
-from sparity_edge.packed.layout import Layout, PackedMatrix
+from sparity_edge.packed.layout import Layout
 from sparity_edge.progress import silent
 
 REFERENCE = ReferenceMachine()
@@ -57,16 +57,6 @@ def assert_close(machine: Machine, build, tolerance: float = 1e-5) -> None:
         finite = np.isfinite(expected)
         largest = np.abs(expected[finite]).max(initial=1e-30)
         assert np.abs(ours[finite] - expected[finite]).max(initial=0) <= tolerance * largest
-
-
-def normal(seed: int, count: int, size: int, scale: float = 1) -> Floats:
-    values = rows(count, size)
-    values[:] = scale * np.random.default_rng(seed).standard_normal((count, size))
-    return values
-
-
-def packed(layout: Layout, seed: int = 0) -> PackedMatrix:
-    return PackedMatrix(layout, pack_matrix(random_weights(layout, seed), layout))
 
 
 def linear(layout: Layout, tokens: int, seed: int, *, bias: bool, accumulate: bool):
@@ -121,21 +111,6 @@ def test_linear_of_wide_rows(
     dtype, minimum = numbers
     layout = Layout(dtype, "output", (outputs, inputs), group, minimum)
     assert_linear(machine, layout, 1, outputs, bias=outputs % 2 == 0, accumulate=outputs % 3 == 0)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("orientation", ["output", "input"])
-@pytest.mark.parametrize("tokens", [1, 5])
-def test_linear_hands_on_what_is_no_number(
-    machine: ThreadedMachine, orientation: str, tokens: int, value: float
-) -> None:
-    matrix = packed(Layout("int8", orientation, (40, 70), 32))
-    x, out = normal(0, tokens, 70), rows(tokens, 40)
-    x[-1, 3] = value
-    handle = machine.matrix(matrix)
-    machine.prepare(lambda ops: ops.linear(x, handle, out))(False)
-    assert np.isfinite(out[:-1]).all()
-    assert not np.isfinite(out[-1]).any()
 
 
 @given(layouts().filter(lambda layout: layout.orientation == "output"), st.integers(1, 5))
@@ -274,27 +249,3 @@ def test_int8_rows_are_as_near_as_they_can_be(head_dim: int, exponent: int, seed
         part = values[..., start : start + GROUP].astype(np.float32)
         error = np.abs(floats(row)[..., start : start + GROUP] - part).max(axis=-1)
         assert (error <= np.abs(part).max(axis=-1) / 253 + LEAST).all()
-
-
-def filled(values: Floats, dtype: str) -> Numbers:
-    """Rows of the cache (heads, positions) with these values."""
-    cached = empty_rows(dtype, values.shape[:2], values.shape[2])
-    write(cached, values.astype(np.float32))
-    return cached
-
-
-def test_threads_do_not_change_a_bit() -> None:
-    results = []
-    for threads in (1, 2, 5):
-        machine = ThreadedMachine(threads)
-        x, h, out = normal(1, 1, 640), rows(1, 640), rows(1, 1537)
-        handle = machine.matrix(packed(Layout("int4", "output", (1537, 640), 32, True)))
-
-        def forward(ops: Operations, x=x, h=h, out=out, handle=handle) -> None:
-            ops.rmsnorm(x, padded(np.ones(640)), 1e-5, h)
-            ops.linear(h, handle, out)
-
-        machine.prepare(forward)(False)
-        results.append(np.array(out))
-        machine.close()
-    assert all(np.array_equal(results[0], each) for each in results)

@@ -6,27 +6,24 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from builders import Form, bound, bundle_of, matrix_of, normal, some
 from hypothesis import given
 from hypothesis import strategies as st
 from packing import equal, random_weights
 
 from converters.numbers.bundle_bytes import pack_bundle, unpack_bundle
-from converters.numbers.layout_bytes import pack_matrix
-from sparity_edge.arrays import Floats, padded, rows
+from sparity_edge.arrays import padded, rows
 from sparity_edge.errors import FormatError
 from sparity_edge.kernels.active_list import (
-    ActiveList,
     channels,
-    empty_list,
     full_list,
-    set_channels,
 )
 from sparity_edge.kernels.decode.active_rows import boundary
 from sparity_edge.kernels.decode.spvmm import MOST_COLUMNS
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle, join, split
-from sparity_edge.packed.layout import GROUPS, Layout, PackedMatrix
+from sparity_edge.packed.layout import GROUPS, Layout
 from sparity_edge.progress import silent
 
 REFERENCE = ReferenceMachine()
@@ -44,36 +41,11 @@ def machine(request: pytest.FixtureRequest) -> Iterator[ThreadedMachine]:
 
 
 @st.composite
-def formats(draw: st.DrawFn) -> tuple[str, int, bool]:
+def formats(draw: st.DrawFn) -> Form:
     """Number format, group and minimum."""
     dtype = draw(st.sampled_from(DTYPES))
     group = draw(st.sampled_from(GROUPS)) if dtype.startswith("int") else 0
     return dtype, group, dtype == "int4" and draw(st.booleans())
-
-
-def matrix_of(
-    form: tuple[str, int, bool], orientation: str, shape: tuple[int, int], seed: int
-) -> PackedMatrix:
-    layout = Layout(form[0], orientation, shape, *form[1:])
-    return PackedMatrix(layout, pack_matrix(random_weights(layout, seed), layout))
-
-
-def some(size: int, density: float, seed: int) -> ActiveList:
-    active = empty_list(size)
-    chosen = np.random.default_rng(seed).random(size) < density
-    set_channels(active, np.flatnonzero(chosen))
-    return active
-
-
-def normal(seed: int, size: int) -> Floats:
-    values = rows(1, size)
-    values[:] = np.random.default_rng(seed).standard_normal((1, size))
-    return values
-
-
-def bound(x: Floats, weights: Floats) -> Floats:
-    """Activations of 16 bits are right to 1 / 65024 of the largest: 1.54e-5."""
-    return 1e-5 + 1.7e-5 * np.abs(x).max(initial=0) * np.abs(weights).sum(axis=1)
 
 
 # Of more than 512 inputs some stand in blocks, 1024 and 2048 columns have a line more in a row.
@@ -84,7 +56,7 @@ seeds = st.integers(0, 99)
 @given(formats(), sides, sides, st.sampled_from(DENSITIES), seeds, st.booleans())
 def test_vmmsp(
     machine: ThreadedMachine,
-    form: tuple[str, int, bool],
+    form: Form,
     outputs: int,
     inputs: int,
     density: float,
@@ -92,8 +64,8 @@ def test_vmmsp(
     with_bias: bool,
 ) -> None:
     packed = matrix_of(form, "output", (outputs, inputs), seed)
-    active, x = some(outputs, density, seed), normal(seed, inputs)
-    bias = padded(normal(seed + 1, outputs)[0]) if with_bias else None
+    active, x = some(outputs, density, seed), normal(seed, 1, inputs)
+    bias = padded(normal(seed + 1, 1, outputs)[0]) if with_bias else None
     results = []
     for each in (machine, REFERENCE):
         out, handle = rows(1, outputs), each.matrix(packed)
@@ -109,7 +81,7 @@ def test_vmmsp(
 @given(formats(), sides, sides, st.sampled_from(DENSITIES), seeds, st.booleans(), st.booleans())
 def test_spvmm(
     machine: ThreadedMachine,
-    form: tuple[str, int, bool],
+    form: Form,
     outputs: int,
     inputs: int,
     density: float,
@@ -118,11 +90,11 @@ def test_spvmm(
     accumulate: bool,
 ) -> None:
     packed = matrix_of(form, "input", (outputs, inputs), seed)
-    active, x = some(inputs, density, seed), normal(seed, inputs)
-    bias = padded(normal(seed + 1, outputs)[0]) if with_bias else None
+    active, x = some(inputs, density, seed), normal(seed, 1, inputs)
+    bias = padded(normal(seed + 1, 1, outputs)[0]) if with_bias else None
     results = []
     for each in (machine, REFERENCE):
-        out, handle = normal(seed + 2, outputs), each.matrix(packed)
+        out, handle = normal(seed + 2, 1, outputs), each.matrix(packed)
         each.prepare(lambda ops, h=handle, o=out: ops.spvmm(x, h, active, [o], [bias], accumulate))(
             False
         )
@@ -136,7 +108,7 @@ def test_spvmm(
 def test_spvmm_of_many_parts(machine: ThreadedMachine, dtype: str) -> None:
     form = (dtype, 32 if dtype.startswith("int") else 0, dtype == "int4")
     packed = matrix_of(form, "input", (1537, 700), 1)
-    x = normal(1, 700)
+    x = normal(1, 1, 700)
     weights = REFERENCE.matrix(packed)
     for active in (some(700, 0.4, 1), full_list(700)):
         out, wanted = rows(1, 1537), channels(active)
@@ -151,7 +123,7 @@ def test_spvmm_of_many_parts(machine: ThreadedMachine, dtype: str) -> None:
 )
 def test_rows_with_a_line_more(machine: ThreadedMachine, dtype: str, outputs: int) -> None:
     form = (dtype, 32 if dtype.startswith("int") else 0, dtype == "int4")
-    packed, x = matrix_of(form, "input", (outputs, 70), 1), normal(1, 70)
+    packed, x = matrix_of(form, "input", (outputs, 70), 1), normal(1, 1, 70)
     assert packed.layout.row_bytes == 1024 + 64
     weights, active = REFERENCE.matrix(packed), some(70, 0.6, 1)
     out, wanted, handle = rows(1, outputs), channels(active), machine.matrix(packed)
@@ -164,7 +136,7 @@ def test_rows_with_a_line_more(machine: ThreadedMachine, dtype: str, outputs: in
 def test_spvmm_of_many_panels(machine: ThreadedMachine, dtype: str) -> None:
     form = (dtype, 64 if dtype.startswith("int") else 0, False)
     outputs = 2 * MOST_COLUMNS + 100
-    packed, x = matrix_of(form, "input", (outputs, 70), 1), normal(1, 70)
+    packed, x = matrix_of(form, "input", (outputs, 70), 1), normal(1, 1, 70)
     out, active, handle = rows(1, outputs), some(70, 0.6, 1), machine.matrix(packed)
     machine.prepare(lambda ops: ops.spvmm(x, handle, active, [out]))(False)
     weights, wanted = REFERENCE.matrix(packed), channels(active)
@@ -177,7 +149,7 @@ def test_stacked_matrices_share_a_list(
     machine: ThreadedMachine, first: int, second: int, seed: int
 ) -> None:
     packed = matrix_of(("int8", 32, False), "input", (first + second, 130), seed)
-    active, x = some(130, 0.5, seed), normal(seed, 130)
+    active, x = some(130, 0.5, seed), normal(seed, 1, 130)
     outs = []
     for each in (machine, REFERENCE):
         pair, handle = [rows(1, first), rows(1, second)], each.matrix(packed)
@@ -188,7 +160,7 @@ def test_stacked_matrices_share_a_list(
 
 
 def test_operations_over_lists_may_stand_together(machine: ThreadedMachine) -> None:
-    x, active = normal(0, 200), some(200, 0.5, 0)
+    x, active = normal(0, 1, 200), some(200, 0.5, 0)
     packed = [matrix_of(("int8", 32, False), "input", (side, 200), side) for side in (40, 90)]
     outs = [rows(1, 40), rows(1, 90)]
 
@@ -207,23 +179,14 @@ def test_operations_over_lists_may_stand_together(machine: ThreadedMachine) -> N
 # --- FFN --------------------------------------------------------------------------------------
 
 
-def bundle_of(
-    up: tuple[str, int, bool], down: tuple[str, int, bool], neurons: int, hidden: int, seed: int
-) -> PackedBundle:
-    return join(
-        matrix_of(up, "output", (neurons, hidden), seed),
-        matrix_of(down, "input", (hidden, neurons), seed + 1),
-    )
-
-
 @given(
     formats(), formats(), sides, sides, st.sampled_from(DENSITIES), seeds, st.booleans(),
     st.booleans(),
 )  # fmt: skip
 def test_ffn(
     machine: ThreadedMachine,
-    up: tuple[str, int, bool],
-    down: tuple[str, int, bool],
+    up: Form,
+    down: Form,
     neurons: int,
     hidden: int,
     density: float,
@@ -232,11 +195,15 @@ def test_ffn(
     accumulate: bool,
 ) -> None:
     packed = bundle_of(up, down, neurons, hidden, seed)
-    active, x, gate = some(neurons, density, seed), normal(seed, hidden), normal(seed + 3, neurons)
-    centre = padded(normal(seed + 4, neurons)[0]) if centred else None
+    active, x, gate = (
+        some(neurons, density, seed),
+        normal(seed, 1, hidden),
+        normal(seed + 3, 1, neurons),
+    )
+    centre = padded(normal(seed + 4, 1, neurons)[0]) if centred else None
     results = []
     for each in (machine, REFERENCE):
-        out, handle = normal(seed + 5, hidden), each.bundle(packed)
+        out, handle = normal(seed + 5, 1, hidden), each.bundle(packed)
         each.prepare(
             lambda ops, h=handle, o=out: ops.ffn(x, gate, h, active, o, centre, accumulate)
         )(False)
@@ -252,9 +219,7 @@ def test_ffn(
 
 
 @given(formats(), formats(), sides, sides)
-def test_bundles_keep_every_value(
-    up: tuple[str, int, bool], down: tuple[str, int, bool], neurons: int, hidden: int
-) -> None:
+def test_bundles_keep_every_value(up: Form, down: Form, neurons: int, hidden: int) -> None:
     up_layout = Layout(up[0], "output", (neurons, hidden), *up[1:])
     down_layout = Layout(down[0], "input", (hidden, neurons), *down[1:])
     weights = random_weights(up_layout, 1), random_weights(down_layout, 2)
@@ -282,13 +247,13 @@ def test_bundles_of_what_does_not_fit_are_refused() -> None:
 def test_what_is_no_number_is_handed_on(machine: ThreadedMachine, dtype: str, value: float) -> None:
     form = (dtype, 32 if dtype.startswith("int") else 0, False)
     packed, bundle = matrix_of(form, "input", (40, 70), 0), bundle_of(form, form, 70, 40, 0)
-    x, gate, active = normal(0, 70), normal(1, 70), some(70, 0.5, 0)
+    x, gate, active = normal(0, 1, 70), normal(1, 1, 70), some(70, 0.5, 0)
     x[0, channels(active)[3]] = gate[0, channels(active)[3]] = value
     out, other = rows(1, 40), rows(1, 40)
 
     def forward(ops) -> None:
         ops.spvmm(x, machine.matrix(packed), active, [out])
-        ops.ffn(normal(2, 40), gate, machine.bundle(bundle), active, other)
+        ops.ffn(normal(2, 1, 40), gate, machine.bundle(bundle), active, other)
 
     machine.prepare(forward)(False)
     assert not np.isfinite(out).any()
@@ -297,7 +262,7 @@ def test_what_is_no_number_is_handed_on(machine: ThreadedMachine, dtype: str, va
 
 def test_what_is_left_out_is_not_read(machine: ThreadedMachine) -> None:
     packed = matrix_of(("int8", 32, False), "input", (40, 70), 0)
-    x, active, out = normal(0, 70), some(70, 0.5, 0), rows(1, 40)
+    x, active, out = normal(0, 1, 70), some(70, 0.5, 0), rows(1, 40)
     x[0, np.setdiff1d(np.arange(70), channels(active))] = np.nan
     machine.prepare(lambda ops: ops.spvmm(x, machine.matrix(packed), active, [out]))(False)
     assert np.isfinite(out).all()
@@ -306,7 +271,7 @@ def test_what_is_left_out_is_not_read(machine: ThreadedMachine) -> None:
 @pytest.mark.parametrize("scale", [0.0, 1e-38, 1e-32, 1e30])
 def test_extreme_activations(machine: ThreadedMachine, scale: float) -> None:
     packed = matrix_of(("int4", 32, True), "input", (40, 70), 0)
-    x, out = normal(0, 70), rows(1, 40)
+    x, out = normal(0, 1, 70), rows(1, 40)
     x *= np.float32(scale)
     machine.prepare(lambda ops: ops.spvmm(x, machine.matrix(packed), full_list(70), [out]))(False)
     weights = REFERENCE.matrix(packed)
@@ -335,7 +300,12 @@ def test_threads_do_not_change_a_bit() -> None:
     results = []
     packed = matrix_of(("int4", 32, True), "input", (640, 1537), 0)
     bundle = bundle_of(("int8", 32, False), ("int4", 32, True), 1537, 640, 0)
-    x, h, gate, active = normal(1, 1537), normal(2, 640), normal(3, 1537), some(1537, 0.4, 1)
+    x, h, gate, active = (
+        normal(1, 1, 1537),
+        normal(2, 1, 640),
+        normal(3, 1, 1537),
+        some(1537, 0.4, 1),
+    )
     for threads in (1, 2, 5):
         machine = ThreadedMachine(threads)
         out = rows(1, 640)

@@ -10,6 +10,7 @@ import gguf
 import gguf_files
 import numpy as np
 import pytest
+from builders import normal
 from gguf import GGMLQuantizationType as Kind
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,12 +154,6 @@ def test_scales_too_large_for_float16_are_refused_where_they_are_wanted(tmp_path
 def packed(form: Form, shape: tuple[int, int], seed: int = 0) -> PackedMatrix:
     layout = Layout(form[0], "output", shape, *form[1:])
     return PackedMatrix(layout, pack_matrix(random_weights(layout, seed), layout))
-
-
-def normal(seed: int, count: int, size: int) -> Floats:
-    values = rows(count, size)
-    values[:] = np.random.default_rng(seed).standard_normal((count, size))
-    return values
 
 
 def bound(x: Floats, weights: Floats) -> Floats:

@@ -1,0 +1,258 @@
+"""A case for each operation of the table: the operation on random arrays, and its results.
+
+`test_table.py` runs each on the kernels and on NumPy, by formats, sizes and numbers of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from builders import Form, bundle_of, filled, matrix_of, normal, some
+from packing import INT4, INT4_MINIMUM, INT4K, INT6K, INT8
+
+from sparity_edge.arrays import Floats, padded, rows
+from sparity_edge.kernels.active_list import empty_list
+from sparity_edge.kernels.sparse_vector import Selector
+from sparity_edge.kernels.table import TABLE
+
+FORMS = {
+    "f32": (("f32", 0, False),),
+    "bf16": (("bf16", 0, False),),
+    "int8": (INT8,),
+    "int4": (INT4, INT4_MINIMUM),
+    "int4k": (INT4K,),
+    "int6k": (INT6K,),
+}
+K_QUANTS = (INT4K, INT6K)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a case is run on.
+
+    Args:
+        operation: of the table.
+        size: (outputs, inputs) of a matrix; without one (1, numbers of a row or head).
+        tokens: rows.
+        decoding: each row is of a sequence of its own.
+        form: of the matrix.
+        orientation: of the matrix.
+        density: share of channels that are listed.
+        scale: of activations.
+        value: stands in the place of the last token's activation 3, or in place of none.
+    """
+
+    operation: str
+    size: tuple[int, int]
+    tokens: int = 1
+    decoding: bool = False
+    form: Form = ("f32", 0, False)
+    orientation: str = "output"
+    density: float = 1.0
+    scale: float = 1.0
+    value: float | None = None
+
+    def __str__(self) -> str:
+        number, group, minimum = self.form
+        form = f"{number}{group or ''}{'m' if minimum else ''}"
+        kind = f"{'decoding' if self.decoding else ''}{self.tokens}"
+        more = "" if self.value is None else f"-{self.value}"
+        sizes = "x".join(map(str, self.size))
+        return f"{self.operation}-{form}-{self.orientation}-{sizes}-{kind}-{self.density}{more}"
+
+    def x(self, seed: int, size: int) -> Floats:
+        """Activations, the odd one among them."""
+        x = normal(seed, self.tokens, size, self.scale)
+        if self.value is not None:
+            x[-1, min(3, size - 1)] = self.value
+        return x
+
+
+Case = Callable[[Any, Setting], tuple[Callable[[Any], None], tuple[Any, ...]]]
+
+
+def linear(machine: Any, at: Setting) -> Any:
+    outputs, inputs = at.size
+    x, out = at.x(1, inputs), normal(2, at.tokens, outputs)
+    bias = padded(normal(3, 1, outputs)[0])
+    matrix = machine.matrix(matrix_of(at.form, at.orientation, at.size, 4))
+    if at.density == 1:
+        return lambda ops: ops.linear(x, matrix, out, bias, True), (out,)
+    selector = Selector(_thresholds(x, at.density), None, None, padded(np.full(inputs, 0.01)))
+    return lambda ops: ops.linear(ops.sparsify(x, selector), matrix, out, bias, True), (out,)
+
+
+def neurons(machine: Any, at: Setting) -> Any:
+    hidden, count = at.size
+    bundle = machine.bundle(bundle_of(at.form, at.form, count, hidden, 4))
+    x, gate, out = normal(1, at.tokens, hidden), at.x(2, count), normal(3, at.tokens, hidden)
+    up, middle = rows(at.tokens, count), rows(at.tokens, count)
+    if at.density == 1:
+        return lambda ops: ops.neurons(x, gate, bundle, up, middle, out), (out,)
+    selector = Selector(_thresholds(gate, at.density), None, None, None)
+
+    def forward(ops: Any) -> None:
+        ops.neurons(x, ops.sparsify(gate, selector), bundle, up, middle, out)
+
+    return forward, (out,)
+
+
+def embed(machine: Any, at: Setting) -> Any:
+    ids = np.random.default_rng(0).integers(0, at.size[0], at.tokens)
+    table, out = (
+        machine.matrix(matrix_of(at.form, "output", at.size, 4)),
+        rows(at.tokens, at.size[1]),
+    )
+    return lambda ops: ops.embed(ids, table, out), (out,)
+
+
+def vmmsp(machine: Any, at: Setting) -> Any:
+    outputs, inputs = at.size
+    x, out, active = at.x(1, inputs), normal(2, 1, outputs), some(outputs, at.density, 3)
+    matrix, bias = machine.matrix(matrix_of(at.form, "output", at.size, 4)), padded(out[0])
+    return lambda ops: ops.vmmsp(x, matrix, active, out, bias), (out,)
+
+
+def rmsnorm(_machine: Any, at: Setting) -> Any:
+    size = at.size[1]
+    x, weight, out = at.x(1, size), padded(normal(2, 1, size)[0]), rows(at.tokens, size)
+    return lambda ops: ops.rmsnorm(x, weight, 1e-5, out), (out,)
+
+
+def silu(_machine: Any, at: Setting) -> Any:
+    x = at.x(1, at.size[1])
+    return lambda ops: ops.silu(x, x), (x,)
+
+
+def silu_mul(_machine: Any, at: Setting) -> Any:
+    gate, up = at.x(1, at.size[1]), normal(2, at.tokens, at.size[1])
+    return lambda ops: ops.silu_mul(gate, up, gate), (gate,)
+
+
+def sparsify(_machine: Any, at: Setting) -> Any:
+    """Counts of both rules, whose channels other tests compare one by one."""
+    x, size = at.x(1, at.size[1]), at.size[1]
+    by_threshold = Selector(_thresholds(x, at.density), None, None, None)
+    kept = np.array([max(1, int(at.density * size))], dtype=np.int64)
+    counts = np.zeros(2, dtype=np.int64)
+    by_size = Selector(None, kept, padded(np.ones(size)), padded(np.full(size, 0.1)))
+
+    def forward(ops: Any) -> None:
+        ops.tally([ops.sparsify(x, selector) for selector in (by_threshold, by_size)], counts)
+
+    return forward, (counts,)
+
+
+def select_n_of_m(_machine: Any, at: Setting) -> Any:
+    x, active = at.x(1, at.size[1]), empty_list(at.size[1])
+    return lambda ops: ops.select_n_of_m(x, 3, 7, active), (active[16:][: at.size[1] // 7 * 3],)
+
+
+def rope(_machine: Any, at: Setting) -> Any:
+    x, table = at.x(1, 3 * at.size[1]), np.ascontiguousarray(normal(2, 40, at.size[1]))
+    position = np.array([2])
+    return lambda ops: ops.rope(x, table, position, 3, x), (x,)
+
+
+def append(_machine: Any, at: Setting) -> Any:
+    return _attention(at, looking=False)
+
+
+def attention(_machine: Any, at: Setting) -> Any:
+    return _attention(at, looking=True)
+
+
+def _attention(at: Setting, looking: bool) -> Any:
+    head_dim, random = at.size[1], np.random.default_rng(2)
+    q, k, v = (
+        at.x(1, 6 * head_dim),
+        normal(2, at.tokens, 2 * head_dim),
+        normal(3, at.tokens, 2 * head_dim),
+    )
+    table, position = np.ascontiguousarray(normal(4, 600, head_dim)), np.array([290])
+    values = random.standard_normal((2, 2, 600, head_dim))
+    cached = [filled(each, "f32") for each in values]
+    out = rows(*q.shape)
+
+    def forward(ops: Any) -> None:
+        ops.append(k, v, table, position, *cached)
+        if looking:
+            ops.attention(q, *cached, position, 280, out)
+
+    return forward, (out,) if looking else tuple(cached)
+
+
+def _thresholds(x: Floats, density: float) -> Floats:
+    """The same for all channels, so that about so many are larger."""
+    finite = np.abs(x)[np.isfinite(x)]
+    level = np.inf if density == 0 else np.quantile(finite, 1 - density)
+    return padded(np.full(x.shape[1], level))
+
+
+CASES: dict[str, Case] = {
+    each.__name__: each
+    for each in (
+        linear, neurons, embed, vmmsp, rmsnorm, silu, silu_mul, sparsify, select_n_of_m, rope,
+        append, attention,
+    )
+}  # fmt: skip
+CASES["tally"] = sparsify
+OF_ACTIVATIONS = ("rmsnorm", "silu", "silu_mul", "sparsify", "select_n_of_m", "rope")
+
+
+def operations() -> set[str]:
+    """Every operation of the table."""
+    return {name for entry in TABLE for name in entry.operation.split(", ")}
+
+
+def settings() -> Iterator[Setting]:
+    """Every operation on every format and orientation that the table gives it, at odd sizes."""
+    for operation in OF_ACTIVATIONS:
+        for size in (14, 30, 334, 2050):
+            for tokens in (1,) if operation == "select_n_of_m" else (1, 5):
+                yield Setting(operation, (1, size), tokens, density=0.4)
+    for tokens in (1, 70):
+        for head_dim in (2, 40, 64):
+            yield Setting("attention", (1, head_dim), tokens)
+            yield Setting("append", (1, head_dim), tokens)
+    for operation, form, orientation in sorted(_of_weights()):
+        yield from _sizes(Setting(operation, (1, 1), 1, False, form, orientation))
+
+
+def _of_weights() -> set[tuple[str, Form, str]]:
+    """Operations that read a matrix, with its formats and orientations."""
+    return {
+        (entry.operation, form, orientation)
+        for entry in TABLE
+        for name in entry.formats
+        for form in FORMS[name]
+        for orientation in _orientations(entry.orientation, form)
+    }
+
+
+def _orientations(told: str, form: Form) -> tuple[str, ...]:
+    if told == "either":
+        return ("output",) if form in K_QUANTS else ("output", "input")
+    return (told,)
+
+
+def _sizes(at: Setting) -> Iterator[Setting]:
+    """Sizes about vectors, blocks and panels; one token, a prompt, several that decode; lists."""
+    sizes = [(1, 1), (33, 70), (300, 590), (1537, 640)]
+    if at.form in K_QUANTS:
+        sizes = [(1, 256), (33, 768), (300, 1280)]
+    ways = [(1, False), (7, False), (5, True)]
+    if at.operation == "vmmsp":
+        ways = ways[:1]
+    elif at.operation == "embed":
+        ways = ways[:2]
+    densities = (1.0,)
+    if at.operation == "vmmsp" or at.orientation in ("input", "bundle"):
+        densities = (0.0, 0.3, 1.0)
+    for size in sizes:
+        for tokens, decoding in ways:
+            for density in densities:
+                yield replace(at, size=size, tokens=tokens, decoding=decoding, density=density)
