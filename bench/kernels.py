@@ -2,10 +2,9 @@
 
 Dense kernels are compared with streaming reads, kernels over active channels with reads of random
 rows as long as theirs at the same density, and with the dense kernel on the same weights: the
-speed-up. All that is compared runs interleaved within a round. Selection is in microseconds, prefill in
-GFLOP/s for 512 tokens beside NumPy's BLAS in float32.
+speed-up. All that is compared runs interleaved within a round. Selection is in microseconds,
+prefill in GFLOP/s for 512 tokens beside NumPy's BLAS in float32.
 
-    python bench/kernels.py
     python bench/kernels.py --models Llama-3-8B --formats int8 --kernels sparse
 """
 
@@ -22,8 +21,7 @@ from sparity_edge.kernels.table import GROUPED, TABLE
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, ratios, summary, table, with_spread
 
-# "+min": with a minimum for each group. Formats of the table in both orientations; of these, those
-# that plans are used with.
+# "+min": with a minimum for each group. Plans are used with grouped integers.
 FORMATS = ("f32", "bf16", "int8", "int4", "int4+min")
 SPARSE_FORMATS = tuple(name for name in FORMATS if name.partition("+")[0] in GROUPED)
 DENSITIES = (0.7, 0.5, 0.3)
@@ -158,7 +156,8 @@ def _sparse_layer(bench: Any, make: Any, dense: Any, options: Any) -> list[dict[
 def measure_select(bench: Any, options: Any) -> list[dict[str, Any]]:
     """Microseconds for a list of channels."""
     results = []
-    for size in sorted({side for model in options.models for side in _sites(model)}):
+    shapes = [SHAPES[model] for model in options.models]
+    for size in sorted({size for shape in shapes for size in (shape.hidden, shape.inner)}):
         cases = {
             (rule, density): bench.select(rule, size, density)
             for rule in ("threshold", "top", "n of m")
@@ -170,10 +169,6 @@ def measure_select(bench: Any, options: Any) -> list[dict[str, Any]]:
             about = {"kind": "select", "kernel": f"select {rule}", "size": size}
             results.append({**about, "density": density, "microseconds": summary(times)})
     return results
-
-
-def _sites(model: str) -> Sides:
-    return SHAPES[model].hidden, SHAPES[model].inner
 
 
 def measure_prefill(bench: Any, options: Any) -> list[dict[str, Any]]:

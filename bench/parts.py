@@ -13,7 +13,6 @@ with the same active channels throughout. A norm fused with what follows counts 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,13 +96,16 @@ def tag_programs(model: Any) -> list[Any]:
 
 def without(program: Any, parts: Collection[str]) -> Any:
     """A copy of a recorded program with nothing to do in some parts; barriers stay."""
-    from sparity_edge.kernels.program.recorder import NO_STREAM, Recorder
+    from sparity_edge.kernels.program.recorder import Record, Recorder
+    from sparity_edge.kernels.program.team import CHUNKS, WEIGHTS
 
     result = Recorder(program.threads)
     result.scratch_bytes, result.kept = program.scratch_bytes, program.kept
     for record, tag in zip(program.records, program.tags, strict=True):
-        idle = replace(record, chunks=0, stream=NO_STREAM)
-        result.records.append(idle if tag in parts else record)
+        row = list(record.row)
+        if tag in parts:
+            row[CHUNKS] = row[WEIGHTS] = 0
+        result.records.append(Record(record.kernel, row))
     return result
 
 

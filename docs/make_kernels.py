@@ -42,22 +42,30 @@ END = """
 
 1. `sparity_edge/packed/layout.py`: bits, groups, bytes of a row; `docs/format.md`: the picture.
 2. `converters/numbers/`: quantising and packing; `tests/packing.py`: random weights of it.
-3. `kernels/matrix.py`: a code for `DTYPE`; `kernels/reference/`: the NumPy reading, which is the
-   oracle of all kernels.
-4. `kernels/simd/`: unpacking and integer dot products of a block, with a drawing of the registers.
-5. `kernels/decode/dots.py` and `vmm.py`: the product of a row and a kernel of its own;
-   `decode/activations.py`: the order of digits; `decode/unpack.py`: rows as floats.
-6. `kernels/prefill/panels.py` and `gemm.py`: panels for prompts; `batch/dots.py`: two tokens.
-7. `kernels/decode/axpy_blocks.py` if rows can be input-major.
-8. `kernels/table.py`: the formats of the rows above; `choices.py`: its name for users.
+3. `sparity_edge/kernels/matrix.py`: a code for `DTYPE`; `sparity_edge/kernels/reference/`: the
+   NumPy reading, which is the oracle of all kernels.
+4. `sparity_edge/kernels/simd/`: unpacking and integer dot products of a block, with a drawing of
+   the registers.
+5. `sparity_edge/kernels/decode/dots.py` and `sparity_edge/kernels/decode/vmm.py`: the product of a
+   row and a kernel of its own; `sparity_edge/kernels/decode/activations.py`: the order of digits;
+   `sparity_edge/kernels/decode/unpack.py`: rows as floats.
+6. `sparity_edge/kernels/prefill/panels.py` and `sparity_edge/kernels/prefill/gemm.py`: panels for
+   prompts; `sparity_edge/kernels/batch/dots.py`: two tokens.
+7. `sparity_edge/kernels/decode/axpy_blocks.py` if rows can be input-major.
+8. `sparity_edge/kernels/table.py`: the formats of the rows above; `sparity_edge/choices.py`: its
+   name for users.
 
 ## To add an operation, touch these
 
-1. The kernel, in `kernels/decode/`, `prefill/` or `batch/`: a declaration of `Words` and
-   `@Kernel(WORDS)`. What several kernels share is declared once and extended with `plus`.
-2. `kernels/table.py`: its row. This decides when it is compiled and puts it on this page.
-3. `kernels/program/`: a record function in the file of its topic, and a method of `Program`.
-4. `kernels/operations.py`: the method with shapes; `kernels/reference/`: the NumPy twin.
+1. The kernel, in `sparity_edge/kernels/decode/`, `prefill/` or `batch/` beside it: a declaration
+   of `Words` and `@Kernel(WORDS)`. What several kernels share is declared once and extended with
+   `plus`.
+2. `sparity_edge/kernels/table.py`: its row. This decides when it is compiled and puts it on this
+   page.
+3. `sparity_edge/kernels/program/`: a record function in the file of its topic, and a method of
+   `Program`.
+4. `sparity_edge/kernels/operations.py`: the method with shapes; `sparity_edge/kernels/reference/`:
+   the NumPy twin.
 5. `tests/kernels/cases.py`: a case, which `test_table.py` runs by formats, sizes and threads.
 6. `bench/shared/cases.py` if it reads weights, with its kind in the row of the table.
 
@@ -67,11 +75,11 @@ END = """
   followed by zeros up to a multiple of 128 numbers. A kernel reads whole vectors past the end and
   writes zeros there or nothing. Behind the last output of a product nothing is written.
 - **Behind a list** sixteen more channel numbers fit, because whole vectors are written.
-- **Chunks never depend on the thread count**, nor do parts of a list: they are cut by shapes alone,
-  and what a chunk writes depends on its number. Any number of threads gives the same bits.
+- **Chunks never depend on the thread count**, nor do parts of a list: they are cut by shapes
+  alone, and what a chunk writes depends on its number. Any number of threads gives the same bits.
   `gemm_words` takes fewer panels a chunk with more threads; no sum depends on it.
-- **Order of sums.** Parts are added in their order by `add_parts`; blocks of attention in the order
-  of positions. A token of a batch gets the bits that it gets alone.
+- **Order of sums.** Parts are added in their order by `add_parts`; blocks of attention in the
+  order of positions. A token of a batch gets the bits that it gets alone.
 - **Integers are exact.** Activations are 16-bit integers with a scale for 32 of them (128 in
   prompts), right to 1.54e-5 of the largest; sums of integers stay below 2**24 where they become
   float32.
@@ -81,8 +89,8 @@ END = """
 - **Alignment.** Rows of weights and headers are 64-byte aligned; loads are unaligned all the same.
 - **Reading ahead.** Prefetches may run past the end of a matrix; loads may not.
 - **Offsets come from declarations**: of argument blocks from `Words`, of matrices from
-  `kernels/matrix.py`, of packed rows from `packed/layout.py`. The kernel cache is named after all
-  files that machine code takes code or constants from.
+  `sparity_edge/kernels/matrix.py`, of packed rows from `sparity_edge/packed/layout.py`. The kernel
+  cache is named after all files that machine code takes code or constants from.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import strategies as st
 from packing import random_weights
 
 from converters.numbers.layout_bytes import pack_matrix
@@ -10,7 +11,7 @@ from sparity_edge.arrays import Floats, Numbers, rows
 from sparity_edge.kernels.active_list import ActiveList, empty_list, set_channels
 from sparity_edge.kernels.kv_format import empty_rows, write
 from sparity_edge.packed.bundle import PackedBundle, join
-from sparity_edge.packed.layout import Layout, PackedMatrix
+from sparity_edge.packed.layout import GROUPS, Layout, PackedMatrix
 
 Form = tuple[str, int, bool]  # number format, group, minimum
 
@@ -58,3 +59,16 @@ def filled(values: Floats, dtype: str) -> Numbers:
 def bound(x: Floats, weights: Floats) -> Floats:
     """How far a product may be off: activations of 16 bits are right to 1.54e-5 of the largest."""
     return 1e-5 + 1.7e-5 * np.abs(x).max(initial=0) * np.abs(weights).sum(axis=1)
+
+
+@st.composite
+def formats(draw: st.DrawFn) -> Form:
+    """Number format, group and minimum."""
+    dtype = draw(st.sampled_from(["f32", "bf16", "int8", "int4"]))
+    group = draw(st.sampled_from(GROUPS)) if dtype.startswith("int") else 0
+    return dtype, group, dtype == "int4" and draw(st.booleans())
+
+
+# Of more than 512 inputs some stand in blocks, 1024 and 2048 columns have a line more in a row.
+sides = st.integers(1, 300) | st.sampled_from([512, 590, 1024, 1100])
+seeds = st.integers(0, 99)

@@ -21,7 +21,9 @@ from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.program.program import Program
-from sparity_edge.kernels.reference.machine import Reference, ReferenceMachine, unpack
+from sparity_edge.kernels.reference.machine import ReferenceMachine
+from sparity_edge.kernels.reference.reference import Reference
+from sparity_edge.kernels.reference.unpack import unpack
 from sparity_edge.kernels.table import TABLE, When, kernels_at_start, kernels_of_batches
 
 ROOT = Path(__file__).resolve().parents[2]

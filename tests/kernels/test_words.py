@@ -68,12 +68,12 @@ def test_a_slip_fails_when_it_is_recorded(words: dict[str, int], message: str) -
 def test_records_stand_in_the_order_of_the_declaration() -> None:
     recorder, out = Recorder(1), np.zeros(1, dtype=np.float32)
     recorder.record(three, 4, out=out, size=0.5, x=None)
-    row = recorder.records[0].row()
+    row = recorder.records[0].row
     half = int(np.float32(0.5).view(np.int32))
     assert row[FIRST_ARGUMENT:][:4] == [0, half, out.ctypes.data, 0]
     inner = {"x": 5, "size": 6}
     recorder.record(several, 1, x=1, size=2, out=3, more=4, before=inner)
-    assert recorder.records[1].row()[FIRST_ARGUMENT:][:6] == [1, 2, 3, 4, 5, 6]
+    assert recorder.records[1].row[FIRST_ARGUMENT:][:6] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(TypeError, match="no value for before_size"):
         recorder.record(several, 1, x=1, size=2, out=3, more=4, before={"x": 5})
 

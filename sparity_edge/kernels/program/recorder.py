@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,23 +24,27 @@ NO_STREAM = (0, 0)
 Form = tuple[int, Hashable, int]  # of activations: their address, what form it is, its size
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One operation of a program."""
 
     kernel: Kernel
-    function: int  # its address
-    chunks: int
-    waits: bool  # for all operations before it: a barrier
-    stream: tuple[int, int]  # where the weights stand that chunks run through, bytes of a chunk
-    arguments: dict[str, int]  # by name, in the order of the kernel's argument block
+    row: list[int]  # as the team reads it
 
-    def row(self) -> list[int]:
-        """Its words, as the team reads them."""
-        words = [self.function, self.chunks, int(self.waits), *self.stream, 0]
-        words += self.arguments.values()
-        assert len(words) <= team.RECORD_WORDS
-        return words + [0] * (team.RECORD_WORDS - len(words))
+    @property
+    def chunks(self) -> int:
+        """How many chunks it has."""
+        return self.row[team.CHUNKS]
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for all operations before it: a barrier."""
+        return self.row[team.WAITS] != 0
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """Its argument block, by name."""
+        words = self.row[team.FIRST_ARGUMENT :]
+        return dict(zip(self.kernel.words.names, words, strict=False))  # zeros fill up the row
 
 
 class Recorder:
@@ -146,7 +149,9 @@ class Recorder:
         words = self._words(kernel, kernel.words, arguments)
         waits = self._barrier or not self._together
         self._barrier = False
-        self.records.append(Record(kernel, kernel.address, chunks, waits, stream, words))
+        row = [kernel.address, chunks, int(waits), *stream, 0, *words.values()]
+        assert len(row) <= team.RECORD_WORDS
+        self.records.append(Record(kernel, row + [0] * (team.RECORD_WORDS - len(row))))
         self._header = None
 
     def table(self, kernel: Kernel, tokens: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +212,7 @@ class Recorder:
         return self._header
 
     def _assemble(self) -> Integers:
-        rows = [record.row() for record in self.records]
+        rows = [record.row for record in self.records]
         records = np.array(rows, dtype=np.int64).reshape(-1, team.RECORD_WORDS)
         # From each operation, the next that streams through weights (or none: the end).
         ahead = len(records)
