@@ -1,7 +1,7 @@
 """Active lists: the channels that count for this token, ascending, as kernels hand them on.
 
 In memory a list is an int64 count, then from byte 64 on int32 channel numbers; sixteen more fit
-behind the last, because whole vectors are written. Imports no Numba: the reference uses it too.
+after the last, because whole vectors are written. Imports no Numba: the reference uses it too.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def up_of(bundle: PackedBundle) -> Matrix:
 
 
 def down_of(bundle: PackedBundle) -> Matrix:
-    """The down half of a bundle, the numbers of whose rows stand behind those of up."""
+    """The down half of a bundle, the numbers of whose rows follow those of up."""
     layout = bundle.layout
     numbers_at = layout.header_bytes + layout.down_offset
     places = Places(0, layout.row_bytes, numbers_at, layout.group, layout.panel_bytes)

@@ -165,7 +165,7 @@ TABLE = (
         products.ffn_each, "neurons", _PART, When.BATCH, PLAIN, "bundle",
         "for each token what ffn has",
     ),
-    Entry(union.unite, "sparsify", "all channels", When.BATCH, waits=True),
+    Entry(union.list_union, "sparsify", "all channels", When.BATCH, waits=True),
     # --- operations that no model records so far -------------------------------------------------
     Entry(
         select.select_n_of_m, "select_n_of_m", "64 groups of m channels", When.USE,
@@ -232,6 +232,6 @@ def _in_batch(entry: Entry, stored: Stored) -> bool:
         return layout.orientation == "output" and layout.quantized
     if entry.kernel is products.ffn_each:
         return stored.of_bundle
-    if entry.kernel is union.unite:
+    if entry.kernel is union.list_union:
         return layout.orientation == "input"
     return layout.orientation == entry.orientation and not stored.of_bundle

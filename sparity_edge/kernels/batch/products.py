@@ -210,7 +210,7 @@ def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
 
 @device
 def _values_of_two(
-    mine: int, yours: int, position: int, end: int, rows: int, asks: int, scratch: int, share: int
+    mine: int, yours: int, position: int, end: int, rows: int, later: int, scratch: int, share: int
 ) -> None:
     """`ffn`'s middle values of a block for two tokens, each to its share of scratch memory."""
     up, active = load_i64(load_i64(mine + FFN.bundle) + UP), load_i64(mine + FFN.active)
@@ -220,11 +220,11 @@ def _values_of_two(
     product, other = product_of(up, mine), product_of(up, yours)
     for index in range(position, end):
         row = load_i64(rows)
-        a, b = row_two_tokens(product, other, row, load_i64(asks) - row, scratch)
+        a, b = row_two_tokens(product, other, row, load_i64(later) - row, scratch)
         neuron = channel(active, index)
         store_f32(place, _middle(mine, neuron, a))
         store_f32(place + share, _middle(yours, neuron, b))
-        rows, asks, place = rows + 8, asks + 8, place + 4
+        rows, later, place = rows + 8, later + 8, place + 4
 
 
 @Kernel(SHARING, table=FFN)
@@ -252,15 +252,15 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
             following, after = there, _collect(each, end, there)
             other = _header(bundle, active, end)
         others = fours(after - end)
-        asks, wanted, ahead = look_ahead(bundle, active, here, count, following, others)
+        later, wanted, ahead = look_ahead(bundle, active, here, count, following, others)
         for token in range(0, tokens - 1, 2):
             mine = each + token * each_bytes
             of_pair = scratch + token * share
-            _values_of_two(mine, mine + each_bytes, start, end, here, asks, of_pair, share)
+            _values_of_two(mine, mine + each_bytes, start, end, here, later, of_pair, share)
         if tokens % 2 != 0:
             token = tokens - 1
             own = scratch + token * share
-            _values(each + token * each_bytes, start, end, here, asks, own)
+            _values(each + token * each_bytes, start, end, here, later, own)
         prefetch_short_rows(bundle, following, end - start, after - end)
         prefetch_columns(bundle, here, count, ahead)
         for token in range(tokens):

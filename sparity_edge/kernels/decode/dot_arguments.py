@@ -22,7 +22,7 @@ from sparity_edge.kernels.simd.vectors import repeat2, repeat4
 from sparity_edge.kernels.words import Words
 
 # Of every kernel that multiplies rows of a matrix with one token: STEP outputs a chunk, each row
-# asks for memory AHEAD bytes on; of K-quants SCALES are all floats that go with DIGITS.
+# prefetches memory AHEAD bytes on; of K-quants SCALES are all floats that go with DIGITS.
 DOT = Words("matrix x bias out accumulate step ahead digits scales sums")
 # Groups of 32 inputs in a block; bytes of a block of int8, of int4 and of its activations.
 BLOCK_GROUPS, INT8_BLOCK, INT4_BLOCK, X_BLOCK = 16, 512, 256, 1024

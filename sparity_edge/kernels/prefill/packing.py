@@ -25,7 +25,7 @@ SHARED = 4
 MOST = 32767 - 128  # of an activation: a weight is added to it
 
 # Tiles of floats take TILE_BYTES each; words go by blocks of WORD_BLOCK units, all tiles of a block
-# behind each other, so that a product reads straight on.
+# one after the other, so that a product reads straight on.
 PACK = Words("x x_stride tokens packed tile_bytes size")
 
 

@@ -67,7 +67,7 @@ def _union(recorder: Recorder, values: Floats) -> ActiveList:
     active = empty_list(size)
     words: dict[str, Any] = {"values": values, "stride": values.strides[0], "tokens": tokens}
     words |= {"size": size, "active": active, "most_listed": int(MOST_LISTED * size)}
-    recorder.afterwards(lambda: recorder.record(union.unite, 1, **words))
+    recorder.afterwards(lambda: recorder.record(union.list_union, 1, **words))
     return active
 
 

@@ -8,7 +8,7 @@
     sum         group 0    group 1    ...   group 15        one scale each: a vector of scales
 
 int8 has eight vectors of 64 bytes; int4 has four, which hold vectors 0-3 in their low nibbles and
-vectors 4-7 in the high ones. A group is added up as integers before it is converted and scaled:
+vectors 4-7 in the high ones. A group is summed as integers before it is converted and scaled:
 half the instructions of scaling every 64 bytes. Out of L2 a core of an AMD EPYC (Zen 5) reads 65
 instead of 43 GB/s of int4 and 95 instead of 62 of int8. docs/format.md draws the bytes.
 """
@@ -89,7 +89,7 @@ load_int8_block_near, load_int4_block_near = _loading(L1)
 
 
 def _digit_sums(builder: Any, weights: list[Any], digits: Any, first: int) -> Any:
-    """Products of vectors first.. with activations of two digits each, added up by lanes.
+    """Products of vectors first.. with activations of two digits each, summed by lanes.
 
     Of all vectors of int8 they stay below 255 * 32 * 2**15 = 2**28, of int4 in place as well.
     """

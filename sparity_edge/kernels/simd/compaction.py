@@ -4,7 +4,7 @@
     mask      1   1   0   1   ...
     stored    first + 0, first + 1, first + 3, ...     int32 indices of lanes, without gaps
 
-With AVX-512 a register is compressed and stored whole, which may overwrite fifteen numbers behind
+With AVX-512 a register is compressed and stored whole, which may overwrite fifteen numbers after
 the last one kept (compressing straight to memory is microcode on Zen: 10 times slower). Elsewhere
 each lane is stored and the place moves on only if it counts, so there is no branch to mispredict.
 """
@@ -140,7 +140,7 @@ def append_largest(
     rank: Any = constant(INTEGERS, 0)
     for lane in range(16):
         other = shuffle(builder, value, value, [lane] * 16)
-        # Behind it, equals count as smaller: bits of magnitudes, so one more does not overflow.
+        # In lanes after it equals count as smaller: bits of magnitudes, so + 1 does not overflow.
         least = builder.add(other, ir.Constant(INTEGERS, [int(i > lane) for i in range(16)]))
         before = builder.icmp_unsigned(">", least, value)
         rank = builder.sub(rank, builder.sext(before, INTEGERS))

@@ -1,7 +1,7 @@
 """What the CPU that kernels are compiled for can do, as LLVM names its features.
 
 Numba compiles for the host unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say otherwise, and keeps
-caches of different CPUs apart; kernels may therefore differ by what is asked here. A name alone,
+caches of different CPUs apart; kernels may therefore differ by these features. A name alone,
 other than "generic", takes no feature of the host away: to be another CPU takes both.
 """
 

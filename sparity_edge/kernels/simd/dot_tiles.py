@@ -1,10 +1,13 @@
 """Dot products of four rows with one vector: the tile of attention over cached keys.
 
-lane          0     1    ...   15      tile4x1: one vector of partial sums for each row;
-row 0 . x   [ s     s           s ]    `tile4x1_totals` adds up the lanes of all four together
-row 1 . x   [ s     s           s ]    and writes them side by side: 0 1 2 3
-row 2 . x   [ s     s           s ]
-row 3 . x   [ s     s           s ]
+    lane          0    1    ...   15
+    row 0 . x     s    s    ...   s
+    row 1 . x     s    s    ...   s
+    row 2 . x     s    s    ...   s
+    row 3 . x     s    s    ...   s
+
+A tile is a vector of partial sums for each row. `tile4x1_totals` sums the lanes of all four
+together, which takes fewer shuffles than one after the other, and writes the sums side by side.
 """
 
 from __future__ import annotations

@@ -115,13 +115,13 @@ def offset(builder: Any, address: Any, nbytes: int) -> Any:
 
 
 def load_from(builder: Any, address: Any, kind: ir.Type, nbytes: int = 0) -> Any:
-    """What stands `nbytes` behind an address, which need not be aligned."""
+    """The value `nbytes` after an address, which need not be aligned."""
     place = offset(builder, address, nbytes) if nbytes else address
     return builder.load(pointer(builder, place, kind), align=1)
 
 
 def store_to(builder: Any, value: Any, address: Any, nbytes: int = 0) -> None:
-    """Write a value `nbytes` behind an address, which need not be aligned."""
+    """Write a value `nbytes` after an address, which need not be aligned."""
     place = offset(builder, address, nbytes) if nbytes else address
     builder.store(value, pointer(builder, place, value.type), align=1)
 
