@@ -30,13 +30,14 @@ from converters.methods.family import (
 )
 from converters.pack import PackOptions
 from converters.plan_folders import find_folders, layout_of
-from converters.store import open_any, prepare
+from converters.sources import open_source
+from converters.store import cached_pack, packed_path
 from sparity_edge.arrays import Floats
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.folder import PackedFolder, PackedModel, read_weights
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_file import add_plan, fingerprint
-from sparity_edge.progress import Progress, silent
+from sparity_edge.progress import CallContext, Progress, silent, unheard
 from sparity_edge.system.threads import checked_threads
 from sparity_edge.text.default_text import default_documents
 from sparity_edge.text.tokenizer import Tokenizer
@@ -63,7 +64,7 @@ def calibrate(
     threads: int | None = None,
     offline: bool = False,
     progress: Progress = silent,
-    notify: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = unheard,
 ) -> list[Calibrated]:
     """Calibrate a model and store the plans in its packed folder.
 
@@ -85,15 +86,15 @@ def calibrate(
     """
     threads = checked_threads(threads)
     chosen = chosen_methods(methods)
+    context = CallContext(offline, progress, notify)
 
     def pack(wanted: str) -> PackedFolder:
-        options = PackOptions(dtype=dtype, layout=wanted)
-        return open_folder(
-            prepare(model, options, offline=offline, progress=progress, notify=notify)
-        )
+        return open_folder(cached_pack(model, PackOptions(dtype=dtype, layout=wanted), context))
 
-    needs = _needs(model, chosen, offline=offline)
-    folders = find_folders(model, needs, layout, pack, explicit="all" not in methods)
+    path = packed_path(model)
+    named = None if path is None else open_folder(path)
+    needs = _needs(model, named, chosen, context)
+    folders = find_folders(model, named, needs, layout, pack, explicit="all" not in methods)
     folder = next(iter(folders.values()))
     packed = read_weights(folder)
     documents = read_documents(texts) if texts else default_documents()
@@ -144,15 +145,22 @@ def fit_methods(
     return fits
 
 
-def _needs(model: str, methods: Iterable[AnyMethod], *, offline: bool) -> dict[str, Sequence[str]]:
+def _needs(
+    model: str, named: PackedFolder | None, methods: Iterable[AnyMethod], context: CallContext
+) -> dict[str, Sequence[str]]:
     """Plan name -> the layouts that serve it, methods of whole models in front: these choose."""
-    needs: dict[str, Sequence[str]] = {}
-    of_models = [method for method in methods if isinstance(method, ModelMethod)]
-    if of_models:
-        with open_any(model, offline=offline) as source:
-            needs = {method.name: method.layouts(source.config) for method in of_models}
-    of_layers = (method for method in methods if isinstance(method, Method))
-    return needs | {method.name: SERVED_BY[method.layout] for method in of_layers}
+    of_layers: dict[str, Sequence[str]] = {
+        each.name: SERVED_BY[each.layout] for each in methods if isinstance(each, Method)
+    }
+    of_models = [each for each in methods if isinstance(each, ModelMethod)]
+    if not of_models:
+        return of_layers
+    if named is not None:
+        config = named.config
+    else:
+        with open_source(model, context) as source:
+            config = source.config
+    return {each.name: each.layouts(config) for each in of_models} | of_layers
 
 
 def _windows(packed: PackedModel, documents: Iterable[str], tokens: int) -> Windows:

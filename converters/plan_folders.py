@@ -6,13 +6,12 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from sparity_edge.errors import OptionError
-from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.folder import PackedFolder
-from sparity_edge.packed.manifest import is_packed
 
 
 def find_folders(
     model: str,
+    named: PackedFolder | None,
     needs: Mapping[str, Sequence[str]],
     layout: str | None,
     pack: Callable[[str], PackedFolder],
@@ -22,7 +21,9 @@ def find_folders(
     """Plan name -> the packed folder that will carry it.
 
     Args:
-        model: a packed folder, which then carries what it can, or what can be packed.
+        model: what the user calls it.
+        named: the packed folder that this is, which then carries what it can; None: it can be
+            packed.
         needs: plan name -> the layouts that serve it, the best one first.
         layout: the only one to be used; None: as few as will do.
         pack: gives the packed folder of the model in a layout.
@@ -32,7 +33,6 @@ def find_folders(
         OptionError: no folder can carry a plan.
     """
     packs: dict[str, PackedFolder] = {}  # by layout
-    named = open_folder(model) if is_packed(model) else None
     if named is not None:
         layout = layout_of(named)
         packs[layout] = named

@@ -5,15 +5,13 @@ A packed folder that the user names is left as it is: whether it carries a plan 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from converters.pack import PackOptions
-from converters.store import known, prepare
+from converters.store import cached_pack, known, named_pack
 from sparity_edge.choices import DEFAULT_PLAN, SPARSE_LAYOUTS
-from sparity_edge.packed.manifest import is_packed
 from sparity_edge.plans.plan_file import plan_names
-from sparity_edge.progress import Progress, silent
+from sparity_edge.progress import QUIET, CallContext
 
 TOKENS = 32768  # of calibration on first use: half of what `calibrate` reads, for half the wait
 
@@ -21,26 +19,29 @@ TOKENS = 32768  # of calibration on first use: half of what `calibrate` reads, f
 def prepare_for(
     model: str,
     sparse: bool,
+    context: CallContext = QUIET,
     *,
     dtype: str | None = None,
     plan: str | None = None,
     threads: int | None = None,
-    offline: bool = False,
-    progress: Progress = silent,
-    notify: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """The packed folder to load; arguments as for `Generator.load`.
+    """The packed folder to load.
 
     Args:
+        model: as for `Generator.load`, and so are dtype, plan and threads.
         sparse: whether a plan is to be followed; else the pack that is quickest to read whole.
+        context: what may be done to find the model, and whom it is told.
 
     Raises:
         OptionError: there is no such plan and no method of that name, or as `store.prepare`.
         SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
     """
-    if is_packed(model) or not sparse:
-        options = PackOptions(dtype=dtype)
-        return prepare(model, options, offline=offline, progress=progress, notify=notify)
+    options = PackOptions(dtype=dtype)
+    named = named_pack(model, options)
+    if named is not None:
+        return named
+    if not sparse:
+        return cached_pack(model, options, context)
     wanted = plan or DEFAULT_PLAN
     for layout in SPARSE_LAYOUTS:
         path = known(model, PackOptions(dtype=dtype, layout=layout))
@@ -48,7 +49,7 @@ def prepare_for(
             return path
     from converters.calibrate import calibrate
 
-    notify(
+    context.notify(
         f"Calibrating {model} for the sparsity plan {wanted}, once: this takes minutes; "
         "the cache keeps it."
     )
@@ -58,8 +59,8 @@ def prepare_for(
         tokens=TOKENS,
         dtype=dtype,
         threads=threads,
-        offline=offline,
-        progress=progress,
-        notify=notify,
+        offline=context.offline,
+        progress=context.progress,
+        notify=context.notify,
     )
     return stored[-1].folder

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from converters.pack_cache import is_complete, look_up, packs, remember, remove,
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.manifest import is_packed
 from sparity_edge.packed.shards import FORMAT_VERSION
-from sparity_edge.progress import Progress, silent
+from sparity_edge.progress import QUIET, CallContext, Progress
 from sparity_edge.system.folders import CACHE_VARIABLE
 
 if TYPE_CHECKING:
@@ -26,42 +25,64 @@ if TYPE_CHECKING:
     from converters.sources.source import Source
 
 
-def prepare(
-    model: str,
-    options: PackOptions,
-    *,
-    offline: bool = False,
-    progress: Progress = silent,
-    notify: Callable[[str], None] = lambda _: None,
-) -> Path:
+def prepare(model: str, options: PackOptions, context: CallContext = QUIET) -> Path:
     """The packed folder of a model, packing it into the pack cache where that has not been done.
 
     Args:
         model: a packed folder, a Hugging Face folder, a GGUF file, a hub id or an alias.
         options: number format and layout. A packed folder that is named must agree with them.
-        offline: use only what is on this machine.
-        progress: told of downloads and packing.
-        notify: given one sentence before a model is packed.
+        context: what may be done to find the model, and whom it is told.
 
     Raises:
         OptionError: a packed folder was named and holds other numbers than asked for.
         SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
     """
-    path = _local_path(model)
-    if is_packed(path):
+    return named_pack(model, options) or cached_pack(model, options, context)
+
+
+def named_pack(model: str, options: PackOptions) -> Path | None:
+    """The packed folder that `model` names; None where it names something else.
+
+    Raises:
+        OptionError: it holds other numbers than asked for.
+        FormatError, ConfigError: it is damaged.
+    """
+    path = packed_path(model)
+    if path is not None:
         from converters.options_check import refuse_mismatch
 
         refuse_mismatch(path, options)
-        return path
-    request = requests() / f"{_request_key(model, path, options)}.json"
+    return path
+
+
+def packed_path(model: str) -> Path | None:
+    """Where the packed folder is that `model` names; None where it names something else."""
+    path = _local_path(model)
+    return path if is_packed(path) else None
+
+
+def cached_pack(model: str, options: PackOptions, context: CallContext = QUIET) -> Path:
+    """The pack of a model in the pack cache, made where it is missing; it is no packed folder.
+
+    Args:
+        model: a Hugging Face folder, a GGUF file, a hub id or an alias.
+        options: number format and layout.
+        context: what may be done to find the model, and whom it is told.
+
+    Raises:
+        SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
+    """
+    from converters.sources import open_source
+
+    request = requests() / f"{_request_key(model, _local_path(model), options)}.json"
     known = look_up(request)
     if known is not None:
         return known
-    with open_any(model, offline=offline, progress=progress) as source:
+    with open_source(model, context) as source:
         target = packs() / _digest(source.fingerprint(), asdict(options), FORMAT_VERSION)
         if not is_complete(target):
-            notify(f"Packing {model} into the cache, once ({_describe(options)}): {target}")
-            _pack(source, target, options, progress)
+            context.notify(f"Packing {model} into the cache, once ({_describe(options)}): {target}")
+            _pack(source, target, options, context.progress)
     remember(request, target)
     touch(target)
     return target
@@ -72,25 +93,24 @@ def known(model: str, options: PackOptions) -> Path | None:
     return look_up(requests() / f"{_request_key(model, _local_path(model), options)}.json")
 
 
-def open_any(model: str, *, offline: bool = False, progress: Progress = silent) -> Source:
+def open_any(model: str, context: CallContext = QUIET) -> Source:
     """Open a source of any kind, a packed folder included: what `convert` reads.
 
     Args:
         model: as for `prepare`.
-        offline: use only what is on this machine.
-        progress: told of downloads.
+        context: what may be done to find the model, and whom it is told.
 
     Raises:
         SourceError, ConfigError, FormatError: it cannot be found or read.
     """
-    path = _local_path(model)
-    if is_packed(path):
+    path = packed_path(model)
+    if path is not None:
         from converters.sources.packed import PackedSource
 
         return PackedSource(path)
     from converters.sources import open_source
 
-    return open_source(model, offline=offline, progress=progress)
+    return open_source(model, context)
 
 
 def _local_path(model: str) -> Path:

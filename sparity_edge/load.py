@@ -15,7 +15,7 @@ from sparity_edge.choices import DEFAULT_MODEL
 from sparity_edge.generation.generator import Generator
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.options import checked_context, checked_dial, checked_kv_dtype
-from sparity_edge.progress import Progress, silent
+from sparity_edge.progress import QUIET, CallContext, Progress, silent, unheard
 from sparity_edge.system.memory import COMPILER, give_code_back, give_heap_back
 from sparity_edge.system.threads import checked_threads, demand_compiler
 
@@ -33,7 +33,7 @@ def load(
     cache_dtype: str | None = None,
     offline: bool = False,
     progress: Progress = silent,
-    notify: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = unheard,
 ) -> Generator:
     """A Generator of a model; arguments and errors as for `Generator.load`, which calls this."""
     demand_compiler()
@@ -42,13 +42,11 @@ def load(
     checked_dial(sparsity, level)
     path = packed_folder(
         str(model),
+        CallContext(offline, progress, notify),
         sparse=bool(sparsity or level or plan),
         dtype=dtype,
         plan=plan,
         threads=threads,
-        offline=offline,
-        progress=progress,
-        notify=notify,
     )
     generator = Generator(open_model(path, threads, max_context, cache_dtype))
     generator.sparse_prefill = sparse_prefill
@@ -63,19 +61,18 @@ def load(
 
 def packed_folder(
     model: str,
+    context: CallContext = QUIET,
     *,
     sparse: bool,
     dtype: str | None = None,
     plan: str | None = None,
     threads: int | None = None,
-    offline: bool = False,
-    progress: Progress = silent,
-    notify: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """The packed folder of a model, made in the pack cache and calibrated if that is not done.
 
     Args:
-        model: as for `Generator.load`, and so are all further arguments.
+        model: as for `Generator.load`, and so are dtype, plan and threads.
+        context: what may be done to find the model, and whom it is told.
         sparse: whether a plan is to be followed; else the pack that is quickest to read whole.
 
     Raises:
@@ -84,16 +81,7 @@ def packed_folder(
     """
     from converters.ready import prepare_for
 
-    return prepare_for(
-        model,
-        sparse,
-        dtype=dtype,
-        plan=plan,
-        threads=threads,
-        offline=offline,
-        progress=progress,
-        notify=notify,
-    )
+    return prepare_for(model, sparse, context, dtype=dtype, plan=plan, threads=threads)
 
 
 def open_model(

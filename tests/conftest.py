@@ -19,7 +19,6 @@ from sparity_edge.measure import sides
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan_file import add_plan
-from sparity_edge.progress import silent
 
 # The first call of a kernel compiles it, and machines that run tests are shared.
 settings.register_profile("no-deadline", deadline=None)
@@ -48,7 +47,7 @@ def smollm2_gguf() -> Path:
         else:
             patch.setenv(CACHE_VARIABLE, USERS_CACHE)
         try:
-            return fetch(SMOLLM2, offline=False, progress=silent).path
+            return fetch(SMOLLM2).path
         except SourceError as error:
             if "network" not in str(error):
                 raise

@@ -18,6 +18,7 @@ from shared.side import Side
 from sparity_edge import Generator
 from sparity_edge.measure.decoding import bytes_of_a_token
 from sparity_edge.plans.setting import Setting
+from sparity_edge.progress import CallContext
 
 REGROUPED = 64  # input channels that share a scale, where the file has 32
 FILE = "file"  # in place of a number format: the file's own
@@ -120,7 +121,7 @@ def _regrouped(model: str) -> Path:
     from converters.pack import PackOptions
     from converters.store import prepare
 
-    return prepare(model, PackOptions(dtype="int4", group=REGROUPED), notify=say)
+    return prepare(model, PackOptions(dtype="int4", group=REGROUPED), CallContext(notify=say))
 
 
 def _dtypes(folder: Path) -> list[str]:

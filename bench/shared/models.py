@@ -13,6 +13,5 @@ def gguf_of(model: str) -> Path:
     if path.suffix == ".gguf":
         return path
     from converters.sources.hub import fetch
-    from sparity_edge.progress import silent
 
-    return fetch(model, offline=False, progress=silent).path
+    return fetch(model).path

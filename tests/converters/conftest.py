@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from packing import FakeSource
@@ -17,6 +16,7 @@ from converters.store import prepare
 from sparity_edge.errors import SourceError
 from sparity_edge.model.opening import open_packed
 from sparity_edge.packed.folder import PackedModel
+from sparity_edge.progress import CallContext
 from sparity_edge.system import folders
 
 
@@ -31,7 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names that `open_source` was asked for; each is a source of the content of that file."""
 
-    def open_fake(model: str, **_: Any) -> Source:
+    def open_fake(model: str, _: CallContext) -> Source:
         asked.append(model)
         if model == "unreachable":
             raise SourceError("no network.")

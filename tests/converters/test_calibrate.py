@@ -89,7 +89,7 @@ def test_plans_share_a_pack_where_they_can() -> None:
         return Path(layout)
 
     needs = {"auto": ("mixed", "input"), "chess": ("neurons", "mixed"), "teal": ("input",)}
-    found = find_folders("no/model", needs, None, pack, explicit=True)
+    found = find_folders("no/model", None, needs, None, pack, explicit=True)
     assert {name: str(path) for name, path in found.items()} == {
         "auto": "mixed", "chess": "mixed", "teal": "input"
     }  # fmt: skip

@@ -18,6 +18,7 @@ from converters.pack import PackOptions, convert
 from sparity_edge.errors import FormatError, OptionError, SourceError
 from sparity_edge.model.opening import verify_packed
 from sparity_edge.packed.manifest import is_packed
+from sparity_edge.progress import CallContext
 
 TESTS = str(Path(__file__).resolve().parents[1])
 pytestmark = pytest.mark.usefixtures("root")
@@ -25,14 +26,14 @@ pytestmark = pytest.mark.usefixtures("root")
 
 def test_a_name_is_packed_once_and_then_needs_no_source(opened: list[str]) -> None:
     said: list[str] = []
-    first = store.prepare("org/name", PackOptions(), notify=said.append)
+    first = store.prepare("org/name", PackOptions(), CallContext(notify=said.append))
     assert is_packed(first)
     assert len(said) == 1
     assert "org/name" in said[0]
-    assert store.prepare("org/name", PackOptions(), notify=said.append) == first
+    assert store.prepare("org/name", PackOptions(), CallContext(notify=said.append)) == first
     assert opened == ["org/name"]
     assert len(said) == 1
-    other = store.prepare("org/name", PackOptions("int4"), notify=said.append)
+    other = store.prepare("org/name", PackOptions("int4"), CallContext(notify=said.append))
     assert other != first
     assert len(said) == 2
 
@@ -186,7 +187,7 @@ RACE = textwrap.dedent(
     from converters.pack import PackOptions
     from packing import FakeSource
 
-    converters.sources.open_source = lambda model, **_: FakeSource()
+    converters.sources.open_source = lambda model, _: FakeSource()
     print("ready", flush=True)
     sys.stdin.readline()
     for index in range(4):

@@ -23,6 +23,7 @@ from sparity_edge import Generator
 from sparity_edge.kernels.reference.selection import factors
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import LINEARS, NEURONS
+from sparity_edge.progress import CallContext
 
 WINDOWS = np.random.default_rng(3).integers(5, 288, (6, 200))
 AT = 20  # LEVELS[20] is 0.5
@@ -164,7 +165,7 @@ def test_plans_run(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     from converters.sources import open_source
 
     for layout, wanted in (("mixed", "ablation"), ("input", "teal")):
-        source = open_source(str(checkpoint("llama_gqa")), offline=True)
+        source = open_source(str(checkpoint("llama_gqa")), CallContext(offline=True))
         folder = convert(source, tmp_path / layout, PackOptions(dtype="int8", layout=layout))
         source.close()
         names = [wanted] if wanted == "ablation" else ["teal-scaled", "teal-top", "teal-norm-half"]

@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 
 from converters.sources import hub, open_source
 from sparity_edge.errors import SourceError
+from sparity_edge.progress import CallContext
 
 
 def test_fetches_only_what_is_read(fake: FakeHub) -> None:
@@ -31,7 +32,7 @@ def test_fetches_only_what_is_read(fake: FakeHub) -> None:
         "original/model-1.safetensors",
     )
     calls: list[tuple[str, int, int]] = []
-    with open_source(MODEL, progress=lambda *call: calls.append(call)) as source:
+    with open_source(MODEL, CallContext(progress=lambda *call: calls.append(call))) as source:
         assert source.label == MODEL
         assert source.config_json == tiny.config_of(tiny.CASES["llama_sharded"])
         expected = hashlib.sha256(f"{MODEL}@{COMMIT}".encode()).hexdigest()
@@ -46,17 +47,17 @@ def test_fetches_only_what_is_read(fake: FakeHub) -> None:
 def test_revision(fake: FakeHub) -> None:
     open_source(f"{MODEL}@v1.0").close()
     assert [request["revision"] for request in fake.requests] == ["v1.0", "v1.0"]
-    open_source(f"{MODEL}@v1.0", offline=True).close()
+    open_source(f"{MODEL}@v1.0", CallContext(offline=True)).close()
     with pytest.raises(SourceError, match="not on this machine"):
-        open_source(MODEL, offline=True)
+        open_source(MODEL, CallContext(offline=True))
 
 
 def test_offline_asks_nobody(fake: FakeHub) -> None:
     with pytest.raises(SourceError, match="not on this machine, and --offline forbids"):
-        open_source(MODEL, offline=True)
+        open_source(MODEL, CallContext(offline=True))
     open_source(MODEL).close()
     fake.requests.clear()
-    with open_source(MODEL, offline=True) as source:
+    with open_source(MODEL, CallContext(offline=True)) as source:
         assert source.fingerprint() == hashlib.sha256(f"{MODEL}@{COMMIT}".encode()).hexdigest()
     assert not fake.requests
 
@@ -65,7 +66,7 @@ def test_offline_with_half_a_model(fake: FakeHub) -> None:
     open_source(MODEL).close()
     (fake.repository / "snapshots" / COMMIT / "model.safetensors.index.json").unlink()
     with pytest.raises(SourceError, match="not on this machine"):
-        open_source(MODEL, offline=True)
+        open_source(MODEL, CallContext(offline=True))
 
 
 def test_no_network(fake: FakeHub) -> None:
@@ -149,7 +150,7 @@ def test_alias_falls_back_to_the_wheel(fake: FakeHub, tmp_path: Path) -> None:
 def test_pinned_alias_never_asks_the_hub(fake: FakeHub) -> None:
     with open_source("tiny@wheel") as source:
         assert source.config_json["hidden_size"] == gguf_files.HIDDEN
-    with open_source("tiny@wheel", offline=True) as source:
+    with open_source("tiny@wheel", CallContext(offline=True)) as source:
         assert source.config_json["hidden_size"] == gguf_files.HIDDEN
     assert not fake.requests
 

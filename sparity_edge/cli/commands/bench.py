@@ -21,7 +21,7 @@ from sparity_edge.measure.fresh import in_fresh_process, peak_memory
 from sparity_edge.measure.report import written
 from sparity_edge.measure.rounds import counted, interleaved
 from sparity_edge.measure.sides import Sides
-from sparity_edge.progress import Progress
+from sparity_edge.progress import CallContext, Progress
 from sparity_edge.system.threads import checked_threads, default_threads
 from sparity_edge.terminal.screen import Screen
 
@@ -57,16 +57,15 @@ def _packs(
     cases: Sequence[Case], arguments: Namespace, progress: Progress, screen: Screen
 ) -> dict[Configuration, Path]:
     """The packed folder of each configuration, made where it is missing."""
+    context = CallContext(arguments.offline, progress, screen.note)
     return {
         each: packed_folder(
             arguments.model,
+            context,
             sparse=not each.setting.dense,
             dtype=each.dtype,
             plan=each.setting.plan,
             threads=each.threads,
-            offline=arguments.offline,
-            progress=progress,
-            notify=screen.note,
         )
         for each in dict.fromkeys(case.configuration for case in cases)
     }

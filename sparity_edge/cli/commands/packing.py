@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparity_edge.cli.commands.answering import progress_bars, side_screen
 from sparity_edge.errors import OptionError
+from sparity_edge.progress import CallContext
 from sparity_edge.system.atomic import one_sentence
 from sparity_edge.system.folders import besides_packs, cache_root
 from sparity_edge.system.host import bytes_in
@@ -36,7 +37,7 @@ def convert(arguments: Namespace) -> None:
     options = PackOptions(arguments.dtype, arguments.group, layout)
     screen = side_screen(arguments)
     with progress_bars(arguments, screen) as bars:
-        source = open_any(arguments.source, offline=arguments.offline, progress=bars)
+        source = open_any(arguments.source, CallContext(arguments.offline, bars))
         try:
             out = Path(arguments.out or _default_out(arguments.source, arguments.dtype))
             path = pack(source, out, options, force=arguments.force, progress=bars)
