@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.generation.loaded_model import LoadedModel, Prompt
+from sparity_edge.generation.logits_processors import BatchProcessors, processors_by_prompt
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
@@ -103,6 +104,7 @@ def sequences_of(
     loaded: LoadedModel,
     prompts: Sequence[Prompt],
     params: SamplingParams | Sequence[SamplingParams] | None,
+    processors: BatchProcessors = (),
 ) -> list[DecodingSequence]:
     """A sequence for each prompt; arguments and errors as for `Generator.stream_batch`."""
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
@@ -114,9 +116,10 @@ def sequences_of(
             "prompts or as many as prompts."
         )
     sequences = []
-    for index, (prompt, own) in enumerate(zip(prompts, each, strict=True)):
+    functions = processors_by_prompt(processors, len(prompts))
+    for index, (prompt, own, process) in enumerate(zip(prompts, each, functions, strict=True)):
         try:
-            sequences.append(sequence_of(loaded, prompt, own))
+            sequences.append(sequence_of(loaded, prompt, own, process))
         except SparityError as error:
             raise type(error)(f"Prompt {index}: {error}") from error
     return sequences

@@ -7,7 +7,6 @@ text. Batches bring KV caches of their own.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from sparity_edge.arrays import Floats
+    from sparity_edge.generation.logits_processors import BatchProcessors, LogitsProcessor
     from sparity_edge.generation.options import LoadOptions
-    from sparity_edge.generation.sequence import DecodingSequence
 
 __all__ = ["Generator", "Prompt"]
 
@@ -93,7 +92,13 @@ class Generator(ModelHandle):
         """
         return Generator(self.loaded.twin(threads))
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[Step]:
+    def stream(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        logits_processors: Sequence[LogitsProcessor] = (),
+    ) -> Iterator[Step]:
         """Generate token by token.
 
         Closing the iterator, or Ctrl-C, ends the sequence and leaves the Generator usable.
@@ -103,13 +108,16 @@ class Generator(ModelHandle):
                 with the model's chat template), or token ids; a beginning that is in the KV cache
                 is not read again.
             params: how tokens are chosen and what ends the sequence; None: the defaults.
+            logits_processors: functions (token_ids, logits (vocab_size,) float32) -> logits, called
+                one after another before a token is chosen; token_ids are prompt and text so far.
 
         Yields:
             One `Step` a token; the last one has a `finish_reason`.
 
         Raises:
             ContextError: the prompt leaves no room for a token.
-            OptionError: the prompt is empty or holds what is no token id.
+            OptionError: the prompt is empty or holds what is no token id, or a processor gives no
+                such logits.
             TemplateError: the messages cannot be rendered.
             SparityError: another call began before this sequence was finished.
 
@@ -121,18 +129,26 @@ class Generator(ModelHandle):
             2 None
             3 length
         """
-        from sparity_edge.generation.sequence import sequence_of
+        from sparity_edge.generation.sequence import sequence_of, steps_of
 
         # Not a generator function itself: mistakes are told now and not at the first step.
-        sequence = sequence_of(self.loaded, prompt, params)
-        return self._steps(sequence, self.new_call())
+        sequence = sequence_of(self.loaded, prompt, params, logits_processors)
+        call = self.new_call()
+        return steps_of(self.loaded, sequence, lambda: self.refuse_stale(call))
 
-    def generate(self, prompt: Prompt, params: SamplingParams | None = None) -> Completion:
+    def generate(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        logits_processors: Sequence[LogitsProcessor] = (),
+    ) -> Completion:
         """Generate a whole text at once.
 
         Args:
             prompt: a text, messages or token ids, as `stream` takes them.
             params: how tokens are chosen and what ends the sequence; None: the defaults.
+            logits_processors: functions on logits, as `stream` takes them.
 
         Returns:
             Text, token ids, why the sequence ended, and what it cost.
@@ -146,10 +162,15 @@ class Generator(ModelHandle):
             >>> len(completion.token_ids), completion.stats.prompt_tokens
             (2, 3)
         """
-        return Completion.of(list(self.stream(prompt, params)))
+        steps = self.stream(prompt, params, logits_processors=logits_processors)
+        return Completion.of(list(steps))
 
     def chat(
-        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        params: SamplingParams | None = None,
+        *,
+        logits_processors: Sequence[LogitsProcessor] = (),
     ) -> Completion:
         """Generate the whole reply to a conversation.
 
@@ -157,6 +178,7 @@ class Generator(ModelHandle):
             messages: each with "role" ("system", "user" or "assistant") and "content"; rendered
                 with the model's chat template.
             params: how tokens are chosen and what ends the reply; None: the defaults.
+            logits_processors: functions on logits, as `stream` takes them.
 
         Returns:
             Text, token ids, why the reply ended, and what it cost.
@@ -170,12 +192,14 @@ class Generator(ModelHandle):
             >>> reply.finish_reason in ("stop", "length")
             True
         """
-        return self.generate(messages, params)
+        return self.generate(messages, params, logits_processors=logits_processors)
 
     def stream_batch(
         self,
         prompts: Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        logits_processors: BatchProcessors = (),
     ) -> Iterator[tuple[int, Step]]:
         """Generate for several prompts at once; weights are read once for a token of all sequences.
 
@@ -186,6 +210,7 @@ class Generator(ModelHandle):
         Args:
             prompts: each a text, messages or token ids, as `stream` takes them.
             params: for all prompts, or as many as prompts; None: the defaults.
+            logits_processors: as `stream` takes them, for all prompts, or a list for each.
 
         Yields:
             The number of a prompt, from 0, and the next step of its sequence.
@@ -202,19 +227,22 @@ class Generator(ModelHandle):
         """
         from sparity_edge.generation.batch import Batch, sequences_of
 
-        sequences = sequences_of(self.loaded, prompts, params)
+        sequences = sequences_of(self.loaded, prompts, params, logits_processors)
         return Batch(self.loaded, sequences).steps()
 
     def generate_batch(
         self,
         prompts: Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        logits_processors: BatchProcessors = (),
     ) -> list[Completion]:
         """Generate whole texts for several prompts, each weight read once for all sequences.
 
         Args:
             prompts: each a text, messages or token ids, as `stream` takes them.
             params: for all prompts, or as many as prompts; None: the defaults.
+            logits_processors: as `stream` takes them, for all prompts, or a list for each.
 
         Returns:
             A completion for each prompt, in the order of the prompts.
@@ -228,7 +256,7 @@ class Generator(ModelHandle):
             >>> [len(each.token_ids) for each in generator.generate_batch([[1, 2], [3]], params)]
             [4, 4]
         """
-        stream = self.stream_batch(prompts, params)
+        stream = self.stream_batch(prompts, params, logits_processors=logits_processors)
         steps: list[list[Step]] = [[] for _ in prompts]
         for index, step in stream:
             steps[index].append(step)
@@ -269,18 +297,3 @@ class Generator(ModelHandle):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _steps(self, sequence: DecodingSequence, call: int) -> Iterator[Step]:
-        model = self.loaded.model
-        while sequence.finish_reason is None:
-            with self.loaded.busy:
-                self.refuse_stale(call)
-                started = time.perf_counter()
-                if not sequence.generated:
-                    sequence.meter.cached = model.cache.reuse(sequence.ids)
-                thin = sequence.generated > 0 or self.sparse_prefill
-                logits = model.read(sequence.ids[len(model.cache) :], thin=thin)
-                chosen = sequence.choose(logits)
-                seconds = time.perf_counter() - started
-                sequence.meter.add(seconds, model.active_weight_fraction, model.densities)
-            yield sequence.take(*chosen)

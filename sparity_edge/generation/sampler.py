@@ -1,4 +1,4 @@
-"""From logits to a token: bias, penalties, temperature, top-k, top-p, min-p, draw, in that order.
+"""From logits to a token: processors, bias, penalties, temperature, top-k, top-p, min-p, draw.
 
 Each filter works on what the one before it left, with probabilities renormalised between them:
 a token survives when every filter keeps it. Equal logits are ranked by token id, lowest first, and
@@ -16,6 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sparity_edge.errors import OptionError, SparityError
+from sparity_edge.generation.logits_processors import (
+    LogitsProcessor,
+    checked_processors,
+    processed,
+)
 from sparity_edge.generation.params import SamplingParams
 
 __all__ = ["Sampler", "SamplingParams"]
@@ -35,13 +40,17 @@ class Sampler:
     Args:
         params: the checked parameters.
         vocab_size: length of the logits.
+        processors: change the logits before everything else does.
 
     Raises:
         OptionError: `logit_bias` names a token outside the vocabulary or bans every token.
     """
 
-    def __init__(self, params: SamplingParams, vocab_size: int) -> None:
+    def __init__(
+        self, params: SamplingParams, vocab_size: int, processors: Sequence[LogitsProcessor] = ()
+    ) -> None:
         self.params = params
+        self._processors = checked_processors(processors)
         self.vocab_size = vocab_size
         self._random = np.random.Generator(np.random.PCG64(params.seed))
         self._biased_ids = np.array(list(params.logit_bias), dtype=np.intp)
@@ -59,15 +68,15 @@ class Sampler:
 
         Args:
             logits: (vocab_size,) float32, unnormalised log-probabilities; not modified.
-            history: the ids that the three penalties look at, in any order.
+            history: the ids so far, which processors and the three penalties look at.
 
         Returns:
             The token id, and its log-probability (natural logarithm) under the softmax of the
             unmodified logits.
 
         Raises:
-            OptionError: bias and model together leave no token, or `history` holds an id outside
-                the vocabulary.
+            OptionError: processors, bias and model together leave no token, a processor gives
+                something else than logits, or `history` holds an id outside the vocabulary.
             SparityError: the logits are not numbers, so the model itself is broken.
         """
         x = np.asarray(logits, dtype=np.float32)
@@ -79,7 +88,8 @@ class Sampler:
                 "overflow in this number format."
             )
         log_total = np.log(np.exp(x - peak).sum(dtype=np.float64)) + float(peak)
-        token = self._choose(self._adjust(x, history))
+        given = processed(self._processors, history, x) if self._processors else x
+        token = self._choose(self._adjust(given, history))
         return token, float(x[token] - log_total)
 
     def _adjust(self, x: Logits, history: Sequence[int]) -> Logits:

@@ -1,16 +1,18 @@
 """DecodingSequence: one sequence being decoded, from logits to steps, until something ends it.
 
 Each has its own sampler, stop strings and statistics, so that several can be made side by side.
-Knows nothing of models: whoever reads the ids and times it tells the meter.
+The class knows nothing of models: who reads the ids and times it tells the meter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from sparity_edge.arrays import Floats
 from sparity_edge.errors import ContextError
 from sparity_edge.generation.loaded_model import LoadedModel, Prompt
+from sparity_edge.generation.logits_processors import LogitsProcessor
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Meter, Step
 from sparity_edge.generation.sampler import Sampler
@@ -75,7 +77,10 @@ class DecodingSequence:
 
 
 def sequence_of(
-    loaded: LoadedModel, prompt: Prompt, params: SamplingParams | None
+    loaded: LoadedModel,
+    prompt: Prompt,
+    params: SamplingParams | None,
+    processors: Sequence[LogitsProcessor] = (),
 ) -> DecodingSequence:
     """A sequence of a loaded model that has not begun; arguments as for `Generator.stream`.
 
@@ -89,7 +94,34 @@ def sequence_of(
             f"The prompt has {len(ids)} tokens and the context holds {loaded.max_context}; "
             "shorten the prompt or raise the context with --max-context."
         )
-    sampler = Sampler(params, loaded.config.vocab_size)
+    sampler = Sampler(params, loaded.config.vocab_size, processors)
     return DecodingSequence(
         ids, params, loaded.tokenizer, sampler, loaded.end_ids, loaded.max_context
     )
+
+
+def steps_of(
+    loaded: LoadedModel, sequence: DecodingSequence, demand_latest: Callable[[], None]
+) -> Iterator[Step]:
+    """Decode one sequence with the model's own KV cache, a step a token.
+
+    The lock is held while the model works and not while a step is looked at.
+
+    Args:
+        loaded: the model.
+        sequence: one that has not begun.
+        demand_latest: raises where another call has taken the KV cache over.
+    """
+    model = loaded.model
+    while sequence.finish_reason is None:
+        with loaded.busy:
+            demand_latest()
+            started = time.perf_counter()
+            if not sequence.generated:
+                sequence.meter.cached = model.cache.reuse(sequence.ids)
+            thin = sequence.generated > 0 or loaded.sparse_prefill
+            logits = model.read(sequence.ids[len(model.cache) :], thin=thin)
+            chosen = sequence.choose(logits)
+            seconds = time.perf_counter() - started
+            sequence.meter.add(seconds, model.active_weight_fraction, model.densities)
+        yield sequence.take(*chosen)
