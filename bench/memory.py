@@ -63,7 +63,7 @@ def stages(model: str, prompt: int, threads: int) -> list[tuple[str, Counter[str
     generator.generate([5] * prompt, params)
     note(f"prompt of {prompt}")
     generator.generate([5] * prompt, params)
-    cache = generator.loaded.model.cache
+    cache = generator.loaded.model.kv_cache
     weights = generator.info()["weight_bytes"]
     used = cache.bytes_per_token * len(cache)
     note("again")

@@ -115,10 +115,10 @@ def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
     ids = side.continuation(options.tokens)
     programs = tag_programs(model)
     generator.apply(side.settings[text])
-    model.cache.trim(0)
+    model.kv_cache.trim(0)
     model.read(side.prompt)
     for token in ids:
-        model.read([token], thin=True)
+        model.read([token], sparse=True)
     whole = programs[-1]
     memory = Memory(model.threads, EVICTED)
     samples = clock(model.machine.team, whole, options.rounds, memory.streaming())
@@ -128,7 +128,7 @@ def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
         "milliseconds": parts,
         "active_weight_fraction": model.active_weight_fraction,
         "operations": len(whole.tags),
-        "context": len(model.cache),
+        "context": len(model.kv_cache),
     }
 
 

@@ -68,7 +68,7 @@ class Duel:
             "model": label,
             "file": path.name,
             "dtypes": self.model.dtypes,
-            "cache_dtype": self.model.cache.dtype,  # llama.cpp keeps float16
+            "cache_dtype": self.model.kv_cache.dtype,  # llama.cpp keeps float16
             "peer": about,
             "machine": machine(threads),
             "cpu_name": os.environ.get("NUMBA_CPU_NAME"),  # None: kernels for this machine's own
@@ -87,13 +87,13 @@ class Duel:
         ids = [2 + 7 * i % 1000 % (self.vocab - 2) for i in range(PROMPT)]
 
         def ours() -> float:
-            self.model.cache.trim(0)
+            self.model.kv_cache.trim(0)
             return timed(lambda: self.model.read(ids))
 
         def peer() -> float:
             return float(self.peer("prefill", tokens=ids)["seconds"])
 
-        self.model.cache.trim(0)
+        self.model.kv_cache.trim(0)
         self.model.read(ids[:8])
         self.peer("prefill", tokens=ids[:8])
         samples = alternate(
@@ -114,7 +114,7 @@ class Duel:
         ids = [3 + 11 * i % 1000 % (self.vocab - 3) for i in range(count)]
 
         def ours() -> float:
-            self.model.cache.trim(depth)
+            self.model.kv_cache.trim(depth)
 
             def read() -> None:
                 for token in ids:

@@ -71,7 +71,7 @@ class OurSide:
         model = generator.loaded.model
         found = {}
         for name, result in zip(wanted, results, strict=True):
-            skipped = (1 - result.sparse.active_weight_fraction) * model.block_bytes
+            skipped = (1 - result.sparse.active_weight_fraction) * model.layer_bytes
             found[name] = {
                 "side": OURS,
                 "bytes_a_token": round(bytes_of_a_token(model, 0) - skipped),

@@ -66,7 +66,7 @@ def measure(
                 progress("evidence", done := done + 1, steps)
     finally:
         model.set_plan(None)
-        model.cache.trim(0)
+        model.kv_cache.trim(0)
     return [
         Evidence(plan.sparsity, float(read.mean()), float(distance.mean()))
         for plan, read, distance in zip(plans, active, kl, strict=True)
@@ -74,5 +74,5 @@ def measure(
 
 
 def _logits(model: Model, ids: npt.NDArray[np.int64]) -> Iterator[Floats]:
-    model.cache.trim(0)
-    return model.read_all_logits(ids.tolist(), thin=True)
+    model.kv_cache.trim(0)
+    return model.read_all_logits(ids.tolist(), sparse=True)

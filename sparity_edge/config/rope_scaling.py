@@ -30,30 +30,30 @@ class RopeScaling:
     original_max_position_embeddings: int = 8192
 
 
-def _rope_block(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _rope_entry(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The mapping that holds the scaling; as in transformers the old key goes first."""
     key = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
-    block = config.get(key) or {}
-    if not isinstance(block, Mapping):
-        raise ConfigError(f"config.json: {key}={show(block)} is not a JSON object.")
-    partial = block.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    entry = config.get(key) or {}
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"config.json: {key}={show(entry)} is not a JSON object.")
+    partial = entry.get("partial_rotary_factor", config.get("partial_rotary_factor"))
     if partial is not None and partial != 1:
         raise ConfigError(
             f"config.json: partial_rotary_factor={show(partial)} is not supported; only 1.0 is."
         )
-    for name, value in block.items():
+    for name, value in entry.items():
         if isinstance(value, Mapping):
             raise ConfigError(
                 f"config.json: {key} has an entry {show(name)} of its own; rotary embeddings "
                 "that differ by layer are not supported."
             )
-    return block
+    return entry
 
 
 def rope_theta(config: Mapping[str, Any]) -> float:
     """The base of the rotary frequencies."""
-    block = _rope_block(config)
-    holder = block if block.get("rope_theta") is not None else config
+    entry = _rope_entry(config)
+    holder = entry if entry.get("rope_theta") is not None else config
     return read_real(holder, "rope_theta", default=10000.0)
 
 
@@ -63,28 +63,28 @@ def rope_scaling(config: Mapping[str, Any]) -> RopeScaling | None:
     Raises:
         ConfigError: a rope type, a partial rotation or a value that is not supported.
     """
-    block = _rope_block(config)
-    rope_type = block.get("rope_type", block.get("type", "default"))
+    entry = _rope_entry(config)
+    rope_type = entry.get("rope_type", entry.get("type", "default"))
     if rope_type == "default":
         return None
     if rope_type == "linear":
-        return RopeScaling("linear", read_real(block, "factor"))
+        return RopeScaling("linear", read_real(entry, "factor"))
     if rope_type == "llama3":
-        return _llama3_scaling(config, block)
+        return _llama3_scaling(config, entry)
     raise ConfigError(
         f"config.json: rope_type={show(rope_type)} is not supported; use default, linear or llama3."
     )
 
 
-def _llama3_scaling(config: Mapping[str, Any], block: Mapping[str, Any]) -> RopeScaling:
+def _llama3_scaling(config: Mapping[str, Any], entry: Mapping[str, Any]) -> RopeScaling:
     key = "original_max_position_embeddings"
-    holder = config if config.get(key) is not None else block
+    holder = config if config.get(key) is not None else entry
     longest = read_integer(config, "max_position_embeddings", MAX_CONTEXT)
     scaling = RopeScaling(
         "llama3",
-        factor=read_real(block, "factor"),
-        low_freq_factor=read_real(block, "low_freq_factor"),
-        high_freq_factor=read_real(block, "high_freq_factor"),
+        factor=read_real(entry, "factor"),
+        low_freq_factor=read_real(entry, "low_freq_factor"),
+        high_freq_factor=read_real(entry, "high_freq_factor"),
         original_max_position_embeddings=read_integer(holder, key, MAX_CONTEXT, default=longest),
     )
     if scaling.high_freq_factor <= scaling.low_freq_factor:

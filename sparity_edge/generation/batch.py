@@ -63,7 +63,7 @@ class Batch:
         model = self._model
         with self._busy:
             started = time.perf_counter()
-            cache = model.new_cache()
+            cache = model.new_kv_cache()
             sequence.meter.cached = self._share(sequence.ids, cache)
             logits = model.read(sequence.ids[len(cache) :], self._sparse_prefill, cache)
             chosen = sequence.choose(logits)
@@ -74,7 +74,7 @@ class Batch:
 
     def _share(self, ids: Sequence[int], cache: KVCache) -> int:
         """Take over the longest beginning that is at hand; returns its length."""
-        others = [self._model.cache, *(each[2] for each in self._running)]
+        others = [self._model.kv_cache, *(each[2] for each in self._running)]
         lengths = [other.common(ids) for other in others]
         most = max(lengths)
         if most < LEAST_SHARED:

@@ -282,7 +282,7 @@ class Generator(ModelHandle):
         """
         ids = self.encode(checked_ids(ids, self.config.vocab_size))
         model, call = self.loaded.model, self.new_call()
-        model.cache.trim(0)
+        model.kv_cache.trim(0)
         parts = model.read_all_logits(ids, self.sparse_prefill)
         while True:
             with self.loaded.busy:

@@ -63,7 +63,7 @@ class LoadedModel:
 
         own = self.model
         machine = ThreadedMachine(own.threads if threads is None else checked_threads(threads))
-        model = Model(own.packed, machine, own.cache.max_context, own.cache.dtype)
+        model = Model(own.packed, machine, own.kv_cache.max_context, own.kv_cache.dtype)
         other = LoadedModel(self.path, model, self.tokenizer, self._origin)
         other.plan_setting = self.plan_setting.twin(model)
         other.sparse_prefill, other.progress = self.sparse_prefill, self.progress
@@ -77,7 +77,7 @@ class LoadedModel:
     @property
     def max_context(self) -> int:
         """Positions of the KV cache: the most that a prompt and its completion take together."""
-        return self.model.cache.max_context
+        return self.model.kv_cache.max_context
 
     def set_plan(
         self, name: str | None = None, *, sparsity: float | None = None, level: float | None = None
@@ -114,8 +114,8 @@ class LoadedModel:
             "vocab_size": config.vocab_size,
             "model_context": config.max_position_embeddings,
             "max_context": self.max_context,
-            "cache_dtype": model.cache.dtype,
-            "cache_bytes_per_token": model.cache.bytes_per_token,
+            "cache_dtype": model.kv_cache.dtype,
+            "cache_bytes_per_token": model.kv_cache.bytes_per_token,
             "threads": model.threads,
             "sparsity": self.plan_setting.sparsity,
             **self.plan_setting.facts(),

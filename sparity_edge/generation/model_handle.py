@@ -184,7 +184,7 @@ class ModelHandle:
         from sparity_edge.model.kv_cache_file import save
 
         with self.loaded.busy:
-            save(self.loaded.model.cache, path, self.path)
+            save(self.loaded.model.kv_cache, path, self.path)
 
     def load_cache(self, path: str | Path) -> None:
         """Replace the KV cache by that of a file; prompts that begin like it are read quickly.
@@ -204,7 +204,7 @@ class ModelHandle:
 
         with self.loaded.busy:
             self.new_call()
-            load(self.loaded.model.cache, path, self.path)
+            load(self.loaded.model.kv_cache, path, self.path)
 
     def new_call(self) -> int:
         """The number of a new call; a sequence that is in progress is over."""

@@ -58,10 +58,10 @@ def lay_context(
     model = generator.loaded.model
     if not like_text:
         fill_cache(model, len(ids), room)
-        model.cache.ids[:] = ids
+        model.kv_cache.ids[:] = ids
         return
-    model.cache.trim(0)
-    model.cache.reserve(len(ids) + room)
+    model.kv_cache.trim(0)
+    model.kv_cache.reserve(len(ids) + room)
     for start in range(0, len(ids), READ_AT_ONCE):
         progress("Reading the context", start, len(ids))
         model.read(ids[start : start + READ_AT_ONCE])
@@ -77,7 +77,7 @@ def fill_cache(model: Model, depth: int, room: int) -> None:
     """
     from sparity_edge.kernels.kv_format import write
 
-    cache = model.cache
+    cache = model.kv_cache
     cache.trim(0)
     cache.reserve(min(cache.max_context, depth + room))
     random = np.random.default_rng(0)

@@ -82,4 +82,4 @@ def bytes_of_a_token(model: Model, depth: float, active: float = 1.0) -> int:
         active: active weight fraction of the decoder layers.
     """
     head = model.decoder.lm_head.layout.nbytes
-    return int(model.block_bytes * active + head + depth * model.cache.bytes_per_token)
+    return int(model.layer_bytes * active + head + depth * model.kv_cache.bytes_per_token)

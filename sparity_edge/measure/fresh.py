@@ -78,7 +78,7 @@ def peak_memory(
 
     dial = dial or {}
     with Generator.load(path, threads=threads, cache_dtype=cache_dtype, **dial) as generator:
-        cache = generator.loaded.model.cache
+        cache = generator.loaded.model.kv_cache
         fill_cache(generator.loaded.model, depth, prompt + LATER)
         time_sequence(generator, [1] * depth + [5] * prompt, LATER)
         found = {

@@ -97,8 +97,10 @@ class Sides:
             generator.apply(setting)
             self._in_force[id(generator)] = setting
             for token in self._ids[self.path(case)][: 1 + DENSE_POSITIONS]:
-                generator.loaded.model.read([token], thin=True)  # the last one records the program
-        generator.loaded.model.cache.trim(task.depth)
+                generator.loaded.model.read(
+                    [token], sparse=True
+                )  # the last one records the program
+        generator.loaded.model.kv_cache.trim(task.depth)
         return generator
 
     def runner(self, case: Case) -> Callable[[], Timing]:
@@ -146,8 +148,8 @@ class Sides:
         lay_context(first, ids[: deepest[2]], room, like_text=sparse, progress=self._progress)
         for place in places:
             self._generators[place] = twin = self._keep(first.twin(threads=place[1]))
-            twin.loaded.model.cache.copy(first.loaded.model.cache, place[2])
-            twin.loaded.model.cache.reserve(place[2] + room)
+            twin.loaded.model.kv_cache.copy(first.loaded.model.kv_cache, place[2])
+            twin.loaded.model.kv_cache.reserve(place[2] + room)
         for case in cases:
             self.generator(case)  # tells at once if a plan cannot be followed
 

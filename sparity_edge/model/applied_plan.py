@@ -1,6 +1,6 @@
 """AppliedPlan: a plan made ready for one model and machine, and the count of what it reads.
 
-The active weight fraction is bytes of decoder-block weights read, headers of scales, folded
+The active weight fraction is bytes of decoder weights read, headers of scales, folded
 matrices and gains included, over the bytes of all of them (without folded matrices and gains).
 """
 
@@ -75,7 +75,7 @@ class AppliedPlan:
             None if mean is None else machine.matrix(mean) for mean in plan.means
         ]
         self._fold_centres(packed, machine)
-        self.block_bytes = block_bytes(packed)
+        self.layer_bytes = layer_bytes(packed)
         mean_bytes = sum(mean.layout.nbytes for mean in plan.means if mean is not None)
         # Of folded matrices and gains, which every token reads.
         self.added_bytes = mean_bytes + gain_bytes
@@ -104,7 +104,7 @@ class AppliedPlan:
         site_of = np.zeros(len(distinct), dtype=np.int64)
         for each, site in zip(vectors, sites, strict=True):
             site_of[index[id(each)]] = site
-        always = self.block_bytes + self.added_bytes - float(row_bytes @ channels)
+        always = self.layer_bytes + self.added_bytes - float(row_bytes @ channels)
         return Reader(distinct, row_bytes, channels, site_of, always)
 
     def _refuse_unskippable(
@@ -164,7 +164,7 @@ class Reader:
 
     @property
     def bytes_read(self) -> float:
-        """Bytes of decoder-block weights that counted for a token of the latest pass, averaged.
+        """Bytes of decoder weights that counted for a token of the latest pass, averaged.
 
         Sequences that decode together count as one token.
         """
@@ -239,8 +239,8 @@ def _channels(layout: Layout | BundleLayout) -> int:
     return layout.neurons if isinstance(layout, BundleLayout) else layout.shape[1]
 
 
-def block_bytes(packed: PackedModel) -> int:
-    """Bytes of all decoder-block weights."""
+def layer_bytes(packed: PackedModel) -> int:
+    """Bytes of the weights of all decoder layers."""
     return sum(
         tensor.layout.nbytes
         for name, tensor in packed.tensors.items()

@@ -1,9 +1,9 @@
 """KVCache: the keys and values of the tokens read so far, and which tokens they were.
 
-Every turn passes all of its token ids; the cache keeps the longest prefix it already holds, so that
-clearing, editing and regenerating need no protocol of their own. Room grows by a quarter, layer by
-layer: old and new room never stand side by side. The cache knows nothing of where keys and values
-come from; `kv_cache_file` writes it to disk.
+Every turn passes all of its token ids; the KV cache keeps the longest prefix it already holds, so
+that clearing, editing and regenerating need no protocol of their own. Room grows by a quarter, one
+layer after another: old and new room never stand side by side. It knows nothing of where keys and values come
+from; `kv_cache_file` writes it to disk.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class KVCache:
         return next((i for i in range(most) if self.ids[i] != ids[i]), most)
 
     def copy(self, other: KVCache, length: int) -> None:
-        """Hold what the first `length` positions of another cache like this one hold."""
+        """Hold what the first `length` positions of another KV cache like this one hold."""
         self.trim(0)
         self.reserve(length)
         pairs = zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True)

@@ -1,4 +1,4 @@
-"""A key-value cache on disk, so that a long prompt need not be read again after a restart.
+"""A KV cache on disk, so that a long prompt need not be read again after a restart.
 
 A safetensors file: keys and values of the positions in use as the bytes of their rows, the token
 ids, and which packed model and number format they belong to. Checked before anything is taken over.
@@ -22,7 +22,7 @@ _VERSION = "2"
 
 
 def save(cache: KVCache, path: str | Path, model: Path) -> None:
-    """Write a cache; `model` is the packed folder it belongs to.
+    """Write a KV cache; `model` is the packed folder it belongs to.
 
     Raises:
         FormatError: the file cannot be written.
@@ -53,11 +53,11 @@ def save(cache: KVCache, path: str | Path, model: Path) -> None:
 
 
 def load(cache: KVCache, path: str | Path, model: Path) -> None:
-    """Replace the content of a cache by that of a file.
+    """Replace the content of a KV cache by that of a file.
 
     Raises:
         FormatError: the file is missing, damaged or belongs to another model.
-        ContextError: it holds more positions than the cache may.
+        ContextError: it holds more positions than the KV cache may.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -67,7 +67,7 @@ def load(cache: KVCache, path: str | Path, model: Path) -> None:
             tensors = {name: file.get_tensor(name) for name in ("ids", "keys", "values")}
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise FormatError(f"{path} is no saved cache ({reason}); save it again.") from None
+        raise FormatError(f"{path} is no saved KV cache ({reason}); save it again.") from None
     if metadata.get("sparity_edge_cache") != _VERSION or metadata.get("model") != _fingerprint(
         model
     ):
@@ -82,7 +82,7 @@ def load(cache: KVCache, path: str | Path, model: Path) -> None:
     shape = (len(cache.keys), len(first), ids.size, row_bytes(first))
     healthy = all(each.shape == shape and each.dtype == np.uint8 for each in (keys, values))
     if ids.ndim != 1 or ids.dtype != np.int64 or not healthy:
-        raise FormatError(f"{path} is no cache of this model; save it again.")
+        raise FormatError(f"{path} is no KV cache of this model; save it again.")
     if ids.size > cache.max_context:
         raise ContextError(
             f"{path} holds {ids.size} positions and the context {cache.max_context}; "

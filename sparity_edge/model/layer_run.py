@@ -58,9 +58,9 @@ class LayerRun:
         self.windows = windows
         count, length = windows.shape
         self.residual = np.empty((count, length, model.config.hidden_size), dtype=np.float32)
-        model.cache.trim(0)
-        model.cache.reserve(length)
-        model.decoder.cover(model.cache.capacity)
+        model.kv_cache.trim(0)
+        model.kv_cache.reserve(length)
+        model.decoder.cover(model.kv_cache.capacity)
         self._spans = [(at, min(at + CHUNK, length)) for at in range(0, length, CHUNK)]
         sizes = {stop - start for start, stop in self._spans}
         self._buffers = {  # visitors see up as well as its product with the gate
@@ -78,7 +78,7 @@ class LayerRun:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.model.cache.trim(0)
+        self.model.kv_cache.trim(0)
 
     @property
     def layers(self) -> int:
@@ -123,7 +123,7 @@ class LayerRun:
             return BoundLayer(ops, decoder.layers[layer], SparsityRecord(ops, this))
 
         def attention(ops: Operations) -> None:
-            decoder.attention(bound(ops), this, [model.cache])
+            decoder.attention(bound(ops), this, [model.kv_cache])
 
         def ffn(ops: Operations) -> None:
             decoder.ffn(bound(ops), this)

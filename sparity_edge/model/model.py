@@ -1,8 +1,8 @@
-"""Model: a decoder with its keys and values, run over prompts, answers and batches of answers.
+"""Model: a decoder with its KV cache, run over prompts, sequences and batches of sequences.
 
-Prompts are read in chunks, answers token by token, several answers one token of each at a time.
-What a forward pass computes is `decoder`'s affair; here it is decided which tokens go into which
-pass, whether a plan applies to them, and when a pass has to be recorded again.
+Prompts are read in chunks; a sequence is decoded token by token, several of them one token of each
+at a time. What a forward pass computes is `decoder`'s affair; here it is decided which tokens go
+into which pass and whether a plan applies to them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from sparity_edge.arrays import Floats
 from sparity_edge.kernels.operations import Machine
-from sparity_edge.model.applied_plan import AppliedPlan, Reader, block_bytes
+from sparity_edge.model.applied_plan import AppliedPlan, Reader, layer_bytes
 from sparity_edge.model.decoder import Decoder
 from sparity_edge.model.forward_pass import ForwardPass
 from sparity_edge.model.kv_cache import KVCache
@@ -25,17 +25,17 @@ from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.progress import Progress
 
 CHUNK = 256  # tokens of a prompt read at once: enough to use each unpacked weight many times
-# Attention sinks: what stands here is looked at by all later tokens, so it is never thinned.
+# Attention sinks: what stands here is looked at by all later tokens, so nothing of it is skipped.
 DENSE_POSITIONS = 4
 
 
 class Model:
-    """A decoder with its weights and one key-value cache; others may be brought along.
+    """A decoder with its weights and one KV cache; others may be brought along.
 
     Args:
         packed: the weights, as `open_packed` gives them.
         machine: what carries out the operations.
-        max_context: the most positions of the cache.
+        max_context: the most positions of the KV cache.
         cache_dtype: "f32", "bf16" or "int8".
     """
 
@@ -43,7 +43,7 @@ class Model:
         self, packed: PackedModel, machine: Machine, max_context: int, cache_dtype: str = "f32"
     ) -> None:
         self.config = packed.config
-        self.cache = KVCache(self.config, max_context, cache_dtype)
+        self.kv_cache = KVCache(self.config, max_context, cache_dtype)
         self.machine = machine
         self.decoder = Decoder(packed, machine)
         self.packed = packed
@@ -76,9 +76,9 @@ class Model:
         return sorted(found)
 
     @property
-    def block_bytes(self) -> int:
-        """Bytes of all decoder-block weights."""
-        return block_bytes(self.packed)
+    def layer_bytes(self) -> int:
+        """Bytes of the weights of all decoder layers."""
+        return layer_bytes(self.packed)
 
     @property
     def plan_bytes(self) -> int:
@@ -108,15 +108,15 @@ class Model:
 
     @property
     def active_weight_fraction(self) -> float:
-        """Of the latest pass: bytes of decoder-block weights read / all bytes of them.
+        """Of the latest pass: bytes of decoder weights read / all bytes of them.
 
         Of a prompt the mean over its tokens, each as if it were alone.
         """
-        return 1.0 if self._reader is None else self._reader.bytes_read / self.block_bytes
+        return 1.0 if self._reader is None else self._reader.bytes_read / self.layer_bytes
 
     @property
     def densities(self) -> dict[str, float]:
-        """Of the latest pass: active channels / channels at every site that is thinned."""
+        """Of the latest pass: active channels / channels at every site that the plan sparsifies."""
         return {} if self._reader is None else self._reader.densities
 
     def compile(self, progress: Progress) -> None:
@@ -131,16 +131,18 @@ class Model:
         """Give threads back."""
         self.machine.close()
 
-    def new_cache(self) -> KVCache:
-        """An empty cache like the model's own."""
-        return KVCache(self.config, self.cache.max_context, self.cache.dtype)
+    def new_kv_cache(self) -> KVCache:
+        """An empty KV cache like the model's own."""
+        return KVCache(self.config, self.kv_cache.max_context, self.kv_cache.dtype)
 
-    def read(self, ids: Sequence[int], thin: bool = False, cache: KVCache | None = None) -> Floats:
-        """Append tokens to a cache.
+    def read(
+        self, ids: Sequence[int], sparse: bool = False, cache: KVCache | None = None
+    ) -> Floats:
+        """Append tokens to a KV cache.
 
         Args:
             ids: one or more token ids.
-            thin: whether the plan applies, except at the first positions.
+            sparse: whether the plan applies, except at the first positions.
             cache: None: the model's own.
 
         Returns:
@@ -149,27 +151,27 @@ class Model:
         Raises:
             ContextError: they do not fit.
         """
-        cache = self.cache if cache is None else cache  # an empty one is false
+        cache = self.kv_cache if cache is None else cache  # an empty one is false
         logits = np.empty(0, dtype=np.float32)
         cache.reserve(len(cache) + len(ids))  # once, not chunk by chunk
-        for part, thinned in self._parts(ids, thin, cache):
-            logits = self._run(part, [cache], 1, thinned)[-1]
+        for part, applies in self._parts(ids, sparse, cache):
+            logits = self._run(part, [cache], 1, applies)[-1]
         return logits
 
-    def read_all_logits(self, ids: Sequence[int], thin: bool = False) -> Iterator[Floats]:
+    def read_all_logits(self, ids: Sequence[int], sparse: bool = False) -> Iterator[Floats]:
         """Append tokens and give the logits of every one, (up to CHUNK, vocab_size) at a time."""
-        for part, thinned in self._parts(ids, thin, self.cache):
-            yield self._run(part, [self.cache], len(part), thinned)
+        for part, applies in self._parts(ids, sparse, self.kv_cache):
+            yield self._run(part, [self.kv_cache], len(part), applies)
 
     def read_together(
-        self, ids: Sequence[int], caches: Sequence[KVCache], thin: bool = False
+        self, ids: Sequence[int], caches: Sequence[KVCache], sparse: bool = False
     ) -> Floats:
-        """Append one token to each of several caches, reading the weights once for all.
+        """Append one token to each of several KV caches, reading the weights once for all.
 
         Args:
             ids: as many as caches.
-            caches: no two the same.
-            thin: whether the plan applies, except to caches at their first positions.
+            caches: KV caches, no two of them one.
+            sparse: whether the plan applies, except to KV caches at their first positions.
 
         Returns:
             The logits (caches, vocab_size), valid until the next call.
@@ -177,10 +179,10 @@ class Model:
         Raises:
             ContextError: a token does not fit.
         """
-        thin = thin and self._plan is not None
-        early = [thin and len(cache) < DENSE_POSITIONS for cache in caches]
+        sparse = sparse and self._plan is not None
+        early = [sparse and len(cache) < DENSE_POSITIONS for cache in caches]
         if not any(early) or all(early):
-            return self._run(ids, caches, len(caches), thin and not any(early))
+            return self._run(ids, caches, len(caches), sparse and not any(early))
         logits = np.empty((len(caches), self.config.vocab_size), dtype=np.float32)
         for group in (True, False):
             at = [index for index, each in enumerate(early) if each == group]
@@ -189,37 +191,37 @@ class Model:
         return logits
 
     def release(self) -> None:
-        """Let go of all caches but the model's own."""
+        """Let go of all KV caches but the model's own."""
         self._passes = {
-            key: each for key, each in self._passes.items() if each.caches == (self.cache,)
+            key: each for key, each in self._passes.items() if each.caches == (self.kv_cache,)
         }
 
     def _parts(
-        self, ids: Sequence[int], thin: bool, cache: KVCache
+        self, ids: Sequence[int], sparse: bool, cache: KVCache
     ) -> Iterator[tuple[Sequence[int], bool]]:
         """Chunks of `ids`, and whether the plan applies to them."""
-        dense = max(0, DENSE_POSITIONS - len(cache)) if thin and self._plan else 0
+        dense = max(0, DENSE_POSITIONS - len(cache)) if sparse and self._plan else 0
         if dense:
             yield ids[:dense], False
         for start in range(dense, len(ids), CHUNK):
-            yield ids[start : start + CHUNK], thin and self._plan is not None
+            yield ids[start : start + CHUNK], sparse and self._plan is not None
 
     def _run(
-        self, ids: Sequence[int], caches: Sequence[KVCache], outputs: int, thin: bool
+        self, ids: Sequence[int], caches: Sequence[KVCache], outputs: int, sparse: bool
     ) -> Floats:
-        """Append ids to caches, as many to each, and give the logits of the last `outputs`."""
+        """Append ids to KV caches, as many to each, and give the logits of the last `outputs`."""
         tokens = len(ids) // len(caches)
         for cache in caches:
             cache.reserve(len(cache) + tokens)
-        this = self._pass(len(caches), tokens, outputs, thin)
+        this = self._pass(len(caches), tokens, outputs, sparse)
         logits = this.run(ids, caches)
         self._reader = this.reader
         return logits
 
-    def _pass(self, sequences: int, tokens: int, outputs: int, thin: bool) -> ForwardPass:
+    def _pass(self, sequences: int, tokens: int, outputs: int, sparse: bool) -> ForwardPass:
         """Recorded before, where it decodes; prompts are recorded anew."""
-        plan = self._plan if thin else None
-        key = (thin, sequences)
+        plan = self._plan if sparse else None
+        key = (sparse, sequences)
         if tokens == 1 and key in self._passes:
             return self._passes[key]
         made = ForwardPass(self.decoder, self.machine, sequences, tokens, outputs, plan)

@@ -97,14 +97,14 @@ def test_a_synthetic_model_runs(
     with Generator.load(path, threads=1) as generator:
         model = generator.loaded.model
         context.fill_cache(model, 100, 10)
-        assert len(model.cache) == 100
+        assert len(model.kv_cache) == 100
         assert np.isfinite(model.read([1, 2])).all()
         head = 512 * model.decoder.lm_head.layout.row_bytes
         blocks = decoding.bytes_of_a_token(model, 0) - head
         weights = generator.info()["weight_bytes"] - 2 * head
         assert weights - blocks == 4 * 64 * 5  # the norms
         more = decoding.bytes_of_a_token(model, 3) - decoding.bytes_of_a_token(model, 0)
-        assert more == 3 * model.cache.bytes_per_token
+        assert more == 3 * model.kv_cache.bytes_per_token
 
 
 def test_a_llama_state_is_repeated(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

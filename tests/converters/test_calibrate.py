@@ -113,7 +113,7 @@ def test_a_trace_ends_where_the_model_does(checkpoint: Callable[[str], Path]) ->
             run.run(layer, keep)
     for product, middle in middles:
         np.testing.assert_allclose(product, middle, rtol=1e-5, atol=1e-6)
-    assert len(model.cache) == 0
+    assert len(model.kv_cache) == 0
     last = run.residual[1].astype(np.float64)
     norm = last / np.sqrt((last**2).mean(axis=1, keepdims=True) + model.config.rms_norm_eps)
     norm *= packed.tensors["model.norm.weight"]

@@ -41,7 +41,7 @@ def one_by_one(generator: Generator, prompts: Any, params: Any) -> list[Completi
     each = params if isinstance(params, list) else [params] * len(prompts)
     answers = []
     for prompt, own in zip(prompts, each, strict=True):
-        generator.loaded.model.cache.trim(0)
+        generator.loaded.model.kv_cache.trim(0)
         answers.append(generator.generate(prompt, own))
     return answers
 
@@ -133,7 +133,7 @@ def test_the_first_batch_compiles_before_the_lock_is_taken(
 
 def test_the_conversation_stays_as_it_is(generator: Generator) -> None:
     generator.generate(PROMPTS[3], GREEDY)
-    cache = generator.loaded.model.cache
+    cache = generator.loaded.model.kv_cache
     ids, rows = list(cache.ids), [np.array(each) for each in cache.layer(1)]
     generator.generate_batch(PROMPTS, GREEDY)
     assert cache.ids == ids
@@ -147,7 +147,7 @@ def test_the_conversation_stays_as_it_is(generator: Generator) -> None:
 
 
 def test_what_prompts_begin_with_is_read_once(generator: Generator) -> None:
-    generator.loaded.model.cache.trim(0)
+    generator.loaded.model.kv_cache.trim(0)
     shared = [5 + k % 90 for k in range(LEAST_SHARED + 5)]
     prompts = [[*shared, 7, 9], [*shared, 8], shared[:8]]
     answers = generator.generate_batch(prompts, GREEDY)
@@ -162,7 +162,7 @@ def test_caches_grow_and_are_let_go(folder: Path, monkeypatch: pytest.MonkeyPatc
         expected = one_by_one(generator, PROMPTS, GREEDY)
         assert_same(generator.generate_batch(PROMPTS, GREEDY), expected)
         kept = {cache for each in generator.loaded.model._passes.values() for cache in each.caches}
-        assert kept <= {generator.loaded.model.cache}
+        assert kept <= {generator.loaded.model.kv_cache}
 
 
 def test_a_full_context_ends_an_answer(folder: Path) -> None:

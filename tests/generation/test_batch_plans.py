@@ -20,7 +20,7 @@ Pack = Callable[[str, str], PackedModel]
 
 def logits_together(model: Model, sequences: list[list[int]], read: int) -> np.ndarray:
     """Logits of the last tokens, (tokens, sequences, vocabulary); the first `read` dense."""
-    caches = [model.new_cache() for _ in sequences]
+    caches = [model.new_kv_cache() for _ in sequences]
     for index, cache in enumerate(caches):
         model.read(sequences[index][: read + index], cache=cache)
     steps = []
@@ -49,7 +49,7 @@ def test_plans_equal_masking(layout: str, variant: dict, threads: int, pack: Pac
     assert fractions[1] == pytest.approx(fractions[0])
     assert models[1].densities == pytest.approx(models[0].densities)
     models[1].read([5, 6, 7, 8, 9, 10, 11, 12])
-    alone = models[1].read([13], thin=True) is not None and models[1].active_weight_fraction
+    alone = models[1].read([13], sparse=True) is not None and models[1].active_weight_fraction
     assert fractions[1] > alone, "a union needs more than a single token"
     machine.close()
 
@@ -74,13 +74,13 @@ def test_first_positions_are_dense(pack: Pack) -> None:
     packed, ids = pack("mixed", "f32"), tiny.ids_of(PLANNED)
     model = Model(packed, ThreadedMachine(1), 64, "f32")
     model.set_plan(family(packed, "mixed").at_level(0.6))
-    caches = [model.new_cache() for _ in range(3)]
+    caches = [model.new_kv_cache() for _ in range(3)]
     for length, cache in zip((1, 2, 6), caches, strict=True):
         model.read(ids[:length], cache=cache)
     together = model.read_together([7, 8, 9], caches, True)
     for row, length, token in zip(together, (1, 2, 6), (7, 8, 9), strict=True):
-        model.cache.trim(0)
+        model.kv_cache.trim(0)
         model.read(ids[:length])
-        alone = model.read([token], thin=True)
+        alone = model.read([token], sparse=True)
         np.testing.assert_allclose(row, alone, rtol=0, atol=1e-5 * np.abs(alone).max())
     model.close()

@@ -38,7 +38,7 @@ def generator(folder: Path) -> Iterator[Generator]:
 
 
 def fresh(generator: Generator) -> Generator:
-    generator.loaded.model.cache.trim(0)
+    generator.loaded.model.kv_cache.trim(0)
     return generator
 
 
@@ -152,11 +152,11 @@ def test_ctrl_c_between_tokens_leaves_the_generator_usable(
     expected = fresh(generator).generate(PROMPT, GREEDY).text
     model, calls = generator.loaded.model, []
 
-    def interrupted(ids: list[int], thin: bool) -> np.ndarray:
+    def interrupted(ids: list[int], sparse: bool) -> np.ndarray:
         calls.append(ids)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return type(model).read(model, ids, thin)
+        return type(model).read(model, ids, sparse)
 
     with monkeypatch.context() as patch:
         patch.setattr(model, "read", interrupted)
@@ -239,11 +239,11 @@ def test_a_saved_cache_saves_reading(folder: Path, tmp_path: Path, cache_dtype: 
     options: dict[str, Any] = {"dtype": "f32", "threads": 1, "cache_dtype": cache_dtype}
     with Generator.load(folder, **options) as generator:
         expected = generator.generate(PROMPT, GREEDY)
-        rows = [np.array(each[:, :20]) for each in generator.loaded.model.cache.layer(0)]
+        rows = [np.array(each[:, :20]) for each in generator.loaded.model.kv_cache.layer(0)]
         generator.save_cache(file)
     with Generator.load(folder, **options) as other:
         other.load_cache(file)
-        for ours, theirs in zip(other.loaded.model.cache.layer(0), rows, strict=True):
+        for ours, theirs in zip(other.loaded.model.kv_cache.layer(0), rows, strict=True):
             assert ours[:, :20].tobytes() == theirs.tobytes()
         answer = other.generate(PROMPT, GREEDY)
         assert answer.token_ids == expected.token_ids

@@ -40,10 +40,10 @@ def test_a_twin_shares_the_weights_and_nothing_else(planned: Path) -> None:
         assert other.sparsity == 0
         other.sparsity = 0.4
         ids = list(range(5, 25))
-        logits = [each.loaded.model.read([6], thin=True).copy() for each in (one, other)]
+        logits = [each.loaded.model.read([6], sparse=True).copy() for each in (one, other)]
         assert np.array_equal(*logits)
         one.loaded.model.read(ids)
-        assert len(other.loaded.model.cache) == 1
+        assert len(other.loaded.model.kv_cache) == 1
     with Generator.load(planned) as one:
         assert one.twin().threads == one.threads
         with pytest.raises(OptionError, match="threads"):
@@ -57,14 +57,14 @@ def test_contexts(planned: Path, like_text: bool) -> None:
         assert len(ids) == 70
         assert context.text_ids(generator, 100_000)[:70] == ids  # the text begins anew
         context.lay_context(generator, ids[:50], 10, like_text=like_text)
-        assert generator.loaded.model.cache.ids == ids[:50]
-        assert generator.loaded.model.cache.capacity >= 60
-        keys = np.asarray(generator.loaded.model.cache.keys[0], dtype=np.float32)[:, :50]
+        assert generator.loaded.model.kv_cache.ids == ids[:50]
+        assert generator.loaded.model.kv_cache.capacity >= 60
+        keys = np.asarray(generator.loaded.model.kv_cache.keys[0], dtype=np.float32)[:, :50]
         assert np.isfinite(keys).all()
         assert (np.abs(keys).max(axis=(0, 2)) > 0).all()
         found = time_sequence(generator, ids, later=3)
         assert len(found.later) == 3
-        assert generator.loaded.model.cache.ids[:70] == ids
+        assert generator.loaded.model.kv_cache.ids[:70] == ids
 
 
 def test_several_answers_are_timed_by_the_first(planned: Path) -> None:

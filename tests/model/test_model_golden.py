@@ -35,7 +35,7 @@ def generator(case: str, checkpoint: Callable[[str], Path]) -> Iterator[Generato
 
 def all_logits(model: Model, ids: list[int], step: int) -> Floats:
     """(positions, vocab_size), reading `step` tokens a call from an empty cache."""
-    model.cache.trim(0)
+    model.kv_cache.trim(0)
     parts = [
         np.array(part)
         for start in range(0, len(ids), step)

@@ -55,7 +55,7 @@ def test_logits_token_by_token(exact: Generator, same_cache: Generator, default:
     ids = GOLDEN["ids"].tolist()
     cases = ((exact, TOLERANCE), (same_cache, 1e-3), (default, 1e-2))
     for generator, allowed in cases:
-        generator.loaded.model.cache.trim(0)
+        generator.loaded.model.kv_cache.trim(0)
         logits = np.stack(
             [generator.loaded.model.read([token])[GOLDEN["columns"]] for token in ids]
         )
@@ -121,7 +121,7 @@ def test_batches_give_the_answers_of_one_by_one(exact: Generator, default: Gener
     for generator in (exact, default):
         together = generator.generate_batch(prompts, params)
         for prompt, own, answer in zip(prompts, params, together, strict=True):
-            generator.loaded.model.cache.trim(0)
+            generator.loaded.model.kv_cache.trim(0)
             alone = generator.generate(prompt, own)
             assert answer.token_ids == alone.token_ids
             assert answer.text == alone.text
