@@ -2,8 +2,8 @@
 
 Every turn passes all of its token ids; the KV cache keeps the longest prefix it already holds, so
 that clearing, editing and regenerating need no protocol of their own. Room grows by a quarter, one
-layer after another: old and new room never stand side by side. It knows nothing of where keys and values come
-from; `kv_cache_file` writes it to disk.
+layer after another: old and new room never stand side by side. It knows nothing of where keys and
+values come from; `kv_cache_file` writes it to disk.
 """
 
 from __future__ import annotations
