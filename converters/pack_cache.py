@@ -65,7 +65,7 @@ def clear(name: str | None = None) -> list[Entry]:
     ]
     if name is not None and not chosen:
         names = ", ".join(sorted({entry.name for entry in everything})) or "nothing"
-        raise OptionError(f"The cache holds no {name!r}; it holds {names}.")
+        raise OptionError(f"The pack cache holds no {name!r}; it holds {names}.")
     for entry in chosen:
         remove(entry.path)
     for path in _folders(packs()):

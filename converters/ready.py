@@ -51,7 +51,7 @@ def prepare_for(
 
     context.notify(
         f"Calibrating {model} for the sparsity plan {wanted}, once: this takes minutes; "
-        "the cache keeps it."
+        "the pack cache keeps it."
     )
     stored = calibrate(
         model,

@@ -81,7 +81,9 @@ def cached_pack(model: str, options: PackOptions, context: CallContext = QUIET) 
     with open_source(model, context) as source:
         target = packs() / _digest(source.fingerprint(), asdict(options), FORMAT_VERSION)
         if not is_complete(target):
-            context.notify(f"Packing {model} into the cache, once ({_describe(options)}): {target}")
+            context.notify(
+                f"Packing {model} into the pack cache, once ({_describe(options)}): {target}"
+            )
             _pack(source, target, options, context.progress)
     remember(request, target)
     touch(target)
@@ -152,7 +154,7 @@ def _pack(source: Source, target: Path, options: PackOptions, progress: Progress
         # Another process may have been quicker with the same pack; its folder is as good.
         if not is_complete(target):
             raise FormatError(
-                f"{error} {CACHE_VARIABLE} names another place for the cache."
+                f"{error} {CACHE_VARIABLE} names another place for the pack cache."
             ) from error
 
 

@@ -1,7 +1,7 @@
 """TEAL (Liu et al., ICLR 2025, arXiv 2408.14690): a scalar threshold on the input of every linear.
 
 Uniform: every linear drops the same share. Profile: a fixed pattern that leaves inputs of up and v
-denser and those of o and q thinner, the mean of the tables that the authors' greedy search gave for
+denser and those of o and q sparser, the mean of the tables that the authors' greedy search gave for
 Llama-3-8B at 50 %; the level is then the mean weighted by bytes.
 """
 

@@ -19,7 +19,7 @@ from sparity_edge.config.family import Family, GgufNames
 from sparity_edge.errors import SourceError
 from sparity_edge.model.families import families
 
-# The metadata name one end token, chat models have several: these texts end an answer as well
+# The metadata name one end token, chat models have several: these texts end a reply as well
 # (the part of llama.cpp's list that occurs in the Llama and Qwen2 families).
 END_TOKENS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end_of_text|>", "<|endoftext|>")
 # Llama 3.1 and 3.2 differ in the factor only; the other three are not in the file at all.

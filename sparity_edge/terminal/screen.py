@@ -68,7 +68,7 @@ def read_stdin(most: int) -> str:
 
 
 class Screen:
-    """Where an answer and the notes on it are written.
+    """Where a reply and the notes on it are written.
 
     Args:
         output: receives the model's text.

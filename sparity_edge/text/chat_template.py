@@ -53,7 +53,7 @@ class ChatTemplate:
         Args:
             messages: mappings with "role" and "content", both strings; further keys are handed on.
             special_tokens: "bos_token", "eos_token" ... as the template's variables.
-            add_generation_prompt: end with the beginning of the assistant's answer.
+            add_generation_prompt: end with the beginning of the assistant's reply.
 
         Raises:
             TemplateError: the template fails, refuses the messages or exceeds its limits.

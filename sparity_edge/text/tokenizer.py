@@ -137,7 +137,7 @@ class Tokenizer:
 
         Args:
             messages: mappings with "role" and "content", in order.
-            add_generation_prompt: end with the beginning of the assistant's answer.
+            add_generation_prompt: end with the beginning of the assistant's reply.
 
         Raises:
             TemplateError: the model has no chat template, or the template is wrong, refuses the

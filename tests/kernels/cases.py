@@ -186,7 +186,7 @@ def _attention(at: Setting, looking: bool) -> Any:
 
 
 def _thresholds(x: Floats, density: float) -> Floats:
-    """The same for all channels, so that about so many are larger."""
+    """One threshold for all channels, exceeded by the share `density` of numbers, (channels,)."""
     finite = np.abs(x)[np.isfinite(x)]
     level = np.inf if density == 0 else np.quantile(finite, 1 - density)
     return padded(np.full(x.shape[1], level))

@@ -28,7 +28,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[ThreadedMachine]:
 
 
 class Block:
-    """The operations of a decoder block, 640 to 1100 numbers wide."""
+    """The operations of a decoder layer, 640 to 1100 numbers wide."""
 
     def __init__(self, dtype: str, head_dim: int, kv_heads: int = 2, share: int = 3) -> None:
         self.heads, self.kv_heads, self.head_dim = kv_heads * share, kv_heads, head_dim

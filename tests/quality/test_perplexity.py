@@ -95,24 +95,24 @@ def test_an_empty_text(generator: Generator) -> None:
 
 def test_divergence_equals_its_definition(generator: Generator) -> None:
     windows = windows_of(generator, 0, 64)
-    kl, agreed, dense, thinned = [], [], [], []
+    kl, agreed, dense, sparse = [], [], [], []
     for ids in windows:
         p, q = probabilities(generator, ids), probabilities(generator, ids, HALF)
         kl.append((p * np.log(p / q)).sum(axis=1))
         agreed.append(p.argmax(axis=1) == q.argmax(axis=1))
         dense.append(losses(p, ids).mean())
-        thinned.append(losses(q, ids).mean())
+        sparse.append(losses(q, ids).mean())
     (result,) = divergences(generator, TEXT, [HALF], window=32, windows=2, stride=2)
     every = np.concatenate(kl)
-    assert every.mean() > 0.01, "nothing was thinned"
+    assert every.mean() > 0.01, "nothing was sparse"
     assert result.kl_mean == pytest.approx(every.mean(), rel=1e-4)
     assert result.kl_p99 == pytest.approx(np.percentile(every, 99), rel=1e-4)
     error = np.std([part.mean() for part in kl], ddof=1) / np.sqrt(2)
     assert result.kl_stderr == pytest.approx(error, rel=1e-3)
     assert result.top1_agreement == np.concatenate(agreed).mean()
     assert result.dense.perplexity == pytest.approx(np.exp(np.mean(dense)), rel=1e-5)
-    assert result.sparse.perplexity == pytest.approx(np.exp(np.mean(thinned)), rel=1e-5)
-    changes = np.subtract(thinned, dense)
+    assert result.sparse.perplexity == pytest.approx(np.exp(np.mean(sparse)), rel=1e-5)
+    changes = np.subtract(sparse, dense)
     assert result.perplexity_ratio == pytest.approx(np.exp(changes.mean()), rel=1e-5)
     paired = np.exp(changes.mean()) * np.std(changes, ddof=1) / np.sqrt(2)
     assert result.perplexity_ratio_stderr == pytest.approx(paired, rel=1e-3)
@@ -124,7 +124,7 @@ def test_divergence_equals_its_definition(generator: Generator) -> None:
 
 def test_dense_does_not_differ_from_itself(generator: Generator) -> None:
     told: list[tuple[int, int]] = []
-    dense, thinned, again = divergences(
+    dense, sparse, again = divergences(
         generator,
         TEXT,
         [DENSE, HALF, DENSE],
@@ -134,7 +134,7 @@ def test_dense_does_not_differ_from_itself(generator: Generator) -> None:
     )
     assert dense.kl_mean == dense.kl_p99 == again.kl_mean == 0
     assert dense.top1_agreement == dense.perplexity_ratio == 1
-    assert thinned.kl_mean > 0
+    assert sparse.kl_mean > 0
     assert generator.plan is None, "it is left dense"
     assert told == [*((done, 8) for done in range(8)), (8, 8)]
 
