@@ -110,6 +110,7 @@ class Kernel:
         self.words = Words(words) if isinstance(words, str) else words
         self.table = table
         self._compiled: Any = None
+        self._address = 0
 
     def __call__(self, function: Callable[[int, int, int], None]) -> Kernel:
         """Declare a function."""
@@ -133,8 +134,9 @@ class Kernel:
                     self._compiled = self._compile(cache=True)
                 except OSError:  # it cannot be kept, as on a full disk: for this run only
                     self._compiled = self._compile(cache=False)
+            self._address = int(self._compiled.address)
             _AT_WORK.append(self.name)
-        return int(self._compiled.address)
+        return self._address
 
     def _compile(self, cache: bool) -> Any:
         return cfunc(_SIGNATURE, cache=cache, error_model="numpy")(self._function)

@@ -67,16 +67,12 @@ class Matrix:
             ],
             dtype=np.int64,
         )
+        self.address = int(self._words.ctypes.data)  # where the words stand
 
     @property
     def data_address(self) -> int:
         """Where the packed bytes stand."""
         return int(self._data.ctypes.data)
-
-    @property
-    def address(self) -> int:
-        """Where the words stand."""
-        return int(self._words.ctypes.data)
 
 
 def up_of(bundle: PackedBundle) -> Matrix:

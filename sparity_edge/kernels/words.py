@@ -8,6 +8,7 @@ several kernels share is declared once and extended. Knows nothing of what any w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from numba import types
@@ -52,7 +53,7 @@ class Words:
         if len({*self.names, *self._places}) < len(self.names) + len(self._places):
             raise ValueError(f"A name stands twice in {' '.join(self.names)}.")
         self._places |= {name: WORD_BYTES * index for index, name in enumerate(self.names)}
-        self._set = frozenset(self.names)
+        self._pick = itemgetter(*self.names, self.names[0])  # a tuple, even of a single word
 
     def __getattr__(self, name: str) -> int:
         """The byte offset of a word."""
@@ -64,8 +65,8 @@ class Words:
         """An argument block that begins with these words; arguments as for `Words`."""
         return Words(names, self, **inner)
 
-    def ordered(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values by name in the order of the words; those of an inner block come as one mapping.
+    def ordered(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Values in the order of the words; those of an inner block come as one mapping.
 
         Raises:
             TypeError: a word has no value, or a value no word.
@@ -74,9 +75,13 @@ class Words:
             values = {**values}
             for place in self._inner.keys() & values.keys():
                 values |= {f"{place}_{name}": each for name, each in values.pop(place).items()}
-        if values.keys() != self._set:
+        try:
+            found: tuple[Any, ...] = self._pick(values)
+        except KeyError:
+            found = ()
+        if not found or len(values) > len(self.names):
             raise TypeError(_difference(self.names, values))
-        return {name: values[name] for name in self.names}
+        return found[:-1]
 
 
 def _difference(names: Iterable[str], values: Iterable[str]) -> str:

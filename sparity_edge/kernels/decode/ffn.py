@@ -84,11 +84,7 @@ class Bundle:
             ],
             dtype=np.int64,
         )
-
-    @property
-    def address(self) -> int:
-        """Where the words stand."""
-        return int(self._words.ctypes.data)
+        self.address = int(self._words.ctypes.data)  # where the words stand
 
 
 @device

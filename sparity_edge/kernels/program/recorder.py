@@ -18,6 +18,7 @@ from sparity_edge.kernels.decode.ffn import Bundle
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program import team
+from sparity_edge.kernels.words import Words
 
 LEAST_SCRATCH = 8192  # bytes for each thread
 NO_STREAM = (0, 0)
@@ -146,12 +147,17 @@ class Recorder:
         if writes is not None:
             gone = self.word(writes)
             self.forms = {form: place for form, place in self.forms.items() if form[0] != gone}
-        words = self._words(kernel, kernel.words, arguments)
+        # A prompt's recording has 5,000 arguments, and most are numbers: no call for those.
+        words = [
+            each if type(each) is int else self.word(each)
+            for each in _ordered(kernel, kernel.words, arguments)
+        ]
         waits = self._barrier or not self._together
         self._barrier = False
-        row = [kernel.address, chunks, int(waits), *stream, 0, *words.values()]
+        row = [kernel.address, chunks, int(waits), *stream, 0, *words]
         assert len(row) <= team.RECORD_WORDS
-        self.records.append(Record(kernel, row + [0] * (team.RECORD_WORDS - len(row))))
+        row.extend([0] * (team.RECORD_WORDS - len(row)))
+        self.records.append(Record(kernel, row))
         self._header = None
 
     def table(self, kernel: Kernel, tokens: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,18 +175,15 @@ class Recorder:
             TypeError: as for `record`.
         """
         assert kernel.table is not None
-        first = self._words(kernel, kernel.table, arguments)
-        steps = [
-            arguments[name].strides[0] if getattr(arguments[name], "ndim", 0) == 2 else 0
-            for name in first
-        ]
-        start = np.array(list(first.values()), dtype=np.int64)
+        values = _ordered(kernel, kernel.table, arguments)
+        steps = [each.strides[0] if getattr(each, "ndim", 0) == 2 else 0 for each in values]
+        start = np.array([self.word(each) for each in values], dtype=np.int64)
         table = start + np.array(steps, dtype=np.int64) * np.arange(tokens)[:, None]
         return {"table": table, "tokens": tokens, "table_stride": table.strides[0]}
 
     def word(self, argument: Any) -> int:
         """The int64 word that stands for an argument: an address, a number or a float's bits."""
-        if argument is None:
+        if argument is None or argument is False:
             return 0
         if isinstance(argument, np.ndarray):
             known = self._addresses.get(id(argument))
@@ -194,13 +197,6 @@ class Recorder:
         if isinstance(argument, float):
             return int(np.float32(argument).view(np.int32))
         return int(argument)
-
-    def _words(self, kernel: Kernel, declared: Any, arguments: Mapping[str, Any]) -> dict[str, int]:
-        try:
-            ordered = declared.ordered(arguments)
-        except TypeError as error:
-            raise TypeError(f"{kernel.name}: {error}") from None
-        return {name: self.word(each) for name, each in ordered.items()}
 
     # --- the program --------------------------------------------------------------------------
 
@@ -231,3 +227,10 @@ class Recorder:
         self._counters = counters
         self.kept += [records, scratch]
         return header
+
+
+def _ordered(kernel: Kernel, declared: Words, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    try:
+        return declared.ordered(arguments)
+    except TypeError as error:
+        raise TypeError(f"{kernel.name}: {error}") from None
