@@ -72,9 +72,9 @@ OPTIONS = (
         "presence_penalty", _number, "X", "taken off the logit of each seen token, once"
     ),
     SamplingOption(
-        "frequency_penalty", _number, "X", "taken off for each time that a token was seen"
+        "frequency_penalty", _number, "X", "taken off the logit once for each time a token was seen"
     ),
-    SamplingOption("seed", _whole, "N", "of the draw: one seed, one text"),
+    SamplingOption("seed", _whole, "N", "of the draw: one seed gives one text"),
     SamplingOption("stop", str, "TEXT", "end in front of this text; may be repeated", True),
     SamplingOption("max_tokens", _whole, "N", "end after N tokens"),
     SamplingOption("logit_bias", _bias, "ID=X", "add X to a token's logit, -inf bans it", True),

@@ -1,4 +1,7 @@
-"""The machine that figures come from: CPU, memory, versions; ready for JSON."""
+"""The machine that figures come from: CPU, memory, versions; ready for JSON.
+
+Every results file and every row of `bench` carries it. Measures nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The options of `doctor`; imports nothing heavy, so that `--help` is quick."""
+"""The options of `doctor`; imports nothing heavy, so that `--help` is quick.
+
+Knows nothing of what is examined: `commands/doctor.py` carries the command out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The options of `convert`, `verify` and `cache`; imports nothing heavy: `--help` is quick."""
+"""The options of `convert`, `verify` and `cache`; imports nothing heavy: `--help` is quick.
+
+Knows nothing of packing: `commands/packing.py` carries the commands out.
+"""
 
 from __future__ import annotations
 

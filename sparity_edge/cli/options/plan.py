@@ -1,4 +1,7 @@
-"""The options of `calibrate` and `plan`; imports nothing heavy, so that `--help` is quick."""
+"""The options of `calibrate` and `plan`; imports nothing heavy, so that `--help` is quick.
+
+Knows nothing of calibration: `commands/plan.py` carries the commands out.
+"""
 
 from __future__ import annotations
 

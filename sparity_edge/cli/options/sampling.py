@@ -1,4 +1,7 @@
-"""The sampling options of the command line, from the table of settings."""
+"""The sampling options of the command line, from the table of settings.
+
+Names, readers and meanings are those of `generation/settings.py`; argparse is known here alone.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from sparity_edge.generation.settings import OPTIONS, read_flag, shown
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """Give a parser an option for each sampling parameter, in a group of its own."""
-    group = parser.add_argument_group("sampling, in the order of the steps")
+    group = parser.add_argument_group("sampling")
     for option in OPTIONS:
         default = shown(getattr(SamplingParams(), option.name))
         about = f"{option.meaning} (default: {default})".replace("%", "%%")

@@ -1,4 +1,7 @@
-"""The options of `completion`; imports nothing heavy, so that `--help` is quick."""
+"""The options of `completion`; imports nothing heavy, so that `--help` is quick.
+
+Knows nothing of shells: `commands/shell_completion.py` writes the scripts.
+"""
 
 from __future__ import annotations
 
