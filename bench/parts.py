@@ -118,7 +118,7 @@ def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
     model.cache.trim(0)
     model.read(side.prompt)
     for token in ids:
-        model.read([token], thin=True)
+        model.read([token], sparse=True)
     whole = programs[-1]
     memory = Memory(model.threads, EVICTED)
     samples = clock(model.machine.team, whole, options.rounds, memory.streaming())

@@ -56,12 +56,12 @@ class Side:
             self.generator.apply(self.settings[text])
             model.cache.trim(0)
             model.read(self.prompt)
-            model.read(ids[:1], thin=True)  # records the operations
+            model.read(ids[:1], sparse=True)  # records the operations
             fractions = []
 
             def read() -> None:
                 for token in ids:
-                    model.read([token], thin=True)
+                    model.read([token], sparse=True)
                     fractions.append(model.active_weight_fraction)
 
             seconds = timed(read) / len(ids)

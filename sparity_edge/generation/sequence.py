@@ -119,8 +119,8 @@ def steps_of(
             started = time.perf_counter()
             if not sequence.generated:
                 sequence.meter.cached = model.cache.reuse(sequence.ids)
-            thin = sequence.generated > 0 or loaded.sparse_prefill
-            logits = model.read(sequence.ids[len(model.cache) :], thin=thin)
+            sparse = sequence.generated > 0 or loaded.sparse_prefill
+            logits = model.read(sequence.ids[len(model.cache) :], sparse=sparse)
             chosen = sequence.choose(logits)
             seconds = time.perf_counter() - started
             sequence.meter.add(seconds, model.active_weight_fraction, model.densities)

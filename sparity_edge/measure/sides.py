@@ -97,7 +97,9 @@ class Sides:
             generator.apply(setting)
             self._in_force[id(generator)] = setting
             for token in self._ids[self.path(case)][: 1 + DENSE_POSITIONS]:
-                generator.loaded.model.read([token], thin=True)  # the last one records the program
+                generator.loaded.model.read(
+                    [token], sparse=True
+                )  # the last one records the program
         generator.loaded.model.cache.trim(task.depth)
         return generator
 

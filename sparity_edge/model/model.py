@@ -25,7 +25,7 @@ from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.progress import Progress
 
 CHUNK = 256  # tokens of a prompt read at once: enough to use each unpacked weight many times
-# Attention sinks: what stands here is looked at by all later tokens, so it is never thinned.
+# Attention sinks: what stands here is looked at by all later tokens, so it is never sparsified.
 DENSE_POSITIONS = 4
 
 
@@ -116,7 +116,7 @@ class Model:
 
     @property
     def densities(self) -> dict[str, float]:
-        """Of the latest pass: active channels / channels at every site that is thinned."""
+        """Of the latest pass: active channels / channels at every site that is sparsified."""
         return {} if self._reader is None else self._reader.densities
 
     def compile(self, progress: Progress) -> None:
@@ -135,12 +135,14 @@ class Model:
         """An empty cache like the model's own."""
         return KVCache(self.config, self.cache.max_context, self.cache.dtype)
 
-    def read(self, ids: Sequence[int], thin: bool = False, cache: KVCache | None = None) -> Floats:
+    def read(
+        self, ids: Sequence[int], sparse: bool = False, cache: KVCache | None = None
+    ) -> Floats:
         """Append tokens to a cache.
 
         Args:
             ids: one or more token ids.
-            thin: whether the plan applies, except at the first positions.
+            sparse: whether the plan applies, except at the first positions.
             cache: None: the model's own.
 
         Returns:
@@ -152,24 +154,24 @@ class Model:
         cache = self.cache if cache is None else cache  # an empty one is false
         logits = np.empty(0, dtype=np.float32)
         cache.reserve(len(cache) + len(ids))  # once, not chunk by chunk
-        for part, thinned in self._parts(ids, thin, cache):
-            logits = self._run(part, [cache], 1, thinned)[-1]
+        for part, applied in self._parts(ids, sparse, cache):
+            logits = self._run(part, [cache], 1, applied)[-1]
         return logits
 
-    def read_all_logits(self, ids: Sequence[int], thin: bool = False) -> Iterator[Floats]:
+    def read_all_logits(self, ids: Sequence[int], sparse: bool = False) -> Iterator[Floats]:
         """Append tokens and give the logits of every one, (up to CHUNK, vocab_size) at a time."""
-        for part, thinned in self._parts(ids, thin, self.cache):
-            yield self._run(part, [self.cache], len(part), thinned)
+        for part, applied in self._parts(ids, sparse, self.cache):
+            yield self._run(part, [self.cache], len(part), applied)
 
     def read_together(
-        self, ids: Sequence[int], caches: Sequence[KVCache], thin: bool = False
+        self, ids: Sequence[int], caches: Sequence[KVCache], sparse: bool = False
     ) -> Floats:
         """Append one token to each of several caches, reading the weights once for all.
 
         Args:
             ids: as many as caches.
             caches: no two the same.
-            thin: whether the plan applies, except to caches at their first positions.
+            sparse: whether the plan applies, except to caches at their first positions.
 
         Returns:
             The logits (caches, vocab_size), valid until the next call.
@@ -177,10 +179,10 @@ class Model:
         Raises:
             ContextError: a token does not fit.
         """
-        thin = thin and self._plan is not None
-        early = [thin and len(cache) < DENSE_POSITIONS for cache in caches]
+        sparse = sparse and self._plan is not None
+        early = [sparse and len(cache) < DENSE_POSITIONS for cache in caches]
         if not any(early) or all(early):
-            return self._run(ids, caches, len(caches), thin and not any(early))
+            return self._run(ids, caches, len(caches), sparse and not any(early))
         logits = np.empty((len(caches), self.config.vocab_size), dtype=np.float32)
         for group in (True, False):
             at = [index for index, each in enumerate(early) if each == group]
@@ -195,31 +197,31 @@ class Model:
         }
 
     def _parts(
-        self, ids: Sequence[int], thin: bool, cache: KVCache
+        self, ids: Sequence[int], sparse: bool, cache: KVCache
     ) -> Iterator[tuple[Sequence[int], bool]]:
         """Chunks of `ids`, and whether the plan applies to them."""
-        dense = max(0, DENSE_POSITIONS - len(cache)) if thin and self._plan else 0
+        dense = max(0, DENSE_POSITIONS - len(cache)) if sparse and self._plan else 0
         if dense:
             yield ids[:dense], False
         for start in range(dense, len(ids), CHUNK):
-            yield ids[start : start + CHUNK], thin and self._plan is not None
+            yield ids[start : start + CHUNK], sparse and self._plan is not None
 
     def _run(
-        self, ids: Sequence[int], caches: Sequence[KVCache], outputs: int, thin: bool
+        self, ids: Sequence[int], caches: Sequence[KVCache], outputs: int, sparse: bool
     ) -> Floats:
         """Append ids to caches, as many to each, and give the logits of the last `outputs`."""
         tokens = len(ids) // len(caches)
         for cache in caches:
             cache.reserve(len(cache) + tokens)
-        this = self._pass(len(caches), tokens, outputs, thin)
+        this = self._pass(len(caches), tokens, outputs, sparse)
         logits = this.run(ids, caches)
         self._reader = this.reader
         return logits
 
-    def _pass(self, sequences: int, tokens: int, outputs: int, thin: bool) -> ForwardPass:
+    def _pass(self, sequences: int, tokens: int, outputs: int, sparse: bool) -> ForwardPass:
         """Recorded before, where it decodes; prompts are recorded anew."""
-        plan = self._plan if thin else None
-        key = (thin, sequences)
+        plan = self._plan if sparse else None
+        key = (sparse, sequences)
         if tokens == 1 and key in self._passes:
             return self._passes[key]
         made = ForwardPass(self.decoder, self.machine, sequences, tokens, outputs, plan)

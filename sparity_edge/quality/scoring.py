@@ -47,23 +47,23 @@ def score(
     """
     context = generator.encode(context)
     continuations = [generator.encode(ids) for ids in continuations]
-    model, thin = generator.loaded.model, generator.sparse_prefill
+    model, sparse = generator.loaded.model, generator.sparse_prefill
     with generator.loaded.busy:
         generator.new_call()
         model.cache.trim(0)
         # A copy, for the arrays of a pass may be used again; (1, vocab_size)
-        first = model.read(context, thin)[None].copy()
+        first = model.read(context, sparse)[None].copy()
         before = model.active_weight_fraction
-        return [_score(model, thin, len(context), first, before, ids) for ids in continuations]
+        return [_score(model, sparse, len(context), first, before, ids) for ids in continuations]
 
 
 def _score(
-    model: Model, thin: bool, start: int, first: Floats, before: float, ids: Sequence[int]
+    model: Model, sparse: bool, start: int, first: Floats, before: float, ids: Sequence[int]
 ) -> Score:
     model.cache.trim(start)
     logprob, greedy = _likelihood(first, ids[:1])
     position, active = 1, 0.0
-    for logits in model.read_all_logits(ids[:-1], thin) if ids[:-1] else ():
+    for logits in model.read_all_logits(ids[:-1], sparse) if ids[:-1] else ():
         end = position + len(logits)
         more, likely = _likelihood(logits, ids[position:end])
         logprob, greedy = logprob + more, greedy and likely

@@ -229,7 +229,7 @@ def test_parts_of_a_token(bench: Any, folder: Path, setting: str) -> None:
     dense = setting == "dense"
     side.generator.apply(side.settings[setting])
     model.read([1, 2, 3, 4, 5])
-    model.read([6], thin=True)
+    model.read([6], sparse=True)
     program = programs[-1]
     tags = list(program.tags)
     assert len(tags) == len(program.records)

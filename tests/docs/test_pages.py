@@ -64,7 +64,7 @@ def test_the_worked_example_adds_a_method(
     for machine in (ReferenceMachine(), ThreadedMachine(2)):
         model = Model(stored, machine, 64, "f32")
         model.set_plan(family.at_sparsity(0.4))
-        read = [model.read([token], thin=True).copy() for token in ids]
+        read = [model.read([token], sparse=True).copy() for token in ids]
         logits.append(np.stack(read))
         fractions.append(model.active_weight_fraction)
         model.close()

@@ -49,7 +49,7 @@ def test_plans_equal_masking(layout: str, variant: dict, threads: int, pack: Pac
     assert fractions[1] == pytest.approx(fractions[0])
     assert models[1].densities == pytest.approx(models[0].densities)
     models[1].read([5, 6, 7, 8, 9, 10, 11, 12])
-    alone = models[1].read([13], thin=True) is not None and models[1].active_weight_fraction
+    alone = models[1].read([13], sparse=True) is not None and models[1].active_weight_fraction
     assert fractions[1] > alone, "a union needs more than a single token"
     machine.close()
 
@@ -81,6 +81,6 @@ def test_first_positions_are_dense(pack: Pack) -> None:
     for row, length, token in zip(together, (1, 2, 6), (7, 8, 9), strict=True):
         model.cache.trim(0)
         model.read(ids[:length])
-        alone = model.read([token], thin=True)
+        alone = model.read([token], sparse=True)
         np.testing.assert_allclose(row, alone, rtol=0, atol=1e-5 * np.abs(alone).max())
     model.close()

@@ -152,11 +152,11 @@ def test_ctrl_c_between_tokens_leaves_the_generator_usable(
     expected = fresh(generator).generate(PROMPT, GREEDY).text
     model, calls = generator.loaded.model, []
 
-    def interrupted(ids: list[int], thin: bool) -> np.ndarray:
+    def interrupted(ids: list[int], sparse: bool) -> np.ndarray:
         calls.append(ids)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return type(model).read(model, ids, thin)
+        return type(model).read(model, ids, sparse)
 
     with monkeypatch.context() as patch:
         patch.setattr(model, "read", interrupted)

@@ -40,7 +40,7 @@ def test_a_twin_shares_the_weights_and_nothing_else(planned: Path) -> None:
         assert other.sparsity == 0
         other.sparsity = 0.4
         ids = list(range(5, 25))
-        logits = [each.loaded.model.read([6], thin=True).copy() for each in (one, other)]
+        logits = [each.loaded.model.read([6], sparse=True).copy() for each in (one, other)]
         assert np.array_equal(*logits)
         one.loaded.model.read(ids)
         assert len(other.loaded.model.cache) == 1

@@ -33,7 +33,7 @@ def logits(model: Model, ids: list[int], step: int) -> np.ndarray:
     parts = [
         np.array(part)
         for start in range(0, len(ids), step)
-        for part in model.read_all_logits(ids[start : start + step], thin=True)
+        for part in model.read_all_logits(ids[start : start + step], sparse=True)
     ]
     return np.concatenate(parts)
 
