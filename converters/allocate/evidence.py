@@ -1,4 +1,4 @@
-"""What a plan really costs: KL divergence to the dense model and bytes read, on held-back text.
+"""What a plan really costs: KL divergence to the dense model and bytes read, on held-out text.
 
 An estimate spreads the budget; this is the check on it that is stored with the plan. Every
 position but the first of each window is sparse, as `generator.logits` is with sparse prompts.

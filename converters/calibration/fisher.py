@@ -3,7 +3,7 @@
 Half the mean over tokens of (sum over dropped channels of gradient x (x - centre))^2, where the
 gradient is that of the likelihood of labels sampled from the model (gradient.py), at a linear's own
 input. Channels are told apart by |x_i - c_i| w_i with w_i = E[gradient_i^2]^(3/8). Were gradients
-independent, the exponent 1/2 would be best; measured on held-back text of SmolLM2 at 45 % dropped,
+independent, the exponent 1/2 would be best; measured on held-out text of SmolLM2 at 45 % dropped,
 costs relative to w = 1 are 0.966, 0.961, 0.969 at exponents 1/4, 3/8, 1/2, and 0.86 for q at 3/8.
 Tokens differ as well in how much a change hurts; a gain guesses it from the layer's input and
 scales the scores of a token by it. KL of SmolLM2 on WikiText (8 windows) at active fractions 0.75,

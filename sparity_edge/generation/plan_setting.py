@@ -58,10 +58,10 @@ class PlanSetting:
         return {} if plan is None else {"plan": plan.name, "level": plan.level}
 
     @property
-    def held_back_kl(self) -> float | None:
-        """What is known of the loss that the plan in force brings (`PlanFamily.held_back_kl`)."""
+    def held_out_kl(self) -> float | None:
+        """What is known of the loss that the plan in force brings (`PlanFamily.held_out_kl`)."""
         plan = self._model.plan
-        return None if plan is None else self._families[plan.name].held_back_kl(plan.sparsity)
+        return None if plan is None else self._families[plan.name].held_out_kl(plan.sparsity)
 
     def active_by_level(self) -> dict[str, dict[str, float]]:
         """Plan -> level -> active weight fraction; reads every plan and keeps none in memory."""

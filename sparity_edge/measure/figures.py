@@ -30,7 +30,7 @@ def rows_of(cases: Sequence[Case], rounds: Sequence[Round], sides: Sides) -> lis
         row = _facts(case, info)
         row |= speeds(case, base, rounds)
         sparse = row["active_weight_fraction"] < 1  # a prompt is read dense unless asked for
-        row["plan_kl"] = _maybe(generator.loaded.plan_setting.held_back_kl) if sparse else None
+        row["plan_kl"] = _maybe(generator.loaded.plan_setting.held_out_kl) if sparse else None
         if case.task.later:
             reads = bytes_of_a_token(
                 generator.loaded.model,

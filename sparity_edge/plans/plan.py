@@ -157,8 +157,8 @@ class PlanFamily:
         """The largest sparsity that the table reaches."""
         return float(1 - self.active[-1])
 
-    def held_back_kl(self, sparsity: float) -> float | None:
-        """KL to the dense model, in nats a token, that calibration measured on text it held back.
+    def held_out_kl(self, sparsity: float) -> float | None:
+        """KL to the dense model, in nats a token, that calibration measured on held-out text.
 
         Linear between what was measured, which overstates a loss that grows ever faster; None
         beyond that, or where nothing was measured.
