@@ -28,7 +28,7 @@ from converters.methods.family import (
     ModelView,
     assemble,
 )
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from converters.plan_folders import find_folders, layout_of
 from converters.sources import open_source
 from converters.store import cached_pack, packed_path

@@ -10,7 +10,8 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
-from converters.pack import BUNDLED, PackOptions, choose_layout, matrices
+from converters.pack import BUNDLED, choose_layout, matrices
+from converters.pack_options import PackOptions
 from sparity_edge.errors import OptionError
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.bundle import bundle_of

@@ -11,16 +11,16 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.chunks import chunks_of, packed_in_order
-from sparity_edge.choices import DTYPES, LAYOUTS
+from converters.pack_options import PackOptions
 from sparity_edge.config.model_config import LAYER_LINEARS
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.bundle import BundleLayout, bundle_of, halves_of
-from sparity_edge.packed.layout import GROUPS, K_QUANT_GROUPS, Layout
+from sparity_edge.packed.layout import K_QUANT_GROUPS, Layout
 from sparity_edge.packed.shards import TensorSpec, spec_nbytes
 from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.progress import Progress, silent
@@ -37,26 +37,6 @@ _INPUT_MAJOR = {
     "mixed": tuple(name for name in LAYER_LINEARS if name != "mlp.up_proj"),
     "input": LAYER_LINEARS,
 }
-
-
-@dataclass(frozen=True)
-class PackOptions:
-    """What a packed folder is to be.
-
-    Raises:
-        OptionError: a value is unknown, or two contradict each other.
-    """
-
-    dtype: str | None = None  # None: the source's own integers, everything else int8
-    group: int | None = None  # input channels that share a scale; None: the source's own, or 32
-    layout: str = "dense"  # which matrices become input-major, and whether up and down are bundled
-
-    def __post_init__(self) -> None:
-        _one_of("dtype", self.dtype, (None, *DTYPES))
-        _one_of("group", self.group, (None, *GROUPS))
-        _one_of("layout", self.layout, LAYOUTS)
-        if self.dtype in ("f32", "bf16") and self.group is not None:
-            raise OptionError(f"group {self.group} needs dtype int8 or int4, not {self.dtype}.")
 
 
 def choose_layout(
@@ -127,12 +107,6 @@ def convert(
             done += chunk.nbytes
             progress("pack", done, total)
     return Path(out)
-
-
-def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        names = ", ".join(str(item) for item in allowed if item is not None)
-        raise OptionError(f"{name}={value!r} is not supported; use one of {names}.")
 
 
 def _without_k_quants(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None:

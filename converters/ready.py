@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from converters.store import cached_pack, known, named_pack
 from sparity_edge.choices import DEFAULT_PLAN, SPARSE_LAYOUTS
 from sparity_edge.plans.plan_file import plan_names

@@ -21,7 +21,7 @@ from sparity_edge.progress import QUIET, CallContext, Progress
 from sparity_edge.system.folders import CACHE_VARIABLE
 
 if TYPE_CHECKING:
-    from converters.pack import PackOptions
+    from converters.pack_options import PackOptions
     from converters.sources.source import Source
 
 
@@ -72,12 +72,12 @@ def cached_pack(model: str, options: PackOptions, context: CallContext = QUIET) 
     Raises:
         SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
     """
-    from converters.sources import open_source
-
     request = requests() / f"{_request_key(model, _local_path(model), options)}.json"
     known = look_up(request)
     if known is not None:
         return known
+    from converters.sources import open_source
+
     with open_source(model, context) as source:
         target = packs() / _digest(source.fingerprint(), asdict(options), FORMAT_VERSION)
         if not is_complete(target):

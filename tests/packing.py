@@ -143,7 +143,8 @@ class FakeSource(Source):
 
 def pack_folder(source: Path, out: Path, dtype: str | None = None, layout: str = "dense") -> Path:
     """The packed folder `out` of a checkpoint folder."""
-    from converters.pack import PackOptions, convert
+    from converters.pack import convert
+    from converters.pack_options import PackOptions
     from converters.store import open_any
 
     with open_any(str(source)) as opened:

@@ -10,7 +10,11 @@ import rooms
 ARROWS = rooms.all_arrows()
 
 
-@pytest.mark.parametrize("house", [rooms.HOUSE, rooms.CONVERTERS], ids=["house", "converters"])
+@pytest.mark.parametrize(
+    "house",
+    [rooms.HOUSE, rooms.KERNELS, rooms.CONVERTERS],
+    ids=["house", "kernels", "converters"],
+)
 def test_no_room_imports_what_stands_below_it(house: tuple[str, ...]) -> None:
     assert [f"{here} imports {there}" for here, there in rooms.upward(house, ARROWS)] == []
 

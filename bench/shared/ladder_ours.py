@@ -118,7 +118,7 @@ def our_sides(options: Any, kind: str, threads: int) -> list[OurSide]:
 
 
 def _regrouped(model: str) -> Path:
-    from converters.pack import PackOptions
+    from converters.pack_options import PackOptions
     from converters.store import prepare
 
     return prepare(model, PackOptions(dtype="int4", group=REGROUPED), CallContext(notify=say))

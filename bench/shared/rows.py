@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from converters.store import known
 from sparity_edge.choices import SPARSE_LAYOUTS
 from sparity_edge.measure.machine import machine

@@ -46,7 +46,7 @@ class Words:
         for place, words in inner.items():
             self._places[place] = WORD_BYTES * len(self.names)
             self.names += tuple(f"{place}_{name}" for name in words.names)
-        taken = (*dir(Words), "names", "kernel", "chunks", "writes", "streams")
+        taken = (*dir(Words), "names", "kernel", "chunks", "writes", "stream")
         for name in (*self.names, *self._places):
             if not name.isidentifier() or name in taken:
                 raise ValueError(f"{name!r} cannot name a word of an argument block.")

@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from converters.pack import PackOptions, convert
+from converters.pack import convert
+from converters.pack_options import PackOptions
 from converters.store import open_any
 from sparity_edge.cli.main import build_parser, main
 from sparity_edge.measure import sides

@@ -12,7 +12,7 @@ import pytest
 from fakes import Run
 from plan_families import family
 
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from converters.store import prepare
 from sparity_edge.cli.commands import packing as packing_commands
 from sparity_edge.model.opening import open_folder, open_packed

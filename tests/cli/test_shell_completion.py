@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from plan_families import family
 
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from converters.store import prepare
 from sparity_edge.cli.commands import shell_completion
 from sparity_edge.cli.main import build_parser, main

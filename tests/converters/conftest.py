@@ -10,7 +10,7 @@ import pytest
 from packing import FakeSource
 
 import converters.sources
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from converters.sources.source import Source
 from converters.store import prepare
 from sparity_edge.errors import SourceError

@@ -14,7 +14,7 @@ from packing import pack_folder
 from converters import calibrate as calibration
 from converters.calibrate import calibrate
 from converters.calibration.windows import read_documents, token_windows
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from converters.plan_folders import find_folders
 from converters.store import prepare
 from sparity_edge import OptionError, SourceError

@@ -20,7 +20,7 @@ from converters.methods.family import LEVELS, LayerFit, Method
 from converters.methods.teal import profiled
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from converters.store import prepare
 from sparity_edge import OptionError
 from sparity_edge.kernels.reference.machine import ReferenceMachine

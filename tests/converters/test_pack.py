@@ -16,7 +16,8 @@ from converters import chunks, pack
 from converters.numbers.bundle_bytes import unpack_bundle
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized, quantize
-from converters.pack import PackOptions, choose_layout, convert
+from converters.pack import choose_layout, convert
+from converters.pack_options import PackOptions
 from converters.sources.packed import PackedSource
 from sparity_edge.choices import LAYOUTS
 from sparity_edge.cli.options import packing as packing_options

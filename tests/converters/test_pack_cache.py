@@ -11,7 +11,7 @@ import pytest
 from packing import contents
 
 from converters import pack_cache, store
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from sparity_edge.errors import OptionError
 from sparity_edge.system import folders
 

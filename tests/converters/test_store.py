@@ -14,7 +14,8 @@ import pytest
 from packing import INT4, FakeSource, contents
 
 from converters import pack_cache, store
-from converters.pack import PackOptions, convert
+from converters.pack import convert
+from converters.pack_options import PackOptions
 from sparity_edge.errors import FormatError, OptionError, SourceError
 from sparity_edge.model.opening import verify_packed
 from sparity_edge.packed.manifest import is_packed
@@ -184,7 +185,7 @@ RACE = textwrap.dedent(
     sys.path.insert(0, {tests!r})
     import converters.sources
     from converters import store
-    from converters.pack import PackOptions
+    from converters.pack_options import PackOptions
     from packing import FakeSource
 
     converters.sources.open_source = lambda model, _: FakeSource()

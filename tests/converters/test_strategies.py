@@ -18,7 +18,7 @@ from converters.methods import METHODS, chosen_methods
 from converters.methods.family import LEVELS, LayerFit
 from converters.methods.predictor import coefficients_of, wanted_factors
 from converters.methods.strategies import ABLATION, STRATEGIES, column_norms
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from sparity_edge import Generator
 from sparity_edge.kernels.reference.selection import factors
 from sparity_edge.packed.folder import PackedModel

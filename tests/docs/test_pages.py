@@ -14,7 +14,8 @@ import pytest
 from packing import pack_folder
 
 from converters.methods import METHODS
-from converters.pack import _INPUT_MAJOR, BUNDLED, PackOptions
+from converters.pack import _INPUT_MAJOR, BUNDLED
+from converters.pack_options import PackOptions
 from sparity_edge.choices import DEFAULT_PLAN, LAYOUTS
 from sparity_edge.config.model_config import LAYER_LINEARS
 from sparity_edge.kernels.program.machine import ThreadedMachine

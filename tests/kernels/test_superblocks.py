@@ -15,7 +15,8 @@ from packing import INT4_MINIMUM, INT4K, INT6K, INT8, contents
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized, quantize
 from converters.options_check import refuse_mismatch
-from converters.pack import PackOptions, convert
+from converters.pack import convert
+from converters.pack_options import PackOptions
 from converters.sources import open_source
 from converters.sources.packed import PackedSource
 from sparity_edge.errors import OptionError, SourceError

@@ -44,7 +44,7 @@ def test_compiled_code_reads_words_by_name() -> None:
     assert second_and_inner(words.ctypes.data) == (101, 105)
 
 
-@pytest.mark.parametrize("names", ["x x", "x 2", "names", "plus", "chunks", "writes"])
+@pytest.mark.parametrize("names", ["x x", "x 2", "names", "plus", "chunks", "writes", "stream"])
 def test_names_that_cannot_be_told_apart_are_refused(names: str) -> None:
     with pytest.raises(ValueError, match=r"twice|cannot name"):
         Words(names)

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from converters.pack import PackOptions
+from converters.pack_options import PackOptions
 from converters.store import prepare
 from sparity_edge import Generator
 from sparity_edge.cli.commands.doctor import _bytes_of_llama_8b

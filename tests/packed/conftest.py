@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from packing import FakeSource
 
-from converters.pack import PackOptions, convert
+from converters.pack import convert
+from converters.pack_options import PackOptions
 
 
 @pytest.fixture(scope="session")

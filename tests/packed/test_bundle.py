@@ -27,7 +27,8 @@ from converters.numbers.bundle_bytes import (
     write_up,
 )
 from converters.numbers.layout_bytes import pack_matrix
-from converters.pack import PackOptions, convert
+from converters.pack import convert
+from converters.pack_options import PackOptions
 from sparity_edge.arrays import Floats, aligned_empty, rows
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.kernels.program.machine import ThreadedMachine

@@ -16,7 +16,8 @@ import pytest
 from packed_files import SHARD, fill, names, write_small
 from packing import FakeSource, contents
 
-from converters.pack import PackOptions, convert
+from converters.pack import convert
+from converters.pack_options import PackOptions
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.manifest import is_packed
 
@@ -221,7 +222,8 @@ KILLED = textwrap.dedent(
     import sys, time
     sys.path.insert(0, {tests!r})
     from packing import FakeSource
-    from converters.pack import PackOptions, convert
+    from converters.pack import convert
+    from converters.pack_options import PackOptions
 
     def stop(label, done, total):
         if done > total // 2:

@@ -9,7 +9,8 @@ import pytest
 from packing import FakeSource
 from plan_families import family
 
-from converters.pack import PackOptions, convert
+from converters.pack import convert
+from converters.pack_options import PackOptions
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan
 

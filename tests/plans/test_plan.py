@@ -13,7 +13,8 @@ import tiny
 from plan_families import LEVELS, family
 from tiny_cases import PLANNED
 
-from converters.pack import PackOptions, convert
+from converters.pack import convert
+from converters.pack_options import PackOptions
 from converters.store import open_any
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.errors import FormatError, OptionError, SparityError

@@ -12,7 +12,8 @@ from packing import INT4, FakeSource, contents
 from plan_families import family
 from plan_files import FILE, NAME, assert_same, changed, edit_array, edit_file
 
-from converters.pack import PackOptions, convert
+from converters.pack import convert
+from converters.pack_options import PackOptions
 from converters.sources.packed import PackedSource
 from sparity_edge.arrays import aligned_empty
 from sparity_edge.choices import LAYOUTS

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from plan_families import family
 
-from converters.pack import PackOptions, convert
+from converters.pack import convert
+from converters.pack_options import PackOptions
 from converters.store import open_any
 from sparity_edge import Generator, OptionError
 from sparity_edge.logits import PART_LOGITS, kl_divergence, log_normaliser, parts

@@ -73,7 +73,7 @@ def _models(name: str) -> list[Expected]:
 
 def _packed_bytes(model: str) -> int | None:
     """Bytes of a token of a packed folder or cached model; None if it is neither."""
-    from converters.pack import PackOptions
+    from converters.pack_options import PackOptions
     from converters.store import known
     from sparity_edge.packed.manifest import is_packed
 
@@ -88,7 +88,8 @@ def _packed_bytes(model: str) -> int | None:
 
 def _bytes_of_llama_8b(dtype: str) -> int:
     """Bytes that a token of Llama 3 8B would read if it were packed as `dtype`."""
-    from converters.pack import PackOptions, choose_layout
+    from converters.pack import choose_layout
+    from converters.pack_options import PackOptions
     from sparity_edge.model.families import read_config
 
     options = PackOptions(dtype)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 def convert(arguments: Namespace) -> None:
     """`sparity-edge convert`: a source becomes a packed folder."""
-    from converters.pack import PackOptions
     from converters.pack import convert as pack
+    from converters.pack_options import PackOptions
     from converters.store import open_any
 
     if arguments.out == "":

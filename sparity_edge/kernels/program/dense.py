@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sparity_edge.arrays import Floats, round_up
 from sparity_edge.kernels.decode import vmm as kernels
 from sparity_edge.kernels.matrix import Matrix
@@ -78,13 +76,12 @@ def gemm(
     panels = _panels_of_chunk(layout.shape[0], recorder.threads) if words else 1
     sums = panels * prefill.SUMS * -(-len(x) // TOKENS)
     recorder.need_scratch(prefill.SMALL_SCRATCH + prefill.PANEL_BYTES + sums + rows)
-    arguments: dict[str, Any] = {"bias": bias, "accumulate": accumulate, "tokens": len(x)}
     recorder.record(
         prefill.gemm_words if words else prefill.gemm_floats,
         -(-layout.shape[0] // (PANEL * panels)), matrix=matrix, tiles=tiles.packed,
         tile_bytes=tiles.tile_bytes, out=out, out_stride=out.strides[0],
         depth=depth // UNIT if words else depth, input_major=input_major, panels=panels,
-        **arguments, writes=out,
+        bias=bias, accumulate=accumulate, tokens=len(x), writes=out,
     )  # fmt: skip
 
 
