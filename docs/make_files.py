@@ -1,7 +1,8 @@
 """Writes docs/files.md, the tree of all files with what each of them holds: run after adding one.
 
 What a Python file holds is the first sentence of its docstring; other files are described here.
-`python docs/make_files.py` writes the page; the tests compare it with `render()`.
+`python docs/make_files.py` writes the page; the tests compare it with `render()`. A new file counts
+once git knows it, so that nothing a user keeps in the clone is listed.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import ast
 import fnmatch
 import re
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from own_files import ROOT, not_yet_added, own_files
+
 PAGE = ROOT / "docs" / "files.md"
 WIDTH = 132
 # Files without a docstring, by the pattern of their path.
 OTHERS = {
     "README.md": "what it is, quick start, what it gains",
+    "CHANGELOG.md": "what changed, by version",
+    "CONTRIBUTING.md": "how to work on it",
+    "LICENSE": "Apache License, version 2.0",
     "pyproject.toml": "dependencies and settings of the tools",
+    ".gitignore": "what is not the project's own",
     ".ci/run": "all checks in a fresh environment",
     "bench/results/*.json": "figures of bench/{stem}.py",
     "docs/figures/*.svg": "a figure of bench/report.py",
@@ -37,24 +41,11 @@ drawn in [how it works](how-it-works.md).
 """
 
 
-def files(folder: Path = ROOT) -> Iterator[str]:
-    """Paths below the root, with /, of all files that git does not ignore; empty ones apart."""
-    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
-    ignored = [".git", *(line.rstrip("/") for line in ignored)]
-    for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
-        if any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored):
-            continue
-        if path.is_dir():
-            yield from files(path)
-        elif path.name != ".gitignore":
-            yield path.relative_to(ROOT).as_posix()
-
-
 def render() -> str:
     """The page."""
     lines: list[str] = []
     above: tuple[str, ...] = ()
-    for name in files():
+    for name in own_files():
         folders = tuple(name.split("/")[:-1])
         for level, folder in enumerate(folders):
             if above[: level + 1] != folders[: level + 1]:
@@ -91,4 +82,5 @@ def _described(name: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(render(), encoding="utf-8", newline="\n")
-    sys.stdout.write(f"{PAGE.relative_to(ROOT)}: {len(list(files()))} files\n")
+    sys.stdout.write(f"{PAGE.relative_to(ROOT)}: {len(own_files())} files\n")
+    sys.stdout.writelines(not_yet_added())

@@ -15,6 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "docs"))
+from own_files import own_files  # noqa: E402
+
 # From the ground up: a room may import those above it in this list.
 HOUSE = (
     "sparity_edge.errors",
@@ -76,11 +79,20 @@ FRONT = ("sparity_edge.generation.generator", "sparity_edge.load")
 Arrow = tuple[str, str]  # from the importing module to the imported one
 
 
+def python_files(root: Path, tree: str) -> list[Path]:
+    """The project's own Python files in a folder below the root, sorted."""
+    return sorted(
+        root / name
+        for name in own_files(root)
+        if name.startswith(f"{tree}/") and name.endswith(".py")
+    )
+
+
 def modules(root: Path = ROOT) -> dict[str, Path]:
     """Every module of the two packages by its dotted name."""
     found = {}
     for package in ("sparity_edge", "converters"):
-        for path in sorted((root / package).rglob("*.py")):
+        for path in python_files(root, package):
             parts = path.relative_to(root).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
@@ -201,7 +213,7 @@ def beyond(arrows: Iterable[Arrow]) -> list[Arrow]:
 
 def crowded(root: Path = ROOT) -> list[str]:
     """Python files of too many lines and folders of too many modules, each as a sentence."""
-    files = [path for tree in TREES for path in sorted((root / tree).rglob("*.py"))]
+    files = [path for tree in TREES for path in python_files(root, tree)]
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     folders = Counter(path.parent for path in files)
     return [
@@ -220,7 +232,7 @@ def bench_upward(root: Path = ROOT) -> list[Arrow]:
     folder = root / "bench"
     known = {
         ".".join(path.relative_to(folder).with_suffix("").parts): path
-        for path in sorted(folder.rglob("*.py"))
+        for path in python_files(root, "bench")
     }
     level = {
         name: BENCH.index(name.partition(".")[0]) if "." in name else len(BENCH) for name in known

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import itertools
 import re
 import subprocess
@@ -11,19 +10,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import make_files
 import pytest
+from own_files import own_files
 from rooms import HOUSE, all_arrows, between, modules, room_of
 
 from sparity_edge import SamplingParams
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    name: (ROOT / name).read_text(encoding="utf-8") for name in own_files() if name.endswith(".md")
 }
 README = PAGES["README.md"]
-sys.path.insert(0, str(ROOT / "docs"))
-make_files = importlib.import_module("make_files")
 
 
 def marked(name: str) -> str:
@@ -151,7 +149,7 @@ def test_packages_are_listed_in_full() -> None:
     assert packages
     folders = {
         Path(file).parent.as_posix().replace("/", ".")
-        for file in make_files.files()
+        for file in own_files()
         if file.endswith(".py") and file.startswith(("sparity_edge/", "converters/"))
     }
     assert set(re.findall(r'"([\w.]+)"', packages[1])) == folders

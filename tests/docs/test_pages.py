@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_files import own_files
 from packing import pack_folder
 
 from converters.methods import METHODS
@@ -29,7 +30,7 @@ from sparity_edge.plans.plan_file import plan_names, read_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = [ROOT / name for name in own_files() if name.startswith("docs/") and name.endswith(".md")]
 FORMAT = (DOCS / "format.md").read_text(encoding="utf-8")
 
 
@@ -88,9 +89,9 @@ def test_files_that_pages_name_exist() -> None:
 
 def test_code_that_pages_name_exists() -> None:
     code = "".join(
-        path.read_text(encoding="utf-8")
-        for folder in ("sparity_edge", "converters", "bench")
-        for path in (ROOT / folder).rglob("*.py")
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in own_files()
+        if name.startswith(("sparity_edge/", "converters/", "bench/")) and name.endswith(".py")
     )
     for page in PAGES:
         named = re.findall(r"`([A-Za-z_]\w+)`", page.read_text(encoding="utf-8"))
