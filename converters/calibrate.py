@@ -167,6 +167,7 @@ def _windows(packed: PackedModel, documents: Iterable[str], tokens: int) -> Wind
     config = packed.config
     window = min(WINDOW, config.max_position_embeddings)
     tokenizer = Tokenizer.from_folder(packed.path)
+    tokenizer.demand_rows(config.vocab_size)
     return token_windows(tokenizer, config.eos_token_ids, documents, tokens, window)
 
 

@@ -24,6 +24,7 @@ from sparity_edge.packed.layout import K_QUANT_GROUPS, Layout
 from sparity_edge.packed.shards import TensorSpec, spec_nbytes
 from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.progress import Progress, silent
+from sparity_edge.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from converters.sources.source import Source
@@ -86,9 +87,11 @@ def convert(
     Raises:
         OptionError: the layout bundles up and down, and the model has biases there.
         FormatError: `out` exists or cannot be written.
-        SourceError: the source is damaged, or a weight does not fit the number format.
+        SourceError: the source is damaged, its tokenizer is another model's, or a weight does not
+            fit the number format.
     """
     tensors = _plan(source, options)
+    Tokenizer.from_files(source.tokenizer_files).demand_rows(source.config.vocab_size)
     total = sum(spec_nbytes(spec) for spec in tensors.values())
     done = 0
     writer = PackedWriter(

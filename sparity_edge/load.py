@@ -97,6 +97,7 @@ def open_model(
     Raises:
         OptionError: the model has no context of that size.
         ConfigError, FormatError: the folder is damaged.
+        SourceError: its tokenizer is damaged or another model's.
     """
     from sparity_edge.kernels.kernel import start_compiler
     from sparity_edge.kernels.program.machine import ThreadedMachine
@@ -116,6 +117,7 @@ def open_model(
         give_heap_back()
         give_code_back(COMPILER)
         start_compiler()
+        tokenizer.demand_rows(folder.config.vocab_size)
         packed = reading.result()
     loaded = time.perf_counter()
     model = Model(

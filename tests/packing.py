@@ -28,6 +28,7 @@ CONFIG: dict[str, Any] = {
     "attention_bias": True,
     "tie_word_embeddings": False,
 }
+TOKENIZER = b'{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added_tokens": []}'
 INT8 = ("int8", 32, False)
 INT4 = ("int4", 32, False)
 INT4_MINIMUM = ("int4", 32, True)
@@ -95,7 +96,10 @@ class FakeSource(Source):
     def __init__(self, natives: dict[str, tuple[str, int, bool]] | None = None) -> None:
         self.label, self.config_json, self.files = "fake", dict(CONFIG), ()
         self.generation_config = {"eos_token_id": [2, 3]}
-        self.tokenizer_files = {"tokenizer.json": b"{}", "chat_template.jinja": b"{{ messages }}"}
+        self.tokenizer_files = {
+            "tokenizer.json": TOKENIZER,
+            "chat_template.jinja": b"{{ messages }}",
+        }
         self.natives = natives or {}
         self.tensors: dict[str, Any] = {}
         random = np.random.default_rng(1)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from sparity_edge.choices import DEFAULT_MODEL
 from sparity_edge.generation.loaded_model import Prompt
 from sparity_edge.generation.model_handle import ModelHandle
-from sparity_edge.generation.options import checked_ids
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Completion, Step
+from sparity_edge.text.token_ids import checked_ids
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

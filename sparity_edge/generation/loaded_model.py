@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import OptionError
-from sparity_edge.generation.options import checked_ids
 from sparity_edge.generation.plan_setting import PlanSetting
 from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import Progress, silent
 from sparity_edge.system.threads import checked_threads
+from sparity_edge.text.token_ids import checked_ids
 
 if TYPE_CHECKING:
     from sparity_edge.config.model_config import ModelConfig

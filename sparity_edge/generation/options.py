@@ -5,8 +5,8 @@ Imports neither NumPy nor a model: a mistake is told before anything is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypedDict
 
 from sparity_edge.choices import DEFAULT_MAX_CONTEXT, KV_DTYPES, MAX_LEVEL
 from sparity_edge.errors import OptionError
@@ -60,18 +60,3 @@ def checked_kv_dtype(asked: str | None) -> None:
     """Refuse what is no number format of the KV cache."""
     if asked not in (None, *KV_DTYPES):
         raise OptionError(f"cache_dtype={asked!r} is none of {', '.join(KV_DTYPES)}.")
-
-
-def checked_ids(prompt: Sequence[Any], vocab_size: int) -> list[int]:
-    """A prompt that is no text as token ids, or what is wrong with it."""
-    for token in prompt:
-        if isinstance(token, bool) or not hasattr(token, "__index__"):
-            raise OptionError(
-                f"{token!r} is neither a message nor a token id; give a text, messages or ids."
-            )
-        if not 0 <= int(token) < vocab_size:
-            raise OptionError(
-                f"Token id {int(token)} lies outside the vocabulary, which ends at "
-                f"{vocab_size - 1}."
-            )
-    return [int(token) for token in prompt]

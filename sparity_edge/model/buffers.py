@@ -6,6 +6,7 @@ A pass reads one number of tokens for each of its sequences: many for one (a pro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from sparity_edge.arrays import Floats, Integers, rows
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.model.applied_plan import MOST_GAINS
+from sparity_edge.text.token_ids import checked_ids
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Buffers:
         heads = config.num_attention_heads * config.head_dim
         kv_heads = config.num_key_value_heads * config.head_dim
         count = tokens * sequences
+        self._vocab_size = config.vocab_size
         self.ids = np.zeros(count, dtype=np.int64)
         self.positions = np.zeros(sequences, dtype=np.int64)  # of each sequence's first token
         self.x = rows(count, config.hidden_size)  # the residual stream
@@ -64,6 +67,19 @@ class Buffers:
         self.exponents = rows(count, MOST_GAINS)  # of the gains of one half of a layer
         self.logits = rows(outputs, config.vocab_size)  # of the last `outputs` tokens
         self.sequences = tuple(self._rows_of(index, tokens) for index in range(sequences))
+
+    def set_ids(self, ids: Iterable[int]) -> None:
+        """Have a pass read these tokens.
+
+        All ids come by here, whoever chose them, before the embedding is read at their rows.
+
+        Args:
+            ids: as many as the pass has rows.
+
+        Raises:
+            OptionError: one is no row of the embedding.
+        """
+        self.ids[:] = checked_ids(ids, self._vocab_size)
 
     def _rows_of(self, index: int, tokens: int) -> SequenceRows:
         own = slice(tokens * index, tokens * (index + 1))

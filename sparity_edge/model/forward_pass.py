@@ -55,9 +55,12 @@ class ForwardPass:
 
         Returns:
             The logits (outputs, vocab_size), valid until the next run.
+
+        Raises:
+            OptionError: an id is no row of the embedding.
         """
         replay = self._recorded(tuple(caches))
-        self.buffers.ids[:] = ids
+        self.buffers.set_ids(ids)
         self.buffers.positions[:] = [len(cache) for cache in caches]
         replay(self._tokens > 1)
         for index, cache in enumerate(caches):

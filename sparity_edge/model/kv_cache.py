@@ -35,6 +35,7 @@ class KVCache:
     def __init__(self, config: ModelConfig, max_context: int, dtype: str = "f32") -> None:
         self.max_context = max_context
         self.dtype = dtype
+        self.vocab_size = config.vocab_size
         self.ids: list[int] = []
         shape = (config.num_key_value_heads, min(FIRST_CAPACITY, max_context))
         layers = range(config.num_hidden_layers)

@@ -83,6 +83,11 @@ def load(cache: KVCache, path: str | Path, model: Path) -> None:
     healthy = all(each.shape == shape and each.dtype == np.uint8 for each in (keys, values))
     if ids.ndim != 1 or ids.dtype != np.int64 or not healthy:
         raise FormatError(f"{path} is no KV cache of this model; save it again.")
+    if ids.size and not (ids.min() >= 0 and ids.max() < cache.vocab_size):
+        raise FormatError(
+            f"{path} holds token ids outside of 0 to {cache.vocab_size - 1}, the model's "
+            "vocabulary; save it again."
+        )
     if ids.size > cache.max_context:
         raise ContextError(
             f"{path} holds {ids.size} positions and the context {cache.max_context}; "

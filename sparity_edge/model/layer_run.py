@@ -51,6 +51,7 @@ class LayerRun:
 
     Raises:
         ContextError: a window is longer than the model's context.
+        OptionError: an id is no row of the embedding.
     """
 
     def __init__(self, model: Model, windows: Windows) -> None:
@@ -152,6 +153,6 @@ class LayerRun:
             for window, residual in zip(self.windows, self.residual, strict=True):
                 for start, stop in self._spans:
                     if stop - start == size:
-                        this.ids[:] = window[start:stop]
+                        this.set_ids(window[start:stop])
                         run(True)
                         residual[start:stop] = this.x

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import OptionError, SourceError, TemplateError
 from sparity_edge.text.chat_template import ChatTemplate
+from sparity_edge.text.token_ids import demand_rows
 
 if TYPE_CHECKING:
     import tokenizers
@@ -96,6 +97,14 @@ class Tokenizer:
         """Ids that tokenizer_config.json names as end of text: one or none."""
         token_id = self._special_id("eos_token")
         return () if token_id is None else (token_id,)
+
+    def demand_rows(self, rows: int) -> None:
+        """Refuse to serve a model whose embedding has no row for one of the tokenizer's ids.
+
+        Raises:
+            SourceError: an id is `rows` or more.
+        """
+        demand_rows(self._backend.get_vocab(with_added_tokens=True), self.encode(""), rows)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Ids of a text.
