@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import sparity_edge
-from sparity_edge import Completion, Generator, SamplingParams, Statistics, Step
+from sparity_edge import Generator
 from sparity_edge.generation.model_handle import ModelHandle
 
-PUBLIC = (Generator, ModelHandle, SamplingParams, Step, Completion, Statistics)
+NAMES = {name: getattr(sparity_edge, name) for name in sparity_edge.__all__}
+PUBLIC = (ModelHandle, *(value for value in NAMES.values() if callable(value)))
 # Methods whose docstring names every argument and has an example.
 WITH_EXAMPLE = (
     "load", "twin", "stream", "generate", "chat", "stream_batch", "generate_batch", "logits",
@@ -45,8 +46,7 @@ def test_an_example_runs(
     monkeypatch.chdir(tmp_path)
     for each in example.examples:
         each.source = each.source.replace('"smollm2-135m"', repr(str(checkpoint("llama_gqa"))))
-    names = {name: getattr(sparity_edge, name) for name in sparity_edge.__all__}
-    example.globs = {**names, "generator": generator}
+    example.globs = {**NAMES, "generator": generator}
     failed, tried = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example)
     assert (failed, tried) == (0, len(example.examples))
 
