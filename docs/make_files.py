@@ -25,6 +25,8 @@ OTHERS = {
     "pyproject.toml": "dependencies and settings of the tools",
     ".gitignore": "what is not the project's own",
     ".ci/run": "all checks in a fresh environment",
+    ".ci/matrix": "the tests with every Python that is promised",
+    ".ci/common.sh": "what both of them share",
     "bench/results/*.json": "figures of bench/{stem}.py",
     "docs/figures/*.svg": "a figure of bench/report.py",
     "docs/*.md": "{heading}",
