@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparity_edge.errors import OptionError
+from sparity_edge.text.text_file import read_text_file
 
 if TYPE_CHECKING:
     from sparity_edge.text.tokenizer import Tokenizer
@@ -25,7 +26,6 @@ Windows = npt.NDArray[np.int64]
 
 WINDOW = 1024  # tokens
 LEAST_WINDOWS = 4
-MAX_TEXT_BYTES = 256 << 20
 # Between documents, where the tokenizer knows the name as one token; else its end-of-text token.
 SEPARATORS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
@@ -37,8 +37,11 @@ def read_documents(paths: Iterable[str | Path]) -> Iterator[str]:
         OptionError: a file is not there, too long, not UTF-8, or a line is not such an object.
     """
     for path in map(Path, paths):
-        text = _read(path)
-        if path.suffix == ".jsonl":
+        try:
+            text = read_text_file(path)
+        except OSError as error:
+            raise OptionError(f"{path} cannot be read: {error.strerror or error}.") from None
+        if path.suffix.lower() == ".jsonl":
             lines = enumerate(text.split("\n"), start=1)
             yield from (_text_of(line, path, number) for number, line in lines if line.strip())
         else:
@@ -91,20 +94,6 @@ def _separator(tokenizer: Tokenizer, end_ids: Sequence[int]) -> list[int]:
         if len(ids) == 1:
             return ids
     return list(end_ids[:1])
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_TEXT_BYTES + 1)
-    except OSError as error:
-        raise OptionError(f"{path} cannot be read: {error.strerror or error}.") from None
-    if len(data) > MAX_TEXT_BYTES:
-        raise OptionError(f"{path} is longer than {MAX_TEXT_BYTES >> 20} MiB; use a part of it.")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise OptionError(f"{path} is not UTF-8 text (byte {error.start}).") from None
 
 
 def _text_of(line: str, path: Path, number: int) -> str:

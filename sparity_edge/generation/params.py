@@ -40,9 +40,9 @@ class SamplingParams:
     top_k: int = 40  # keep that many most probable tokens; 0: all
     top_p: float = 0.95  # keep the fewest tokens that hold this share of probability; 1: all
     min_p: float = 0.0  # drop tokens below this share of the best one's probability; 0: none
-    repetition_penalty: float = 1.0  # divides positive logits of tokens seen before; 1: off
-    presence_penalty: float = 0.0  # taken off the logit of every token seen before
-    frequency_penalty: float = 0.0  # taken off once for each time the token was seen
+    repetition_penalty: float = 1.0  # divides positive logits of tokens in prompt or answer; 1: off
+    presence_penalty: float = 0.0  # taken off the logit of every token sampled before
+    frequency_penalty: float = 0.0  # taken off once for each time the token was sampled
     seed: int | None = None  # None: another text each time
     stop: Sequence[str] = ()  # the text ends in front of the first of these; stored as a tuple
     max_tokens: int | None = None  # None: until the model ends or the context is full

@@ -63,12 +63,16 @@ class Sampler:
         if np.isneginf(self._biases).sum() == vocab_size:
             raise OptionError("logit_bias bans every token of the vocabulary; leave at least one.")
 
-    def sample(self, logits: npt.NDArray[Any], history: Sequence[int]) -> tuple[int, float]:
+    def sample(
+        self, logits: npt.NDArray[Any], history: Sequence[int], sampled: int = 0
+    ) -> tuple[int, float]:
         """Choose the next token.
 
         Args:
             logits: (vocab_size,) float32, unnormalised log-probabilities; not modified.
-            history: the ids so far, which processors and the three penalties look at.
+            history: the ids so far, which processors and the repetition penalty look at.
+            sampled: how many of them, the last ones, were sampled and are no prompt; presence and
+                frequency penalty look at those.
 
         Returns:
             The token id, and its log-probability (natural logarithm) under the softmax of the
@@ -89,26 +93,30 @@ class Sampler:
             )
         log_total = np.log(np.exp(x - peak).sum(dtype=np.float64)) + float(peak)
         given = processed(self._processors, history, x) if self._processors else x
-        token = self._choose(self._adjust(given, history))
+        token = self._choose(self._adjust(given, history, sampled))
         return token, float(x[token] - log_total)
 
-    def _adjust(self, x: Logits, history: Sequence[int]) -> Logits:
+    def _adjust(self, x: Logits, history: Sequence[int], sampled: int) -> Logits:
         """Bias and penalties, on a copy where there are any.
 
         The repetition penalty is that of CTRL (Keskar et al. 2019, section 4.1), with negative
-        logits multiplied; presence and frequency are those of the OpenAI API.
+        logits multiplied, over prompt and answer as in transformers; presence and frequency are
+        those of the OpenAI API, over what was sampled alone.
         """
         p = self.params
-        penalised = p.repetition_penalty != 1 or p.presence_penalty or p.frequency_penalty
-        if not self._biased_ids.size and not penalised:
+        repeating = p.repetition_penalty != 1 and len(history) > 0
+        counting = (p.presence_penalty or p.frequency_penalty) and sampled > 0
+        if not (self._biased_ids.size or repeating or counting):
             return x
         x = x.copy()
         x[self._biased_ids] += self._biases
-        if penalised and len(history):
-            seen, counts = self._count(history)
+        if repeating:
+            seen, _ = self._count(history)
             s = x[seen]
-            s = np.where(s > 0, s / p.repetition_penalty, s * p.repetition_penalty)
-            x[seen] = s - p.presence_penalty - p.frequency_penalty * counts
+            x[seen] = np.where(s > 0, s / p.repetition_penalty, s * p.repetition_penalty)
+        if counting:
+            seen, counts = self._count(history[-sampled:])
+            x[seen] -= p.presence_penalty + p.frequency_penalty * counts
         return x
 
     def _count(self, history: Sequence[int]) -> tuple[Ids, Ids]:

@@ -53,7 +53,7 @@ class DecodingSequence:
 
     def choose(self, logits: Floats) -> tuple[int, float]:
         """The next token and its log-probability, of the logits (vocab_size,) after all ids."""
-        return self._sampler.sample(logits, self.ids)
+        return self._sampler.sample(logits, self.ids, self.generated)
 
     def take(self, token: int, logprob: float) -> Step:
         """Append the token that was chosen, and end the sequence if it is the last one.

@@ -67,12 +67,14 @@ OPTIONS = (
     SamplingOption("top_k", _whole, "K", "keep the K most probable tokens; 0: all"),
     SamplingOption("top_p", _number, "P", "keep the fewest tokens that hold this probability"),
     SamplingOption("min_p", _number, "P", "drop tokens below P times the best one's probability"),
-    SamplingOption("repetition_penalty", _number, "X", "above 1: seen tokens become less likely"),
     SamplingOption(
-        "presence_penalty", _number, "X", "taken off the logit of each seen token, once"
+        "repetition_penalty", _number, "X", "above 1: less of tokens in prompt or answer"
     ),
     SamplingOption(
-        "frequency_penalty", _number, "X", "taken off the logit once for each time a token was seen"
+        "presence_penalty", _number, "X", "taken off the logit of each sampled token, once"
+    ),
+    SamplingOption(
+        "frequency_penalty", _number, "X", "taken off the logit each time a token was sampled"
     ),
     SamplingOption("seed", _whole, "N", "of the draw: one seed gives one text"),
     SamplingOption("stop", str, "TEXT", "end in front of this text; may be repeated", True),

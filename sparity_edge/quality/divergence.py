@@ -18,7 +18,13 @@ from sparity_edge.errors import OptionError
 from sparity_edge.logits import kl_divergence, log_normaliser, target_logits
 from sparity_edge.plans.setting import DENSE, Setting
 from sparity_edge.progress import Progress, silent
-from sparity_edge.quality.perplexity import PerplexityResult, cut_windows, positions, standard_error
+from sparity_edge.quality.perplexity import (
+    PerplexityResult,
+    cut_windows,
+    exponential,
+    positions,
+    standard_error,
+)
 from sparity_edge.terminal.json_output import finite
 
 if TYPE_CHECKING:
@@ -64,7 +70,7 @@ def divergences(
     settings: Sequence[Setting],
     *,
     reference: Generator | None = None,
-    window: int = 1024,
+    window: int | None = None,
     windows: int | None = None,
     stride: int = 1,
     progress: Progress = silent,
@@ -165,7 +171,7 @@ class _Tally:
     def result(self, dense: _Dense) -> DivergenceResult:
         """After the last window."""
         kl = np.concatenate(self.kl)
-        ratio = float(np.exp(np.mean(self.means) - np.mean(dense.means)))
+        ratio = exponential(float(np.mean(self.means) - np.mean(dense.means)))
         paired = [mine - its for mine, its in zip(self.means, dense.means)]
         read = dense.tokens + len(dense.means)
         return DivergenceResult(
@@ -174,7 +180,9 @@ class _Tally:
             kl_p99=float(np.percentile(kl, 99)),
             top1_agreement=self.agreed / dense.tokens,
             perplexity_ratio=ratio,
-            perplexity_ratio_stderr=ratio * standard_error(paired),
+            perplexity_ratio_stderr=(
+                ratio * standard_error(paired) if np.isfinite(ratio) else np.nan
+            ),
             dense=PerplexityResult.of(dense.means, dense.tokens, dense.active / read),
             sparse=PerplexityResult.of(self.means, dense.tokens, self.active / read),
         )

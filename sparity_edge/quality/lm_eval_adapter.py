@@ -11,6 +11,7 @@ at every position but the first four, prompts included, so that likelihoods show
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 try:
@@ -31,7 +32,17 @@ from sparity_edge.quality.scoring import score
 
 DEFAULT_MAX_TOKENS = 256  # tokens, as transformers' adapter has it
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-KNOWN = {"until", "do_sample", "temperature", "top_k", "top_p", "min_p", "seed", *LENGTHS}
+CUTS = ("top_k", "top_p", "min_p", "seed")  # of the draw, where a task samples
+PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+# Options of transformers that tasks spell out although this is how texts are made here anyway.
+NEUTRAL = {
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "num_return_sequences": 1,
+    "no_repeat_ngram_size": 0,
+    "use_cache": True,
+}
+KNOWN = {"until", "do_sample", "temperature", *CUTS, *PENALTIES, *NEUTRAL, *LENGTHS}
 
 
 @register_model("sparity-edge")
@@ -191,18 +202,28 @@ def sampling_params(options: dict[str, Any]) -> SamplingParams:
     """
     if unknown := sorted(set(options) - KNOWN):
         raise OptionError(f"sparity-edge does not know the option {unknown[0]!r} of a task.")
+    for name, neutral in NEUTRAL.items():
+        if (value := options.get(name)) not in (None, neutral):
+            raise OptionError(
+                f"{name}={value!r} of a task is not supported; use {neutral!r} or leave it out."
+            )
     lengths = [options[name] for name in LENGTHS if options.get(name) is not None]
     until = options.get("until") or []
     common: dict[str, Any] = {
         "max_tokens": int(lengths[0]) if lengths else DEFAULT_MAX_TOKENS,
         "stop": tuple(filter(None, [until] if isinstance(until, str) else until)),
+        **_given(options, PENALTIES),
     }
     warm = float(options.get("temperature") or 0) > 0
     if not options.get("do_sample", warm):
         return SamplingParams(temperature=0, **common)
-    cuts = {name: options[name] for name in ("top_k", "top_p", "min_p", "seed") if name in options}
-    heat = float(options.get("temperature", 1.0))
-    return SamplingParams(temperature=heat, **common, **{"top_k": 0, "top_p": 1.0, **cuts})
+    cuts = {"top_k": 0, "top_p": 1.0, **_given(options, CUTS)}
+    return SamplingParams(temperature=float(options.get("temperature", 1.0)), **common, **cuts)
+
+
+def _given(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Those of some options that a task sets."""
+    return {name: options[name] for name in names if options.get(name) is not None}
 
 
 def main() -> None:

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from sparity_edge.arrays import Floats
     from sparity_edge.generation.generator import Generator
 
+DEFAULT_WINDOW = 1024  # tokens
+LEAST_SCORED = 2  # the perplexity of a single token says nothing of a text
+
 
 @dataclass(frozen=True)
 class PerplexityResult:
     """exp of the mean negative log-likelihood, and what it stands on."""
 
-    perplexity: float
+    perplexity: float  # inf where the mean loss is beyond the range of exp
     stderr: float  # of the perplexity, from the spread of the windows' means; NaN for one window
     tokens: int  # scored
     windows: int
@@ -42,15 +45,16 @@ class PerplexityResult:
     @classmethod
     def of(cls, means: Sequence[float], tokens: int, active: float) -> PerplexityResult:
         """From the windows' mean losses in nats, the tokens scored and the active fraction."""
-        value = math.exp(np.mean(means))
-        return cls(value, value * standard_error(means), tokens, len(means), active)
+        value = exponential(float(np.mean(means)))
+        error = value * standard_error(means) if math.isfinite(value) else math.nan
+        return cls(value, error, tokens, len(means), active)
 
 
 def perplexity(
     generator: Generator,
     text: str,
     *,
-    window: int = 1024,
+    window: int | None = None,
     windows: int | None = None,
     stride: int = 1,
     progress: Progress = silent,
@@ -59,8 +63,9 @@ def perplexity(
 
     Args:
         generator: whose model is measured; its KV cache is emptied.
-        text: at least two tokens; a tail that fills no window is left out, unless it is all.
-        window: tokens in a window, at most `generator.max_context`.
+        text: at least three tokens; a tail that fills no window is left out, unless it is all.
+        window: tokens in a window, at most `generator.max_context`; None: 1024, or the context
+            where it is smaller.
         windows: how many to measure; None: all.
         stride: take every stride-th window.
         progress: told of windows.
@@ -85,9 +90,11 @@ def perplexity(
 
 
 def cut_windows(
-    generator: Generator, text: str, window: int, windows: int | None, stride: int
+    generator: Generator, text: str, window: int | None, windows: int | None, stride: int
 ) -> list[list[int]]:
     """The token ids of every window that is to be measured; arguments as for `perplexity`."""
+    if window is None:
+        window = min(DEFAULT_WINDOW, generator.max_context)
     if not 2 <= window <= generator.max_context:
         raise OptionError(
             f"window={window} is not a whole number from 2 to {generator.max_context}, the context."
@@ -96,11 +103,23 @@ def cut_windows(
         if value is not None and value < 1:
             raise OptionError(f"{name}={value} is not a whole number above 0.")
     ids = generator.tokenizer.encode(text, add_special_tokens=False)
-    if len(ids) < 2:
-        raise OptionError("The text has fewer than two tokens; give a longer one.")
     window = min(window, len(ids))
-    starts = range(0, len(ids) - window + 1, window * stride)[:windows]
+    starts = range(0, len(ids) - window + 1, window * stride)[:windows] if window else range(0)
+    scored = len(starts) * (window - 1)
+    if scored < LEAST_SCORED:
+        raise OptionError(
+            f"The text has {len(ids)} tokens, and fewer than two would be scored, which says "
+            "nothing of a text; give a longer one, or longer windows."
+        )
     return [ids[start : start + window] for start in starts]
+
+
+def exponential(x: float) -> float:
+    """exp(x), inf where that is beyond the largest float."""
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
 
 
 def positions(generator: Generator, ids: Sequence[int]) -> Iterator[tuple[int, Floats]]:

@@ -130,9 +130,9 @@ def test_filters_in_their_order() -> None:
 
 
 def test_penalties() -> None:
-    def best(logits: list[float], history: list[int], **options: Any) -> int:
-        params = SamplingParams(temperature=0, **options)
-        return Sampler(params, len(logits)).sample(array(logits), history)[0]
+    def best(logits: list[float], answer: list[int], *prompt: int, **options: Any) -> int:
+        sampler = Sampler(SamplingParams(temperature=0, **options), len(logits))
+        return sampler.sample(array(logits), [*prompt, *answer], len(answer))[0]
 
     assert best([2.0, 1.5], [0], repetition_penalty=2) == 1
     assert best([-1.0, -1.5], [0], repetition_penalty=2) == 1  # negative ones are multiplied
@@ -142,6 +142,14 @@ def test_penalties() -> None:
     assert best([2.0, 1.5], [0, 0], frequency_penalty=0.4) == 1
     assert best([2.0, 1.5], [0], frequency_penalty=0.4) == 0
     assert best([2.0, 1.5], [], repetition_penalty=9, frequency_penalty=9) == 0
+    # the prompt counts for the repetition penalty alone
+    assert best([2.0, 1.5], [], 0, repetition_penalty=2) == 1
+    assert best([2.0, 1.5], [], 0, 0, 0, presence_penalty=2, frequency_penalty=2) == 0
+    assert best([2.0, 1.5], [1], 0, 0, 0, presence_penalty=2, frequency_penalty=2) == 0
+    assert best([2.0, 1.5], [0], 0, 0, 0, frequency_penalty=0.4) == 0  # counted once, not 4 times
+    assert best([2.0, 1.5], [0], 0, 0, 0, frequency_penalty=0.6) == 1
+    # in that order: the repetition penalty divides before the others are taken off
+    assert best([4.0, 2.2], [0], repetition_penalty=2, presence_penalty=-0.3) == 0
     # bias comes before the repetition penalty: (2 + 2) / 2 < 2.5
     assert best([2.0, 2.5], [0], logit_bias={0: 2}, repetition_penalty=2) == 1
 
@@ -174,7 +182,7 @@ def test_bans() -> None:
         Sampler(SamplingParams(logit_bias={3: 1}), 3)
     for token in (-1, 3):
         with pytest.raises(OptionError, match="history"):
-            Sampler(SamplingParams(presence_penalty=1), 3).sample(array([0.0] * 3), [token])
+            Sampler(SamplingParams(presence_penalty=1), 3).sample(array([0.0] * 3), [token], 1)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,11 @@ def test_options_of_a_task() -> None:
     assert (sampled.temperature, sampled.top_k, sampled.top_p) == (0.8, 0, 0.9)
     with pytest.raises(OptionError, match="'beams'"):
         sampling_params({"beams": 2})
+    spelled_out = {"num_beams": 1, "repetition_penalty": 1.2, "do_sample": False, "use_cache": True}
+    assert sampling_params(spelled_out).repetition_penalty == 1.2
+    assert sampling_params({"do_sample": True, "presence_penalty": 0.5}).presence_penalty == 0.5
+    with pytest.raises(OptionError, match="num_beams=4"):
+        sampling_params({"num_beams": 4})
 
 
 def test_the_harness_runs_it(model: Any, tmp_path: Path) -> None:

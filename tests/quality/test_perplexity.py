@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from sparity_edge.logits import PART_LOGITS, kl_divergence, log_normaliser, part
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan
 from sparity_edge.plans.setting import DENSE, Setting
-from sparity_edge.quality.divergence import divergences
-from sparity_edge.quality.perplexity import perplexity
+from sparity_edge.quality.divergence import _Tally, divergences
+from sparity_edge.quality.perplexity import PerplexityResult, perplexity
 
 TEXT = "A stone lay in the river. The river went round it, year after year, and took a little. " * 9
 HALF = Setting("by-hand", level=0.6)
@@ -89,9 +90,37 @@ def test_arguments_out_of_range(generator: Generator, arguments: dict[str, int])
         divergences(generator, TEXT, [DENSE], **arguments)  # type: ignore[arg-type]
 
 
-def test_an_empty_text(generator: Generator) -> None:
-    with pytest.raises(OptionError, match="fewer than two"):
-        perplexity(generator, "", window=20)
+@pytest.mark.parametrize("text", ["", "R", "Ra"])
+def test_a_text_of_which_one_token_would_be_scored_at_most(generator: Generator, text: str) -> None:
+    assert len(generator.tokenizer.encode(text, add_special_tokens=False)) == len(text)
+    with pytest.raises(OptionError, match="fewer than two would be scored"):
+        perplexity(generator, text, window=20)
+    with pytest.raises(OptionError, match="fewer than two would be scored"):
+        divergences(generator, text, [DENSE], window=20)
+    with pytest.raises(OptionError, match="fewer than two would be scored"):
+        perplexity(generator, TEXT, window=2, windows=1)
+    assert perplexity(generator, "Ray", window=20).tokens == 2
+
+
+def test_the_context_is_the_window_where_it_is_smaller(checkpoint: Callable[[str], Path]) -> None:
+    with Generator.load(checkpoint("llama_untied"), threads=1, max_context=40) as small:
+        measured = perplexity(small, TEXT)
+        assert measured == perplexity(small, TEXT, window=40)
+        assert divergences(small, TEXT, [DENSE])[0].dense == measured
+        with pytest.raises(OptionError, match="window=41"):
+            perplexity(small, TEXT, window=41)
+
+
+def test_a_loss_beyond_the_range_of_exp_is_infinite_perplexity() -> None:
+    result = PerplexityResult.of([709.0, 711.0, 713.0], 30, 1.0)
+    assert result.perplexity == math.inf
+    assert math.isnan(result.stderr)
+    assert PerplexityResult.of([1.0], 30, 1.0).perplexity == math.e
+    hopeless = _Tally(kl=[np.ones(4)], means=[2000.0])
+    dense = SimpleNamespace(means=[1.0], tokens=4, active=5.0)
+    found = hopeless.result(dense)  # type: ignore[arg-type]
+    assert (found.perplexity_ratio, found.sparse.perplexity) == (math.inf, math.inf)
+    assert math.isnan(found.perplexity_ratio_stderr)
 
 
 def test_divergence_equals_its_definition(generator: Generator) -> None:

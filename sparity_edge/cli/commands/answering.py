@@ -20,12 +20,12 @@ from sparity_edge.errors import OptionError
 from sparity_edge.system.threads import default_threads
 from sparity_edge.terminal.json_output import print_json
 from sparity_edge.terminal.screen import Bars, Screen, one_line, read_stdin
+from sparity_edge.text.text_file import MAX_TEXT_BYTES
 
 if TYPE_CHECKING:
     from sparity_edge.generation.generator import Generator
 
 COMPILING = "Compiling kernels for this machine (once)"
-MAX_TEXT_BYTES = 256 << 20  # of a text file; far more is a mistake
 
 
 def chat(arguments: Namespace) -> None:
@@ -170,17 +170,6 @@ def _prompt(arguments: Namespace) -> str:
     if not text.strip():
         raise OptionError("The prompt is empty; give it with --prompt or on standard input.")
     return plain_text(text)
-
-
-def read_text(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(MAX_TEXT_BYTES + 1)
-    if len(data) > MAX_TEXT_BYTES:
-        raise OptionError(f"{path} is longer than {MAX_TEXT_BYTES >> 20} MiB; use a part of it.")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise OptionError(f"{path} is not UTF-8 text (byte {error.start}).") from None
 
 
 def _fact(value: Any) -> str:

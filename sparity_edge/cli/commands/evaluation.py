@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from sparity_edge.cli.commands.answering import loaded, progress_bars, read_text, side_screen
+from sparity_edge.cli.commands.answering import loaded, progress_bars, side_screen
 from sparity_edge.errors import OptionError
 from sparity_edge.terminal.json_output import print_json
+from sparity_edge.text.text_file import read_text_file
 
 # What --json of `perplexity` has; the standard error of a single window is null.
 PERPLEXITY_KEYS = ("perplexity", "stderr", "tokens", "active_weight_fraction")
@@ -22,7 +22,7 @@ PERPLEXITY_KEYS = ("perplexity", "stderr", "tokens", "active_weight_fraction")
 
 def perplexity(arguments: Namespace) -> None:
     """`sparity-edge perplexity`: the figure, its standard error, and what was read for it."""
-    text = read_text(Path(arguments.text))
+    text = read_text_file(arguments.text)
     arguments.sparse_prefill = True
     with loaded(arguments, side_screen(arguments)) as (generator, screen):
         from sparity_edge.quality.perplexity import perplexity as measure
@@ -43,7 +43,7 @@ def perplexity(arguments: Namespace) -> None:
 
 def kl(arguments: Namespace) -> None:
     """`sparity-edge kl`: KL divergence of a model with a plan from the dense model."""
-    text = read_text(Path(arguments.text))
+    text = read_text_file(arguments.text)
     if not arguments.sparsity and not arguments.level:
         raise OptionError("Nothing is sparse; say how far with --sparsity or --level.")
     arguments.sparse_prefill = True

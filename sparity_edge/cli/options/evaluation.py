@@ -14,7 +14,10 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     """Put the options of `perplexity` and `kl` on a parser; those of loading come beside them."""
     parser.add_argument("--text", metavar="FILE", required=True, help="the text, in UTF-8")
     parser.add_argument(
-        "--window", type=int, default=1024, metavar="N", help="tokens a window (default: 1024)"
+        "--window",
+        type=int,
+        metavar="N",
+        help="tokens a window (default: 1024, or the context where it is smaller)",
     )
     parser.add_argument(
         "--windows", type=int, metavar="N", help="measure N windows only (default: all)"
