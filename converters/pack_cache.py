@@ -19,6 +19,7 @@ from typing import Any
 
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.packed.manifest import MANIFEST, is_packed, read_manifest
+from sparity_edge.spelling import did_you_mean
 from sparity_edge.system.atomic import is_stale, one_sentence, partial_name
 from sparity_edge.system.folders import cache_root
 
@@ -64,8 +65,11 @@ def clear(name: str | None = None) -> list[Entry]:
         if name is None or entry.name == name or (len(name) >= 6 and entry.key.startswith(name))
     ]
     if name is not None and not chosen:
-        names = ", ".join(sorted({entry.name for entry in everything})) or "nothing"
-        raise OptionError(f"The pack cache holds no {name!r}; it holds {names}.")
+        names = sorted({entry.name for entry in everything})
+        raise OptionError(
+            f"The pack cache holds no {name!r}; it holds {', '.join(names) or 'nothing'}."
+            + did_you_mean(name, names)
+        )
     for entry in chosen:
         remove(entry.path)
     for path in _folders(packs()):

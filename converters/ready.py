@@ -10,8 +10,10 @@ from pathlib import Path
 from converters.pack_options import PackOptions
 from converters.store import cached_pack, known, named_pack
 from sparity_edge.choices import DEFAULT_PLAN, SPARSE_LAYOUTS
+from sparity_edge.errors import OptionError
 from sparity_edge.plans.plan_file import plan_names
 from sparity_edge.progress import QUIET, CallContext
+from sparity_edge.spelling import did_you_mean
 
 TOKENS = 32768  # of calibration on first use: half of what `calibrate` reads, for half the wait
 
@@ -48,7 +50,14 @@ def prepare_for(
         if path is not None and wanted in plan_names(path):
             return path
     from converters.calibrate import calibrate
+    from converters.methods import METHODS
 
+    if wanted not in METHODS:
+        hint = did_you_mean(wanted, METHODS)
+        raise OptionError(
+            f"{model} has no plan {wanted!r}; those that can be made are "
+            f"{', '.join(METHODS)}.{hint}"
+        )
     context.notify(
         f"Calibrating {model} for the sparsity plan {wanted}, once: this takes minutes; "
         "the pack cache keeps it."

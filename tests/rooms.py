@@ -23,6 +23,7 @@ HOUSE = (
     "sparity_edge.errors",
     "sparity_edge.progress",
     "sparity_edge.choices",
+    "sparity_edge.spelling",
     "sparity_edge.arrays",
     "sparity_edge.logits",
     "sparity_edge.terminal",

@@ -18,6 +18,7 @@ from converters.methods.teal_greedy import TEAL_GREEDY
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.shards import PLAN_FILE
 from sparity_edge.plans.plan import RULES
+from sparity_edge.spelling import did_you_mean
 
 AnyMethod = Method | ModelMethod
 
@@ -47,7 +48,10 @@ def chosen_methods(wanted: Sequence[str | AnyMethod]) -> list[AnyMethod]:
             chosen[each] = METHODS[each]
         else:
             known = ", ".join(METHODS)
-            raise OptionError(f"{each!r} is no calibration method; use all or some of {known}.")
+            hint = did_you_mean(each, (*METHODS, "all", "ablation"))
+            raise OptionError(
+                f"{each!r} is no calibration method; use all or some of {known}.{hint}"
+            )
     return list(chosen.values())
 
 

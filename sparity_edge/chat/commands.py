@@ -6,7 +6,6 @@ Knows nothing of how a message is typed.
 
 from __future__ import annotations
 
-import difflib
 import re
 import textwrap
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from sparity_edge.chat import conversation as store
 from sparity_edge.chat.conversation import Conversation
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.settings import change_setting, list_settings, shown
+from sparity_edge.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from sparity_edge.chat.session import ChatSession
@@ -44,8 +44,7 @@ def execute(session: ChatSession, text: str) -> None:
     name, _, rest = text.partition(" ") if "\n" not in text else _split_at_blank(text)
     command = COMMANDS.get(ALIASES.get(name.lower(), name.lower()))
     if command is None:
-        close = difflib.get_close_matches(name.lower(), COMMANDS, 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(name, [*COMMANDS, *ALIASES])
         raise OptionError(
             f"There is no command {name}; /help lists them.{hint} "
             f"A message that begins with a slash needs a blank before it."

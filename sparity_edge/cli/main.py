@@ -13,7 +13,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from sparity_edge.choices import DEFAULT_MODEL, DTYPES, KV_DTYPES
 from sparity_edge.cli.options.bench import BENCH_EXAMPLES, add_bench_options
@@ -27,6 +27,7 @@ from sparity_edge.cli.options.packing import SOURCE_HELP, add_cache, add_convert
 from sparity_edge.cli.options.plan import add_plan_commands
 from sparity_edge.cli.options.sampling import add_sampling_options
 from sparity_edge.cli.options.shell_completion import add_completion
+from sparity_edge.cli.parser import Parser
 from sparity_edge.errors import SparityError
 from sparity_edge.system.interrupts import interrupts
 from sparity_edge.terminal.json_output import add_json_option
@@ -84,24 +85,6 @@ _REMEDIES = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the list of all options."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs |= {"formatter_class": _HelpFormatter, "allow_abbrev": False}
-        super().__init__(*args, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"sparity-edge: {one_line(message)}; see `{self.prog} --help`.\n")
-
-
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Leaves room for the longest command's name and keeps the lines of the examples."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28)
-
-
 class _Version(argparse.Action):
     """Looks the version up only when it is asked for."""
 
@@ -114,14 +97,14 @@ class _Version(argparse.Action):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; `arguments.run` names a function in `arguments.module`."""
-    parser = _Parser(
+    parser = Parser(
         prog="sparity-edge",
         description="Llama, Mistral and Qwen2 models on the CPU.",
         epilog=_EXAMPLES,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=_Parser
+        title="commands", metavar="COMMAND", required=True, parser_class=Parser
     )
     _add_chat(commands)
     _add_generate(commands)

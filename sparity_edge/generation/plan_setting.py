@@ -15,6 +15,7 @@ from sparity_edge.choices import DEFAULT_PLAN
 from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.generation.options import checked_dial
 from sparity_edge.plans.plan import PlanFamily
+from sparity_edge.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from sparity_edge.model.model import Model
@@ -129,6 +130,7 @@ class PlanSetting:
             if name not in names:
                 raise OptionError(
                     f"{self._path} carries no plan {name!r}; it carries {', '.join(names)}."
+                    + did_you_mean(name, names)
                 )
             self._families[name] = read_plan(self._model.packed, name)
         return self._families[name]

@@ -92,7 +92,7 @@ def sequence_of(
     if len(ids) > loaded.max_context - 1:
         raise ContextError(
             f"The prompt has {len(ids)} tokens and the context holds {loaded.max_context}; "
-            "shorten the prompt or raise the context with --max-context."
+            f"{loaded.model.kv_cache.how_to_fit(len(ids) + 1, 'prompt')}."
         )
     sampler = Sampler(params, loaded.config.vocab_size, processors)
     return DecodingSequence(

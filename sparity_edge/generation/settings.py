@@ -7,7 +7,6 @@ by `SamplingParams`; this module turns text into values and back.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import shlex
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.params import SamplingParams
+from sparity_edge.spelling import did_you_mean
 
 
 def _number(text: str) -> float:
@@ -100,8 +100,7 @@ def change_setting(params: SamplingParams, name: str, text: str) -> SamplingPara
     name = name.replace("-", "_")
     option = BY_NAME.get(name)
     if option is None:
-        close = difflib.get_close_matches(name, BY_NAME, 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(name, BY_NAME)
         raise OptionError(f"There is no setting {name!r}; there are {', '.join(BY_NAME)}.{hint}")
     try:
         value = _read_setting(option, text)

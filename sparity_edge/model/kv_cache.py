@@ -34,6 +34,7 @@ class KVCache:
 
     def __init__(self, config: ModelConfig, max_context: int, dtype: str = "f32") -> None:
         self.max_context = max_context
+        self.model_context = config.max_position_embeddings
         self.dtype = dtype
         self.vocab_size = config.vocab_size
         self.ids: list[int] = []
@@ -95,6 +96,15 @@ class KVCache:
         """Forget all positions from `length` on."""
         del self.ids[length:]
 
+    def how_to_fit(self, length: int, what: str) -> str:
+        """What to do about `what` of `length` positions, more than there may be.
+
+        A larger context is no advice where the model itself could not follow it.
+        """
+        if length > self.model_context:
+            return f"shorten the {what}, the model reads {self.model_context} tokens at most"
+        return f"shorten the {what} or raise the context with --max-context"
+
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in all.
 
@@ -104,7 +114,7 @@ class KVCache:
         if length > self.max_context:
             raise ContextError(
                 f"{length} tokens do not fit into a context of {self.max_context}; "
-                "shorten the text or raise the context with --max-context."
+                f"{self.how_to_fit(length, 'text')}."
             )
         if length <= self.capacity:
             return

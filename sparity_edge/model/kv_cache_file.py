@@ -91,7 +91,7 @@ def load(cache: KVCache, path: str | Path, model: Path) -> None:
     if ids.size > cache.max_context:
         raise ContextError(
             f"{path} holds {ids.size} positions and the context {cache.max_context}; "
-            "raise the context with --max-context."
+            f"{cache.how_to_fit(ids.size, 'text')}."
         )
     cache.trim(0)
     cache.reserve(ids.size)

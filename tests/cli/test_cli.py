@@ -43,7 +43,6 @@ def test_faults_are_one_sentence_and_code_1(run: Run, words: list[str], sentence
 @pytest.mark.parametrize(
     "words",
     [
-        [],
         ["nothing"],
         ["chat", "--nothing"],
         ["chat", "--temp", "1"],
@@ -53,7 +52,6 @@ def test_faults_are_one_sentence_and_code_1(run: Run, words: list[str], sentence
         ["chat", "a", "b"],
         ["perplexity", "m"],
         ["convert"],
-        ["cache"],
         ["calibrate", "m", "--methods", ","],
     ],
 )

@@ -16,6 +16,7 @@ from packing import INT4, FakeSource, contents
 from converters import pack_cache, store
 from converters.pack import convert
 from converters.pack_options import PackOptions
+from converters.ready import prepare_for
 from sparity_edge.errors import FormatError, OptionError, SourceError
 from sparity_edge.model.opening import verify_packed
 from sparity_edge.packed.manifest import is_packed
@@ -226,3 +227,11 @@ def test_two_processes_pack_the_same_model(root: Path) -> None:
     assert sorted(path.name for path in (root / "packed").iterdir()) == sorted(
         Path(folder).name for folder in folders
     )
+
+
+def test_a_plan_that_no_method_makes_is_refused_before_anything_is_made() -> None:
+    said: list[str] = []
+    context = CallContext(notify=said.append)
+    with pytest.raises(OptionError, match=r"no plan 'chees'; .* Did you mean chess\?"):
+        prepare_for("nobody/nothing", True, context, plan="chees")
+    assert said == []

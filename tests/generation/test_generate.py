@@ -121,8 +121,11 @@ def test_a_full_context_ends_the_answer(folder: Path) -> None:
         answer = generator.generate(ids, SamplingParams(temperature=0, ignore_eos=True))
         assert answer.finish_reason == "length"
         assert len(answer.token_ids) == 6
-        with pytest.raises(ContextError, match="16"):
+        with pytest.raises(ContextError, match=r"16; .* --max-context"):
             generator.stream([1] * 16)
+        most = generator.config.max_position_embeddings
+        with pytest.raises(ContextError, match=f"the model reads {most} tokens at most"):
+            generator.stream([1] * most)
         assert generator.generate(ids, GREEDY).token_ids == answer.token_ids
 
 

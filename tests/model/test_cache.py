@@ -45,8 +45,11 @@ def test_growing_keeps_what_was_there(dtype: str) -> None:
     for (layer, which), values in before.items():
         found = floats(cache.layer(layer)[which][:, :FIRST_CAPACITY])
         np.testing.assert_array_equal(found, values)
-    with pytest.raises(ContextError):
+    with pytest.raises(ContextError, match="--max-context"):
         cache.reserve(701)
+    with pytest.raises(ContextError, match="the model reads 4096 tokens at most") as error:
+        cache.reserve(4097)  # a larger context would be refused
+    assert "--max-context" not in str(error.value)
 
 
 def test_room_grows_by_a_quarter() -> None:

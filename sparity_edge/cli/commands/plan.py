@@ -16,6 +16,7 @@ from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.manifest import is_packed
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_file import add_plan, plan_names, read_plan, remove_plan
+from sparity_edge.spelling import did_you_mean
 from sparity_edge.terminal.json_output import print_json
 from sparity_edge.terminal.screen import neutral
 
@@ -138,7 +139,8 @@ def _find(model: str, name: str) -> tuple[Path, PlanFamily]:
 
 def _unknown(model: str, name: str) -> OptionError:
     known = sorted({each for folder in _folders(model) for each in plan_names(folder)})
-    return OptionError(f"{model} has no plan {name!r}; it has {', '.join(known) or 'none'}.")
+    hint = did_you_mean(name, known)
+    return OptionError(f"{model} has no plan {name!r}; it has {', '.join(known) or 'none'}.{hint}")
 
 
 def _summary(family: PlanFamily) -> dict[str, Any]:
