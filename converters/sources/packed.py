@@ -23,8 +23,7 @@ from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.bundle import BundleLayout, halves_of
 from sparity_edge.packed.layout import Layout
 from sparity_edge.packed.shards import PLAN_FILE, Stored
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+from sparity_edge.text.tokenizer_files import TOKENIZER_FILES
 
 
 class PackedSource(Source):

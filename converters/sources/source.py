@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,7 @@ class Source(ABC):
     label: str  # what the user named
     config_json: dict[str, Any]  # content of config.json; made up from the metadata for a GGUF
     generation_config: dict[str, Any]  # content of generation_config.json, {} where there is none
-    tokenizer_files: dict[str, bytes]  # tokenizer.json, tokenizer_config.json, chat_template.jinja
+    tokenizer_files: dict[str, bytes]  # those of TOKENIZER_FILES that there are
     files: tuple[Path, ...]
 
     @functools.cached_property
@@ -92,7 +93,7 @@ class Source(ABC):
         """
         digest = hashlib.sha256()
         for path in self.files:
-            digest.update(f"{path.name}\0".encode())
+            digest.update(os.fsencode(path.name) + b"\0")
             digest.update(hash_file(path))
         return digest.hexdigest()
 

@@ -70,13 +70,14 @@ class ChatTemplate:
         environment: Environment = bounded_environment(budget)
         try:
             template = Template.from_code(environment, self._code, environment.make_globals(None))
-            return template.render(
-                **special_tokens,
-                messages=plain,
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-            )
+            variables = {
+                **special_tokens,  # named by strangers, so ours go over them
+                "messages": plain,
+                "tools": None,
+                "documents": None,
+                "add_generation_prompt": add_generation_prompt,
+            }
+            return template.render(variables)
         except TemplateError:
             raise
         except Exception as error:  # whatever a stranger's program can raise

@@ -1,31 +1,35 @@
 """Text to token ids and back, with the model's own tokenizer.json.
 
-The arithmetic is the `tokenizers` library's; this module adds decoding in pieces, the special
-tokens that tokenizer_config.json names, and the chat template (rendered by `chat_template`). The
-files come from strangers: they are bounded in size and every failure is one sentence. Nothing here
-knows of the model's weights or of its end-of-text policy.
+The arithmetic is the `tokenizers` library's; this module adds decoding in pieces, the tokens that
+stand beside tokenizer.json (`special_tokens`), and the chat template (rendered by `chat_template`).
+The files come from strangers: every failure is one sentence. Nothing here knows of the model's
+weights or of its end-of-text policy.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparity_edge.errors import OptionError, SourceError, TemplateError
+from sparity_edge.errors import OptionError, SourceError, TemplateError, library_words
 from sparity_edge.text.chat_template import ChatTemplate
+from sparity_edge.text.special_tokens import add_special_tokens, read_special_tokens
 from sparity_edge.text.token_ids import demand_rows
+from sparity_edge.text.tokenizer_files import (
+    ADDED_FILE,
+    CONFIG_FILE,
+    NAMED_FILE,
+    TOKENIZER_FILE,
+    check_sizes,
+    parse_file,
+    read_files,
+    template_of,
+)
 
 if TYPE_CHECKING:
     import tokenizers
 
-# The largest tokenizer.json of a Llama-shaped model is 33 MB (262,144 entries).
-MAX_FILE_BYTES = 256 << 20
-TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
-TEMPLATE_FILE = "chat_template.jinja"
-SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 # A UTF-8 character has at most four bytes, so at most three tokens can wait for its end.
 MAX_PARTIAL = 3
 # A tokenizer that yields nothing but broken characters is decoded in runs of this many tokens.
@@ -52,35 +56,26 @@ class Tokenizer:
         """Build the tokenizer from the contents of its files.
 
         Args:
-            files: "tokenizer.json", and if there are any "tokenizer_config.json" and
-                "chat_template.jinja" (which goes before a template in the former).
+            files: "tokenizer.json", and whichever of the others of `TOKENIZER_FILES` there are.
 
         Raises:
             SourceError: a file is missing, too large, or not what its name says.
         """
         if TOKENIZER_FILE not in files:
             raise SourceError(f"The model has no {TOKENIZER_FILE}; fetch it again, with that file.")
-        for name, content in files.items():
-            if len(content) > MAX_FILE_BYTES:
-                raise SourceError(
-                    f"{name} has {len(content) >> 20} MiB, more than any tokenizer needs "
-                    f"({MAX_FILE_BYTES >> 20} MiB); it is not read."
-                )
-        config = _parse_config(files.get(CONFIG_FILE, b"{}"))
-        template = _read_template(files.get(TEMPLATE_FILE), config.get("chat_template"))
-        return cls(_parse_tokenizer(files[TOKENIZER_FILE]), _special_tokens(config), template)
+        check_sizes(files)
+        config = parse_file(files, CONFIG_FILE)
+        special = read_special_tokens(
+            config, parse_file(files, NAMED_FILE), parse_file(files, ADDED_FILE)
+        )
+        backend = _parse_tokenizer(files[TOKENIZER_FILE])
+        add_special_tokens(backend, special)
+        return cls(backend, special.texts(), template_of(files, config))
 
     @classmethod
     def from_folder(cls, path: str | Path) -> Tokenizer:
         """Build the tokenizer from the files in a folder; raises like `from_files`."""
-        folder = Path(path)
-        files: dict[str, bytes] = {}
-        for name in (TOKENIZER_FILE, CONFIG_FILE, TEMPLATE_FILE):
-            file = folder / name
-            if file.is_file():
-                with file.open("rb") as stream:
-                    files[name] = stream.read(MAX_FILE_BYTES + 1)
-        return cls.from_files(files)
+        return cls.from_files(read_files(Path(path)))
 
     @property
     def vocab_size(self) -> int:
@@ -251,41 +246,7 @@ def _parse_tokenizer(content: bytes) -> tokenizers.Tokenizer:
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # the library raises bare Exception, and panics on some input
-        reason = " ".join(str(error).split())[:120]
-        raise SourceError(f"{TOKENIZER_FILE} is damaged ({reason}); fetch it again.") from None
+        raise SourceError(
+            f"{TOKENIZER_FILE} is damaged ({library_words(error)}); fetch it again."
+        ) from None
     return backend
-
-
-def _parse_config(content: bytes) -> dict[str, Any]:
-    try:
-        config = json.loads(content)
-    except (ValueError, RecursionError):
-        raise SourceError(f"{CONFIG_FILE} is not JSON; fetch it again.") from None
-    if not isinstance(config, dict):
-        raise SourceError(f"{CONFIG_FILE} is not a JSON object; fetch it again.")
-    return config
-
-
-def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
-    """The special tokens by name; each is a string or an object with "content"."""
-    found: dict[str, str] = {}
-    for name in SPECIAL_NAMES:
-        value = config.get(name)
-        if isinstance(value, Mapping):
-            value = value.get("content")
-        if isinstance(value, str):
-            found[name] = value
-    return found
-
-
-def _read_template(file: bytes | None, value: Any) -> str | None:
-    """The template: its own file, else a string, else the one named "default" of a list."""
-    if file is not None:
-        return file.decode("utf-8", "replace")
-    if isinstance(value, list):
-        entries = [entry for entry in value if isinstance(entry, dict)]
-        named = [entry.get("template") for entry in entries if entry.get("name") == "default"]
-        value = named[0] if named else None
-    if value is not None and not isinstance(value, str):
-        raise SourceError(f"{CONFIG_FILE}: chat_template is not a string; fetch it again.")
-    return value

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers, processors
 
 from sparity_edge.errors import OptionError, SourceError, TemplateError
-from sparity_edge.text import tokenizer as module
+from sparity_edge.text import tokenizer_files as module
 from sparity_edge.text.tokenizer import Tokenizer
 
 SPECIAL = ["<s>", "</s>", "<|im_end|>"]
@@ -242,7 +242,7 @@ def test_damaged_files_end_in_a_sentence(name: str, content: bytes) -> None:
 
 
 def test_huge_files_are_not_parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_BYTES", dict.fromkeys(module.MAX_BYTES, 1000))
     with pytest.raises(SourceError, match="more than any tokenizer needs"):
         Tokenizer.from_files(byte_level())
     (tmp_path / "tokenizer.json").write_bytes(b" " * 5000)
