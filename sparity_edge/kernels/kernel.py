@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,15 @@ from numba import cfunc, config, njit, types
 from numba.core import registry
 from numba.core.compiler_lock import global_compiler_lock
 
+from sparity_edge.kernels.device_code import linked, no_garbage_collection
 from sparity_edge.kernels.words import Words
-from sparity_edge.progress import Progress
 from sparity_edge.system.folders import kernel_root
 from sparity_edge.system.memory import COMPILER, give_code_back
 
-# Division by zero gives inf as IEEE says; no other relaxation: inf and NaN have to propagate.
-device = njit(error_model="numpy", nogil=True)  # for functions that kernels call
+device = linked  # for functions that kernels call
 # For device functions that are called for every row of some hundred bytes: a call costs 10 ns.
-inlined = njit(error_model="numpy", nogil=True, forceinline=True)
+inlined = functools.partial(linked, inline=True)
+# Division by zero gives inf as IEEE says; no other relaxation: inf and NaN have to propagate.
 entry = njit(error_model="numpy", nogil=True, cache=True)  # for those that Python calls
 _SIGNATURE = types.void(types.int64, types.int64, types.int64)
 # Files outside of kernels/ whose constants reach machine code.
@@ -126,10 +126,15 @@ class Kernel:
         return self._compiled is not None
 
     @property
+    def was_cached(self) -> bool:
+        """Whether `address` fetched machine code that an earlier run had compiled."""
+        return self._compiled is not None and self._compiled.cache_hits > 0
+
+    @property
     def address(self) -> int:
         """The address of the machine code, compiled or fetched from Numba's cache on first use."""
         if self._compiled is None:
-            with cache_of_these_kernels():
+            with cache_of_these_kernels(), no_garbage_collection():
                 try:
                     self._compiled = self._compile(cache=True)
                 except OSError:  # it cannot be kept, as on a full disk: for this run only
@@ -140,13 +145,3 @@ class Kernel:
 
     def _compile(self, cache: bool) -> Any:
         return cfunc(_SIGNATURE, cache=cache, error_model="numpy")(self._function)
-
-
-def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
-    """Compile what is not compiled yet, telling how far it is."""
-    wanted = list(kernels)
-    for done, each in enumerate(wanted):
-        progress("compiling kernels", done, len(wanted))
-        _ = each.address
-    progress("compiling kernels", len(wanted), len(wanted))
-    let_compiler_rest()

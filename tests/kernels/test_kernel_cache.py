@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from numba.core.caching import FunctionCache
 from rooms import all_arrows
 
 import sparity_edge
-from sparity_edge.kernels.kernel import OUTSIDE, Kernel, digest_of
+from sparity_edge.kernels import compilers
+from sparity_edge.kernels.decode import elementwise
+from sparity_edge.kernels.kernel import OUTSIDE, Kernel, device, digest_of
 from sparity_edge.kernels.program.team import Team
 from sparity_edge.kernels.simd.memory import load_i64, store_f32
 
@@ -101,3 +104,49 @@ def test_everything_that_kernels_import_counts() -> None:
     }
     known = {name.removesuffix(".py").replace("/", ".") for name in OUTSIDE}
     assert outside - NO_CONSTANTS == known
+
+
+def test_python_cannot_call_what_is_linked_into_kernels() -> None:
+    with pytest.raises(TypeError, match="load_i64_twice is linked into kernels only"):
+        load_i64_twice(0)
+
+
+@device
+def load_i64_twice(place: int) -> int:
+    return load_i64(place) + load_i64(place)
+
+
+def uncompiled() -> list[Kernel]:
+    """Kernels as they are before their first use."""
+    names = ("rmsnorm", "silu", "silu_mul", "multiply", "append")
+    declared = [getattr(elementwise, name) for name in names]
+    return [Kernel(each.words)(each._function) for each in declared]
+
+
+def test_kernels_are_compiled_in_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compilers, "default_threads", lambda: 2)
+    kernels = uncompiled()
+    told: list[int] = []
+    compilers.compile_kernels(kernels, lambda _what, done, _of: told.append(done))
+    assert told == sorted(told)
+    assert told[-1] == len(kernels)
+    fetched = [each.name for each in kernels if each.was_cached]
+    assert fetched  # the other process compiled some
+    assert kernels[0].name not in fetched
+    again = uncompiled()
+    compilers.compile_kernels(again, lambda *_: None)
+    assert all(each.was_cached for each in again)
+
+
+def test_without_other_processes_all_is_compiled_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    monkeypatch.setattr(compilers, "default_threads", lambda: 2)
+    kernels = uncompiled()
+    compilers.compile_kernels(kernels, lambda *_: None)
+    assert not any(each.was_cached for each in kernels)

@@ -9,6 +9,7 @@ import pytest
 from builders import Form, bound, bundle_of, formats, matrix_of, normal, seeds, sides, some
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import njit
 
 from sparity_edge.arrays import padded, rows
 from sparity_edge.kernels.active_list import (
@@ -211,6 +212,7 @@ def test_parts_cover_the_list_and_cut_no_block(
         assert end in (0, len(wanted)) or wanted[end] // 32 != wanted[end - 1] // 32
 
 
+@njit
 def _boundary(address: int, part: int, parts: int) -> int:
     return boundary(address, part, parts)
 

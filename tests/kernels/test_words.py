@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numba import njit
 
-from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.program.team import FIRST_ARGUMENT
 from sparity_edge.kernels.simd.memory import load_i64
@@ -26,7 +27,7 @@ def several(arguments: int, chunk: int, scratch: int) -> None:
     """Nothing at all."""
 
 
-@device
+@njit
 def second_and_inner(arguments: int) -> tuple[int, int]:
     return load_i64(arguments + TAKEN.size), load_i64(arguments + TAKEN.before + SHARED.size)
 

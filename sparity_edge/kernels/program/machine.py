@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sparity_edge.kernels.compilers import compile_kernels
 from sparity_edge.kernels.decode.ffn import Bundle
-from sparity_edge.kernels.kernel import compile_kernels, let_compiler_rest
+from sparity_edge.kernels.kernel import let_compiler_rest
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program.program import Program

@@ -1,0 +1,112 @@
+"""Compilers: the kernels of a model compiled in several processes at once.
+
+Numba compiles one function at a time and holds the interpreter while it does. So the first kernel
+that is not in the cache starts processes that compile beside this one; what they compile, this one
+then fetches from the cache. `python -m sparity_edge.kernels.compilers` is such a process. Without a
+second core, or an interpreter that can be started again, all is compiled here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sparity_edge.kernels.kernel import Kernel, let_compiler_rest
+from sparity_edge.progress import Progress
+from sparity_edge.system.threads import default_threads
+
+MOST = 4  # processes with this one: gemm_words alone takes a quarter of the time of all
+FEWEST = 4  # kernels that are worth a process, which takes half a second to start
+_PACKAGE = __name__.partition(".")[0]
+
+
+def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
+    """Compile what is not compiled yet, telling how far it is."""
+    wanted = list(kernels)
+    # Short ones stand first in the table of kernels and long ones last: a long one at the end
+    # would be waited for.
+    left = deque(reversed([each for each in wanted[1:] if not each.compiled]))
+    progress("compiling kernels", 0, len(wanted))
+    missed = bool(wanted) and wanted[0].address != 0 and not wanted[0].was_cached
+    with _beside(left if missed else deque()):
+        while left:
+            _ = left.popleft().address
+            progress("compiling kernels", len(wanted) - len(left), len(wanted))
+    for each in wanted:  # those that were compiled beside
+        _ = each.address
+    progress("compiling kernels", len(wanted), len(wanted))
+    let_compiler_rest()
+
+
+@contextlib.contextmanager
+def _beside(left: deque[Kernel]) -> Iterator[None]:
+    """Processes that take kernels from the end of work too, for as long as there are any."""
+    count = min(default_threads(), MOST) - 1 if len(left) >= FEWEST else 0
+    processes = [each for each in (_start() for _ in range(count)) if each is not None]
+    threads = [threading.Thread(target=_feed, args=(each, left)) for each in processes]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+        for thread in threads:
+            thread.join()
+    finally:
+        left.clear()
+        for process in processes:
+            process.kill()
+        for thread, process in zip(threads, processes):
+            thread.join()
+            process.communicate()
+
+
+def _start() -> subprocess.Popen[str] | None:
+    """A process that compiles; None where none can be started."""
+    if not sys.executable or getattr(sys, "frozen", False):
+        return None
+    home = str(Path(sys.modules[_PACKAGE].__file__ or "").resolve().parent.parent)
+    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+    except OSError:
+        return None
+
+
+def _feed(process: subprocess.Popen[str], left: deque[Kernel]) -> None:
+    """Hand a process one kernel after another; what it leaves undone is compiled here later."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(IndexError, OSError, ValueError):
+        while True:
+            kernel = left.popleft()
+            process.stdin.write(f"{kernel.module} {kernel.name}\n")
+            process.stdin.flush()
+            if not process.stdout.readline():
+                return
+
+
+def main() -> None:
+    """Compile the kernels that standard input names, a module and a name a line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the process that started it
+    for line in sys.stdin:
+        module, name = line.split()
+        _ = getattr(importlib.import_module(module), name).address
+        print(name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
