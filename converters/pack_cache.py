@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +19,10 @@ from typing import Any
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.packed.manifest import MANIFEST, is_packed, read_manifest
 from sparity_edge.spelling import did_you_mean
-from sparity_edge.system.atomic import is_stale, one_sentence, partial_name
-from sparity_edge.system.folders import cache_root
+from sparity_edge.system.atomic import one_sentence, replace_file
+from sparity_edge.system.folders import cache_root, work_folders
+from sparity_edge.system.host import bytes_in
+from sparity_edge.system.leftovers import leftovers, partial_name, remove_leftover
 
 _KEY_LENGTH = 64  # hex digits of a SHA-256
 _MAX_REQUEST_BYTES = 1 << 16
@@ -46,7 +47,7 @@ def entries() -> list[Entry]:
 
 
 def clear(name: str | None = None) -> list[Entry]:
-    """Remove packs from the pack cache, and what killed runs left there.
+    """Remove packs from the pack cache.
 
     Args:
         name: the name or the beginning of the key of an entry; None: all of them.
@@ -73,10 +74,23 @@ def clear(name: str | None = None) -> list[Entry]:
     for entry in chosen:
         remove(entry.path)
     for path in _folders(packs()):
-        if is_stale(path) or (name is None and _is_key(path.name) and not is_packed(path)):
+        if name is None and _is_key(path.name) and not is_packed(path):
             remove(path)
     _forget({entry.key for entry in chosen}, everything=name is None)
     return chosen
+
+
+def clear_leftovers() -> tuple[int, int]:
+    """Remove what ended processes left behind in the pack cache and in the current folder.
+
+    Returns:
+        How many files and folders, and their bytes.
+    """
+    found = leftovers(work_folders())
+    freed = sum(bytes_in(path) for path in found)
+    for path in found:
+        remove_leftover(path)
+    return len(found), freed
 
 
 def is_complete(target: Path) -> bool:
@@ -119,9 +133,7 @@ def remember(request: Path, target: Path) -> None:
     """Have a request lead to a pack; best effort, without the file the next start looks longer."""
     with contextlib.suppress(OSError):
         request.parent.mkdir(parents=True, exist_ok=True)
-        temporary = request.with_name(f".{request.name}.{secrets.token_hex(4)}")
-        temporary.write_text(json.dumps({"key": target.name}), encoding="utf-8")
-        temporary.replace(request)
+        replace_file(request, [json.dumps({"key": target.name}).encode()])
 
 
 def touch(target: Path) -> None:

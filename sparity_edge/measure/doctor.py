@@ -21,7 +21,8 @@ from sparity_edge.errors import SparityError
 from sparity_edge.measure.expected import Expected
 from sparity_edge.progress import Progress, silent
 from sparity_edge.system import host
-from sparity_edge.system.folders import cache_root
+from sparity_edge.system.folders import cache_root, work_folders
+from sparity_edge.system.leftovers import leftovers
 from sparity_edge.system.threads import default_threads, demand_compiler
 
 PACKAGES = ("numpy", "numba", "llvmlite", "tokenizers", "safetensors", "huggingface-hub")
@@ -52,7 +53,11 @@ def examine(
         "cores": {**host.cores(), "default_threads": default_threads()},
         "memory": host.memory(),
         "power": host.power(),
-        "storage": {"cache": host.folder(cache_root()), "kernels": _kernels()},
+        "storage": {
+            "cache": host.folder(cache_root()),
+            "kernels": _kernels(),
+            "leftovers": _leftovers(),
+        },
     }
     facts["problems"] = _problems(facts)
     facts["bandwidth"] = None if facts["problems"] else _bandwidth(count, facts, progress)
@@ -73,6 +78,12 @@ def _kernels() -> dict[str, Any]:
     # Numba names an index after each function; every model needs this one.
     compiled = any(place.rglob(f"*.{attention_decode.name}-*.nbi"))
     return {**host.folder(kernel_root()), "compiled": compiled}
+
+
+def _leftovers() -> list[dict[str, Any]]:
+    """What interrupted runs left behind: temporary files and folders of processes that are gone."""
+    found = leftovers(work_folders())
+    return [{"path": str(path), "bytes": host.bytes_in(path)} for path in found]
 
 
 def _problems(facts: dict[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from sparity_edge.errors import ContextError, FormatError
 from sparity_edge.kernels.kv_format import row_bytes
 from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.packed.manifest import MANIFEST
-from sparity_edge.system.atomic import one_sentence
+from sparity_edge.system.atomic import one_sentence, replace_file
 
 _VERSION = "2"
 
@@ -43,13 +43,8 @@ def save(cache: KVCache, path: str | Path, model: Path) -> None:
         },
     )
     target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
     with one_sentence(target):
-        try:
-            partial.write_bytes(content)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_file(target, [content])
 
 
 def load(cache: KVCache, path: str | Path, model: Path) -> None:

@@ -37,7 +37,8 @@ from sparity_edge.packed.shards import (
     shown,
     spec_nbytes,
 )
-from sparity_edge.system.atomic import AtomicFolder, is_stale, one_sentence
+from sparity_edge.system.atomic import AtomicFolder, one_sentence
+from sparity_edge.system.leftovers import is_leftover
 
 MAX_SHARD_BYTES = 2 << 30
 # What file managers drop into every folder they show, and what changing plans leaves.
@@ -230,7 +231,7 @@ def _refuse_foreign(out: Path) -> None:
     with one_sentence(out):
         present = {entry.name for entry in os.scandir(out)} - _LITTER
         known = listed_files(out) if is_packed(out) else set()
-        known |= {name for name in present if is_stale(out / name)}
+        known |= {name for name in present if is_leftover(out / name)}
     if surplus := present - known:
         raise FormatError(
             f"{out} holds {shown(min(surplus))}, which no packed model there lists, and is not "

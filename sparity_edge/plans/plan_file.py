@@ -30,7 +30,7 @@ from sparity_edge.packed.manifest import (
 from sparity_edge.packed.shards import PLAN_FILE, damaged, shown
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_bytes import PlanFile, check_sizes, content, in_single_precision
-from sparity_edge.system.atomic import one_sentence, remove_stale, replace_file
+from sparity_edge.system.atomic import one_sentence, replace_file
 
 Opened = PackedFolder | PackedModel
 LOCK_SECONDS = 600  # a plan of some hundred MB on a slow disk takes a minute
@@ -97,7 +97,6 @@ def add_plan(model: Opened, family: PlanFamily) -> None:
             yield part
 
     with one_sentence(folder), _alone(folder):
-        remove_stale(folder, path.name)
         replace_file(path, parts())
         entry = {"size": size, "sha256": digest.hexdigest()}
         _edit_list(folder, lambda files: files.update({path.name: entry}))
@@ -115,7 +114,6 @@ def remove_plan(folder: Path, name: str) -> None:
     with one_sentence(folder), _alone(folder):
         _edit_list(folder, lambda files: files.pop(path.name, None))
         path.unlink(missing_ok=True)
-        remove_stale(folder, path.name)
 
 
 def fingerprint(model: Opened) -> str:
@@ -215,5 +213,4 @@ def _alone(folder: Path) -> Iterator[None]:
 def _edit_list(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     manifest = read_manifest(folder)
     change(manifest["files"])
-    remove_stale(folder, MANIFEST)
     replace_file(folder / MANIFEST, [encode_manifest(manifest)])

@@ -1,8 +1,8 @@
 """A folder, or a file, that appears complete or not at all.
 
 It is filled under a hidden temporary name beside its destination and renamed at the end; what a
-killed run left behind goes with the next run. Knows nothing of what is in a folder: the caller says
-whether an existing one may be replaced.
+killed run left behind goes with the next run in that folder (leftovers.py knows which are dead).
+Knows nothing of what is in a folder: the caller says whether an existing one may be replaced.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import platform
-import secrets
 import shutil
 import sys
-import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 from sparity_edge.errors import FormatError
-
-FOREIGN_STALE_SECONDS = 24 * 3600  # age at which another machine's leavings count as dead
+from sparity_edge.system.exchange import exchange
+from sparity_edge.system.leftovers import former_name, held, partial_name, remove_leftovers
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -66,14 +62,14 @@ class AtomicFolder:
             raise FormatError(f"{out} cannot be written: it is the root folder; name another.")
         self._force = force
         self._refuse_foreign = refuse_foreign
+        self._held = contextlib.ExitStack()
         self.temporary = self.out.with_name(partial_name(self.out.name))
 
     def __enter__(self) -> AtomicFolder:
         self._check_destination()
         with one_sentence(self.out):
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            remove_stale(self.out.parent, self.out.name)
-            self.temporary.mkdir()
+            self._held.enter_context(temporary_folder(self.temporary))
         return self
 
     def __exit__(
@@ -82,7 +78,7 @@ class AtomicFolder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self.temporary, ignore_errors=True)
+        self._held.close()
 
     def commit(self) -> None:
         """Move the folder to its destination; a former one there is removed afterwards."""
@@ -96,7 +92,9 @@ class AtomicFolder:
             sync_folder(self.out.parent)
 
     def _swap(self) -> None:
-        former = self.out.with_name(partial_name(self.out.name))
+        if exchange(self.temporary, self.out):
+            return  # what now has the temporary name goes with `__exit__`
+        former = self.out.with_name(former_name(self.out.name))
         self.out.rename(former)
         try:
             self.temporary.rename(self.out)
@@ -113,15 +111,39 @@ class AtomicFolder:
         self._refuse_foreign(self.out)
 
 
-def replace_file(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[None]:
+    """Make a folder that has a `partial_name`, and remove it at the end, if it still has that.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    remove_leftovers(path.parent)
+    path.mkdir()
+    try:
+        with held(path):
+            yield
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def replace_file(path: Path, parts: Iterable[bytes | memoryview], *, private: bool = False) -> None:
     """Write a file in the place of a former one, or leave that as it is.
+
+    Args:
+        path: the file.
+        parts: its content.
+        private: whether only its owner may read it.
 
     Raises:
         OSError: it cannot be written.
     """
+    remove_leftovers(path.parent)
     temporary = path.with_name(partial_name(path.name))
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("xb") as file, held(temporary):
+            if private:
+                temporary.chmod(0o600)
             for part in parts:
                 file.write(part)
             file.flush()
@@ -140,56 +162,3 @@ def sync_folder(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def remove_stale(parent: Path, name: str) -> None:
-    """Remove what was to become `name` in `parent` and whose processes are gone."""
-    for entry in os.scandir(parent):
-        if entry.name.startswith(f".{name}.partial-") and is_stale(Path(entry.path)):
-            if entry.is_dir():
-                shutil.rmtree(entry.path, ignore_errors=True)
-                continue
-            with contextlib.suppress(OSError):
-                Path(entry.path).unlink()
-
-
-def is_stale(path: Path) -> bool:
-    """Whether `path` is a temporary folder or file of ours that nobody writes any more."""
-    if not path.name.startswith(".") or path.is_symlink():
-        return False
-    parts = path.name.rpartition(".partial-")[2].split("-")
-    if len(parts) != 3 or not parts[1].isdigit():
-        return False
-    if parts[0] != _machine():
-        with contextlib.suppress(OSError):
-            return time.time() - path.stat().st_mtime > FOREIGN_STALE_SECONDS
-        return False
-    return not _alive(int(parts[1]))
-
-
-def partial_name(name: str) -> str:
-    """A fresh hidden name beside `name`, by which `is_stale` knows who made it."""
-    return f".{name}.partial-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _machine() -> str:
-    """A short mark of this host: on a shared disk its process ids mean nothing elsewhere."""
-    return f"{zlib.crc32(platform.node().encode()):08x}"
-
-
-def _alive(pid: int) -> bool:
-    if sys.platform == "win32":
-        import ctypes
-
-        query = 0x1000  # PROCESS_QUERY_LIMITED_INFORMATION; os.kill would end the process
-        handle = ctypes.windll.kernel32.OpenProcess(query, False, pid)
-        if handle:
-            ctypes.windll.kernel32.CloseHandle(handle)
-        return bool(handle)
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True  # it is there and belongs to somebody else
-    return True

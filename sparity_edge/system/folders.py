@@ -35,6 +35,11 @@ def besides_packs() -> list[Path]:
     return [each for each in sorted(ours) if each.exists() and not each.is_symlink()]
 
 
+def work_folders() -> list[Path]:
+    """Where interrupted runs may have left something: the pack cache, and the current folder."""
+    return [cache_root(), cache_root() / "packed", Path()]
+
+
 def _users_cache() -> Path:
     import platformdirs
 

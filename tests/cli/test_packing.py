@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ from plan_families import family
 from converters.pack_options import PackOptions
 from converters.store import prepare
 from sparity_edge.cli.commands import packing as packing_commands
+from sparity_edge.measure import doctor
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan
+from sparity_edge.system.leftovers import partial_name
 
 
 def test_convert_verify_and_cache(
@@ -59,6 +62,31 @@ def test_clearing_all_removes_what_is_ours(
     assert not any(file.exists() for file in ours)
     assert all(file.exists() for file in foreign)
     assert run("cache", "clear", "--all")[0] == 0
+
+
+def test_what_dead_runs_left_is_listed_and_cleared(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPARITY_EDGE_CACHE", str(tmp_path / "cache"))
+    dead = partial_name("out").replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")
+    places = [tmp_path / dead, tmp_path / "cache/packed" / dead, tmp_path / "my-model" / dead]
+    for place in places:
+        place.mkdir(parents=True)
+        (place / "weights").write_bytes(b"x" * 100_000)
+    mine = tmp_path / partial_name("other")
+    mine.mkdir()
+    monkeypatch.setattr(doctor, "_bandwidth", lambda *_: None)
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert all(place.name in re.sub(r"\s", "", out) for place in places)
+    facts = json.loads(run("doctor", "--json")[1])["storage"]["leftovers"]
+    assert {(each["path"], each["bytes"]) for each in facts} == {
+        (str(place), 100_000) for place in places
+    }
+    assert "3 left behind by interrupted runs removed too, 0.3 MB" in run("cache", "clear")[1]
+    assert not any(place.exists() for place in places)
+    assert mine.exists()
 
 
 def keys_of(value: Any) -> Iterator[str]:

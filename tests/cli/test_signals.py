@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
 import fakes
 import pytest
 from fakes import Run
+
+from sparity_edge.system.interrupts import interrupts
 
 FAKES = str(Path(fakes.__file__))
 
@@ -100,3 +103,48 @@ def test_closed_streams(closed: int, expected: tuple[int, bytes, bytes]) -> None
     words += [sys.executable, FAKES, "chat", "--max-tokens", "2"]
     run = subprocess.run(words, input=b"x", capture_output=True, check=False, timeout=30)
     assert (run.returncode, run.stdout, run.stderr[: len(expected[2])]) == expected
+
+
+ENDED = """
+import os, signal, sys
+from sparity_edge.cli import main
+from sparity_edge.system.atomic import temporary_folder
+from sparity_edge.system.leftovers import partial_name
+from pathlib import Path
+
+class Command:
+    def info(self, arguments):
+        with temporary_folder(Path(partial_name("out"))):
+            try:
+                os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)  # a second one does not hinder tidying up
+
+main.importlib.import_module = lambda _: Command()
+sys.exit(main.main(["info"]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_command_that_is_ended_tidies_up(name: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", ENDED, name]
+    done = subprocess.run(words, capture_output=True, cwd=tmp_path, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (128 + getattr(signal, name), b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Dropping:
+    """Is told to end where no exception can leave."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_end_that_a_finalizer_drops_comes_again() -> None:
+    with interrupts(), pytest.raises(SystemExit) as ended:  # noqa: PT012 - a moment later
+        dropping = Dropping()
+        del dropping
+        for _ in range(500):
+            time.sleep(0.01)
+    assert ended.value.code == 143

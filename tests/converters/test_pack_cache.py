@@ -68,6 +68,7 @@ def test_clear_removes_only_what_is_ours(root: Path) -> None:
     except OSError:
         with_link = False
     pack_cache.clear()
+    assert pack_cache.clear_leftovers() == (1, 0)
     left = {path.name for path in packs.iterdir()}
     assert left == {"notes", "a file"} | ({"2" * 64} if with_link else set())
     assert (outside / "file").exists()

@@ -42,6 +42,7 @@ GOOD: dict[str, Any] = {
     "storage": {
         "cache": {"path": "/c", "used_bytes": 0, "free_bytes": 100e9, "writable": True},
         "kernels": {"path": "/k", "used_bytes": 20e6, "writable": True, "compiled": True},
+        "leftovers": [],
     },
 }
 

@@ -22,7 +22,7 @@ from sparity_edge.packed.manifest import LOCK_FILE
 from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.plans import plan_file
 from sparity_edge.plans.plan_file import add_plan, plan_names, read_plan, remove_plan
-from sparity_edge.system import atomic
+from sparity_edge.system.leftovers import partial_name
 
 KILLED = textwrap.dedent(
     """
@@ -30,7 +30,6 @@ KILLED = textwrap.dedent(
     sys.path.insert(0, {tests!r})
     from pathlib import Path
     from sparity_edge.plans import plan_file
-    from sparity_edge.system import atomic
 
     def stop(path, blocks):
         if path.name == {file!r}:
@@ -80,7 +79,7 @@ def test_a_killed_run_leaves_a_usable_folder(packed: Path, step: str, name: str)
 
 
 def test_what_a_killed_run_left_does_not_keep_a_folder_from_being_replaced(packed: Path) -> None:
-    host = atomic.partial_name("x").split("-")[1]
+    host = partial_name("x").split("-")[1]
     (packed / f".{FILE}.partial-{host}-{2**22 + 1}-00000000").touch()
     tensors: dict[str, Any] = {"v": (1,)}
     with PackedWriter(packed, tensors, source="s", options={}, force=True) as writer:

@@ -220,6 +220,8 @@ def _storage(storage: Facts) -> Iterator[tuple[str, str]]:
     yield "models", f"{cache['path']}: {_size(cache['used_bytes'])} used, {free} free{writable}"
     state = "compiled" if kernels["compiled"] else "not compiled yet"
     yield "kernels", f"{kernels['path']}: {_size(kernels['used_bytes'])}, this version {state}"
+    for each in storage["leftovers"]:
+        yield "left by a dead run", f"{each['path']}: {_size(each['bytes'])}"
 
 
 def _size(nbytes: int) -> str:

@@ -89,6 +89,9 @@ def cache_clear(arguments: Namespace) -> None:
     removed = pack_cache.clear(arguments.name)
     freed = sum(entry.nbytes for entry in removed)
     print(f"{len(removed)} removed, {freed / 1e6:.1f} MB freed.")
+    count, freed = pack_cache.clear_leftovers()
+    if count:
+        print(f"{count} left behind by interrupted runs removed too, {freed / 1e6:.1f} MB freed.")
     if arguments.all:
         print(f"All else is removed too, {_clear_besides_packs() / 1e6:.1f} MB freed.")
 
