@@ -49,10 +49,10 @@ def library_words(error: BaseException, most: int = 120) -> str:
         most: characters; libraries repeat megabytes of what they were given.
 
     Returns:
-        The first printable words on one line, without a full stop; the error's name if it says
-        nothing.
+        Its first line, printable and without a full stop; the error's name if it says nothing.
     """
-    text = str(error)[: 8 * most]
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    lines = str(error)[: 8 * most].strip().splitlines()
+    text = "".join(c if c.isprintable() else " " for c in lines[0]) if lines else ""
+    text = " ".join(text.split())
     text = text if len(text) <= most else text[: most - 3] + "..."
     return text.rstrip(".;: ") if text.strip(".;: ") else type(error).__name__

@@ -14,10 +14,7 @@ from pathlib import Path
 
 from converters.sources.source import Source, unreadable
 from sparity_edge.errors import SourceError
-from sparity_edge.packed.shards import shown
 from sparity_edge.progress import QUIET, CallContext
-
-LONG_NAME = 200  # characters of a name that a message repeats as it stands
 
 # A module of a layer that the decoder computes: a tensor in it that we do not expect (a bias the
 # configuration denies, a norm on q and k) would change the result, so it is not ignored.
@@ -28,7 +25,8 @@ def open_source(model: str, context: CallContext = QUIET) -> Source:
     """Open a model and check that its tensors are the ones its configuration asks for.
 
     Args:
-        model: a Hugging Face folder, a GGUF file, an alias, or a hub id `org/name[@revision]`.
+        model: a Hugging Face folder, a GGUF file, an alias, a hub id `org/name[@revision]`, or the
+            web address of a model on the Hub.
             What exists on the disk wins over an alias or a hub id of the same name.
         context: whether anything may be fetched, and who is told of it.
 
@@ -46,19 +44,17 @@ def open_source(model: str, context: CallContext = QUIET) -> Source:
 
 
 def _open(model: str, context: CallContext) -> Source:
-    from converters.sources.hub import fetch, is_alias, is_hub_id
+    from converters.sources.addresses import hub_id, unknown
+    from converters.sources.hub import ALIASES, fetch, is_alias, is_hub_id
 
     path = Path(model).expanduser()
     if model and exists(path):
         return _open_path(path, model)
-    if is_alias(model) or is_hub_id(model):
-        fetched = fetch(model, context)
-        return _open_path(fetched.path, model, fetched.identity)
-    named = model if model.strip() and len(model) < LONG_NAME else shown(model)
-    raise SourceError(
-        f"{named}: there is no such file or folder, and it is neither an alias nor a hub id of the "
-        "form org/name; check the spelling."
-    )
+    name = hub_id(model)
+    if is_alias(name) or is_hub_id(name):
+        fetched = fetch(name, context)
+        return _open_path(fetched.path, name, fetched.identity)
+    raise unknown(name, ALIASES)
 
 
 def _open_path(path: Path, label: str, identity: str | None = None) -> Source:

