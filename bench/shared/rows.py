@@ -28,7 +28,7 @@ SPARSITIES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
 
 def bars() -> Bars:
     """A progress bar on stderr, or a line for each piece of work where that is no terminal."""
-    return Bars(Screen(sys.stderr, sys.stderr), enabled=True, terminal=sys.stderr.isatty())
+    return Bars(Screen(sys.stderr, sys.stderr), terminal=sys.stderr.isatty())
 
 
 def packs(model: str, dtype: str | None, more: Sequence[Path] = ()) -> list[Path]:

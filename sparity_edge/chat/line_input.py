@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sparity_edge.chat.conversation import plain_text
+from sparity_edge.terminal.screen import is_dumb
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -37,9 +38,7 @@ def open_line_input(history: Path | None, commands: Sequence[str]) -> LineInput:
         history: file that keeps the messages between sessions; None: they are not kept.
         commands: what is completed at the beginning of a line.
     """
-    import os
-
-    if os.environ.get("TERM", "") in ("dumb", "unknown"):
+    if is_dumb():
         return PlainInput()
     try:
         return EditedInput(history, commands)

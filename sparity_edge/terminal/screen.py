@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import threading
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
+
+from sparity_edge.terminal.word_wrap import WordWrap
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 # newline and tab, DEL, and C1 (where terminals take U+009B for ESC [).
 _CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")})
 BAR_DELAY = 0.5  # seconds; shorter work shows no bar
+DUMB_LINES = 25
+PIPE_DELAY = 2.0  # seconds; longer work is told of even where nobody may be looking
 
 
 def neutral(text: str) -> str:
@@ -67,11 +72,24 @@ def read_stdin(most: int) -> str:
     return bytes(stream.read(most + 1)).decode("utf-8-sig", "replace")
 
 
+def is_dumb() -> bool:
+    """Whether the terminal can only write one line after the other."""
+    return os.environ.get("TERM", "") in ("dumb", "unknown")
+
+
+def columns(stream: TextIO) -> int:
+    """The width of the terminal that a stream leads to."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if "COLUMNS" not in os.environ and (width := os.get_terminal_size(stream.fileno()).columns):
+            return width
+    return shutil.get_terminal_size().columns
+
+
 class Screen:
     """Where a reply and the notes on it are written.
 
     Args:
-        output: receives the model's text.
+        output: receives the model's text, wrapped at words where it is a terminal.
         notes: receives everything else, dimmed where it is a terminal; None: nobody.
     """
 
@@ -80,19 +98,26 @@ class Screen:
         self._notes = notes
         self._console: Console | None = None
         self._column_zero = True
+        self._wrap = WordWrap() if output.isatty() else None
 
     def text(self, piece: str) -> None:
-        """A piece of the model's text, as it comes."""
+        """A piece of the model's text, as it comes; at a terminal once its words are complete."""
         piece = neutral(piece)
+        self._write(self._wrap.push(piece, columns(self._output)) if self._wrap else piece)
+
+    def end_line(self) -> None:
+        """A newline, unless the text just ended in one."""
+        if self._wrap:
+            self._write(self._wrap.flush(columns(self._output)))
+            self._wrap = WordWrap()
+        if not self._column_zero:
+            self._write("\n")
+
+    def _write(self, piece: str) -> None:
         if piece:
             self._output.write(piece)
             self._output.flush()
             self._column_zero = piece.endswith("\n")
-
-    def end_line(self) -> None:
-        """A newline, unless the text just ended in one."""
-        if not self._column_zero:
-            self.text("\n")
 
     def note(self, line: str) -> None:
         """A line that is not the model's, wrapped at the width of the terminal."""
@@ -108,29 +133,40 @@ class Screen:
         if self._console is None:
             from rich.console import Console
 
-            # Away from a terminal Rich would wrap at 80 columns.
-            width = None if self._notes is not None and self._notes.isatty() else 10_000
-            self._console = Console(file=self._notes or sys.stderr, width=width)
+            self._console = Console(file=self._notes or sys.stderr)
+        # Rich takes a dumb terminal, and what is no terminal, for one of 80 columns.
+        terminal = self._notes is not None and self._notes.isatty()
+        self._console.width = columns(self._notes) if self._notes and terminal else 10_000
+        if is_dumb():
+            self._console.height = DUMB_LINES  # else Rich ignores the width
         return self._console
 
 
 class Bars:
-    """A `Progress` that draws a bar for each label, once the work takes over half a second.
+    """A `Progress` that draws a bar for each label, once the work takes longer than `delay`.
 
     Use as a context manager around the work; the bars vanish at its end. Where notes are not a
-    terminal, each label becomes one line instead. Where nobody reads notes, nothing is drawn.
+    terminal, each label becomes one line instead.
     `still` bars are drawn by their caller only, between measurements: else a thread of Rich draws
     ten times a second, which costs the work beside it a millisecond each time.
+
+    Args:
+        screen: where bars or lines are written.
+        terminal: whether bars can be drawn there.
+        delay: seconds of work that are not told of.
+        still: see above.
     """
 
     def __init__(
-        self, screen: Screen, *, enabled: bool, terminal: bool, still: bool = False
+        self, screen: Screen, *, terminal: bool, delay: float = BAR_DELAY, still: bool = False
     ) -> None:
         self._screen = screen
-        self._enabled = enabled
         self._terminal = terminal
+        self._delay = delay
         self._still = still
+        self._open = True
         self._lock = threading.Lock()
+        self._pending: list[str] = []  # notes on work that may turn out to be short
         self._state: dict[str, tuple[int, int]] = {}  # label -> (done, total)
         self._drawn: dict[str, TaskID] = {}
         self._bars: RichProgress | None = None
@@ -139,20 +175,30 @@ class Bars:
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """Take note of how far the work named `label` is."""
-        if not self._enabled:
-            return
         with self._lock:
-            self._state[one_line(label)] = (done, total)
-            if self._still:
-                self._draw()
-            elif self._timer is None:
-                # Work that reports nothing for a while must show up too.
-                self._begun = time.monotonic()
-                self._timer = threading.Timer(BAR_DELAY, self._draw_late)
+            if self._open:
+                self._state[one_line(label)] = (done, total)
+                self._take_time()
+
+    def notify(self, sentence: str) -> None:
+        """A note on work that begins; where short work is not told of, once it is not short."""
+        with self._lock:
+            if self._delay > BAR_DELAY:
+                self._pending.append(sentence)
+                self._take_time()
+            else:
+                self._screen.note(sentence)
+
+    def _take_time(self) -> None:
+        """Draw, if the work takes longer than `delay` by now."""
+        if not self._begun:
+            self._begun = time.monotonic()
+            if not self._still:  # work that reports nothing for a while must show up too
+                self._timer = threading.Timer(self._delay, self._draw_late)
                 self._timer.daemon = True
                 self._timer.start()
-            elif time.monotonic() - self._begun > BAR_DELAY:
-                self._draw()
+        if time.monotonic() - self._begun >= self._delay:
+            self._draw()
 
     def __enter__(self) -> Bars:
         return self
@@ -166,16 +212,18 @@ class Bars:
         if self._timer is not None:
             self._timer.cancel()
         with self._lock:
-            self._enabled = False
+            self._open = False
             if self._bars is not None:
                 self._bars.stop()
 
     def _draw_late(self) -> None:
         with self._lock:
-            if self._enabled:
+            if self._open:
                 self._draw()
 
     def _draw(self) -> None:
+        while self._pending:
+            self._screen.note(self._pending.pop(0))
         for label, (done, total) in self._state.items():
             if label not in self._drawn:
                 if done >= total:

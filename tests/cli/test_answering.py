@@ -56,10 +56,18 @@ def test_verbose_tells_on_stderr(run: Run) -> None:
     assert "tok/s" in err
 
 
-def test_a_cut_answer_says_so_with_v(run: Run, generator: FakeGenerator) -> None:
+@pytest.mark.parametrize("command", ["generate", "chat"])
+def test_a_cut_answer_says_so_in_a_pipe(run: Run, generator: FakeGenerator, command: str) -> None:
+    assert run(command, "-p", "12345", "--max-tokens", "3") == (
+        0,
+        "You\n",
+        "Cut after max_tokens=3.\n",
+    )
     generator.max_context = 8
-    assert run("generate", "-p", "12345") == (0, "You\n", "")
-    assert "context of 8 tokens is full" in run("generate", "-p", "12345", "-v")[2]
+    code, out, err = run(command, "-p", "12345")
+    assert (code, out) == (0, "You\n")
+    assert err.startswith("Cut: the context of 8 tokens is full.")
+    assert err.count("\n") == 1
 
 
 def test_ctrl_c_in_one_shot(run: Run, generator: FakeGenerator) -> None:

@@ -54,7 +54,7 @@ def test_generate_writes_the_text_of_the_library_and_nothing_else(checkpoint: Ch
         "generate", folder, "--prompt", "The little model", "--temperature", 0, "--max-tokens", 20
     )  # fmt: skip
     assert done.stdout.rstrip("\n") == neutral(expected).rstrip("\n")
-    assert done.stderr == ""
+    assert done.stderr == "Cut after max_tokens=20.\n"
 
 
 def test_the_same_seed_gives_the_same_text_for_any_number_of_threads(
@@ -76,7 +76,7 @@ def test_a_pipe_is_the_prompt(command: str, checkpoint: Checkpoint) -> None:
     options = (checkpoint("qwen2_window"), "--temperature", 0, "--max-tokens", 8, "--ignore-eos")
     piped = run(command, *options, stdin="reading words")
     assert piped.stdout.strip()
-    assert piped.stderr == ""
+    assert piped.stderr == "Cut after max_tokens=8.\n"
     assert piped.stdout == run(command, *options, "--prompt", "reading words").stdout
 
 
@@ -139,7 +139,8 @@ def test_a_gguf_file_comes_through(smollm2_gguf: Path) -> None:
         "chat", smollm2_gguf, "--prompt", "What is the capital of France?", "--temperature", 0
     )  # fmt: skip
     assert done.stdout == "The capital of France is Paris.\n"
-    assert done.stderr == ""
+    told = ("Packing ", "Compiling ")  # of work that took long on this machine
+    assert all(line.startswith(told) for line in done.stderr.splitlines())
 
 
 def test_the_cache_is_listed_and_cleared(

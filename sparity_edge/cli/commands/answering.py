@@ -1,7 +1,8 @@
 """What `chat`, `generate` and `info` do, and what all commands that load a model share.
 
-Text goes to stdout. Notes and bars go to stderr, and only if that is a terminal or the user asked
-for more with -v. Models, sources and packs are used through their public functions only.
+Text goes to stdout. Notes and bars go to stderr; in a pipe only what one must know, that an answer
+was cut or that something takes long, unless the user asked for more with -v. Models, sources and
+packs are used through their public functions only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from sparity_edge.cli.options.sampling import sampling_params
 from sparity_edge.errors import OptionError
 from sparity_edge.system.threads import default_threads
 from sparity_edge.terminal.json_output import print_json
-from sparity_edge.terminal.screen import Bars, Screen, one_line, read_stdin
+from sparity_edge.terminal.screen import (
+    BAR_DELAY,
+    PIPE_DELAY,
+    Bars,
+    Screen,
+    is_dumb,
+    one_line,
+    read_stdin,
+)
 from sparity_edge.text.text_file import MAX_TEXT_BYTES
 
 if TYPE_CHECKING:
@@ -55,7 +64,7 @@ def info(arguments: Namespace) -> None:
 
         facts = {**chosen(), "threads": default_threads()}
     else:
-        with loaded(arguments, side_screen(arguments), ready=False) as (generator, _):
+        with loaded(arguments, side_screen(), ready=False) as (generator, _):
             facts = generator.info()
             if plans := generator.plans():
                 facts["active_weight_fraction_by_level"] = plans
@@ -96,7 +105,7 @@ def header(generator: Generator) -> tuple[str, str, str]:
 
 def _reply_once(arguments: Namespace, prompt: Any, params: Any) -> None:
     """Stream one text to stdout and end its line."""
-    side = side_screen(arguments)
+    side = side_screen()
     with loaded(arguments, side) as (generator, _):
         out = Screen(sys.stdout, None)
         reply = Reply()
@@ -132,7 +141,7 @@ def loaded(
             cache_dtype=arguments.cache_dtype,
             offline=arguments.offline,
             progress=bars,
-            notify=screen.note,
+            notify=bars.notify,
         )
         if ready:
             generator.compile(lambda _, done, total: bars(COMPILING, done, total))
@@ -146,16 +155,18 @@ def loaded(
         yield generator, screen
 
 
-def side_screen(arguments: Namespace) -> Screen:
-    """A screen that writes notes to stderr, if anybody wants them."""
-    wanted = sys.stderr.isatty() or arguments.verbose > 0
-    return Screen(sys.stderr, sys.stderr if wanted else None)
+def side_screen() -> Screen:
+    """A screen beside the answer: whatever it is given goes to stderr."""
+    return Screen(sys.stderr, sys.stderr)
 
 
 def progress_bars(arguments: Namespace, screen: Screen, *, still: bool = False) -> Bars:
-    terminal = sys.stderr.isatty()
-    wanted = terminal or arguments.verbose > 0
-    return Bars(screen, enabled=wanted, terminal=terminal, still=still)
+    """Bars at a terminal, lines elsewhere: at once with -v, else of work that takes long."""
+    terminal = sys.stderr.isatty() and not is_dumb()
+    delay = BAR_DELAY if sys.stderr.isatty() or arguments.verbose else PIPE_DELAY
+    if still and delay == BAR_DELAY:
+        delay = 0
+    return Bars(screen, terminal=terminal, delay=delay, still=still)
 
 
 def _prompt(arguments: Namespace) -> str:

@@ -23,7 +23,7 @@ from sparity_edge.measure.rounds import counted, interleaved
 from sparity_edge.measure.sides import Sides
 from sparity_edge.progress import CallContext, Progress
 from sparity_edge.system.threads import checked_threads, default_threads
-from sparity_edge.terminal.screen import Screen
+from sparity_edge.terminal.screen import Bars
 
 
 def bench(arguments: Namespace) -> None:
@@ -33,10 +33,10 @@ def bench(arguments: Namespace) -> None:
         KeyboardInterrupt: once more, after writing.
     """
     cases = _cases(arguments)
-    screen = side_screen(arguments)
+    screen = side_screen()
     with progress_bars(arguments, screen) as bars:
         sides = Sides(
-            _packs(cases, arguments, bars, screen),
+            _packs(cases, arguments, bars),
             cases,
             cache_dtype=arguments.cache_dtype,
             sparse_prefill=arguments.sparse_prefill,
@@ -53,11 +53,9 @@ def bench(arguments: Namespace) -> None:
         raise KeyboardInterrupt
 
 
-def _packs(
-    cases: Sequence[Case], arguments: Namespace, progress: Progress, screen: Screen
-) -> dict[Configuration, Path]:
+def _packs(cases: Sequence[Case], arguments: Namespace, bars: Bars) -> dict[Configuration, Path]:
     """The packed folder of each configuration, made where it is missing."""
-    context = CallContext(arguments.offline, progress, screen.note)
+    context = CallContext(arguments.offline, bars, bars.notify)
     return {
         each: packed_folder(
             arguments.model,

@@ -52,7 +52,7 @@ def doctor(arguments: Namespace) -> None:
     """
     if arguments.threads is not None:
         checked_threads(arguments.threads)
-    with progress_bars(arguments, side_screen(arguments)) as bars:
+    with progress_bars(arguments, side_screen()) as bars:
         facts = examine(arguments.threads, _models(arguments.model), bars)
     facts["advice"] = advice(facts)
     if arguments.json:

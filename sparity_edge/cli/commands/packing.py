@@ -35,7 +35,7 @@ def convert(arguments: Namespace) -> None:
         raise OptionError("OUT is empty; name a folder, or leave it out.")
     layout = arguments.layout or ("mixed" if arguments.calibrate else "dense")
     options = PackOptions(arguments.dtype, arguments.group, layout)
-    screen = side_screen(arguments)
+    screen = side_screen()
     with progress_bars(arguments, screen) as bars:
         source = open_any(arguments.source, CallContext(arguments.offline, bars))
         try:
@@ -54,7 +54,7 @@ def verify(arguments: Namespace) -> None:
     """`sparity-edge verify`: whether every file is as the manifest says."""
     from sparity_edge.model.opening import verify_packed
 
-    with progress_bars(arguments, side_screen(arguments)) as bars:
+    with progress_bars(arguments, side_screen()) as bars:
         files = verify_packed(arguments.folder, bars)
     if arguments.json:
         print_json({"folder": arguments.folder, "files": len(files), "bytes": sum(files.values())})

@@ -27,7 +27,7 @@ def calibrate(arguments: Namespace) -> None:
     """`sparity-edge calibrate`: one line for each plan that was stored."""
     from converters.calibrate import calibrate as run
 
-    screen = side_screen(arguments)
+    screen = side_screen()
     with progress_bars(arguments, screen) as bars:
         stored = run(
             arguments.model,
@@ -39,7 +39,7 @@ def calibrate(arguments: Namespace) -> None:
             threads=arguments.threads,
             offline=arguments.offline,
             progress=bars,
-            notify=screen.note,
+            notify=bars.notify,
         )
     for each in stored:
         print(neutral(f"{_line(each.family)}  {each.folder}"))
