@@ -163,6 +163,19 @@ def memory_table(results: Results) -> str:
     )
 
 
+def first_start(results: Results) -> str:
+    """What the first start of the small model costs in compiling, and every later one."""
+    for model, part in results["latency"]["models"].items():
+        if starts := part.get("starts"):
+            cold, warm = (starts[f"{kind}_seconds"]["median"] for kind in ("cold", "warm"))
+            machine = part["machine"]
+            return (
+                f"Compiling once took {cold:.0f} s with {model} on {machine['threads']} cores "
+                f"({machine['cpu']}); every later start shows its first word after {warm:.1f} s."
+            )
+    return "Not measured."
+
+
 def peers_table(results: Results) -> str:
     """Dense decoding and prompts against llama.cpp on the same file: no KL, the same weights."""
     lines = []
@@ -208,6 +221,7 @@ SECTIONS: dict[str, Section] = {
     "ladder-verdict": Section(("ladder",), ladder_verdict),
     "parts": Section(("parts",), parts_table),
     "memory": Section(("latency",), memory_table),
+    "first-start": Section(("latency",), first_start),
     "peers": Section(("peers",), peers_table),
     "roofline": Section(("roofline",), roofline_table),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 import subprocess
@@ -37,6 +38,13 @@ def section(title: str, page: str = "README.md") -> str:
     return PAGES[page].split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
+def commands(page: str) -> list[list[str]]:
+    """The words of every command of ours, on a line of its own or inside prose."""
+    found = re.findall(r"^(sparity-edge .*)$|`(sparity-edge\s[a-z][^`]*)`", page, re.MULTILINE)
+    return [(line or inside).partition(" #")[0].split() for line, inside in found]
+
+
+@functools.cache
 def help_of(*command: str) -> str:
     run = subprocess.run(
         [sys.executable, "-m", "sparity_edge", *command, "--help"],
@@ -60,11 +68,9 @@ def test_quick_start_commands_are_one_line_each(name: str) -> None:
     assert lines[0].startswith("python3 -m venv .venv && .venv/bin/pip install ")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/usage.md"])
+@pytest.mark.parametrize("page", [name for name in PAGES if commands(PAGES[name])])
 def test_commands_and_options_of_a_page_exist(page: str) -> None:
-    lines = [line.split() for line in PAGES[page].splitlines() if line.startswith("sparity-edge ")]
-    assert len(lines) >= 3
-    for line in lines:
+    for line in commands(PAGES[page]):
         text = help_of(line[1])
         for option in (word for word in line if word.startswith("--")):
             assert re.search(rf"{option}\b", text), f"{line[1]} has no {option}"
