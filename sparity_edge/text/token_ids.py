@@ -28,7 +28,7 @@ def checked_ids(ids: Iterable[Any], rows: int) -> list[int]:
 
 def _checked_id(token: Any, rows: int) -> int:
     try:
-        number = None if isinstance(token, bool) else operator.index(token)
+        number = None if _is_truth(token) else operator.index(token)
     except TypeError:
         number = None
     if number is None:
@@ -73,3 +73,8 @@ def _shown(value: Any) -> str:
     except ValueError:  # an int of more digits than Python writes out
         text = "of very many digits"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _is_truth(token: Any) -> bool:
+    """Whether it is a bool, of Python's or of NumPy's, which older ones take for an index."""
+    return isinstance(token, bool) or str(getattr(token, "dtype", "")) == "bool"
