@@ -46,7 +46,7 @@ class DecodingSequence:
         self.generated = 0
         self.finish_reason: str | None = None
         self._params = params
-        self._decoder, self._stops = tokenizer.stream(), StopStrings(params.stop)
+        self._decoder, self._stops = tokenizer.stream(context=ids), StopStrings(params.stop)
         self._sampler = sampler
         self._end_ids = () if params.ignore_eos else end_ids
         self._max_context = max_context
@@ -65,7 +65,8 @@ class DecodingSequence:
         self.ids.append(token)
         self.generated += 1
         ended = token in self._end_ids
-        text, stopped = self._stops.push("" if ended else self._decoder.push(token))
+        visible = "" if ended else self._decoder.push(token)
+        text, stopped = self._stops.push(visible, self._decoder.hidden(token))
         if ended or stopped:
             self.finish_reason = "stop"
         elif self.generated == self._params.max_tokens or len(self.ids) >= self._max_context:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparity_edge.errors import OptionError
+from sparity_edge.generation.escapes import escape, unescape
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.spelling import did_you_mean
 
@@ -77,7 +78,13 @@ OPTIONS = (
         "frequency_penalty", _number, "X", "taken off the logit each time a token was sampled"
     ),
     SamplingOption("seed", _whole, "N", "of the draw: one seed gives one text"),
-    SamplingOption("stop", str, "TEXT", "end in front of this text; may be repeated", True),
+    SamplingOption(
+        "stop",
+        unescape,
+        "TEXT",
+        r"end in front of this text, \n is a line end; may be repeated",
+        True,
+    ),
     SamplingOption("max_tokens", _whole, "N", "end after N tokens"),
     SamplingOption("logit_bias", _bias, "ID=X", "add X to a token's logit, -inf bans it", True),
     SamplingOption("ignore_eos", read_flag, "", "go on after the model's end of text"),
@@ -92,7 +99,8 @@ def change_setting(params: SamplingParams, name: str, text: str) -> SamplingPara
         params: the present ones.
         name: of the parameter, with _ or -.
         text: the new value; "none" is the default of those that are off by default. Several stop
-            strings or biases are separated by blanks, and quoted where they contain some.
+            strings or biases are separated by blanks, and quoted where they contain some. In stop
+            strings a line end is typed \\n.
 
     Raises:
         OptionError: no such parameter, or not such a value.
@@ -115,11 +123,19 @@ def _read_setting(option: SamplingOption, text: str) -> Any:
     if not option.repeated:
         return option.read(text)
     try:
-        words = shlex.split(text)
+        words = _words(text)
     except ValueError:
         raise OptionError(f"{text!r} has a quotation mark without its partner") from None
     values = [option.read(word) for word in words]
     return dict(values) if option.name == "logit_bias" else values
+
+
+def _words(text: str) -> list[str]:
+    """Words of a line, quoted where they contain blanks; a backslash is left to who reads them."""
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace_split = True
+    lexer.commenters = lexer.escape = ""
+    return list(lexer)
 
 
 def list_settings(params: SamplingParams) -> list[str]:
@@ -165,7 +181,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return " ".join(shlex.quote(text) for text in value)
+        return " ".join(shlex.quote(escape(text)) for text in value)
     if isinstance(value, dict):
         return " ".join(f"{token}={amount:g}" for token, amount in value.items())
     return str(value)

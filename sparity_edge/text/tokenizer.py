@@ -9,11 +9,13 @@ weights or of its end-of-text policy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import OptionError, SourceError, TemplateError, library_words
 from sparity_edge.text.chat_template import ChatTemplate
+from sparity_edge.text.decode_stream import DecodeStream
 from sparity_edge.text.special_tokens import add_special_tokens, read_special_tokens
 from sparity_edge.text.token_ids import demand_rows
 from sparity_edge.text.tokenizer_files import (
@@ -29,12 +31,6 @@ from sparity_edge.text.tokenizer_files import (
 
 if TYPE_CHECKING:
     import tokenizers
-
-# A UTF-8 character has at most four bytes, so at most three tokens can wait for its end.
-MAX_PARTIAL = 3
-# A tokenizer that yields nothing but broken characters is decoded in runs of this many tokens.
-MAX_PENDING = 32
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class Tokenizer:
@@ -130,9 +126,22 @@ class Tokenizer:
         except (OverflowError, TypeError):
             raise OptionError(f"{list(ids)[:8]!r} are not all token ids.") from None
 
-    def stream(self, *, skip_special_tokens: bool = True) -> DecodeStream:
-        """A fresh decoder for ids that arrive one by one."""
-        return DecodeStream(self, skip_special_tokens=skip_special_tokens)
+    def stream(
+        self, *, skip_special_tokens: bool = True, context: Sequence[int] = ()
+    ) -> DecodeStream:
+        """A fresh decoder for ids that arrive one by one.
+
+        Args:
+            skip_special_tokens: leave special tokens out, as `decode` does.
+            context: ids that the arriving ones continue; their own text is not repeated.
+        """
+        added = self._backend.get_added_tokens_decoder()
+        special = {key: token.content for key, token in added.items() if token.special}
+        return DecodeStream(
+            partial(self.decode, skip_special_tokens=False),
+            special if skip_special_tokens else {},
+            context,
+        )
 
     def render_chat(
         self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
@@ -178,62 +187,6 @@ class Tokenizer:
     def _special_id(self, name: str) -> int | None:
         token = self._special.get(name)
         return None if token is None else self._backend.token_to_id(token)
-
-
-class DecodeStream:
-    """Text of ids that arrive one by one; together the pieces equal `Tokenizer.decode` of all.
-
-    Why not `tokenizers.decoders.DecodeStream`: that one has no way to ask for what it holds back
-    at the end, holds back a U+FFFD that the text really contains, and after a skipped special
-    token forgets that the text has begun.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
-        self._tokenizer = tokenizer
-        added = tokenizer._backend.get_added_tokens_decoder()
-        special = {key for key, token in added.items() if token.special}
-        self._skipped = special if skip_special_tokens else set()
-        # The tokens of the last piece and those since: a decoder may treat the first token of a
-        # text in a way of its own (SentencePiece drops its space), so there is always one before.
-        self._window: list[int] = []
-        self._context = 0  # how many of the window are wholly shown
-        self._shown = 0  # how many characters of the window's text are shown
-
-    def push(self, token_id: int) -> str:
-        """The text that this id adds; "" while a character is incomplete."""
-        if token_id in self._skipped:
-            return ""
-        self._window.append(token_id)
-        text = self._tokenizer.decode(self._window, skip_special_tokens=False)
-        pending = len(self._window) - self._context
-        held = 0 if pending > MAX_PENDING else _partial(text)
-        if held and pending <= MAX_PARTIAL:
-            return ""  # SentencePiece shows a whole run of bytes as broken until it is complete
-        piece = text[self._shown : len(text) - held]
-        if held:
-            self._shown = max(self._shown, len(text) - held)
-        elif piece or pending > MAX_PENDING:
-            self._settle()
-        return piece
-
-    def flush(self) -> str:
-        """What is held back, an incomplete character as U+FFFD, for when no more ids come."""
-        text = self._tokenizer.decode(self._window, skip_special_tokens=False)
-        piece = text[self._shown :]
-        self._window, self._context, self._shown = [], 0, 0
-        return piece
-
-    def _settle(self) -> None:
-        """Keep only the tokens of the piece just shown, as context for the next."""
-        self._window = self._window[self._context :]
-        self._context = len(self._window)
-        self._shown = len(self._tokenizer.decode(self._window, skip_special_tokens=False))
-
-
-def _partial(text: str) -> int:
-    """How many U+FFFD at the end may still become a character."""
-    tail = text[-MAX_PARTIAL:]
-    return len(tail) - len(tail.rstrip(REPLACEMENT))
 
 
 def _parse_tokenizer(content: bytes) -> tokenizers.Tokenizer:

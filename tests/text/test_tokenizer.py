@@ -100,14 +100,23 @@ def test_pieces_of_any_bytes_equal_the_whole(ids: list[int], skip: bool) -> None
     assert "".join(in_pieces(BYTES, ids, skip_special_tokens=skip)) == whole
 
 
-@given(st.lists(st.sampled_from(["Hi", "▁Hi", "▁the", "▁", "<s>", "</s>", "日", "🙂", "é"])))
-@settings(deadline=None)
-def test_pieces_of_sentencepiece_equal_the_whole(words: list[str]) -> None:
+WORDS = st.sampled_from(["Hi", "▁Hi", "▁the", "▁", "<s>", "</s>", "日", "🙂", "é"])
+
+
+def sentencepiece_ids(words: list[str]) -> list[int]:
+    """Ids of words; one that is a token is that token."""
     ids = []
     for word in words:
         known = PIECES.encode(word, add_special_tokens=False)
         token = PIECES._backend.token_to_id(word)
         ids += [token] if token is not None else known
+    return ids
+
+
+@given(st.lists(WORDS))
+@settings(deadline=None)
+def test_pieces_of_sentencepiece_equal_the_whole(words: list[str]) -> None:
+    ids = sentencepiece_ids(words)
     assert "".join(in_pieces(PIECES, ids)) == PIECES.decode(ids)
 
 
@@ -128,6 +137,33 @@ def test_broken_bytes_become_replacement_characters() -> None:
 def test_a_leading_space_survives_a_special_token() -> None:
     ids = [1, *(PIECES._backend.token_to_id(word) for word in ("▁Hi", "▁the"))]
     assert in_pieces(PIECES, ids) == ["", "Hi", " the", ""]
+
+
+@given(st.lists(WORDS), st.lists(WORDS), st.sampled_from([0, 0, 30]))
+@settings(deadline=None)
+def test_a_continuation_is_what_the_whole_has_beyond_its_context(
+    before: list[str], after: list[str], repeated: int
+) -> None:
+    context = sentencepiece_ids(before * (1 + repeated))
+    ids = sentencepiece_ids(after)
+    whole, known = PIECES.decode([*context, *ids]), PIECES.decode(context)
+    pieces = in_pieces(PIECES, ids, context=context)
+    assert "".join(pieces) == whole[len(known) :]
+
+
+def test_a_continuation_keeps_its_first_space() -> None:
+    hi, the = sentencepiece_ids(["▁Hi", "▁the"])
+    assert in_pieces(PIECES, [the], context=[1, hi]) == [" the", ""]
+    assert in_pieces(PIECES, [the, hi], context=[1]) == ["the", " Hi", ""]  # nothing stands before
+    assert in_pieces(PIECES, [1, the], context=[hi, 2]) == ["", " the", ""]
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, PIECES])
+def test_a_character_may_begin_in_the_context_and_end_behind_it(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("日" * 40 + "語!", add_special_tokens=False)
+    assert in_pieces(tokenizer, ids[-3:], context=ids[:-3]) == ["", "語", "!", ""]
+    broken = tokenizer.encode("a\N{REPLACEMENT CHARACTER}", add_special_tokens=False)
+    assert "".join(in_pieces(tokenizer, ids[-1:], context=broken)) == "!"
 
 
 def test_special_tokens() -> None:
