@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from converters.pack_options import PackOptions
     from converters.sources.source import Source
 
+# Raised whenever sources read other things out of the same files: older packs are wrong then.
+READING = 2
+
 
 def prepare(model: str, options: PackOptions, context: CallContext = QUIET) -> Path:
     """The packed folder of a model, packing it into the pack cache where that has not been done.
@@ -79,7 +82,7 @@ def cached_pack(model: str, options: PackOptions, context: CallContext = QUIET) 
     from converters.sources import open_source
 
     with open_source(model, context) as source:
-        target = packs() / _digest(source.fingerprint(), asdict(options), FORMAT_VERSION)
+        target = packs() / _digest(source.fingerprint(), asdict(options), FORMAT_VERSION, READING)
         if not is_complete(target):
             context.notify(
                 f"Packing {model} into the pack cache, once ({_describe(options)}): {target}"
@@ -130,7 +133,7 @@ def _request_key(model: str, path: Path, options: PackOptions) -> str:
     """A key of what the user asked for; for local files it changes when one of them does."""
     stamps = _stamps(path)
     named = str(path.absolute()) if stamps else model
-    return _digest(named, stamps, asdict(options), FORMAT_VERSION)
+    return _digest(named, stamps, asdict(options), FORMAT_VERSION, READING)
 
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from converters.sources.claims import remarks
 from converters.sources.source import Source, unreadable
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import QUIET, CallContext
@@ -37,6 +38,11 @@ def open_source(model: str, context: CallContext = QUIET) -> Source:
     source = _open(model, context)
     try:
         _validate(source)
+        stray = remarks(
+            source.config, source.config_json, source.generation_config, source.shapes()
+        )
+        for note in (*getattr(source, "notes", ()), *stray):
+            context.notify(f"{source.label}: {note}")
     except BaseException:
         source.close()
         raise

@@ -15,6 +15,12 @@ import ml_dtypes  # noqa: F401 - importing it is what teaches NumPy the dtype bf
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from converters.sources.claims import (
+    absent_biases,
+    head_differs,
+    stored_names,
+    without_absent_biases,
+)
 from converters.sources.shard_index import read_bounded, read_object, shard_names
 from converters.sources.source import INDEX, SINGLE, Array, Source
 from sparity_edge.config.values import show
@@ -48,15 +54,41 @@ class HuggingFaceSource(Source):
         self.tokenizer_files = _read_tokenizer(folder, label)
         shards = _shards(folder, label)
         self._slices: dict[str, Any] = {}
+        self._zeros: dict[str, tuple[int, ...]] = {}
+        self.notes = []
         for path in shards:  # of a tensor in two shards the last one counts, as in transformers
             self._slices.update(_open_shard(path))
+        self._settle()
         present = (folder / name for name in (*TOKENIZER_FILES, *_JSON_FILES))
         self.files = tuple(path for path in (*sorted(present), *shards) if path.is_file())
 
+    def _settle(self) -> None:
+        """Take the tensors as transformers does where config.json claims something else of them."""
+        claimed = self.config_json
+        self.config_json = without_absent_biases(claimed, self._slices)
+        if self.config_json != claimed:
+            self.notes.append("config.json asks for biases, but none are stored; there are none.")
+        tied = self.config.tie_word_embeddings
+        names = stored_names(self._slices, tied)
+        self._slices = {name: self._slices[stored] for name, stored in names.items()}
+        if tied and head_differs(self.shapes(), self.read):
+            self.config_json = {**self.config_json, "tie_word_embeddings": False}
+            del self.config  # it is parsed anew
+            self.notes.append("config.json says that the head is tied, but the file's own is used.")
+        self._zeros = absent_biases(self.config, self._slices)
+        if self._zeros:
+            self.notes.append(
+                f"config.json asks for {len(self._zeros)} biases that are not stored, such as "
+                f"{next(iter(self._zeros))}; they are taken to be 0."
+            )
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(piece.get_shape()) for name, piece in self._slices.items()}
+        stored = {name: tuple(piece.get_shape()) for name, piece in self._slices.items()}
+        return {**stored, **self._zeros}
 
     def check_dtype(self, name: str) -> None:
+        if name in self._zeros:
+            return
         dtype = self._slices[name].get_dtype()
         if dtype not in DTYPES:
             raise SourceError(
@@ -68,10 +100,12 @@ class HuggingFaceSource(Source):
         return None
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        if name in self._zeros:
+            return np.zeros(self._zeros[name], np.float32)[start:stop]
         piece = self._slices[name]
         rows = piece.get_shape()[0]
         try:
-            return np.array(piece[start : rows if stop is None else stop])
+            return np.array(piece[start : rows if stop is None else min(stop, rows)])
         except (SafetensorError, OSError, ValueError, TypeError) as error:
             raise SourceError(
                 f"{self.label}: tensor {name} cannot be read ({library_words(error)}); "

@@ -38,6 +38,7 @@ class Source(ABC):
     generation_config: dict[str, Any]  # content of generation_config.json, {} where there is none
     tokenizer_files: dict[str, bytes]  # those of TOKENIZER_FILES that there are
     files: tuple[Path, ...]
+    notes: list[str]  # sentences on what its files say and what is done otherwise
 
     @functools.cached_property
     def config(self) -> ModelConfig:

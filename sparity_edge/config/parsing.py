@@ -21,6 +21,7 @@ from sparity_edge.config.values import (
     read_integer,
     read_real,
     show,
+    whole,
 )
 from sparity_edge.errors import ConfigError
 
@@ -127,10 +128,10 @@ def _token_ids(
     if value is None:
         value = config.get(key)
         file = "config.json"
-    ids = [] if value is None else value if isinstance(value, list) else [value]
-    for token in ids:
-        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
-            raise ConfigError(
-                f"{file}: {key}={show(token)} is not a token id below vocab_size={vocab_size}."
-            )
-    return tuple(ids)
+    ids = value if isinstance(value, list) else [value]
+    found = [whole(token) for token in ids if token is not None]
+    for token in found:
+        if isinstance(token, bool) or not isinstance(token, int):
+            raise ConfigError(f"{file}: {key}={show(token)} is not a token id.")
+    # -1 and ids beyond the vocabulary stand for "none": no token is ever such a one.
+    return tuple(token for token in found if 0 <= token < vocab_size)

@@ -29,11 +29,17 @@ def read_integer(
         value = default
     if value is None:
         raise ConfigError(f"config.json: {key} is missing; the file is damaged or incomplete.")
+    value = whole(value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ConfigError(
             f"config.json: {key}={show(value)} is not a whole number from {least} to {most}."
         )
     return value
+
+
+def whole(value: Any) -> Any:
+    """A float that is a whole number, as some programs write it, as an int; else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def read_real(config: Mapping[str, Any], key: str, default: float | None = None) -> float:

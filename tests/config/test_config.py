@@ -156,7 +156,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"num_attention_heads": 0}, ["num_attention_heads=0"]),
     ({"num_key_value_heads": 3}, ["num_attention_heads=4", "num_key_value_heads=3"]),
     ({"hidden_size": 66}, ["hidden_size=66", "num_attention_heads=4"]),
-    ({"hidden_size": 64.0}, ["hidden_size=64.0"]),
+    ({"hidden_size": 64.5}, ["hidden_size=64.5"]),
     ({"hidden_size": 1 << 40}, ["hidden_size=1099511627776"]),
     ({"head_dim": 15}, ["head_dim=15"]),
     ({"vocab_size": True}, ["vocab_size=True"]),
@@ -167,7 +167,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({**MISTRAL, "sliding_window": 0}, ["sliding_window=0"]),
     ({**MISTRAL, "sliding_window": 5, "layer_types": ["full_attention"]}, ["layer_types="]),
     ({**MISTRAL, "sliding_window": 5, "layer_types": [{}, {}]}, ["layer_types="]),
-    ({"eos_token_id": 288}, ["eos_token_id=288", "vocab_size=288"]),
+    ({"eos_token_id": "2"}, ["eos_token_id='2'"]),
     ({"bos_token_id": [1.5]}, ["bos_token_id=1.5"]),
 ]  # fmt: skip
 
@@ -193,8 +193,27 @@ def test_a_missing_size_is_named(key: str) -> None:
 
 
 def test_a_bad_id_names_the_file_it_stands_in() -> None:
-    with pytest.raises(ConfigError, match=r"^generation_config.json: eos_token_id=9999 "):
-        read_config(PLAIN, {"eos_token_id": [2, 9999]})
+    with pytest.raises(ConfigError, match=r"^generation_config.json: eos_token_id=True "):
+        read_config(PLAIN, {"eos_token_id": [2, True]})
+
+
+def test_ids_without_a_row_are_none() -> None:
+    config = read_config({**PLAIN, "bos_token_id": 50_000}, {"eos_token_id": [2.0, -1, 288, None]})
+    assert (config.bos_token_id, config.eos_token_ids) == (None, (2,))
+    assert read_config(PLAIN, {"eos_token_id": -1}).eos_token_ids == ()
+
+
+def test_whole_numbers_may_be_floats() -> None:
+    assert config_with(hidden_size=64.0, vocab_size=288.0).hidden_size == 64
+    assert isinstance(config_with(num_hidden_layers=2.0).num_hidden_layers, int)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["LlamaForCausalLM", ["LLaMAForCausalLM"], ["LlamaModel"], ["llama_for_causal_lm"], [], None],
+)
+def test_spellings_of_a_known_architecture(spelling: Any) -> None:
+    assert config_with(model_type="llama", architectures=spelling).model_type == "llama"
 
 
 def test_a_long_value_is_cut_in_the_message() -> None:

@@ -136,7 +136,6 @@ def test_other_kinds_of_path(folder: Callable[[str], Path], tmp_path: Path) -> N
         ("rope_parameters", {"rope_type": "yarn", "factor": 2}, "rope_type='yarn'"),
         ("num_hidden_layers", 3, r"tensor model\.layers\.2\..* missing"),
         ("intermediate_size", 100, r"\(128, 64\), but the configuration asks for \(100, 64\)"),
-        ("attention_bias", True, r"q_proj\.bias of shape \(64,\) is missing"),
         ("quantization_config", {"quant_method": "gptq"}, "quant_method='gptq'"),
     ],
 )

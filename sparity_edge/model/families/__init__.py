@@ -38,6 +38,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
     """
     known = families()
     stated, architectures = config.get("model_type"), config.get("architectures")
+    architectures = [architectures] if isinstance(architectures, str) else architectures
     if not isinstance(architectures, list) or not architectures:
         if not isinstance(stated, str) or stated not in known:
             raise ConfigError(
@@ -47,6 +48,8 @@ def family_of(config: Mapping[str, Any]) -> Family:
         return known[stated]
     name = architectures[0]
     family = next((each for each in known.values() if name in each.architectures), None)
+    if family is None and isinstance(stated, str) and _spells(name, stated):
+        family = known.get(stated)
     if family is None:
         names = [each for family in known.values() for each in family.architectures]
         raise ConfigError(
@@ -59,6 +62,13 @@ def family_of(config: Mapping[str, Any]) -> Family:
             "correct one of them."
         )
     return family
+
+
+def _spells(name: Any, model_type: str) -> bool:
+    """Whether a class name is one of that type, as "LLaMAForCausalLM" and "LlamaModel" are."""
+    return isinstance(name, str) and model_type.lower() in "".join(
+        letter for letter in name.lower() if letter.isalnum()
+    )
 
 
 def read_config(
