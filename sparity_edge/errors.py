@@ -7,6 +7,7 @@
     +-- FormatError          a packed folder is damaged, incomplete or of another version
     +-- ContextError         the text does not fit into the context
     +-- TemplateError        the chat template is wrong, runs too long or asks for too much
+    +-- ResourceError        the machine or a limit leaves less than the work needs
 
 The command line prints the sentence and exits with code 1. Mistakes of the programmer stay
 `AssertionError` and `TypeError`.
@@ -39,6 +40,10 @@ class ContextError(SparityError, ValueError):
 
 class TemplateError(SparityError, ValueError):
     """The chat template cannot be rendered within its limits."""
+
+
+class ResourceError(SparityError):
+    """The machine, or a limit of this process, leaves less memory than the work needs."""
 
 
 def library_words(error: BaseException, most: int = 120) -> str:

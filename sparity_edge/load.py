@@ -98,6 +98,7 @@ def open_model(
         OptionError: the model has no context of that size.
         ConfigError, FormatError: the folder is damaged.
         SourceError: its tokenizer is damaged or another model's.
+        ResourceError: its weights do not fit into memory.
     """
     from sparity_edge.kernels.kernel import start_compiler
     from sparity_edge.kernels.program.machine import ThreadedMachine

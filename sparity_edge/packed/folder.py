@@ -32,6 +32,7 @@ from sparity_edge.packed.shards import (
     shown,
 )
 from sparity_edge.progress import Progress, silent
+from sparity_edge.system.headroom import demand_memory
 
 HASH_BLOCK = 4 << 20
 Vector = npt.NDArray[np.float32]
@@ -99,7 +100,10 @@ def read_weights(folder: PackedFolder) -> PackedModel:
 
     Raises:
         FormatError: a file cannot be read.
+        ResourceError: they do not fit into memory; nothing has been read then.
     """
+    total = sum(stored.nbytes for stored in folder.tensors.values())
+    demand_memory(total, f"{folder.path}: the model")
     shards = {stored.shard for stored in folder.tensors.values()}
     arenas = {shard: load_shard(shard) for shard in shards}
     tensors = {name: view(stored, arenas[stored.shard]) for name, stored in folder.tensors.items()}

@@ -119,14 +119,25 @@ def _quota() -> float | None:
     return min(shares, default=None)
 
 
-def _limits(name: str) -> Iterator[str]:
-    """A setting of the control groups (version 2) that hold this process, from inside out."""
+def control_groups(of: str = "") -> Iterator[Path]:
+    """The control groups that hold this process, from inside out.
+
+    Args:
+        of: "memory" for the groups of version 1 that limit it; nothing for those of version 2.
+    """
+    root = CONTROL_GROUPS / of
     for line in (_text(Path("/proc/self/cgroup")) or "").splitlines():
-        if line.startswith("0::"):
-            inside = CONTROL_GROUPS / line[3:].lstrip("/")
-            for place in (inside, *inside.parents):
-                if place.is_relative_to(CONTROL_GROUPS) and (text := _text(place / name)):
-                    yield text
+        _, kinds, name = (*line.split(":", 2), "", "")[:3]
+        if kinds == of:
+            inside = root / name.lstrip("/")
+            yield from (place for place in (inside, *inside.parents) if place.is_relative_to(root))
+
+
+def _limits(name: str) -> Iterator[str]:
+    """A setting of the control groups that hold this process, from inside out."""
+    for place in control_groups():
+        if text := _text(place / name):
+            yield text
 
 
 def _bytes(text: str) -> int | None:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64
 
+from sparity_edge.errors import SparityError
 from sparity_edge.kernels.kernel import cache_of_these_kernels, device, entry
 from sparity_edge.kernels.simd.atomics import atomic_add, atomic_load, call0, call3, pause
 from sparity_edge.kernels.simd.memory import load_i64
@@ -189,6 +190,7 @@ class Team:
         self._busy = threading.Lock()
         self._inboxes: list[SimpleQueue[Any]] = []
         self._yield = _yield_address()
+        self._process = os.getpid()
         self._dismiss = weakref.finalize(self, _dismiss, self._inboxes)
 
     @staticmethod
@@ -208,7 +210,13 @@ class Team:
 
         Raises:
             KeyboardInterrupt: a patient run was interrupted; its results are incomplete.
+            SparityError: this process was forked from the one that has the team's threads.
         """
+        if os.getpid() != self._process:
+            raise SparityError(
+                "This model was loaded before the process was forked, and its threads are not in "
+                "the new one; load it there, or start processes with the method spawn."
+            )
         with self._busy:
             header = program.start()
             workers = self.threads if patient else self.threads - 1
