@@ -24,7 +24,7 @@ PAGE = ROOT / "docs" / "api.md"
 FIRST = ("Generator", "SamplingParams", "Completion", "Step", "Statistics", "Tokenizer",
          "ModelConfig", "read_config", "SparityError")  # fmt: skip
 # What the package calls itself and no user has to.
-INNER = {"apply", "new_call", "refuse_stale", "of"}
+INNER = {"apply", "loaded", "new_call", "refuse_stale", "of"}
 SECTION = re.compile(r"^(Args|Returns|Yields|Raises|Example):\n", re.MULTILINE)
 ENTRY = re.compile(r"^([\w, *]+): ")
 NAMES = r"`\1`: "

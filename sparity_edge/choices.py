@@ -13,4 +13,3 @@ LAYOUTS = ("dense", "neurons", "mixed", "input")
 SPARSE_LAYOUTS = ("mixed", "input", "neurons")  # those whose weights can be skipped, the best first
 MAX_LEVEL = 0.9  # of a sparsity plan: beyond it nothing that can be read is left
 DEFAULT_MAX_CONTEXT = 32768  # positions, where the model has more: bounds what a chat may take
-MAX_THREADS = 1024

@@ -35,6 +35,7 @@ class Batch:
     def __init__(self, loaded: LoadedModel, sequences: Sequence[DecodingSequence]) -> None:
         self._model = loaded.model
         self._busy = loaded.busy
+        self._demand_open = loaded.demand_open
         self._progress = loaded.progress
         self._sparse_prefill = loaded.sparse_prefill
         self._waiting = deque(enumerate(sequences))
@@ -62,6 +63,7 @@ class Batch:
         """Read a prompt and choose the first token after it."""
         model = self._model
         with self._busy:
+            self._demand_open()
             started = time.perf_counter()
             cache = model.new_kv_cache()
             sequence.meter.cached = self._share(sequence.ids, cache)
@@ -89,6 +91,7 @@ class Batch:
         model = self._model
         sequences = [sequence for _, sequence, _ in self._running]
         with self._busy:
+            self._demand_open()
             started = time.perf_counter()
             latest = [sequence.ids[-1] for sequence in sequences]
             logits = model.read_together(latest, [cache for _, _, cache in self._running], True)

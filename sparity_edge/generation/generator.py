@@ -274,25 +274,21 @@ class Generator(ModelHandle):
         Raises:
             ContextError: the ids do not fit.
             OptionError: there are none, or one is no token id.
+            SparityError: another call began before all were read.
 
         Example:
             >>> parts = [part.copy() for part in generator.logits([3, 1, 4])]
             >>> sum(map(len, parts)), parts[0].shape[1] == generator.config.vocab_size
             (3, True)
         """
+        from sparity_edge.generation.sequence import logits_of
+
         ids = self.encode(checked_ids(ids, self.config.vocab_size))
-        model, call = self.loaded.model, self.new_call()
-        model.kv_cache.trim(0)
-        parts = model.read_all_logits(ids, self.sparse_prefill)
-        while True:
-            with self.loaded.busy:
-                self.refuse_stale(call)
-                part = next(parts, None)
-            if part is None:
-                return
-            yield part
+        call = self.new_call()
+        return logits_of(self.loaded, ids, lambda: self.refuse_stale(call))
 
     def __enter__(self) -> Generator:
+        self.loaded.demand_open()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparity_edge.errors import OptionError
+from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.generation.plan_setting import PlanSetting
 from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import Progress, silent
@@ -48,6 +48,17 @@ class LoadedModel:
         self.end_ids = frozenset({*model.config.eos_token_ids, *tokenizer.eos_token_ids})
         self.busy = threading.Lock()  # held while a pass runs
         self._origin = origin
+        self._closed = False
+
+    def close(self) -> None:
+        """Give the threads back, once the pass that runs is over."""
+        self._closed = True
+        self.model.close()
+
+    def demand_open(self) -> None:
+        """Raise SparityError if the model was closed."""
+        if self._closed:
+            raise SparityError("This Generator is closed; load the model again.")
 
     def twin(self, threads: int | None = None) -> LoadedModel:
         """A second model over the weights in memory, with threads and a KV cache of its own.

@@ -7,10 +7,11 @@ sequences or batches.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparity_edge.errors import SparityError
+from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.generation.loaded_model import LoadedModel, Prompt
 from sparity_edge.progress import Progress, silent
 
@@ -27,39 +28,61 @@ class ModelHandle:
         loaded: the model in memory.
     """
 
+    _loaded: LoadedModel | None = None  # of an object that was not made by `load`
+
     def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded = loaded
+        if not isinstance(loaded, LoadedModel):
+            raise OptionError("A Generator is made by Generator.load(MODEL), not by its class.")
+        self._loaded = loaded
+        self._calls = itertools.count(1)
         self._call = 0  # number of the latest call
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model in memory, which computes.
+
+        Raises:
+            SparityError: it is closed.
+        """
+        self._known.demand_open()
+        return self._known
+
+    @property
+    def _known(self) -> LoadedModel:
+        """The model with all that is known of it, closed or not."""
+        if self._loaded is None:
+            raise SparityError("This Generator has no model; make one with Generator.load(MODEL).")
+        return self._loaded
 
     @property
     def path(self) -> Path:
         """The packed folder that the model was read from."""
-        return self.loaded.path
+        return self._known.path
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
-        return self.loaded.tokenizer
+        return self._known.tokenizer
 
     @property
     def config(self) -> ModelConfig:
         """The model's configuration."""
-        return self.loaded.config
+        return self._known.config
 
     @property
     def max_context(self) -> int:
         """Positions of the KV cache: the most that a prompt and its completion take together."""
-        return self.loaded.max_context
+        return self._known.max_context
 
     @property
     def threads(self) -> int:
         """How many threads compute."""
-        return self.loaded.model.threads
+        return self._known.model.threads
 
     @property
     def sparsity(self) -> float:
         """The share of decoder weight bytes that decoding skips; may be set between calls."""
-        return self.loaded.plan_setting.sparsity
+        return self._known.plan_setting.sparsity
 
     @sparsity.setter
     def sparsity(self, share: float) -> None:
@@ -68,7 +91,7 @@ class ModelHandle:
     @property
     def plan(self) -> str | None:
         """The name of the plan in force; None while everything is read."""
-        return self.loaded.plan_setting.name
+        return self._known.plan_setting.name
 
     def set_plan(
         self, name: str | None = None, *, sparsity: float | None = None, level: float | None = None
@@ -107,7 +130,7 @@ class ModelHandle:
     @property
     def sparse_prefill(self) -> bool:
         """Whether the plan applies to prompts and `logits` too, all but their first four tokens."""
-        return self.loaded.sparse_prefill
+        return self._known.sparse_prefill
 
     @sparse_prefill.setter
     def sparse_prefill(self, wanted: bool) -> None:
@@ -116,12 +139,12 @@ class ModelHandle:
     @property
     def active_weight_fraction(self) -> float:
         """Of the latest pass: bytes of decoder weights read / all bytes of them."""
-        return self.loaded.model.active_weight_fraction
+        return self._known.model.active_weight_fraction
 
     @property
     def densities(self) -> dict[str, float]:
         """Of the latest pass: active channels / channels at every site that the plan sparsifies."""
-        return self.loaded.model.densities
+        return self._known.model.densities
 
     def info(self) -> dict[str, Any]:
         """What there is to know about the loaded model, ready for JSON.
@@ -134,11 +157,11 @@ class ModelHandle:
             >>> facts["model_type"], facts["vocab_size"] == generator.config.vocab_size
             ('llama', True)
         """
-        return self.loaded.info()
+        return self._known.info()
 
     def plans(self) -> dict[str, dict[str, float]]:
         """The plans that the packed folder carries: name -> level -> active weight fraction."""
-        return self.loaded.plan_setting.active_by_level()
+        return self._known.plan_setting.active_by_level()
 
     def compile(self, progress: Progress = silent) -> None:
         """Get the machine code ready; without it the first call does so.
@@ -166,7 +189,7 @@ class ModelHandle:
             >>> generator.encode([3, 1, 4])
             [3, 1, 4]
         """
-        return self.loaded.encode(prompt)
+        return self._known.encode(prompt)
 
     def save_cache(self, path: str | Path) -> None:
         """Write the KV cache to a file, for `load_cache`.
@@ -208,16 +231,21 @@ class ModelHandle:
 
     def new_call(self) -> int:
         """The number of a new call; a sequence that is in progress is over."""
-        self._call += 1
-        return self._call
+        self._call = call = next(self._calls)  # two threads never get one number
+        return call
 
     def close(self) -> None:
-        """Give the threads back; the Generator cannot generate afterwards."""
-        self.new_call()
-        self.loaded.model.close()
+        """Give the threads back, from any thread; what is asked of the model afterwards is refused.
+
+        A sequence in progress ends with a SparityError at its next step. What is known of the model
+        (`info`, `config`, `tokenizer` ...) stays.
+        """
+        if self._loaded is not None:
+            self._loaded.close()
 
     def refuse_stale(self, call: int) -> None:
-        """Raise SparityError if another call began after this one."""
+        """Raise SparityError if another call began after this one, or the model is closed."""
+        self._known.demand_open()
         if call != self._call:
             raise SparityError(
                 "This sequence was given up when another call of the same Generator began; "

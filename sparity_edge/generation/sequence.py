@@ -126,3 +126,26 @@ def steps_of(
             seconds = time.perf_counter() - started
             sequence.meter.add(seconds, model.active_weight_fraction, model.densities)
         yield sequence.take(*chosen)
+
+
+def logits_of(
+    loaded: LoadedModel, ids: Sequence[int], demand_latest: Callable[[], None]
+) -> Iterator[Floats]:
+    """Logits after each id, (tokens, vocab_size) for the next few; the KV cache is emptied first.
+
+    Args:
+        loaded: the model.
+        ids: at least one.
+        demand_latest: raises where another call has taken the KV cache over.
+    """
+    model, parts = loaded.model, None
+    while True:
+        with loaded.busy:
+            demand_latest()
+            if parts is None:
+                model.kv_cache.trim(0)
+                parts = model.read_all_logits(ids, loaded.sparse_prefill)
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part

@@ -47,7 +47,7 @@ def test_escaping_and_back(text: str) -> None:
 @given(st.lists(st.text(min_size=1, max_size=9), min_size=1, max_size=3))
 def test_set_takes_what_it_shows_and_files_keep_texts_as_they_are(stop: list[str]) -> None:
     params = SamplingParams(stop=stop)
-    if params.stop != ("none",):
+    if stop[0].lower() != "none" or len(stop) > 1:
         assert change_setting(SamplingParams(), "stop", shown(params.stop)) == params
     assert from_json(to_json(params)) == params
 

@@ -9,7 +9,6 @@ share fairly. Between programs the threads sleep. The team knows nothing of what
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import threading
 import weakref
@@ -25,6 +24,7 @@ from sparity_edge.kernels.kernel import cache_of_these_kernels, device, entry
 from sparity_edge.kernels.simd.atomics import atomic_add, atomic_load, call0, call3, pause
 from sparity_edge.kernels.simd.memory import load_i64
 from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.system.threads import yield_address
 
 # One operation of a program: int64 words, then its arguments. WEIGHTS is where the bytes stand that
 # its chunks stream through, CHUNK_BYTES a chunk, and NEXT the first operation from here on that has
@@ -188,8 +188,9 @@ class Team:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._busy = threading.Lock()
+        self._closed = False
         self._inboxes: list[SimpleQueue[Any]] = []
-        self._yield = _yield_address()
+        self._yield = yield_address()
         self._process = os.getpid()
         self._dismiss = weakref.finalize(self, _dismiss, self._inboxes)
 
@@ -210,7 +211,8 @@ class Team:
 
         Raises:
             KeyboardInterrupt: a patient run was interrupted; its results are incomplete.
-            SparityError: this process was forked from the one that has the team's threads.
+            SparityError: the team is closed, or has its threads in the process that this one was
+                forked from; they would be waited for without end.
         """
         if os.getpid() != self._process:
             raise SparityError(
@@ -218,6 +220,8 @@ class Team:
                 "the new one; load it there, or start processes with the method spawn."
             )
         with self._busy:
+            if self._closed:
+                raise SparityError("The model's threads were given back; load it again.")
             header = program.start()
             workers = self.threads if patient else self.threads - 1
             self._hire(workers)
@@ -238,8 +242,11 @@ class Team:
                 raise
 
     def close(self) -> None:
-        """End the threads; the team cannot run anything afterwards."""
-        self._dismiss()
+        """End the threads, once the program that runs is over; every later run is refused."""
+        self._closed = True
+        if os.getpid() == self._process:  # a forked process has no threads, and maybe a held lock
+            with self._busy:
+                self._dismiss()
 
     def _recall(self, job: _Job, workers: int) -> None:
         """Wait until no worker is in the job, whether or not its hand-over took place."""
@@ -289,12 +296,3 @@ def _lead_workers(job: _Job, others: list[SimpleQueue[Any]], give_way: int) -> N
 def _dismiss(inboxes: list[SimpleQueue[Any]]) -> None:
     for inbox in inboxes:
         inbox.put(None)
-
-
-def _yield_address() -> int:
-    """The address of the system's call that lets another thread have the core."""
-    if os.name == "nt":
-        function = ctypes.windll.kernel32.SwitchToThread  # type: ignore[attr-defined]
-    else:
-        function = ctypes.CDLL(None).sched_yield
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
