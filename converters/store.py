@@ -19,6 +19,7 @@ from sparity_edge.packed.manifest import is_packed
 from sparity_edge.packed.shards import FORMAT_VERSION
 from sparity_edge.progress import QUIET, CallContext, Progress
 from sparity_edge.system.folders import CACHE_VARIABLE
+from sparity_edge.system.split_files import parts_beside
 
 if TYPE_CHECKING:
     from converters.pack_options import PackOptions
@@ -137,9 +138,9 @@ def _request_key(model: str, path: Path, options: PackOptions) -> str:
 
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:
-    """(name, size, mtime_ns) of a file, or of all files of a folder; empty for a hub id."""
+    """(name, size, mtime_ns) of a file, or of all of a folder or split model; none: a hub id."""
     try:
-        paths = sorted(path.iterdir()) if path.is_dir() else [path]
+        paths = sorted(path.iterdir()) if path.is_dir() else parts_beside(path)
         stats = [(item.name, item.stat()) for item in paths if item.is_file()]
     except (OSError, ValueError):  # unreadable, or no name that a file could have
         return []

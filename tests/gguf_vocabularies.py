@@ -12,7 +12,9 @@ from tokenizers import (
 )
 
 from converters.sources.gguf_header import read_header
+from converters.sources.gguf_special import SpecialTokens
 from converters.sources.gguf_tokenizer import make_tokenizer_files
+from converters.sources.gguf_vocabulary import Vocabulary
 
 CONTROL = ("<|begin|>", "<|end|>", "<|im_start|>", "<|im_end|>")
 USER_DEFINED = ("<tool_call>", "</tool_call>", "日本")
@@ -53,7 +55,8 @@ AWKWARD = (
 def files(path: Path, metadata: Mapping[str, Any]) -> dict[str, bytes]:
     """Write the metadata to a GGUF without tensors and rebuild the tokenizer from it."""
     gguf_files.write(path, tokenizer=metadata, weights={})
-    return make_tokenizer_files(read_header(path, "the file"))
+    header = read_header(path, "the file")
+    return make_tokenizer_files(header, SpecialTokens.read(header, Vocabulary.read(header)))
 
 
 def rebuild(path: Path, metadata: Mapping[str, Any]) -> Tokenizer:

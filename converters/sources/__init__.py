@@ -41,7 +41,7 @@ def open_source(model: str, context: CallContext = QUIET) -> Source:
         stray = remarks(
             source.config, source.config_json, source.generation_config, source.shapes()
         )
-        for note in (*getattr(source, "notes", ()), *stray):
+        for note in (*source.notes, *stray):
             context.notify(f"{source.label}: {note}")
     except BaseException:
         source.close()

@@ -2,8 +2,8 @@
 
 Q8_0, Q4_0, Q4_1, Q4_K and Q6_K come in without loss, and every other type that the gguf package
 can dequantise as float32. llama.cpp interleaves the rows of q and k for some architectures (its
-rotary embedding takes neighbours for pairs); this module puts them back. Metadata is read in
-gguf_header, its meaning in gguf_config and gguf_tokenizer.
+rotary embedding takes neighbours for pairs); this module puts them back. The files are read in
+gguf_parts, the meaning of their metadata is in gguf_config, gguf_special and gguf_tokenizer.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from converters.numbers.quantize import Quantized
-from converters.sources.gguf_config import family_of, make_config, make_generation_config
-from converters.sources.gguf_header import TensorInfo, read_header
-from converters.sources.gguf_tokenizer import make_tokenizer_files
+from converters.sources.gguf_config import family_of, make_config
+from converters.sources.gguf_metadata import MAX_SHOWN, TensorInfo
+from converters.sources.gguf_parts import read_parts
+from converters.sources.gguf_special import SpecialTokens
+from converters.sources.gguf_tokenizer import make_tokenizer_files, notes_on_tokenizer
+from converters.sources.gguf_vocabulary import Vocabulary
 from converters.sources.source import Array, Source, unreadable
 from sparity_edge.errors import SourceError
 
@@ -39,9 +42,10 @@ LAYER_NAMES = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
-    "attn_rot_embd": "self_attn.rotary_emb",  # in old files; open_source ignores it
+    "attn_rot_embd": "self_attn.rotary_emb",
 }
 IGNORED = {"rope_freqs.weight"}  # gguf_config reads it
+IGNORED_MODULES = (".rotary_emb.weight",)  # in old files; rope_theta tells the same
 NATIVE = {
     GGMLQuantizationType.Q8_0: ("int8", 32, False),
     GGMLQuantizationType.Q4_0: ("int4", 32, False),
@@ -52,7 +56,7 @@ NATIVE = {
 
 
 class GgufSource(Source):
-    """One GGUF file of an architecture that a family of `model.families` names."""
+    """A GGUF model, in one file or several, of an architecture that a family names."""
 
     def __init__(self, path: Path, label: str) -> None:
         """Read the header and rebuild configuration and tokenizer from it.
@@ -60,18 +64,22 @@ class GgufSource(Source):
         Raises:
             SourceError: the file is damaged, or of a kind that is not supported.
         """
-        self.label, self.files = label, (path,)
-        header = read_header(path, label)
+        header, self.files = read_parts(path, label)
+        self.label = label
         names = family_of(header)[1]
         modules = {**LAYER_NAMES, **names.tensors}
         self._tensors = {_checkpoint_name(name, modules, label): name for name in header.tensors}
         self._infos = header.tensors
-        self._file: BinaryIO = _open(path)
+        self._opened: list[BinaryIO] = []
         try:
+            self._opened += map(_open, self.files)
             self._interleaved = names.interleaved
             self.config_json = make_config(header, self._rope_factors())
-            self.tokenizer_files = make_tokenizer_files(header)
-            self.generation_config = make_generation_config(header)
+            special = SpecialTokens.read(header, Vocabulary.read(header))
+            self.tokenizer_files = make_tokenizer_files(header, special)
+            self.generation_config = special.generation_config()
+            self.notes = (*special.notes, *notes_on_tokenizer(header))
+            self._refuse_unread()
         except BaseException:
             self.close()
             raise
@@ -112,10 +120,18 @@ class GgufSource(Source):
         return values
 
     def close(self) -> None:
-        self._file.close()
+        for file in self._opened:
+            file.close()
 
     def _info(self, name: str) -> TensorInfo:
         return self._infos[self._tensors[name]]
+
+    def _refuse_unread(self) -> None:
+        """Refuse a tensor that the decoder would leave out, as llama.cpp does."""
+        read = self.config.tensor_shapes().keys()
+        for name, tensor in self._tensors.items():
+            if name not in read and tensor not in IGNORED and not name.endswith(IGNORED_MODULES):
+                raise _misplaced(tensor, self.label)
 
     def _refuse_not_finite(self, name: str, *arrays: Array | None) -> None:
         if not all(array is None or np.isfinite(array).all() for array in arrays):
@@ -128,7 +144,7 @@ class GgufSource(Source):
         return self._interleaved and (".q_proj." in name or ".k_proj." in name)
 
     def _read_vector(self, name: str, info: TensorInfo) -> Array:
-        raw = self._read_bytes(info.offset, info.row_bytes)
+        raw = self._read_bytes(info, 0, info.row_bytes)
         with np.errstate(over="ignore", invalid="ignore"):
             values = dequantize(raw, info.kind)
         self._refuse_not_finite(name, values)
@@ -139,26 +155,23 @@ class GgufSource(Source):
     def _read_rows(self, name: str, info: TensorInfo, start: int, stop: int) -> Array:
         """Bytes (rows, row_bytes) of rows start:stop in the order of the checkpoint."""
         if not self._is_interleaved(name):
-            raw = self._read_bytes(
-                info.offset + start * info.row_bytes, (stop - start) * info.row_bytes
-            )
+            raw = self._read_bytes(info, start * info.row_bytes, (stop - start) * info.row_bytes)
             return raw.reshape(-1, info.row_bytes)
         # The rows of a head stay inside it, so whole heads are read and then picked from.
         first = start // self._head_dim * self._head_dim
         last = min(-(-stop // self._head_dim) * self._head_dim, info.shape[0])
-        raw = self._read_bytes(
-            info.offset + first * info.row_bytes, (last - first) * info.row_bytes
-        )
+        raw = self._read_bytes(info, first * info.row_bytes, (last - first) * info.row_bytes)
         rows = _gguf_rows(start, stop, self._head_dim) - first
         picked: Array = raw.reshape(-1, info.row_bytes)[rows]
         return picked
 
-    def _read_bytes(self, offset: int, count: int) -> Array:
+    def _read_bytes(self, info: TensorInfo, start: int, count: int) -> Array:
+        file = self._opened[info.part]
         try:
-            self._file.seek(offset)
-            content: Array = np.fromfile(self._file, dtype=np.uint8, count=count)
+            file.seek(info.offset + start)
+            content: Array = np.fromfile(file, dtype=np.uint8, count=count)
         except OSError as error:
-            raise unreadable(self.files[0], error) from error
+            raise unreadable(self.files[info.part], error) from error
         if content.size != count:
             raise SourceError(f"{self.label}: the file became shorter while it was read.")
         return content
@@ -169,7 +182,7 @@ class GgufSource(Source):
             return None
         if len(info.shape) != 1 or info.kind != GGMLQuantizationType.F32:
             raise SourceError(f"{self.label}: rope_freqs.weight is not a list of float32 numbers.")
-        return self._read_bytes(info.offset, info.row_bytes).view("<f4")
+        return self._read_bytes(info, 0, info.row_bytes).view("<f4")
 
 
 def _open(path: Path) -> BinaryIO:
@@ -190,9 +203,13 @@ def _checkpoint_name(name: str, modules: Mapping[str, str], label: str) -> str:
             return f"model.layers.{layer}.{modules[stem]}.{kind}"
     if name in IGNORED:
         return name
-    raise SourceError(
-        f"{label}: tensor {name!r} belongs to no model of this architecture that this reads; "
-        "take another model."
+    raise _misplaced(name, label)
+
+
+def _misplaced(name: str, label: str) -> SourceError:
+    return SourceError(
+        f"{label}: tensor {name[:MAX_SHOWN]!r} has no place in a model of this configuration; "
+        "without it answers would be wrong, so take another model."
     )
 
 

@@ -1,9 +1,9 @@
-"""GGUF metadata to the content of config.json and generation_config.json.
+"""GGUF metadata to the content of config.json.
 
 Keys are those llama.cpp writes (`llama.attention.head_count`); what the decoder cannot run is
 refused here by that key, so that the sentence names what stands in the file. Knows nothing of
-number types, and of the tokenizer only which tokens end a text; what a family has of its own stands
-in its file in `sparity_edge/model/families/`.
+number types and tokenizers; what a family has of its own stands in its file in
+`sparity_edge/model/families/`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from converters.sources.gguf_header import GgufHeader
+from converters.sources.gguf_metadata import GgufHeader
 from converters.sources.source import Array
 from sparity_edge.config.family import Family, GgufNames
 from sparity_edge.errors import SourceError
 from sparity_edge.model.families import families
 
-# The metadata name one end token, chat models have several: these texts end a reply as well
-# (the part of llama.cpp's list that occurs in the Llama and Qwen2 families).
-END_TOKENS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end_of_text|>", "<|endoftext|>")
 # Llama 3.1 and 3.2 differ in the factor only; the other three are not in the file at all.
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
@@ -65,7 +62,7 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
     family, names = family_of(header)
     name = names.architecture
     _refuse_unsupported(header, names)
-    heads = header.integer(f"{name}.attention.head_count")
+    heads = header.every_layer(f"{name}.attention.head_count")
     hidden = header.integer(f"{name}.embedding_length")
     if heads < 1:
         raise SourceError(f"{header.label}: {name}.attention.head_count={heads} is below 1.")
@@ -77,10 +74,10 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
         "model_type": family.model_type,
         "vocab_size": _vocab_size(header),
         "hidden_size": hidden,
-        "intermediate_size": header.integer(f"{name}.feed_forward_length"),
+        "intermediate_size": header.every_layer(f"{name}.feed_forward_length"),
         "num_hidden_layers": header.integer(f"{name}.block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": header.integer(f"{name}.attention.head_count_kv", heads),
+        "num_key_value_heads": header.every_layer(f"{name}.attention.head_count_kv", heads),
         "head_dim": head_dim,
         "max_position_embeddings": header.integer(f"{name}.context_length"),
         "rms_norm_eps": header.real(f"{name}.attention.layer_norm_rms_epsilon"),
@@ -103,40 +100,6 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
     return config | {key: header.integer(f"{name}.{each}") for key, each in names.keys.items()}
 
 
-def make_generation_config(header: GgufHeader) -> dict[str, Any]:
-    """Content of generation_config.json: the tokens that begin and end a text.
-
-    Raises:
-        SourceError: a token id is not one of the vocabulary.
-    """
-    tokens = header.texts("tokenizer.ggml.tokens")
-    result: dict[str, Any] = {}
-    begin = token_id(header, "bos", len(tokens))
-    if begin is not None:
-        result["bos_token_id"] = begin
-    named = [token_id(header, name, len(tokens)) for name in ("eos", "eot", "eom")]
-    ends = [number for number in named if number is not None]
-    ends += [tokens.index(text) for text in END_TOKENS if text in tokens]
-    if ends:
-        result["eos_token_id"] = list(dict.fromkeys(ends))
-    return result
-
-
-def token_id(header: GgufHeader, name: str, count: int) -> int | None:
-    """`tokenizer.ggml.<name>_token_id`, checked against the number of tokens; None: not given.
-
-    Raises:
-        SourceError: the number is not the id of a token.
-    """
-    key = f"tokenizer.ggml.{name}_token_id"
-    if key not in header.metadata:
-        return None
-    value = header.integer(key)
-    if not 0 <= value < count:
-        raise SourceError(f"{header.label}: {key}={value} is not the id of one of {count} tokens.")
-    return value
-
-
 def _vocab_size(header: GgufHeader) -> int:
     """Rows of the embedding; there may be more of them than tokens, never fewer."""
     embedding = header.tensors.get("token_embd.weight")
@@ -152,12 +115,6 @@ def _vocab_size(header: GgufHeader) -> int:
 
 
 def _refuse_unsupported(header: GgufHeader, names: GgufNames) -> None:
-    parts = header.integer("split.count", 1)
-    if parts > 1:
-        raise SourceError(
-            f"{header.label}: split.count={parts}, so this is one part of a model; join the parts "
-            "with: llama-gguf-split --merge"
-        )
     for key in (f"{names.architecture}.{each}" for each in names.unsupported):
         value = header.real(key, 0.0)
         if value:

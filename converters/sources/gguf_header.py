@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from converters.sources.gguf_metadata import MAX_SHOWN, GgufHeader, TensorInfo, Unusable, Value
 from converters.sources.source import unreadable
 from sparity_edge.errors import SourceError
 
@@ -33,78 +32,18 @@ MAX_TENSORS = 1 << 15
 MAX_ARRAY = 1 << 22
 MAX_DIMENSIONS = 4
 MAX_ALIGNMENT = 1 << 20
+MAX_NESTING = 4  # of lists in lists
 
-Value = bool | int | float | str | list[str] | npt.NDArray[np.generic]
+
 Kind = TypeVar("Kind")
 
 
 class _LieError(Exception):
-    """What the header says cannot be; the text goes into the sentence of the SourceError."""
+    """What the header says cannot be or is not known; goes into the sentence of the SourceError."""
 
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """One tensor: shape as NumPy has it (rows first), number type and place in the file."""
-
-    shape: tuple[int, ...]
-    kind: GGMLQuantizationType
-    offset: int  # from the beginning of the file
-    row_bytes: int
-
-
-@dataclass(frozen=True)
-class GgufHeader:
-    """Metadata and tensors of a GGUF file; the getters check types and name the key."""
-
-    label: str
-    metadata: dict[str, Value]
-    tensors: dict[str, TensorInfo]
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        """A whole number; without a default the key must be there."""
-        value = self._get(key, int, "a whole number", default)
-        if isinstance(value, bool):
-            raise self._wrong(key, "a whole number", value)
-        return value
-
-    def real(self, key: str, default: float | None = None) -> float:
-        """A finite number, in the shortest decimals that mean the same float32."""
-        value = self._get(key, (int, float), "a number", default)
-        if isinstance(value, bool) or not math.isfinite(value):
-            raise self._wrong(key, "a finite number", value)
-        with np.errstate(over="ignore"):
-            rounded = float(str(np.float32(value)))
-        return rounded if math.isfinite(rounded) else float(value)
-
-    def boolean(self, key: str, default: bool) -> bool:
-        """true or false."""
-        return self._get(key, bool, "true or false", default)
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """A text; without a default the key must be there."""
-        return self._get(key, str, "a text", default)
-
-    def texts(self, key: str) -> list[str]:
-        """A list of texts; the key must be there."""
-        return self._get(key, list, "a list of texts", None)
-
-    def numbers(self, key: str) -> npt.NDArray[np.generic]:
-        """A list of numbers; the key must be there."""
-        return self._get(key, np.ndarray, "a list of numbers", None)
-
-    def _get(
-        self, key: str, kind: type[Kind] | tuple[type, ...], wanted: str, default: Kind | None
-    ) -> Kind:
-        value = self.metadata.get(key, default)
-        if value is None:
-            raise SourceError(f"{self.label}: the metadata lacks {key}; fetch another file.")
-        if not isinstance(value, kind):
-            raise self._wrong(key, wanted, value)
-        return value  # type: ignore[return-value]
-
-    def _wrong(self, key: str, wanted: str, value: object) -> SourceError:
-        shown = repr(value) if len(repr(value)) < 60 else type(value).__name__
-        return SourceError(f"{self.label}: {key}={shown} is not {wanted}; the file is damaged.")
+    def __init__(self, text: str, remedy: str = "fetch it again") -> None:
+        super().__init__(text)
+        self.remedy = remedy
 
 
 def read_header(path: Path, label: str) -> GgufHeader:
@@ -124,7 +63,7 @@ def read_header(path: Path, label: str) -> GgufHeader:
     except OSError as error:
         raise unreadable(path, error) from error
     except _LieError as lie:
-        raise SourceError(f"{label}: not a usable GGUF file: {lie}; fetch it again.") from lie
+        raise SourceError(f"{label}: not a usable GGUF file: {lie}; {lie.remedy}.") from lie
     return GgufHeader(label, metadata, tensors)
 
 
@@ -146,11 +85,8 @@ class _Cursor:
     def number(self, code: str) -> Any:
         return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
 
-    def string(self) -> str:
-        try:
-            return self.take(self.number("Q")).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise _LieError("a text in it is not UTF-8") from error
+    def string(self) -> bytes:
+        return self.take(self.number("Q"))
 
     def count(self, what: str, most: int) -> int:
         value: int = self.number("Q")
@@ -164,9 +100,10 @@ def _parse(cursor: _Cursor, size: int) -> tuple[dict[str, Value], dict[str, Tens
         raise _LieError("the first four bytes are not GGUF")
     version = cursor.number("I")
     if version and version & 0xFFFF == 0:
-        raise _LieError("it is big-endian, which is not supported")
+        raise _LieError("it is big-endian, which is not supported", "take a little-endian one")
     if version not in VERSIONS:
-        raise _LieError(f"its version is {version}, only 2 and 3 are supported")
+        lie = f"its version is {version}, only 2 and 3 are supported"
+        raise _LieError(lie, "take a file of such a version")
     tensor_count = cursor.count("tensors", MAX_TENSORS)
     key_count = cursor.count("metadata keys", MAX_KEYS)
     metadata = _named(cursor, key_count, "key", _value)
@@ -189,9 +126,10 @@ def _named(
 ) -> dict[str, Kind]:
     result: dict[str, Kind] = {}
     for _ in range(count):
-        name = cursor.string()
+        # What is no UTF-8 is still told apart, and is no name that anybody asks for.
+        name = cursor.string().decode("utf-8", "backslashreplace")
         if name in result:
-            raise _LieError(f"{what} {name!r} occurs twice")
+            raise _LieError(f"{what} {name[:MAX_SHOWN]!r} occurs twice")
         result[name] = parse(cursor)
     return result
 
@@ -199,15 +137,34 @@ def _named(
 def _value(cursor: _Cursor) -> Value:
     kind = cursor.number("I")
     if kind == STRING:
-        return cursor.string()
-    if kind != ARRAY:
-        number: Value = cursor.number(_scalar(kind))
-        return number
+        content = cursor.string()
+        return _text(lambda: content.decode("utf-8"))
+    if kind == ARRAY:
+        return _list(cursor)
+    number: Value = cursor.number(_scalar(kind))
+    return number
+
+
+def _list(cursor: _Cursor, depth: int = 1) -> Value:
     kind, count = cursor.number("I"), cursor.count("items in a list", MAX_ARRAY)
     if kind == STRING:
-        return [cursor.string() for _ in range(count)]
+        contents = [cursor.string() for _ in range(count)]
+        return _text(lambda: [content.decode("utf-8") for content in contents])
+    if kind == ARRAY:
+        if depth == MAX_NESTING:
+            raise _LieError(f"a metadata value has lists in lists deeper than {MAX_NESTING}")
+        for _ in range(count):
+            _list(cursor, depth + 1)
+        return Unusable("is a list of lists")
     code = _scalar(kind)
     return np.frombuffer(cursor.take(count * struct.calcsize("<" + code)), dtype="<" + code)
+
+
+def _text(decode: Callable[[], Value]) -> Value:
+    try:
+        return decode()
+    except UnicodeDecodeError:
+        return Unusable("is a text that is not UTF-8")
 
 
 def _scalar(kind: int) -> str:
@@ -229,18 +186,20 @@ def _tensor(
     name: str, place: tuple[tuple[int, ...], int, int], start: int, alignment: int, size: int
 ) -> TensorInfo:
     shape, number, offset = place
+    named = f"tensor {name[:MAX_SHOWN]!r}"
     try:
         kind = GGMLQuantizationType(number)
     except ValueError as error:
-        raise _LieError(f"tensor {name!r} has the unknown number type {number}") from error
+        raise _LieError(
+            f"{named} has number type {number}, which this version does not know",
+            "take a file in Q8_0 or Q4_K_M",
+        ) from error
     block, block_bytes = GGML_QUANT_SIZES[kind]
     if shape[-1] % block:
-        raise _LieError(f"rows of tensor {name!r} have {shape[-1]} numbers, no multiple of {block}")
+        raise _LieError(f"rows of {named} have {shape[-1]} numbers, no multiple of {block}")
     row_bytes = shape[-1] // block * block_bytes
     if offset % alignment:
-        raise _LieError(f"tensor {name!r} starts at {offset}, no multiple of {alignment}")
+        raise _LieError(f"{named} starts at {offset}, no multiple of {alignment}")
     if start + offset + math.prod(shape[:-1]) * row_bytes > size:
-        raise _LieError(
-            f"tensor {name!r} reaches beyond the end of the file, which may be cut short"
-        )
+        raise _LieError(f"{named} reaches beyond the end of the file, which may be cut short")
     return TensorInfo(shape, kind, start + offset, row_bytes)

@@ -1,7 +1,7 @@
 """GGUF metadata to tokenizer.json, tokenizer_config.json and the chat template.
 
-Byte-level BPE (`gpt2`) in the pre-tokenizer kinds smollm, llama-bpe, qwen2, tekken and default,
-and SentencePiece (`llama`) as BPE with byte fallback. Checked for equal ids on 3,000 awkward texts
+Byte-level BPE (`gpt2`) in the kinds of gguf_pretokenizers, and SentencePiece (`llama`) as BPE with
+byte fallback. Checked for equal ids on 3,000 awkward texts
 each: SmolLM2 and Qwen2.5-Coder against the pipelines of their tokenizer.json and transformers'
 Qwen2Tokenizer (what transformers makes of the GGUF itself differs: it forgets single digits and
 NFC); SentencePiece models of 1,000 and 4,000 pieces against the sentencepiece package; every kind
@@ -13,85 +13,33 @@ after every special token too, as in the tokenizer.json of Llama 2.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
-from converters.sources.gguf_config import token_id
-from converters.sources.gguf_header import GgufHeader
+from converters.sources.gguf_metadata import GgufHeader, brief
+from converters.sources.gguf_pretokenizers import DEFAULT, KINDS, byte_level_step
+from converters.sources.gguf_special import SpecialTokens
 from converters.sources.gguf_vocabulary import Vocabulary, listed_merges, scored_merges
 from sparity_edge.errors import SourceError
 
 MAX_TEMPLATE = 1 << 20
 
-# The alternatives that the original regular expressions are made of.
-_CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_LEAD = r"[^\r\n\p{L}\p{N}]?"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_SYMBOLS = r" ?[^\s\p{L}\p{N}]+"
-_SPACES = (r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+")
 
-
-@dataclass(frozen=True)
-class Kind:
-    """What `tokenizer.ggml.pre` stands for.
-
-    `pattern` None means the regular expression of GPT-2, which the library has built in.
-    """
-
-    pattern: tuple[str, ...] | None = None
-    single_digits: bool = False  # a step before the GPT-2 pattern
-    normalizer: str | None = None
-    ignore_merges: bool = False  # a word that is a token is taken whole
-    add_bos: bool = False  # where tokenizer.ggml.add_bos_token is missing
-
-
-_GPT2 = Kind()
-_SMOLLM = Kind(single_digits=True)
-_LLAMA3 = Kind(
-    (_CONTRACTION, _LEAD + r"\p{L}+", r"\p{N}{1,3}", _SYMBOLS + r"[\r\n]*", *_SPACES),
-    ignore_merges=True,
-    add_bos=True,
-)
-_QWEN2 = Kind(
-    (_CONTRACTION, _LEAD + r"\p{L}+", r"\p{N}", _SYMBOLS + r"[\r\n]*", *_SPACES),
-    normalizer="NFC",
-)
-_TEKKEN = Kind(
-    (
-        f"{_LEAD}{_UPPER}*{_LOWER}+",
-        f"{_LEAD}{_UPPER}+{_LOWER}*",
-        r"\p{N}",
-        _SYMBOLS + r"[\r\n/]*",
-        *_SPACES,
-    ),
-    ignore_merges=True,
-    add_bos=True,
-)
-KINDS = {
-    "default": _GPT2,
-    "gpt-2": _GPT2,
-    "smollm": _SMOLLM,
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "qwen2": _QWEN2,
-    "tekken": _TEKKEN,
-}
-
-
-def make_tokenizer_files(header: GgufHeader) -> dict[str, bytes]:
+def make_tokenizer_files(header: GgufHeader, special: SpecialTokens) -> dict[str, bytes]:
     """The files of a Hugging Face folder that hold the tokenizer.
+
+    Args:
+        header: of the file.
+        special: the special tokens of the file, with its vocabulary.
 
     Raises:
         SourceError: metadata are missing, contradict each other, or are of a kind that is not
             supported.
     """
-    vocabulary = Vocabulary.read(header)
     model = header.text("tokenizer.ggml.model")
     if model == "gpt2":
-        tokenizer, add_bos = _byte_level(header, vocabulary)
+        tokenizer, add_bos = _byte_level(header, special.vocabulary)
     elif model == "llama":
-        tokenizer, add_bos = _sentencepiece(header, vocabulary)
+        tokenizer, add_bos = _sentencepiece(header, special)
     else:
         raise SourceError(
             f"{header.label}: tokenizer.ggml.model={model!r} is not supported; only gpt2 "
@@ -99,10 +47,11 @@ def make_tokenizer_files(header: GgufHeader) -> dict[str, bytes]:
         )
     add_bos = header.boolean("tokenizer.ggml.add_bos_token", add_bos)
     add_eos = header.boolean("tokenizer.ggml.add_eos_token", False)
-    tokenizer["post_processor"] = _post_processor(header, vocabulary, add_bos, add_eos)
+    tokenizer["added_tokens"] = special.vocabulary.added(_is_phi3(header))
+    tokenizer["post_processor"] = _post_processor(special, add_bos, add_eos)
     content = json.dumps(tokenizer, ensure_ascii=False).encode()
     _check(header, content)
-    settings = _settings(header, vocabulary, add_bos, add_eos)
+    settings = _settings(special, add_bos, add_eos)
     files = {"tokenizer.json": content, "tokenizer_config.json": json.dumps(settings).encode()}
     template = header.text("tokenizer.chat_template", "")
     if len(template) > MAX_TEMPLATE:
@@ -112,47 +61,39 @@ def make_tokenizer_files(header: GgufHeader) -> dict[str, bytes]:
     return files
 
 
+def notes_on_tokenizer(header: GgufHeader) -> tuple[str, ...]:
+    """What was assumed of the tokenizer, a sentence each."""
+    if header.text("tokenizer.ggml.model") != "gpt2" or "tokenizer.ggml.pre" in header.metadata:
+        return ()
+    return (
+        "tokenizer.ggml.pre is missing, so texts are split as llama.cpp does by "
+        "default, which can make answers worse; a newer conversion of the model has it.",
+    )
+
+
 def _byte_level(header: GgufHeader, vocabulary: Vocabulary) -> tuple[dict[str, Any], bool]:
-    name = header.text("tokenizer.ggml.pre")
+    name = header.text("tokenizer.ggml.pre", DEFAULT)
     if name not in KINDS:
         raise SourceError(
-            f"{header.label}: tokenizer.ggml.pre={name!r} is not supported; "
-            f"use one of {', '.join(KINDS)}."
+            f"{header.label}: tokenizer.ggml.pre={brief(name)} is not supported: how this "
+            "tokenizer splits a text is not known; take another file."
         )
     kind = KINDS[name]
     merges = listed_merges(header, vocabulary)
     tokenizer = _skeleton(vocabulary, merges, ignore_merges=kind.ignore_merges)
-    if kind.normalizer:
-        tokenizer["normalizer"] = {"type": kind.normalizer}
-    tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": _splitters(kind)}
-    tokenizer["decoder"] = _byte_level_step(use_regex=True)
+    tokenizer["normalizer"] = kind.normalizer_step()
+    tokenizer["pre_tokenizer"] = kind.pre_tokenizer()
+    tokenizer["decoder"] = byte_level_step(use_regex=True)
     return tokenizer, kind.add_bos
 
 
-def _splitters(kind: Kind) -> list[dict[str, Any]]:
-    if kind.pattern is not None:
-        split = {"Regex": "|".join(kind.pattern)}
-        first = {"type": "Split", "pattern": split, "behavior": "Isolated", "invert": False}
-        return [first, _byte_level_step(use_regex=False)]
-    digits = [{"type": "Digits", "individual_digits": True}] if kind.single_digits else []
-    return [*digits, _byte_level_step(use_regex=True)]
-
-
-def _byte_level_step(use_regex: bool) -> dict[str, Any]:
-    return {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": use_regex,
-    }
-
-
-def _sentencepiece(header: GgufHeader, vocabulary: Vocabulary) -> tuple[dict[str, Any], bool]:
+def _sentencepiece(header: GgufHeader, special: SpecialTokens) -> tuple[dict[str, Any], bool]:
+    vocabulary = special.vocabulary
     if "tokenizer.ggml.merges" in header.metadata:
         merges = listed_merges(header, vocabulary)
     else:
         merges = scored_merges(header, vocabulary)
-    unknown = token_id(header, "unknown", len(vocabulary.tokens))
+    unknown = special.ids.get("unknown")
     tokenizer = _skeleton(
         vocabulary,
         merges,
@@ -182,7 +123,7 @@ def _skeleton(
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": vocabulary.added(),
+        "added_tokens": [],  # make_tokenizer_files sets them
         "normalizer": None,
         "pre_tokenizer": None,
         "post_processor": None,
@@ -204,23 +145,21 @@ def _skeleton(
     }
 
 
-def _post_processor(
-    header: GgufHeader, vocabulary: Vocabulary, add_bos: bool, add_eos: bool
-) -> dict[str, Any] | None:
+def _post_processor(special: SpecialTokens, add_bos: bool, add_eos: bool) -> dict[str, Any] | None:
     """Begin and end of text around what was encoded; None: neither is wanted."""
     around = {}
     for name, wanted in (("bos", add_bos), ("eos", add_eos)):
-        number = token_id(header, name, len(vocabulary.tokens)) if wanted else None
-        if number is not None:
-            around[name] = (vocabulary.tokens[number], number)
+        if wanted and name in special.ids:
+            number = special.ids[name]
+            around[name] = (special.vocabulary.tokens[number], number)
     if not around:
         return None
-    special = {text: {"id": text, "ids": [n], "tokens": [text]} for text, n in around.values()}
+    tokens = {text: {"id": text, "ids": [n], "tokens": [text]} for text, n in around.values()}
     return {
         "type": "TemplateProcessing",
         "single": _template(around, ("A",)),
         "pair": _template(around, ("A", "B")),
-        "special_tokens": special,
+        "special_tokens": tokens,
     }
 
 
@@ -237,9 +176,7 @@ def _template(
     return parts
 
 
-def _settings(
-    header: GgufHeader, vocabulary: Vocabulary, add_bos: bool, add_eos: bool
-) -> dict[str, Any]:
+def _settings(special: SpecialTokens, add_bos: bool, add_eos: bool) -> dict[str, Any]:
     """Content of tokenizer_config.json."""
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -249,10 +186,15 @@ def _settings(
     }
     names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
     for name, short in names.items():
-        number = token_id(header, name, len(vocabulary.tokens))
-        if number is not None:
-            settings[f"{short}_token"] = vocabulary.tokens[number]
+        if name in special.ids:
+            settings[f"{short}_token"] = special.vocabulary.tokens[special.ids[name]]
     return settings
+
+
+def _is_phi3(header: GgufHeader) -> bool:
+    """Whether special tokens swallow the spaces after them, which no key tells (as llama.cpp)."""
+    name = header.metadata.get("general.name")
+    return isinstance(name, str) and any(each in name.lower() for each in ("phi-3", "phi3"))
 
 
 def _check(header: GgufHeader, content: bytes) -> None:

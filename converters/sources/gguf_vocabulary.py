@@ -7,19 +7,21 @@ the text before it is split, and in what order pieces join. Knows nothing of pre
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from converters.sources.gguf_header import GgufHeader
+from converters.sources.gguf_metadata import GgufHeader
 from sparity_edge.errors import SourceError
 
-UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # tokenizer.ggml.token_type; 1 normal, 6 byte
+# tokenizer.ggml.token_type; 6 is a byte
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 # Trying every split of a piece costs its length squared; the longest real piece has 256 letters.
 MAX_PIECE = 1024
 MAX_LETTERS = 1 << 23
 ADDED = (UNKNOWN, CONTROL, USER_DEFINED)
+KEEP_SPACES = ("<unk>", "<s>", "<|endoftext|>")  # of Phi-3
 
 
 @dataclass(frozen=True)
@@ -38,36 +40,58 @@ class Vocabulary:
             SourceError: there are none, they contradict each other, or they cannot be real.
         """
         tokens = header.texts("tokenizer.ggml.tokens")
-        kinds = header.numbers("tokenizer.ggml.token_type")
-        if kinds.dtype.kind not in "iu" or len(kinds) != len(tokens):
-            raise SourceError(
-                f"{header.label}: tokenizer.ggml.token_type has {len(kinds)} entries of type "
-                f"{kinds.dtype}, but there are {len(tokens)} tokens; the file is damaged."
-            )
-        pairs = zip(tokens, kinds.tolist(), strict=True)
+        kinds = _kinds(header, len(tokens))
+        pairs = zip(tokens, kinds, strict=True)
         _refuse_long(header, (len(token) for token, kind in pairs if kind not in ADDED))
         ids: dict[str, int] = {}
         for number, token in enumerate(tokens):
             filler = kinds[number] == UNUSED and token == f"[PAD{number}]"
             if not filler:
                 ids.setdefault(token, number)
-        return cls(tokens, kinds.tolist(), ids)
+        return cls(tokens, kinds, ids)
 
-    def added(self) -> list[dict[str, Any]]:
-        """Tokens that are found in the text before it is split, as tokenizer.json has them."""
+    def retyped(self, numbers: Iterable[int], kind: int) -> Vocabulary:
+        """This vocabulary with another type for some tokens."""
+        changed = [number for number in numbers if self.kinds[number] != kind]
+        kinds = self.kinds.copy() if changed else self.kinds
+        for number in changed:
+            kinds[number] = kind
+        return replace(self, kinds=kinds)
+
+    def added(self, swallow_spaces: bool = False) -> list[dict[str, Any]]:
+        """Tokens that are found in the text before it is split, as tokenizer.json has them.
+
+        Args:
+            swallow_spaces: whether spaces after them belong to them, those of `KEEP_SPACES` aside.
+        """
         return [
             {
                 "id": number,
                 "content": token,
                 "single_word": False,
                 "lstrip": False,
-                "rstrip": False,
+                "rstrip": swallow_spaces and token not in KEEP_SPACES,
                 "normalized": False,
                 "special": kind != USER_DEFINED,
             }
             for number, (token, kind) in enumerate(zip(self.tokens, self.kinds, strict=True))
             if kind in ADDED and token and self.ids[token] == number
         ]
+
+
+def _kinds(header: GgufHeader, count: int) -> list[int]:
+    """One type a token; all are normal where the file tells none, as in llama.cpp."""
+    key = "tokenizer.ggml.token_type"
+    if key not in header.metadata:
+        return [NORMAL] * count
+    kinds = header.numbers(key)
+    if kinds.dtype.kind not in "iu" or len(kinds) < count:
+        raise SourceError(
+            f"{header.label}: {key} has {len(kinds)} entries of type {kinds.dtype}, but there are "
+            f"{count} tokens; the file is damaged."
+        )
+    types: list[int] = kinds[:count].tolist()
+    return types
 
 
 def listed_merges(header: GgufHeader, vocabulary: Vocabulary) -> list[tuple[str, str]]:
@@ -78,7 +102,8 @@ def listed_merges(header: GgufHeader, vocabulary: Vocabulary) -> list[tuple[str,
     """
     merges = []
     for line in header.texts("tokenizer.ggml.merges"):
-        left, _, right = line.partition(" ")
+        cut = line.find(" ", 1)
+        left, right = line[:cut], line[cut + 1 :]
         if not {left, right, left + right} <= vocabulary.ids.keys():
             raise SourceError(
                 f"{header.label}: tokenizer.ggml.merges has {line[:60]!r}, which does not join two "
@@ -99,7 +124,7 @@ def scored_merges(header: GgufHeader, vocabulary: Vocabulary) -> list[tuple[str,
         SourceError: the scores are missing or no numbers.
     """
     scores = header.numbers("tokenizer.ggml.scores")
-    if scores.dtype.kind != "f" or len(scores) != len(vocabulary.tokens):
+    if scores.dtype.kind not in "fi" or len(scores) < len(vocabulary.tokens):
         raise SourceError(
             f"{header.label}: tokenizer.ggml.scores has {len(scores)} entries of type "
             f"{scores.dtype}, but there are {len(vocabulary.tokens)} tokens; the file is damaged."

@@ -55,7 +55,7 @@ class HuggingFaceSource(Source):
         shards = _shards(folder, label)
         self._slices: dict[str, Any] = {}
         self._zeros: dict[str, tuple[int, ...]] = {}
-        self.notes = []
+        self.notes: list[str] = []
         for path in shards:  # of a tensor in two shards the last one counts, as in transformers
             self._slices.update(_open_shard(path))
         self._settle()

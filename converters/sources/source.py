@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,7 +39,7 @@ class Source(ABC):
     generation_config: dict[str, Any]  # content of generation_config.json, {} where there is none
     tokenizer_files: dict[str, bytes]  # those of TOKENIZER_FILES that there are
     files: tuple[Path, ...]
-    notes: list[str]  # sentences on what its files say and what is done otherwise
+    notes: Sequence[str] = ()  # sentences on what its files say and what is done otherwise
 
     @functools.cached_property
     def config(self) -> ModelConfig:

@@ -77,6 +77,17 @@ def test_a_local_file_is_packed_again_when_it_changes(tmp_path: Path, opened: li
     assert len(pack_cache.entries()) == 2
 
 
+def test_a_split_model_is_looked_at_part_by_part(tmp_path: Path, opened: list[str]) -> None:
+    first, second = (tmp_path / f"m-0000{number}-of-00002.gguf" for number in (1, 2))
+    for file in (first, second):
+        file.write_text("one")
+    store.prepare(str(first), PackOptions())
+    store.prepare(str(first), PackOptions())
+    second.write_text("other")
+    store.prepare(str(first), PackOptions())
+    assert opened == [str(first)] * 2
+
+
 def test_a_folder_is_looked_at_file_by_file(tmp_path: Path, opened: list[str]) -> None:
     folder = tmp_path / "hf"
     folder.mkdir()

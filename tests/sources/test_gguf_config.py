@@ -27,6 +27,16 @@ def test_config(write: Callable[..., str]) -> None:
     assert config.eos_token_ids == (1, 2, 3)  # </s>, end of turn, and <|im_end|> by its text
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_one_number_a_layer(write: Callable[..., str], count: int) -> None:
+    sizes = {"attention.head_count": 4, "attention.head_count_kv": 2, "feed_forward_length": 512}
+    metadata = {f"llama.{key}": [value] * count for key, value in sizes.items()}
+    with open_source(write(metadata=metadata)) as source:
+        config = source.config
+    assert (config.num_attention_heads, config.num_key_value_heads) == (4, 2)
+    assert config.intermediate_size == 512
+
+
 def test_qwen2_config(write: Callable[..., str]) -> None:
     weights = gguf_files.tensors(("attn_q", "attn_k", "attn_v"), untied=True)
     with open_source(write(architecture="qwen2", weights=weights)) as source:
@@ -81,20 +91,22 @@ def rope_factors(factor: float) -> np.ndarray:
 REFUSED = {
     "architecture": ({"architecture": "gpt2"}, "general.architecture='gpt2'"),
     "experts": ({"metadata": {"llama.expert_count": 8}}, "llama.expert_count=8"),
-    "split": ({"metadata": {"split.count": 3}}, "split.count=3, so this is one part"),
+    "split": ({"metadata": {"split.count": 3}}, "part 1 of 3 .*does not end in -00001-of-00003"),
     "yarn": ({"metadata": {"llama.rope.scaling.type": "yarn"}}, "scaling.type='yarn'"),
     "partial rope": ({"metadata": {"llama.rope.dimension_count": 32}}, "dimension_count=32"),
     "values": ({"metadata": {"llama.attention.value_length": 32}}, "value_length=32"),
     "text": ({"metadata": {"llama.block_count": "two"}}, "llama.block_count='two'"),
     "truth": ({"metadata": {"llama.block_count": True}}, "llama.block_count=True"),
-    "list": ({"metadata": {"llama.attention.head_count": [4, 4]}}, "head_count=.* whole number"),
+    "list": (
+        {"metadata": {"llama.attention.head_count": [4, 2]}},
+        r"head_count differs between layers \(from 2 to 4\)",
+    ),
+    "list of texts": ({"metadata": {"llama.attention.head_count": ["4"]}}, "head_count=.* whole"),
     "no heads": ({"metadata": {"llama.attention.head_count": 0}}, "head_count=0"),
     "infinite": ({"metadata": {"llama.rope.freq_base": float("inf")}}, "freq_base=inf"),
     "no key": ({"metadata": {"llama.embedding_length": None}}, "lacks llama.embedding_length"),
     "layers": ({"metadata": {"llama.block_count": 2}}, "model.layers.1.*missing"),
     "shape": ({"metadata": {"llama.feed_forward_length": 100}}, r"shape \(512, 256\)"),
-    "eos": ({"metadata": {"tokenizer.ggml.eos_token_id": 9999}}, "eos_token_id=9999"),
-    "negative": ({"metadata": {"tokenizer.ggml.bos_token_id": -1}}, "bos_token_id=-1"),
     "scores": ({"metadata": {"tokenizer.ggml.tokens": [1, 2]}}, "tokens.* list of texts"),
     "types": ({"metadata": {"tokenizer.ggml.token_type": [1, 2]}}, "2 entries"),
     "float types": ({"metadata": {"tokenizer.ggml.token_type": [1.0] * VOCAB}}, "float"),

@@ -36,11 +36,11 @@ LIES = {
     "key count": (header(keys=1 << 62), "metadata keys"),
     "counts without content": (header(tensors=100, keys=100), "cut short"),
     "key length": (header(struct.pack("<Q", 1 << 63), keys=1), "cut short"),
-    "key encoding": (header(string(b"\xff\xfe"), bytes(8), keys=1), "UTF-8"),
+    "tensor name": (header(tensor(b"\xff"), bytes(512), tensors=1), "lacks general.architecture"),
     "value type": (header(string(b"k"), struct.pack("<I", 77), bytes(8), keys=1), "type 77"),
     "endless list": (header(ARRAY_HEAD + struct.pack("<IQ", 0, 1 << 60), keys=1), "items"),
     "list too long": (header(ARRAY_HEAD + struct.pack("<IQ", 4, 1 << 20), keys=1), "cut short"),
-    "list of lists": (header(ARRAY_HEAD + struct.pack("<IQ", 9, 1), bytes(32), keys=1), "type 9"),
+    "lists in lists": (header(ARRAY_HEAD, struct.pack("<IQ", 9, 1) * 9, keys=1), "deeper than 4"),
     "key twice": (header(*([string(b"k") + struct.pack("<IB", 0, 1)] * 2), keys=2), "twice"),
     "tensor twice": (header(tensor(), tensor(), bytes(512), tensors=2), "twice"),
     "dimensions": (header(tensor(dims=(1,) * 99), bytes(99), tensors=1), "99 dimensions"),
@@ -62,6 +62,39 @@ def test_lying_header(tmp_path: Path, name: str) -> None:
         open_source(str(path))
 
 
+NEEDLESS = {
+    "text": string(b"general.author") + struct.pack("<I", 8) + string(b"caf\xe9"),
+    "texts": string(b"general.tags") + struct.pack("<IIQ", 9, 8, 1) + string(b"\xff"),
+    "lists": string(b"a.b") + struct.pack("<IIQIQIQ", 9, 9, 2, 4, 0, 8, 1) + string(b"\xff"),
+    "name": string(b"\xff\xfe") + struct.pack("<IQ", 10, 7),
+    "other type": string(b"llama.vocab_size") + struct.pack("<I", 8) + string(b"many"),
+}
+
+
+@pytest.mark.parametrize("name", NEEDLESS)
+def test_metadata_that_nobody_needs(write: Callable[..., str], name: str) -> None:
+    path = Path(write())
+    insert(path, NEEDLESS[name])
+    open_source(str(path)).close()
+
+
+def test_a_text_that_is_needed_and_no_utf8(write: Callable[..., str]) -> None:
+    path = Path(write(metadata={"tokenizer.chat_template": None}))
+    insert(path, string(b"tokenizer.chat_template") + struct.pack("<I", 8) + string(b"\xff"))
+    with pytest.raises(SourceError, match="chat_template is a text that is not UTF-8"):
+        open_source(str(path))
+
+
+def insert(path: Path, entry: bytes) -> None:
+    """Put an entry before the metadata, with another that keeps the alignment of the tensors."""
+    fill = string(b"fill") + struct.pack("<I", 8)
+    fill += string(b"x" * (-(len(entry) + len(fill) + 8) % 32))
+    content = path.read_bytes()
+    tensors, keys = struct.unpack("<QQ", content[8:24])
+    head = content[:8] + struct.pack("<QQ", tensors, keys + 2)
+    path.write_bytes(head + entry + fill + content[24:])
+
+
 @pytest.mark.parametrize("keep", [3, 20, 200, 2000, 8000, 100_000, 2_000_000])
 def test_truncated(write: Callable[..., str], keep: int) -> None:
     path = Path(write())
@@ -77,6 +110,17 @@ def test_unsupported_number_type(write: Callable[..., str]) -> None:
     path.write_bytes(content[:place] + struct.pack("<I", Kind.I32) + content[place + 4 :])
     with pytest.raises(SourceError, match="number type I32"):
         open_source(str(path))
+
+
+@pytest.mark.parametrize("number", [42, 137])
+def test_number_type_that_is_newer(write: Callable[..., str], number: int) -> None:
+    path = Path(write())
+    content = path.read_bytes()
+    place = content.index(b"blk.0.ffn_up.weight") + len(b"blk.0.ffn_up.weight") + 4 + 16
+    path.write_bytes(content[:place] + struct.pack("<I", number) + content[place + 4 :])
+    with pytest.raises(SourceError, match=f"number type {number}, which this version") as caught:
+        open_source(str(path))
+    assert "fetch it again" not in str(caught.value)
 
 
 def test_no_permission_and_directories(tmp_path: Path) -> None:
