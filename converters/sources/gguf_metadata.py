@@ -118,5 +118,7 @@ class GgufHeader:
 
 def brief(value: object) -> str:
     """A value of the metadata as messages show it."""
+    if isinstance(value, str):
+        return repr(value[:MAX_SHOWN])
     shown = repr(value)
-    return shown if len(shown) < MAX_SHOWN else type(value).__name__
+    return shown if len(shown) < MAX_SHOWN else f"a {type(value).__name__}"

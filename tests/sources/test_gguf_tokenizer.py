@@ -155,6 +155,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "model": ({"model": "bert"}, "model='bert'"),
     "no model": ({"model": None}, "lacks tokenizer.ggml.model"),
     "kind": ({"pre": "kimi-k2"}, "pre='kimi-k2' is not supported"),
+    "long kind": ({"pre": "x" * 500}, "pre='x{60}' is not supported"),
     "no tokens": ({"tokens": None}, "lacks tokenizer.ggml.tokens"),
     "types shorter than tokens": ({"token_type": [1, 1, 1]}, "3 entries .* but there are 288"),
     "types that are texts": ({"token_type": ["a"]}, "not a list of numbers"),
