@@ -58,7 +58,14 @@ class FakeGenerator:
     def compile(self, progress: Callable[[str, int, int], None]) -> None:
         progress("kernels", 1, 1)
 
-    def stream(self, prompt: Any, params: SamplingParams | None = None) -> Iterator[Step]:
+    def stream(
+        self,
+        prompt: Any,
+        params: SamplingParams | None = None,
+        *,
+        template_args: Mapping[str, Any] | None = None,
+    ) -> Iterator[Step]:
+        self.template_args = template_args
         prompt = [dict(message) for message in prompt] if isinstance(prompt, list) else prompt
         self.prompts.append(prompt)
         self.params.append(params)

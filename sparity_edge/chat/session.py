@@ -30,6 +30,7 @@ class ChatSession:
         params: sampling parameters; `/set` replaces them.
         system: the system prompt; None leaves it to the model's template.
         screen: where everything is written.
+        template_args: variables of the chat template.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class ChatSession:
         params: SamplingParams,
         system: str | None,
         screen: Screen,
+        template_args: Mapping[str, Any] | None = None,
     ) -> None:
         self.generator = generator
         self.params = params
         self.conversation = Conversation(system)
         self.screen = screen
+        self.template_args = template_args
         self.totals = Totals()
 
     def ask(self, text: str) -> None:
@@ -69,7 +72,8 @@ class ChatSession:
         """Stream the reply to the last message and keep it, if there is one."""
         reply = Reply()
         try:
-            reply.stream(self.generator, self.conversation.turns(), self.params, self.screen)
+            talk = self.conversation.turns()
+            reply.stream(self.generator, talk, self.params, self.screen, self.template_args)
         except ContextError as error:
             self._say_context_is_full(str(error))
             return
@@ -111,7 +115,12 @@ class Reply:
         self.first_seconds: float | None = None  # from the request to the first token
 
     def stream(
-        self, generator: Generator, prompt: Any, params: SamplingParams, out: Screen
+        self,
+        generator: Generator,
+        prompt: Any,
+        params: SamplingParams,
+        out: Screen,
+        template_args: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the reply to the screen as it comes; Ctrl-C ends it.
 
@@ -122,7 +131,7 @@ class Reply:
         pieces: list[str] = []
         steps: Iterator[Step] | None = None
         try:
-            steps = generator.stream(prompt, params)
+            steps = generator.stream(prompt, params, template_args=template_args)
             for step in steps:
                 if self.first_seconds is None:
                     self.first_seconds = time.monotonic() - begun

@@ -27,6 +27,7 @@ from sparity_edge.cli.options.packing import SOURCE_HELP, add_cache, add_convert
 from sparity_edge.cli.options.plan import add_plan_commands
 from sparity_edge.cli.options.sampling import add_sampling_options
 from sparity_edge.cli.options.shell_completion import add_completion
+from sparity_edge.cli.options.template import add_template_option
 from sparity_edge.cli.parser import Parser
 from sparity_edge.errors import SparityError
 from sparity_edge.system.interrupts import interrupts
@@ -143,6 +144,7 @@ def _add_chat(commands: Any) -> None:
     parser.add_argument(
         "--system", metavar="TEXT", help="system prompt (default: that of the model's template)"
     )
+    add_template_option(parser)
     add_sampling_options(parser)
     _add_loading(parser)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.generation.loaded_model import LoadedModel, Prompt
@@ -108,6 +109,7 @@ def sequences_of(
     prompts: Sequence[Prompt],
     params: SamplingParams | Sequence[SamplingParams] | None,
     processors: BatchProcessors = (),
+    template_args: Mapping[str, Any] | None = None,
 ) -> list[DecodingSequence]:
     """A sequence for each prompt; arguments and errors as for `Generator.stream_batch`."""
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
@@ -122,7 +124,7 @@ def sequences_of(
     functions = processors_by_prompt(processors, len(prompts))
     for index, (prompt, own, process) in enumerate(zip(prompts, each, functions, strict=True)):
         try:
-            sequences.append(sequence_of(loaded, prompt, own, process))
+            sequences.append(sequence_of(loaded, prompt, own, process, template_args))
         except SparityError as error:
             raise type(error)(f"Prompt {index}: {error}") from error
     return sequences

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.choices import DEFAULT_MODEL
-from sparity_edge.generation.loaded_model import Prompt
-from sparity_edge.generation.model_handle import ModelHandle
+from sparity_edge.generation.batch_calls import BatchCalls
+from sparity_edge.generation.loaded_model import Prompt, as_messages
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Completion, Step
 from sparity_edge.text.token_ids import checked_ids
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from sparity_edge.arrays import Floats
-    from sparity_edge.generation.logits_processors import BatchProcessors, LogitsProcessor
+    from sparity_edge.generation.logits_processors import LogitsProcessor
     from sparity_edge.generation.options import LoadOptions
 
 __all__ = ["Generator", "Prompt"]
 
 
-class Generator(ModelHandle):
+class Generator(BatchCalls):
     """A loaded model that generates text; made by `Generator.load`, usable as a context manager.
 
     Args:
@@ -98,6 +98,7 @@ class Generator(ModelHandle):
         params: SamplingParams | None = None,
         *,
         logits_processors: Sequence[LogitsProcessor] = (),
+        template_args: Mapping[str, Any] | None = None,
     ) -> Iterator[Step]:
         """Generate token by token.
 
@@ -110,6 +111,7 @@ class Generator(ModelHandle):
             params: how tokens are chosen and what ends the sequence; None: the defaults.
             logits_processors: functions (token_ids, logits (vocab_size,) float32) -> logits, called
                 one after another before a token is chosen; token_ids are prompt and text so far.
+            template_args: variables of the chat template, such as {"enable_thinking": False}.
 
         Yields:
             One `Step` a token; the last one has a `finish_reason`.
@@ -132,7 +134,7 @@ class Generator(ModelHandle):
         from sparity_edge.generation.sequence import sequence_of, steps_of
 
         # Not a generator function itself: mistakes are told now and not at the first step.
-        sequence = sequence_of(self.loaded, prompt, params, logits_processors)
+        sequence = sequence_of(self.loaded, prompt, params, logits_processors, template_args)
         call = self.new_call()
         return steps_of(self.loaded, sequence, lambda: self.refuse_stale(call))
 
@@ -142,6 +144,7 @@ class Generator(ModelHandle):
         params: SamplingParams | None = None,
         *,
         logits_processors: Sequence[LogitsProcessor] = (),
+        template_args: Mapping[str, Any] | None = None,
     ) -> Completion:
         """Generate a whole text at once.
 
@@ -149,6 +152,7 @@ class Generator(ModelHandle):
             prompt: a text, messages or token ids, as `stream` takes them.
             params: how tokens are chosen and what ends the sequence; None: the defaults.
             logits_processors: functions on logits, as `stream` takes them.
+            template_args: variables of the chat template, such as {"enable_thinking": False}.
 
         Returns:
             Text, token ids, why the sequence ended, and what it cost.
@@ -162,23 +166,28 @@ class Generator(ModelHandle):
             >>> len(completion.token_ids), completion.stats.prompt_tokens
             (2, 3)
         """
-        steps = self.stream(prompt, params, logits_processors=logits_processors)
+        steps = self.stream(
+            prompt, params, logits_processors=logits_processors, template_args=template_args
+        )
         return Completion.of(list(steps))
 
     def chat(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: str | Sequence[Mapping[str, Any]],
         params: SamplingParams | None = None,
         *,
         logits_processors: Sequence[LogitsProcessor] = (),
+        template_args: Mapping[str, Any] | None = None,
     ) -> Completion:
         """Generate the whole reply to a conversation.
 
         Args:
-            messages: each with "role" ("system", "user" or "assistant") and "content"; rendered
-                with the model's chat template.
+            messages: each with "role" ("system", "user" or "assistant") and "content", and where
+                there is some "reasoning"; rendered with the model's chat template. A string is one
+                message of the user.
             params: how tokens are chosen and what ends the reply; None: the defaults.
             logits_processors: functions on logits, as `stream` takes them.
+            template_args: variables of the chat template, such as {"enable_thinking": False}.
 
         Returns:
             Text, token ids, why the reply ended, and what it cost.
@@ -188,79 +197,16 @@ class Generator(ModelHandle):
             OptionError, TemplateError: there are no messages, or they cannot be rendered.
 
         Example:
-            >>> reply = generator.chat([{"role": "user", "content": "Hi"}], SamplingParams(seed=0))
+            >>> reply = generator.chat("Hi", SamplingParams(seed=0))
             >>> reply.finish_reason in ("stop", "length")
             True
         """
-        return self.generate(messages, params, logits_processors=logits_processors)
-
-    def stream_batch(
-        self,
-        prompts: Sequence[Prompt],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
-        *,
-        logits_processors: BatchProcessors = (),
-    ) -> Iterator[tuple[int, Step]]:
-        """Generate for several prompts at once; weights are read once for a token of all sequences.
-
-        Up to eight sequences are decoded together; where one ends, the next prompt begins. The KV
-        cache of `stream` stays as it is. Each step counts the time of the whole batch, and the
-        weights of the union of the active channels.
-
-        Args:
-            prompts: each a text, messages or token ids, as `stream` takes them.
-            params: for all prompts, or as many as prompts; None: the defaults.
-            logits_processors: as `stream` takes them, for all prompts, or a list for each.
-
-        Yields:
-            The number of a prompt, from 0, and the next step of its sequence.
-
-        Raises:
-            ContextError: a prompt leaves no room for a token.
-            OptionError, TemplateError: a prompt is empty or cannot be rendered, or params are not
-                as many as prompts.
-
-        Example:
-            >>> params = SamplingParams(temperature=0, max_tokens=2, ignore_eos=True)
-            >>> sorted(number for number, _ in generator.stream_batch([[1, 2], [3]], params))
-            [0, 0, 1, 1]
-        """
-        from sparity_edge.generation.batch import Batch, sequences_of
-
-        sequences = sequences_of(self.loaded, prompts, params, logits_processors)
-        return Batch(self.loaded, sequences).steps()
-
-    def generate_batch(
-        self,
-        prompts: Sequence[Prompt],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
-        *,
-        logits_processors: BatchProcessors = (),
-    ) -> list[Completion]:
-        """Generate whole texts for several prompts, each weight read once for all sequences.
-
-        Args:
-            prompts: each a text, messages or token ids, as `stream` takes them.
-            params: for all prompts, or as many as prompts; None: the defaults.
-            logits_processors: as `stream` takes them, for all prompts, or a list for each.
-
-        Returns:
-            A completion for each prompt, in the order of the prompts.
-
-        Raises:
-            ContextError, OptionError, TemplateError: a prompt does not fit, is empty or cannot be
-                rendered, or params are not as many as prompts.
-
-        Example:
-            >>> params = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
-            >>> [len(each.token_ids) for each in generator.generate_batch([[1, 2], [3]], params)]
-            [4, 4]
-        """
-        stream = self.stream_batch(prompts, params, logits_processors=logits_processors)
-        steps: list[list[Step]] = [[] for _ in prompts]
-        for index, step in stream:
-            steps[index].append(step)
-        return [Completion.of(each) for each in steps]
+        return self.generate(
+            as_messages(messages),
+            params,
+            logits_processors=logits_processors,
+            template_args=template_args,
+        )
 
     def logits(self, ids: Sequence[int]) -> Iterator[Floats]:
         """Logits after each of some token ids, read from an empty KV cache.

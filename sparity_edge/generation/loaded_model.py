@@ -132,16 +132,49 @@ class LoadedModel:
             **self.plan_setting.facts(),
         }
 
-    def encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt, template_args: Mapping[str, Any] | None = None) -> list[int]:
         """The token ids a prompt stands for; see `Generator.encode`."""
+        messages = isinstance(prompt, Sequence) and any(isinstance(m, Mapping) for m in prompt)
+        if template_args and not messages:
+            raise OptionError(
+                "template_args are for messages, and this prompt is a text or token ids; use "
+                "Generator.chat, or leave them out."
+            )
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt)
         elif not hasattr(prompt, "__iter__"):
             raise OptionError(f"{prompt!r} is no prompt; give a text, messages or token ids.")
         elif all(isinstance(item, Mapping) for item in prompt):
-            ids = self.tokenizer.encode_chat(prompt) if prompt else []  # type: ignore[arg-type]
+            ids = (
+                self.tokenizer.encode_chat(prompt, template_args=template_args)  # type: ignore[arg-type]
+                if prompt
+                else []
+            )
         else:
             ids = checked_ids(prompt, self.config.vocab_size)
         if not ids:
             raise OptionError("The prompt is empty; give at least one word.")
         return ids
+
+
+def as_messages(talk: str | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """A conversation as messages; a string is one message of the user.
+
+    Raises:
+        OptionError: it is neither, or there is nothing in it.
+    """
+    if isinstance(talk, str):
+        return as_messages([{"role": "user", "content": talk}] if talk.strip() else [])
+    messages = [each for each in talk if isinstance(each, Mapping)] if _is_list(talk) else []
+    if not _is_list(talk) or len(messages) < len(talk):
+        raise OptionError(
+            "A chat takes a string or a list of messages with 'role' and 'content'; "
+            "Generator.generate takes token ids."
+        )
+    if not messages:
+        raise OptionError("The prompt is empty; give at least one word.")
+    return messages
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)

@@ -8,6 +8,7 @@ sequences or batches.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,12 +172,15 @@ class ModelHandle:
         """
         self.loaded.model.compile(progress)
 
-    def encode(self, prompt: Prompt) -> list[int]:
+    def encode(
+        self, prompt: Prompt, *, template_args: Mapping[str, Any] | None = None
+    ) -> list[int]:
         """The token ids a prompt stands for.
 
         Args:
             prompt: a text (continued as it stands), messages with "role" and "content" (rendered
                 with the model's chat template), or token ids.
+            template_args: variables of the chat template, such as {"enable_thinking": False}.
 
         Returns:
             Token ids, at least one, each below `config.vocab_size`.
@@ -189,7 +193,7 @@ class ModelHandle:
             >>> generator.encode([3, 1, 4])
             [3, 1, 4]
         """
-        return self._known.encode(prompt)
+        return self._known.encode(prompt, template_args)
 
     def save_cache(self, path: str | Path) -> None:
         """Write the KV cache to a file, for `load_cache`.

@@ -7,7 +7,8 @@ The class knows nothing of models: who reads the ids and times it tells the mete
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from sparity_edge.arrays import Floats
 from sparity_edge.errors import ContextError
@@ -82,6 +83,7 @@ def sequence_of(
     prompt: Prompt,
     params: SamplingParams | None,
     processors: Sequence[LogitsProcessor] = (),
+    template_args: Mapping[str, Any] | None = None,
 ) -> DecodingSequence:
     """A sequence of a loaded model that has not begun; arguments as for `Generator.stream`.
 
@@ -89,7 +91,7 @@ def sequence_of(
         ContextError, OptionError, TemplateError: as for `Generator.stream`.
     """
     params = params or SamplingParams()
-    ids = loaded.encode(prompt)
+    ids = loaded.encode(prompt, template_args)
     if len(ids) > loaded.max_context - 1:
         raise ContextError(
             f"The prompt has {len(ids)} tokens and the context holds {loaded.max_context}; "

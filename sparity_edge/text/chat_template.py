@@ -26,6 +26,10 @@ MAX_SOURCE = 1 << 18
 FIXED_BUDGET = 1_000_000
 BUDGET_PER_CHARACTER = 64
 MAX_REASON = 300
+# What a message's reasoning may be called; of several the first counts. Templates read the first,
+# those of gpt-oss the second.
+REASONING = ("reasoning_content", "thinking", "reasoning")
+OURS = ("messages", "add_generation_prompt")  # variables that are no options
 
 
 class ChatTemplate:
@@ -47,37 +51,42 @@ class ChatTemplate:
         special_tokens: Mapping[str, str],
         *,
         add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | None = None,
     ) -> str:
         """The conversation as text.
 
         Args:
-            messages: mappings with "role" and "content", both strings; further keys are handed on.
+            messages: mappings with "role" and "content", both strings; further keys are handed on,
+                reasoning under every name that templates read it by.
             special_tokens: "bos_token", "eos_token" ... as the template's variables.
             add_generation_prompt: end with the beginning of the assistant's reply.
+            variables: the template's own variables, such as "enable_thinking"; plain JSON values.
 
         Raises:
             TemplateError: the template fails, refuses the messages or exceeds its limits.
-            OptionError: a message is not what it should be.
+            OptionError: a message or a variable is not what it should be.
         """
         from jinja2 import Template
 
         from sparity_edge.text.template_budget import Budget, weigh
         from sparity_edge.text.template_sandbox import bounded_environment
 
-        plain = _plain_messages(messages)
-        size = weigh(plain, FIXED_BUDGET * 100)
+        plain, own = _plain_messages(messages), _plain_variables(variables)
+        size = weigh([plain, own], FIXED_BUDGET * 100)
         budget = Budget(FIXED_BUDGET + size * (BUDGET_PER_CHARACTER + len(plain)))
         environment: Environment = bounded_environment(budget)
         try:
             template = Template.from_code(environment, self._code, environment.make_globals(None))
-            variables = {
-                **special_tokens,  # named by strangers, so ours go over them
-                "messages": plain,
-                "tools": None,
-                "documents": None,
-                "add_generation_prompt": add_generation_prompt,
-            }
-            return template.render(variables)
+            return template.render(
+                {
+                    **special_tokens,  # named by strangers, so ours go over them
+                    "tools": None,
+                    "documents": None,
+                    **own,
+                    "messages": plain,
+                    "add_generation_prompt": add_generation_prompt,
+                }
+            )
         except TemplateError:
             raise
         except Exception as error:  # whatever a stranger's program can raise
@@ -126,8 +135,32 @@ def _plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
         for key in ("role", "content"):
             if not isinstance(message.get(key), str):
                 raise OptionError(f"message {number} has no string {key!r}.")
-        plain.append({str(key): _plain(value) for key, value in message.items()})
+        plain.append(_named_reasoning({str(key): _plain(value) for key, value in message.items()}))
     return plain
+
+
+def _named_reasoning(message: dict[str, Any]) -> dict[str, Any]:
+    """The message as transformers 5 hands it on: without None, its reasoning under all names."""
+    message = {key: value for key, value in message.items() if value is not None}
+    found = [message[name] for name in REASONING if name in message]
+    if found:
+        message = {"thinking": found[0], **message, "reasoning_content": found[0]}
+    return message
+
+
+def _plain_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of the template's variables made of plain JSON types only."""
+    if variables is None:
+        return {}
+    if not isinstance(variables, Mapping):
+        raise OptionError(f"template_args={variables!r} does not map names to values.")
+    for name in variables:
+        if not isinstance(name, str) or not name.isidentifier() or name in OURS:
+            raise OptionError(f"{name!r} is no name of a template's variable that may be set.")
+    try:
+        return {name: _plain(value) for name, value in variables.items()}
+    except OptionError:
+        raise OptionError(f"template_args={variables!r} holds what is not JSON.") from None
 
 
 def _plain(value: Any) -> Any:

@@ -144,13 +144,18 @@ class Tokenizer:
         )
 
     def render_chat(
-        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        template_args: Mapping[str, Any] | None = None,
     ) -> str:
         """The conversation as the one text that the model was trained on.
 
         Args:
             messages: mappings with "role" and "content", in order.
             add_generation_prompt: end with the beginning of the assistant's reply.
+            template_args: the template's own variables, such as {"enable_thinking": False}.
 
         Raises:
             TemplateError: the model has no chat template, or the template is wrong, refuses the
@@ -165,18 +170,26 @@ class Tokenizer:
         if self._template is None:
             self._template = ChatTemplate(self.chat_template)
         return self._template.render(
-            messages, self._special, add_generation_prompt=add_generation_prompt
+            messages,
+            self._special,
+            add_generation_prompt=add_generation_prompt,
+            variables=template_args,
         )
 
     def encode_chat(
-        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        template_args: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Ids of the rendered conversation; a BOS stands there only if the template writes it.
 
         Special tokens in a message's own text count as special tokens, see `encode`.
         Raises like `render_chat`.
         """
-        text = self.render_chat(messages, add_generation_prompt=add_generation_prompt)
+        text = self.render_chat(
+            messages, add_generation_prompt=add_generation_prompt, template_args=template_args
+        )
         return self.encode(text, add_special_tokens=False)
 
     def is_special(self, token_id: int) -> bool:

@@ -12,10 +12,11 @@ import pytest
 
 import sparity_edge
 from sparity_edge import Generator
+from sparity_edge.generation.batch_calls import BatchCalls
 from sparity_edge.generation.model_handle import ModelHandle
 
 NAMES = {name: getattr(sparity_edge, name) for name in sparity_edge.__all__}
-PUBLIC = (ModelHandle, *(value for value in NAMES.values() if callable(value)))
+PUBLIC = (ModelHandle, BatchCalls, *(value for value in NAMES.values() if callable(value)))
 # Methods whose docstring names every argument and has an example.
 WITH_EXAMPLE = (
     "load", "twin", "stream", "generate", "chat", "stream_batch", "generate_batch", "logits",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sparity_edge.chat.conversation import Conversation, plain_text
 from sparity_edge.chat.session import ChatSession, Reply, cut_short, statistics_line
 from sparity_edge.cli.options.sampling import sampling_params
+from sparity_edge.cli.options.template import template_args
 from sparity_edge.errors import OptionError
 from sparity_edge.system.threads import default_threads
 from sparity_edge.terminal.json_output import print_json
@@ -41,13 +42,14 @@ def chat(arguments: Namespace) -> None:
     """`sparity-edge chat`: a session at a terminal, else one message and one reply."""
     params = sampling_params(arguments)
     system = None if arguments.system is None else plain_text(arguments.system)
+    template = template_args(arguments)
     if arguments.prompt is None and sys.stdin.isatty() and sys.stdout.isatty():
         with loaded(arguments, Screen(sys.stdout, sys.stdout)) as (generator, screen):
-            _hold_session(ChatSession(generator, params, system, screen))
+            _hold_session(ChatSession(generator, params, system, screen, template))
         return
     talk = Conversation(system)
     talk.say("user", _prompt(arguments))
-    _reply_once(arguments, talk.turns(), params)
+    _reply_once(arguments, talk.turns(), params, template)
 
 
 def generate(arguments: Namespace) -> None:
@@ -103,14 +105,16 @@ def header(generator: Generator) -> tuple[str, str, str]:
     )
 
 
-def _reply_once(arguments: Namespace, prompt: Any, params: Any) -> None:
+def _reply_once(
+    arguments: Namespace, prompt: Any, params: Any, template: Mapping[str, Any] | None = None
+) -> None:
     """Stream one text to stdout and end its line."""
     side = side_screen()
     with loaded(arguments, side) as (generator, _):
         out = Screen(sys.stdout, None)
         reply = Reply()
         try:
-            reply.stream(generator, prompt, params, out)
+            reply.stream(generator, prompt, params, out, template)
         finally:
             out.end_line()
         if reply.interrupted:
