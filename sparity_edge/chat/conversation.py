@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparity_edge.errors import OptionError
+from sparity_edge.config.values import show
+from sparity_edge.errors import OptionError, library_words
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.settings import from_json, to_json
 from sparity_edge.system.atomic import replace_file
@@ -81,7 +82,7 @@ def load(path: Path) -> tuple[Conversation, SamplingParams, str]:
             str(content["model"]),
         )
     except (KeyError, OptionError) as error:
-        reason = str(error).rstrip(".")
+        reason = library_words(error)  # it may repeat a value of any length
         raise OptionError(f"{path} is damaged ({reason}); nothing was loaded.") from None
 
 
@@ -101,8 +102,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise OptionError(f"{path} is not a saved conversation; nothing was loaded.")
     if content.get("version") != VERSION:
         raise OptionError(
-            f"{path} is of version {content.get('version')!r}, and this program reads version "
-            f"{VERSION}; nothing was loaded."
+            f"{path} is of version {show(content.get('version'))}, and this program reads "
+            f"version {VERSION}; nothing was loaded."
         )
     return content
 

@@ -72,4 +72,7 @@ def show(value: object) -> str:
     """A value as it stands in the sentence; long and deep ones are cut, they may be megabytes."""
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = shortener.maxlong = 100
-    return shortener.repr(value)
+    try:
+        return shortener.repr(value)
+    except ValueError:
+        return "a number of very many digits"

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparity_edge.config.values import show
 from sparity_edge.errors import OptionError
 
 # A stop string is looked for after every token, so its length and number are bounded.
@@ -69,25 +70,27 @@ class SamplingParams:
             put(self, "max_tokens", _integer("max_tokens", self.max_tokens, 1, 1 << 31))
         put(self, "logit_bias", _logit_bias(self.logit_bias))
         if not isinstance(self.ignore_eos, bool):
-            raise OptionError(f"ignore_eos={self.ignore_eos!r} is neither true nor false.")
+            raise OptionError(f"ignore_eos={show(self.ignore_eos)} is neither true nor false.")
 
 
 def _real(name: str, value: Any, least: float, most: float) -> float:
     number = value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise OptionError(f"{name}={value!r} is not a number.")
+        raise OptionError(f"{name}={show(value)} is not a number.")
     if not least <= number <= most:  # NaN fails both comparisons
-        raise OptionError(f"{name}={value} is out of range; use a number from {least} to {most}.")
+        raise OptionError(
+            f"{name}={show(value)} is out of range; use a number from {least} to {most}."
+        )
     return float(number)
 
 
 def _integer(name: str, value: Any, least: int, most: int) -> int:
     number = value
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise OptionError(f"{name}={value!r} is not a whole number.")
+        raise OptionError(f"{name}={show(value)} is not a whole number.")
     if not least <= number <= most:
         raise OptionError(
-            f"{name}={value} is out of range; use a whole number from {least} to {most}."
+            f"{name}={show(value)} is out of range; use a whole number from {least} to {most}."
         )
     return int(number)
 
@@ -95,7 +98,7 @@ def _integer(name: str, value: Any, least: int, most: int) -> int:
 def _stop(value: Any) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-        raise OptionError(f"stop={value!r} is neither a string nor a list of strings.")
+        raise OptionError(f"stop={show(value)} is neither a string nor a list of strings.")
     if len(texts) > MAX_STOP_STRINGS:
         raise OptionError(f"stop has {len(texts)} strings; use at most {MAX_STOP_STRINGS}.")
     for text in texts:
@@ -110,7 +113,7 @@ def _stop(value: Any) -> tuple[str, ...]:
 
 def _logit_bias(value: Any) -> dict[int, float]:
     if not isinstance(value, Mapping):
-        raise OptionError(f"logit_bias={value!r} does not map token ids to numbers.")
+        raise OptionError(f"logit_bias={show(value)} does not map token ids to numbers.")
     bias: dict[int, float] = {}
     for token, amount in value.items():
         token = _integer("logit_bias token id", token, 0, 1 << 31)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sparity_edge.config.values import show
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.escapes import escape, unescape
 from sparity_edge.generation.params import SamplingParams
@@ -23,27 +24,27 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise OptionError(f"{text!r} is not a number") from None
+        raise OptionError(f"{show(text)} is not a number") from None
 
 
 def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise OptionError(f"{text!r} is not a whole number") from None
+        raise OptionError(f"{show(text)} is not a whole number") from None
 
 
 def read_flag(text: str) -> bool:
     known = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
     if text.lower() not in known:
-        raise OptionError(f"{text!r} is neither true nor false")
+        raise OptionError(f"{show(text)} is neither true nor false")
     return known[text.lower()]
 
 
 def _bias(text: str) -> tuple[int, float]:
     token, equals, amount = text.partition("=")
     if not equals:
-        raise OptionError(f"{text!r} is not ID=VALUE, such as 42=-5 or 42=-inf")
+        raise OptionError(f"{show(text)} is not ID=VALUE, such as 42=-5 or 42=-inf")
     return _whole(token), _number(amount)
 
 
@@ -109,7 +110,9 @@ def change_setting(params: SamplingParams, name: str, text: str) -> SamplingPara
     option = BY_NAME.get(name)
     if option is None:
         hint = did_you_mean(name, BY_NAME)
-        raise OptionError(f"There is no setting {name!r}; there are {', '.join(BY_NAME)}.{hint}")
+        raise OptionError(
+            f"There is no setting {show(name)}; there are {', '.join(BY_NAME)}.{hint}"
+        )
     try:
         value = _read_setting(option, text)
     except OptionError as error:
@@ -125,7 +128,7 @@ def _read_setting(option: SamplingOption, text: str) -> Any:
     try:
         words = _words(text)
     except ValueError:
-        raise OptionError(f"{text!r} has a quotation mark without its partner") from None
+        raise OptionError(f"{show(text)} has a quotation mark without its partner") from None
     values = [option.read(word) for word in words]
     return dict(values) if option.name == "logit_bias" else values
 
@@ -163,7 +166,7 @@ def from_json(values: Any) -> SamplingParams:
         raise OptionError("the settings are not a JSON object")
     unknown = sorted(set(values) - set(BY_NAME))
     if unknown:
-        raise OptionError(f"there is no setting {unknown[0]!r}")
+        raise OptionError(f"there is no setting {show(unknown[0])}")
     values = dict(values)
     bias = values.get("logit_bias", {})
     if not isinstance(bias, dict):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparity_edge.arrays import ALIGNMENT, round_up
+from sparity_edge.config.values import show
 from sparity_edge.errors import FormatError
 
 # Output-major rows of int8 and int4 go by blocks of 16 groups of 32 elements, which are interleaved
@@ -74,9 +75,9 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BITS:
-            raise FormatError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPE_BITS)}.")
+            raise FormatError(f"dtype {show(self.dtype)} is not one of {', '.join(DTYPE_BITS)}.")
         if self.orientation not in ORIENTATIONS:
-            raise FormatError(f"orientation {self.orientation!r} is neither output nor input.")
+            raise FormatError(f"orientation {show(self.orientation)} is neither output nor input.")
         if len(self.shape) != 2 or not all(0 < side <= MAX_SIDE for side in self.shape):
             raise FormatError(f"shape {list(self.shape)} is not that of a matrix.")
         if self.group not in self._allowed_groups():
@@ -203,10 +204,12 @@ class Layout:
         for key, kind in _FIELD_TYPES.items():
             if type(value[key]) is not kind:
                 raise FormatError(
-                    f"{key} {value[key]!r} of a layout is not of type {kind.__name__}."
+                    f"{key} {show(value[key])} of a layout is not of type {kind.__name__}."
                 )
         if not all(type(side) is int for side in value["shape"]):
-            raise FormatError(f"shape {value['shape']!r} of a layout does not hold whole numbers.")
+            raise FormatError(
+                f"shape {show(value['shape'])} of a layout does not hold whole numbers."
+            )
         fields = {**value, "shape": tuple(value["shape"])}
         return cls(**fields)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from sparity_edge.arrays import Floats
 from sparity_edge.choices import MAX_LEVEL
+from sparity_edge.config.values import show
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.packed.layout import PackedMatrix
 
@@ -112,7 +113,7 @@ class PlanFamily:
 
     def __post_init__(self) -> None:
         count = len(self.levels)
-        _demand(self.rule in RULES, f"rule {self.rule!r} is none of {', '.join(RULES)}")
+        _demand(self.rule in RULES, f"rule {show(self.rule)} is none of {', '.join(RULES)}")
         _demand(set(self.tables) <= set(PIECES) and bool(self.tables), "it names unknown pieces")
         _demand(count > 1 and len(self.active) == count, "its levels and fractions do not match")
         _demand(_rises(self.levels) and self.levels[0] == 0, "its levels do not rise from 0")
@@ -179,7 +180,7 @@ class PlanFamily:
         """
         if not 0 <= sparsity <= self.most + 1e-6:
             raise OptionError(
-                f"sparsity={sparsity!r} is out of range: plan {self.name} reaches from 0 to "
+                f"sparsity={show(sparsity)} is out of range: plan {self.name} reaches from 0 to "
                 f"{self.most:.2f}."
             )
         return self._at(float(np.interp(sparsity, 1 - self.active, self.levels)))
@@ -192,7 +193,7 @@ class PlanFamily:
         """
         if not 0 <= level <= float(self.levels[-1]) + 1e-6:
             raise OptionError(
-                f"level={level!r} is out of range: plan {self.name} reaches from 0 to "
+                f"level={show(level)} is out of range: plan {self.name} reaches from 0 to "
                 f"{float(self.levels[-1]):.2f}."
             )
         return self._at(float(level))

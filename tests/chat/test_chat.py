@@ -227,6 +227,16 @@ GOOD = {
 }
 
 
+@pytest.mark.parametrize("change", [{"version": "x" * 3000}, {"settings": {"seed": "x" * 3000}}])
+def test_a_long_value_is_cut_in_the_message(change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    save(path, Conversation(None), SamplingParams(), "m")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(OptionError) as caught:
+        load(path)
+    assert len(str(caught.value)) < 300 + len(str(path))
+
+
 @pytest.mark.parametrize(
     "content",
     [
