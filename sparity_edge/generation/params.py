@@ -19,6 +19,7 @@ from sparity_edge.errors import OptionError
 # A stop string is looked for after every token, so its length and number are bounded.
 MAX_STOP_STRINGS = 64
 MAX_STOP_LENGTH = 1000
+MAX_TOP_LOGPROBS = 20  # as in the OpenAI API
 MAX_SEED = (1 << 64) - 1
 
 
@@ -49,6 +50,7 @@ class SamplingParams:
     max_tokens: int | None = None  # None: until the model ends or the context is full
     logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)  # -inf bans a token
     ignore_eos: bool = False  # go on after the model's end-of-text token
+    top_logprobs: int = 0  # give so many of the most likely tokens with each step, at most 20
 
     def __post_init__(self) -> None:
         """Check each value and bring it into one plain type."""
@@ -69,6 +71,7 @@ class SamplingParams:
         if self.max_tokens is not None:
             put(self, "max_tokens", _integer("max_tokens", self.max_tokens, 1, 1 << 31))
         put(self, "logit_bias", _logit_bias(self.logit_bias))
+        put(self, "top_logprobs", _integer("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS))
         if not isinstance(self.ignore_eos, bool):
             raise OptionError(f"ignore_eos={show(self.ignore_eos)} is neither true nor false.")
 

@@ -61,6 +61,8 @@ class Step:
     logprob: float  # natural logarithm, under the model's own distribution
     finish_reason: str | None  # None, "stop" (end of text or stop string) or "length"
     stats: Statistics
+    # Token id -> natural logarithm, the most likely first; as many as `top_logprobs` asks for.
+    top_logprobs: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ class Completion:
     token_ids: tuple[int, ...]  # end of text included
     finish_reason: str  # "stop" or "length"
     stats: Statistics
+    logprobs: tuple[float, ...] = ()  # of each token, under the model's own distribution
+    # Of each token's place, as in `Step`; empty mappings unless `top_logprobs` asks for some.
+    top_logprobs: tuple[Mapping[int, float], ...] = ()
 
     @classmethod
     def of(cls, steps: Sequence[Step]) -> Completion:
@@ -86,6 +91,8 @@ class Completion:
             token_ids=tuple(step.token_id for step in steps),
             finish_reason=steps[-1].finish_reason or "length",
             stats=steps[-1].stats,
+            logprobs=tuple(step.logprob for step in steps),
+            top_logprobs=tuple(step.top_logprobs for step in steps),
         )
 
 

@@ -22,6 +22,7 @@ from sparity_edge.generation.logits_processors import (
     processed,
 )
 from sparity_edge.generation.params import SamplingParams
+from sparity_edge.logits import log_normaliser
 
 __all__ = ["Sampler", "SamplingParams"]
 
@@ -164,6 +165,20 @@ def highest(x: npt.NDArray[np.floating[Any]], k: int) -> Ids:
     ids = np.concatenate((above, equal))
     ids.sort()
     return ids
+
+
+def top_logprobs(logits: npt.NDArray[Any], count: int) -> dict[int, float]:
+    """The most likely tokens with their log-probabilities, the best first.
+
+    Args:
+        logits: (vocab_size,) float32, as the model gives them: before bias, penalties and filters.
+        count: how many; all of them where there are fewer.
+    """
+    if not count:
+        return {}
+    ids = highest(logits, min(count, logits.size))
+    x = logits[ids].astype(np.float64) - log_normaliser(logits[None])[0]
+    return {int(ids[at]): float(x[at]) for at in np.argsort(-x, kind="stable")}
 
 
 def nucleus(w: Weights, top_p: float) -> Ids:

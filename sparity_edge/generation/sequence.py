@@ -16,7 +16,7 @@ from sparity_edge.generation.loaded_model import LoadedModel, Prompt
 from sparity_edge.generation.logits_processors import LogitsProcessor
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Meter, Step
-from sparity_edge.generation.sampler import Sampler
+from sparity_edge.generation.sampler import Sampler, top_logprobs
 from sparity_edge.generation.stop_strings import StopStrings
 from sparity_edge.text.tokenizer import Tokenizer
 
@@ -52,16 +52,18 @@ class DecodingSequence:
         self._end_ids = () if params.ignore_eos else end_ids
         self._max_context = max_context
 
-    def choose(self, logits: Floats) -> tuple[int, float]:
-        """The next token and its log-probability, of the logits (vocab_size,) after all ids."""
-        return self._sampler.sample(logits, self.ids, self.generated)
+    def choose(self, logits: Floats) -> tuple[int, float, dict[int, float]]:
+        """Of the logits (vocab_size,) after all ids: token, log-probability, and the likeliest."""
+        likeliest = top_logprobs(logits, self._params.top_logprobs)
+        return *self._sampler.sample(logits, self.ids, self.generated), likeliest
 
-    def take(self, token: int, logprob: float) -> Step:
+    def take(self, token: int, logprob: float, likeliest: Mapping[int, float]) -> Step:
         """Append the token that was chosen, and end the sequence if it is the last one.
 
         Args:
             token: its id.
             logprob: its natural log-probability.
+            likeliest: the most likely tokens with theirs.
         """
         self.ids.append(token)
         self.generated += 1
@@ -75,7 +77,7 @@ class DecodingSequence:
         if self.finish_reason is not None and not stopped:
             text += self._stops.push(self._decoder.flush())[0] + self._stops.flush()
         stats = self.meter.statistics(self.generated)
-        return Step(text, token, logprob, self.finish_reason, stats)
+        return Step(text, token, logprob, self.finish_reason, stats, likeliest)
 
 
 def sequence_of(

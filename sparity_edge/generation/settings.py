@@ -151,7 +151,7 @@ def list_settings(params: SamplingParams) -> list[str]:
 
 def to_json(params: SamplingParams) -> dict[str, Any]:
     """The parameters as plain JSON values."""
-    values = dataclasses.asdict(params)
+    values = {name: getattr(params, name) for name in BY_NAME}  # what a chat can set
     values["stop"] = list(params.stop)
     values["logit_bias"] = {
         str(token): "-inf" if amount == -math.inf else amount
