@@ -20,6 +20,7 @@ import numpy.typing as npt
 from converters.numbers.bundle_bytes import DOWN_STEP, write_down, write_up
 from converters.numbers.layout_bytes import rows_layout, write_rows
 from converters.numbers.quantize import Quantized, quantize
+from converters.unchanged import Unchanged
 from sparity_edge.arrays import aligned_empty, round_up
 from sparity_edge.errors import SourceError
 from sparity_edge.packed.bundle import BundleLayout, halves_of
@@ -117,11 +118,14 @@ def _steps(layout: Layout, multiple: int) -> Iterator[tuple[int, int]]:
 
 def _one_reader(source: Source) -> _Read:
     """`source.read` for several threads, one at a time: sources share an open file."""
-    lock = threading.Lock()
+    lock, unchanged = threading.Lock(), Unchanged(source.files)
 
     def read(name: str, start: int, stop: int) -> Quantized | Array:
         with lock:
-            return source.read(name, start, stop)
+            unchanged.demand()
+            content = source.read(name, start, stop)
+            unchanged.demand()
+        return content
 
     return read
 
