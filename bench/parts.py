@@ -96,11 +96,12 @@ def tag_programs(model: Any) -> list[Any]:
 
 def without(program: Any, parts: Collection[str]) -> Any:
     """A copy of a recorded program with nothing to do in some parts; barriers stay."""
+    from sparity_edge.kernels.program.loops import CHUNKS, WEIGHTS
     from sparity_edge.kernels.program.recorder import Record, Recorder
-    from sparity_edge.kernels.program.team import CHUNKS, WEIGHTS
 
     result = Recorder(program.threads)
     result.scratch_bytes, result.kept = program.scratch_bytes, program.kept
+    result.operands = program.operands
     for record, tag in zip(program.records, program.tags, strict=True):
         row = list(record.row)
         if tag in parts:

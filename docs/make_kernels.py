@@ -87,7 +87,14 @@ END = """
   selection takes NaN for larger than anything. What is not finite stays with its token. Division
   follows IEEE; no fast-math flags.
 - **Alignment.** Rows of weights and headers are 64-byte aligned; loads are unaligned all the same.
-- **Reading ahead.** Prefetches may run past the end of a matrix; loads may not.
+- **Reading ahead.** Prefetches may run past the end of a matrix. Loads may do so by less than a
+  vector: whatever `arrays` makes is followed by 64 bytes that may be read and are never written.
+- **Bounds.** With `SPARITY_EDGE_CHECKS=1` in the environment every load and store of a kernel is
+  compared with the arrays, matrices and scratch memory that its operation was recorded with, and
+  token ids, positions and active lists with their bounds. The first that lies outside is not
+  carried out: the run ends in a `BoundsError` that names kernel, operand and both numbers. Checked
+  kernels have a cache of their own, are much slower and run one chunk at a time; without the
+  switch machine code has no trace of it. `.ci/run` runs all tests both ways.
 - **Offsets come from declarations**: of argument blocks from `Words`, of matrices from
   `sparity_edge/kernels/matrix.py`, of packed rows from `sparity_edge/packed/layout.py`. The kernel
   cache is named after all files that machine code takes code or constants from.

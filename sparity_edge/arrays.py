@@ -20,6 +20,8 @@ Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[Any]  # float32, bfloat16 (ml_dtypes) or rows of int8 (kv_format.int8_row)
 
 ALIGNMENT = 64  # bytes: a cache line, and one AVX-512 vector
+# Bytes behind an array that kernels may read, since they read whole vectors; never written.
+TAIL = 64
 MAPPED_BYTES = 1 << 20  # from here on `aligned_zeros` asks the system and not the heap
 # Float32 numbers; the largest quantisation group, so that a filled-up row of weights fits as well.
 ROW_MULTIPLE = 128
@@ -31,15 +33,15 @@ def round_up(value: int, multiple: int) -> int:
 
 
 def aligned_empty(nbytes: int) -> Bytes:
-    """An uninitialised uint8 array (nbytes,) whose first byte is 64-byte aligned."""
+    """An uninitialised uint8 array (nbytes,), 64-byte aligned and followed by TAIL bytes."""
     # NumPy aligns to 16 bytes only; big arrays it marks for huge pages, which the view keeps.
-    arena = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
+    arena = np.empty(ALIGNMENT + nbytes + TAIL, dtype=np.uint8)
     start = -arena.ctypes.data % ALIGNMENT
     return arena[start : start + nbytes]
 
 
 def aligned_zeros(nbytes: int) -> Bytes:
-    """A zeroed uint8 array (nbytes,) whose first byte is 64-byte aligned.
+    """A zeroed uint8 array (nbytes,), 64-byte aligned and followed by TAIL bytes.
 
     A large array is a mapping of its own: pages that are never touched take no memory, and all of
     it goes back to the system at once. From the heap, the 60 MB that a prompt takes in an 8B model
@@ -49,11 +51,11 @@ def aligned_zeros(nbytes: int) -> Bytes:
         arena = aligned_empty(nbytes)
         arena[:] = 0
         return arena
-    mapping = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    mapping = mmap.mmap(-1, nbytes + TAIL, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without huge pages
             mapping.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(mapping, dtype=np.uint8)
+    return np.frombuffer(mapping, dtype=np.uint8)[:nbytes]
 
 
 def rows(count: int, size: int) -> Floats:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from converters.calibration.gradient_layer import Slopes
 from converters.calibration.statistics import FIRST
+from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.kernel import cache_of_these_kernels
 from sparity_edge.kernels.sparse_vector import LARGEST_EXPONENT
 from sparity_edge.plans.plan import LINEARS, NEURONS, SITES
@@ -230,4 +231,4 @@ def _sum_rates(
 
 
 with cache_of_these_kernels():
-    _sum_by_rate = numba.njit(nogil=True, cache=True)(_sum_rates)
+    _sum_by_rate = numba.njit(nogil=True, cache=True, boundscheck=CHECKED)(_sum_rates)

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.kernel import cache_of_these_kernels
 
 Array = npt.NDArray[Any]
@@ -99,7 +100,7 @@ def _below(
 
 
 with cache_of_these_kernels():
-    _compile = numba.njit(nogil=True, cache=True)
+    _compile = numba.njit(nogil=True, cache=True, boundscheck=CHECKED)
     count = _compile(_count)
     count_gates = _compile(_count_gates)
     interpolate_below = _compile(_below)

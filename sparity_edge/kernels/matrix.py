@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparity_edge.arrays import TAIL
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.layout import DTYPE_BITS, Layout, PackedMatrix
 
@@ -68,6 +69,12 @@ class Matrix:
             dtype=np.int64,
         )
         self.address = int(self._words.ctypes.data)  # where the words stand
+
+    @property
+    def memory(self) -> list[tuple[int, int]]:
+        """Of what kernels reach from `address`: each first address, and the first behind it."""
+        words, data = self.address, self.data_address
+        return [(words, words + self._words.nbytes), (data, data + self._data.nbytes + TAIL)]
 
     @property
     def data_address(self) -> int:

@@ -17,8 +17,13 @@ from sparity_edge.arrays import aligned_empty
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.program.team import Team
-from sparity_edge.kernels.simd.memory import load, load_i64, store_f32
-from sparity_edge.kernels.simd.prefetch import prefetch, prefetch_non_temporal
+from sparity_edge.kernels.simd.memory import (
+    load,
+    load_i64,
+    prefetch,
+    prefetch_non_temporal,
+    store_f32,
+)
 from sparity_edge.kernels.simd.vectors import add, splat, total
 from sparity_edge.kernels.words import Words
 

@@ -7,8 +7,8 @@ import pytest
 from numba import njit
 
 from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.program.loops import FIRST_ARGUMENT
 from sparity_edge.kernels.program.recorder import Recorder
-from sparity_edge.kernels.program.team import FIRST_ARGUMENT
 from sparity_edge.kernels.simd.memory import load_i64
 from sparity_edge.kernels.words import Words
 

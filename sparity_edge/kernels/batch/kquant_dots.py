@@ -35,8 +35,13 @@ from sparity_edge.kernels.simd.byte_dots import (
 )
 from sparity_edge.kernels.simd.conversions import load_i8
 from sparity_edge.kernels.simd.kquants import join_halves, low_sixes, top_sixes
-from sparity_edge.kernels.simd.memory import load, load_bytes, load_i64, load_integers
-from sparity_edge.kernels.simd.prefetch import prefetch_near
+from sparity_edge.kernels.simd.memory import (
+    load,
+    load_bytes,
+    load_i64,
+    load_integers,
+    prefetch_near,
+)
 from sparity_edge.kernels.simd.vectors import fma, mul, splat, total
 
 FOUR = tuple[float, float, float, float]  # both rows times the first token, then times the second

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sparity_edge.kernels.batch.dots import row_two_tokens
 from sparity_edge.kernels.batch.kquant_dots import kquant_dots_of_two
+from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.decode.activations import BLOCK, SPLIT, split_numbers
 from sparity_edge.kernels.decode.active_rows import (
     BLOCK_BYTES,
@@ -18,6 +19,7 @@ from sparity_edge.kernels.decode.active_rows import (
     channel,
     digit_bytes,
     fours,
+    unsound,
 )
 from sparity_edge.kernels.decode.axpy_blocks import (
     add_block,
@@ -179,6 +181,8 @@ def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     tokens, share = load_i64(arguments + EACH.tokens), load_i64(arguments + SHARING.scratch_share)
     matrix, active = load_i64(each + SPVMM.matrix), load_i64(each + SPVMM.active)
+    if CHECKED and unsound(active, load_i64(matrix + INPUTS)):
+        return
     parts, panels = load_i64(each + SPVMM.parts), load_i64(each + SPVMM.panels)
     part = chunk // panels
     columns = load_i64(each + SPVMM.panel_columns)
@@ -234,6 +238,8 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     tokens, share = load_i64(arguments + EACH.tokens), load_i64(arguments + SHARING.scratch_share)
     bundle, active = load_i64(each + FFN.bundle), load_i64(each + FFN.active)
     down, parts = load_i64(bundle + DOWN), load_i64(each + FFN.parts)
+    if CHECKED and unsound(active, load_i64(down + INPUTS)):
+        return
     columns = load_i64(down + PADDED)
     of_part = chunk * load_i64(each + FFN.part_bytes)
     for token in range(tokens):

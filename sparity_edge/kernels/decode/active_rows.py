@@ -12,8 +12,10 @@ them is `axpy_blocks`. A list is cut into parts, one for each chunk, at borders 
 from __future__ import annotations
 
 from sparity_edge.kernels.active_list import FIRST
+from sparity_edge.kernels.checks import CHANNEL, LENGTH, STEP
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DTYPE, INT4, INT8
+from sparity_edge.kernels.simd.bounds import outside
 from sparity_edge.kernels.simd.integer_axpy import store_fours
 from sparity_edge.kernels.simd.memory import load, load_i32, load_i64, store_i64
 from sparity_edge.kernels.simd.vectors import add, largest, maximum, mul, rounded, splat, sub, total
@@ -35,6 +37,20 @@ VALUES, FIRST_FREE = 1024, 1152
 def channel(active: int, position: int) -> int:
     """The channel at a position of an active list, counted from 0."""
     return load_i32(active + FIRST + 4 * position)
+
+
+@device
+def unsound(active: int, size: int) -> bool:
+    """Whether a list is not one of ascending channels below `size`, under the switch (`checks`)."""
+    count, before = load_i64(active), -1
+    if outside(LENGTH, count, size + 1) != 0:
+        return True
+    for position in range(count):
+        here = channel(active, position)
+        if outside(CHANNEL, here, size) != 0 or outside(STEP, here - before - 1, size) != 0:
+            return True
+        before = here
+    return False
 
 
 @device

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.decode.elementwise import append_head, rotate
-from sparity_edge.kernels.decode.kv_rows import AHEAD, load_rows, row_bytes
+from sparity_edge.kernels.decode.kv_rows import AHEAD, beyond_cache, load_rows, row_bytes
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.conversions import load_bf16
 from sparity_edge.kernels.simd.dot_tiles import (
@@ -22,8 +23,15 @@ from sparity_edge.kernels.simd.dot_tiles import (
     tile4x1_totals,
     tile4x1_zero,
 )
-from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, load_splat, store, store_f32
-from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.kernels.simd.memory import (
+    load,
+    load_f32,
+    load_i64,
+    load_splat,
+    prefetch,
+    store,
+    store_f32,
+)
 from sparity_edge.kernels.simd.vectors import (
     add,
     exp,
@@ -222,14 +230,17 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
     head_dim = load_i64(arguments + ATTENTION.head_dim)
     kv_head, block = chunk // blocks, chunk % blocks
     position = load_i64(load_i64(arguments + ATTENTION.position))
+    if CHECKED:
+        row = row_bytes(head_dim, load_i64(arguments + ATTENTION.number))
+        if beyond_cache(position, 1, load_i64(arguments + ATTENTION.head_stride), row):
+            return
     first = _first_position(arguments, position) + block * BLOCK
     if first > position:
         return
     count = min(BLOCK, position + 1 - first)
     share, number = load_i64(arguments + ATTENTION.share), load_i64(arguments + ATTENTION.number)
     padded, size = _padded(head_dim), row_bytes(head_dim, number)
-    queries = scratch
-    scores = queries + 4 * padded * share
+    queries, scores = scratch, scratch + 4 * padded * share
     rows = scores + _SCORES * share
     table = load_i64(arguments + ATTENTION.table)
     if table != 0:

@@ -27,8 +27,15 @@ from sparity_edge.kernels.simd.integer_axpy import (
     start_int4,
     start_int8,
 )
-from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, load_splat, store
-from sparity_edge.kernels.simd.prefetch import prefetch, prefetch_near
+from sparity_edge.kernels.simd.memory import (
+    load,
+    load_f32,
+    load_i64,
+    load_splat,
+    prefetch,
+    prefetch_near,
+    store,
+)
 from sparity_edge.kernels.simd.vectors import add, fma, mul, splat
 
 # Prefetch distance in cache lines, of all rows of a block together, into L1 (rows of 4 KB in int8

@@ -16,8 +16,7 @@ from sparity_edge.kernels.matrix import (
     SCALES_AT,
 )
 from sparity_edge.kernels.simd.conversions import load_f16
-from sparity_edge.kernels.simd.memory import load_i64
-from sparity_edge.kernels.simd.prefetch import prefetch_near, prefetch_non_temporal
+from sparity_edge.kernels.simd.memory import load_i64, prefetch_near, prefetch_non_temporal
 from sparity_edge.kernels.simd.vectors import repeat2, repeat4
 from sparity_edge.kernels.words import Words
 

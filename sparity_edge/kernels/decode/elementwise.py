@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from sparity_edge.kernels.decode.kv_rows import store_row
+from sparity_edge.kernels.checks import CHECKED
+from sparity_edge.kernels.decode.kv_rows import beyond_cache, row_bytes, store_row
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, store_f32
 from sparity_edge.kernels.simd.vectors import add, div, exp, fma, mul, splat, sub, total
@@ -178,6 +179,10 @@ def append(arguments: int, chunk: int, scratch: int) -> None:
     """Write rotated keys and plain values of token `chunk` into the cache at its position."""
     head_dim, number = load_i64(arguments + APPEND.head_dim), load_i64(arguments + APPEND.number)
     position = load_i64(load_i64(arguments + APPEND.position)) + chunk
+    if CHECKED:
+        row = row_bytes(head_dim, number)
+        if beyond_cache(position, 1, load_i64(arguments + APPEND.head_stride), row):
+            return
     table = load_i64(arguments + APPEND.table) + 4 * head_dim * position
     keys = load_i64(arguments + APPEND.x) + chunk * load_i64(arguments + APPEND.x_stride)
     values = load_i64(arguments + APPEND.values)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.decode.active_rows import (
     BLOCK_BYTES,
     CHANNELS,
@@ -25,6 +26,7 @@ from sparity_edge.kernels.decode.active_rows import (
     fours,
     quantize_values,
     repeat,
+    unsound,
 )
 from sparity_edge.kernels.decode.axpy_blocks import (
     add_block,
@@ -85,6 +87,12 @@ class Bundle:
             dtype=np.int64,
         )
         self.address = int(self._words.ctypes.data)  # where the words stand
+
+    @property
+    def memory(self) -> list[tuple[int, int]]:
+        """Of what kernels reach from `address`: each first address, and the first behind it."""
+        own = (self.address, self.address + self._words.nbytes)
+        return [own, *self.up_rows.memory, *self.down_rows.memory]
 
 
 @device
@@ -232,6 +240,8 @@ def ffn(arguments: int, chunk: int, scratch: int) -> None:
     """Part `chunk` of PARTS of the sum over the active neurons, to its own PART_SUMS."""
     bundle, active = load_i64(arguments + FFN.bundle), load_i64(arguments + FFN.active)
     down, parts = load_i64(bundle + DOWN), load_i64(arguments + FFN.parts)
+    if CHECKED and unsound(active, load_i64(down + INPUTS)):
+        return
     sums = load_i64(arguments + FFN.part_sums) + chunk * load_i64(arguments + FFN.part_bytes)
     columns = load_i64(down + PADDED)
     clear(sums, columns)

@@ -6,8 +6,10 @@ cache, where all heads that share them find them.
 
 from __future__ import annotations
 
+from sparity_edge.kernels.checks import POSITION
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.kv_format import GROUP, LARGEST, LEAST
+from sparity_edge.kernels.simd.bounds import outside
 from sparity_edge.kernels.simd.conversions import (
     load_bf16,
     load_bf16_alone,
@@ -18,8 +20,7 @@ from sparity_edge.kernels.simd.conversions import (
     store_i8,
     store_i8_alone,
 )
-from sparity_edge.kernels.simd.memory import load, load_f32, load_splat, store, store_f32
-from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.kernels.simd.memory import load, load_f32, load_splat, prefetch, store, store_f32
 from sparity_edge.kernels.simd.vectors import fma, largest, maximum, mul, splat, sub, total
 
 AHEAD = 4096  # prefetch distance in bytes (bench/parts.py has the share of attention)
@@ -29,6 +30,19 @@ AHEAD = 4096  # prefetch distance in bytes (bench/parts.py has the share of atte
 def row_bytes(head_dim: int, number: int) -> int:
     """Bytes of a row of head_dim numbers of `number` bytes (4, 2, or 1 with float32 scales)."""
     return number * head_dim if number != 1 else head_dim + 4 * ((head_dim + GROUP - 1) // GROUP)
+
+
+@device
+def beyond_cache(position: int, count: int, head_stride: int, row: int) -> bool:
+    """Whether some positions are not all in the KV cache; called `if CHECKED` alone.
+
+    Args:
+        position: the first.
+        count: how many follow each other.
+        head_stride: bytes of the positions of a head.
+        row: bytes of a position of it.
+    """
+    return outside(POSITION, position, max(0, head_stride // row - count + 1)) != 0
 
 
 @device

@@ -7,6 +7,7 @@ decided elsewhere; a full list makes this the dense product.
 
 from __future__ import annotations
 
+from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.decode.active_rows import (
     BLOCK_BYTES,
     CHANNELS,
@@ -20,6 +21,7 @@ from sparity_edge.kernels.decode.active_rows import (
     collect,
     digit_bytes,
     quantize_values,
+    unsound,
 )
 from sparity_edge.kernels.decode.axpy_blocks import (
     add_block,
@@ -150,6 +152,8 @@ def prepare(
 def spvmm(arguments: int, chunk: int, scratch: int) -> None:
     """Chunk `chunk` of PARTS * PANELS of the sum over active channels of X, to its PART_SUMS."""
     matrix, active = load_i64(arguments + SPVMM.matrix), load_i64(arguments + SPVMM.active)
+    if CHECKED and unsound(active, load_i64(matrix + INPUTS)):
+        return
     parts, panels = load_i64(arguments + SPVMM.parts), load_i64(arguments + SPVMM.panels)
     part = chunk // panels
     columns = load_i64(arguments + SPVMM.panel_columns)

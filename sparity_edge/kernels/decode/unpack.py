@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparity_edge.kernels.checks import CHECKED, TOKEN
 from sparity_edge.kernels.decode.dot_arguments import whole_groups
 from sparity_edge.kernels.decode.kquant_dots import (
     FOUR_SCALES,
@@ -25,6 +26,7 @@ from sparity_edge.kernels.matrix import (
     INT4K,
     INT8,
     MINIMUM,
+    OUTPUTS,
     PADDED,
     PANEL_BYTES,
     PANEL_ROWS,
@@ -32,6 +34,7 @@ from sparity_edge.kernels.matrix import (
     SCALES_AT,
 )
 from sparity_edge.kernels.simd.block_dots import high_lane_nibbles, lane_bytes, low_lane_nibbles
+from sparity_edge.kernels.simd.bounds import outside
 from sparity_edge.kernels.simd.byte_dots import load_high_fours, load_low_fours
 from sparity_edge.kernels.simd.conversions import load_bf16, load_f16, load_high, load_i8, load_low
 from sparity_edge.kernels.simd.kquants import load_fours, load_sixes
@@ -214,5 +217,7 @@ EMBED = Words("table ids out out_stride")
 def embed(arguments: int, chunk: int, scratch: int) -> None:
     """Row IDS[chunk] of an output-major TABLE to row `chunk` of OUT."""
     token = load_i64(load_i64(arguments + EMBED.ids) + 8 * chunk)
+    if CHECKED and outside(TOKEN, token, load_i64(load_i64(arguments + EMBED.table) + OUTPUTS)):
+        return
     out = load_i64(arguments + EMBED.out) + chunk * load_i64(arguments + EMBED.out_stride)
     unpack_row(load_i64(arguments + EMBED.table), token, out, scratch)

@@ -6,12 +6,13 @@ meanwhile, since the hardware prefetcher does not follow jumps.
 
 from __future__ import annotations
 
-from sparity_edge.kernels.decode.active_rows import channel
+from sparity_edge.kernels.checks import CHECKED
+from sparity_edge.kernels.decode.active_rows import channel, unsound
 from sparity_edge.kernels.decode.dot_arguments import DOT, prefetch_lines, product_of
 from sparity_edge.kernels.decode.dots import row_dot
 from sparity_edge.kernels.decode.vmm import LEAD, put
 from sparity_edge.kernels.kernel import Kernel
-from sparity_edge.kernels.matrix import DATA, ROW_BYTES
+from sparity_edge.kernels.matrix import DATA, OUTPUTS, ROW_BYTES
 from sparity_edge.kernels.simd.memory import load_i64
 
 VMMSP = DOT.plus("active parts")
@@ -21,6 +22,8 @@ VMMSP = DOT.plus("active parts")
 def vmmsp(arguments: int, chunk: int, scratch: int) -> None:
     """Part `chunk` of PARTS of the outputs on the list; the others stay as they are."""
     matrix, active = load_i64(arguments + DOT.matrix), load_i64(arguments + VMMSP.active)
+    if CHECKED and unsound(active, load_i64(matrix + OUTPUTS)):
+        return
     count, parts = load_i64(active), load_i64(arguments + VMMSP.parts)
     start, stop = count * chunk // parts, count * (chunk + 1) // parts
     data, row_bytes = load_i64(matrix + DATA), load_i64(matrix + ROW_BYTES)

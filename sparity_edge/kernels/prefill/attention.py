@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 
-from sparity_edge.kernels.decode.kv_rows import load_rows, row_bytes
+from sparity_edge.kernels.checks import CHECKED
+from sparity_edge.kernels.decode.kv_rows import beyond_cache, load_rows, row_bytes
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.float_tiles import (
     TOKENS,
@@ -230,6 +231,13 @@ def attention_prefill(arguments: int, chunk: int, scratch: int) -> None:
     """STEP tokens of one key-value head; the last tokens, who see most, come first."""
     heads, step = load_i64(arguments + ATTENTION.kv_heads), load_i64(arguments + ATTENTION.step)
     count, wide = load_i64(arguments + ATTENTION.count), load_i64(arguments + ATTENTION.wide)
+    if CHECKED:
+        row = row_bytes(
+            load_i64(arguments + ATTENTION.head_dim), load_i64(arguments + ATTENTION.number)
+        )
+        before = load_i64(load_i64(arguments + ATTENTION.position))
+        if beyond_cache(before, count, load_i64(arguments + ATTENTION.head_stride), row):
+            return
     block, head = (count + step - 1) // step - 1 - chunk // heads, chunk % heads
     first, last = block * step, min((block + 1) * step, count)
     tiles = ((last - first) * load_i64(arguments + ATTENTION.share) + TOKENS - 1) // TOKENS

@@ -46,8 +46,7 @@ from sparity_edge.kernels.simd.int16_tiles import (
     step_words_by_halves,
     step_words_with_minimum,
 )
-from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, store_f32
-from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, prefetch, store, store_f32
 from sparity_edge.kernels.simd.vectors import add, splat
 from sparity_edge.kernels.words import Words
 

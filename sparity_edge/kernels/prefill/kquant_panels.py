@@ -16,8 +16,7 @@ from sparity_edge.kernels.simd.kquants import (
     transpose_sixes,
     transpose_top_sixes,
 )
-from sparity_edge.kernels.simd.memory import load_i64
-from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.kernels.simd.memory import load_i64, prefetch
 from sparity_edge.kernels.simd.transposes import transpose_kquant_nibbles
 
 

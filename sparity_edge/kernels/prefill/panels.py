@@ -30,8 +30,7 @@ from sparity_edge.kernels.matrix import (
 from sparity_edge.kernels.simd.conversions import load_f16
 from sparity_edge.kernels.simd.float_tiles import PANEL, ROW
 from sparity_edge.kernels.simd.int16_tiles import UNIT, W_MINIMA, W_SCALES, W_UNIT
-from sparity_edge.kernels.simd.memory import load_i64, store
-from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.kernels.simd.memory import load_i64, prefetch, store
 from sparity_edge.kernels.simd.transposes import (
     interleave_bytes,
     interleave_nibbles,

@@ -73,8 +73,7 @@ def _union(recorder: Recorder, values: Floats) -> ActiveList:
 
 def tally(recorder: Recorder, vectors: Sequence[SparseVector], out: Integers) -> None:
     """out[i] = sum of the counts of vectors[i]."""
-    lists = np.array([each.counts.ctypes.data for each in vectors], dtype=np.int64)
-    recorder.kept += [each.counts for each in vectors]
+    lists = recorder.pointing([each.counts for each in vectors])
     tokens = len(vectors[0].counts) if vectors else 0
     recorder.record(masks.tally, 1, lists=lists, tallies=out, tokens=tokens, size=len(lists))
 

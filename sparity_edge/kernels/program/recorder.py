@@ -1,4 +1,4 @@
-"""Recorder: a table of kernels and the addresses of their arguments, ready for the thread team.
+"""Recorder: a table of kernels and the addresses of their arguments, ready for the thread loops.
 
 Record functions append to it; it knows which operations have to wait for others, keeps whatever
 recorded addresses point into, and lends memory that operations share. It knows nothing of what any
@@ -7,17 +7,20 @@ kernel computes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sparity_edge.arrays import Floats, Integers, aligned_empty, aligned_zeros, round_up
+from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.decode.ffn import Bundle
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import Matrix
-from sparity_edge.kernels.program import team
+from sparity_edge.kernels.program import loops
+from sparity_edge.kernels.program.operands import Operands
+from sparity_edge.kernels.simd.bounds import STATE
 from sparity_edge.kernels.words import Words
 
 LEAST_SCRATCH = 8192  # bytes for each thread
@@ -34,17 +37,17 @@ class Record(NamedTuple):
     @property
     def chunks(self) -> int:
         """How many chunks it has."""
-        return self.row[team.CHUNKS]
+        return self.row[loops.CHUNKS]
 
     @property
     def waits(self) -> bool:
         """Whether it waits for all operations before it: a barrier."""
-        return self.row[team.WAITS] != 0
+        return self.row[loops.WAITS] != 0
 
     @property
     def arguments(self) -> dict[str, int]:
         """Its argument block, by name."""
-        words = self.row[team.FIRST_ARGUMENT :]
+        words = self.row[loops.FIRST_ARGUMENT :]
         return dict(zip(self.kernel.words.names, words, strict=False))  # zeros fill up the row
 
 
@@ -68,6 +71,7 @@ class Recorder:
         self._after: list[Callable[[], None]] = []  # what waits for operations side by side
         self._header: Integers | None = None
         self._counters = np.zeros(0, dtype=np.int64)
+        self.operands = Operands() if CHECKED else None  # what kernels are checked against
 
     # --- order --------------------------------------------------------------------------------
 
@@ -155,8 +159,8 @@ class Recorder:
         waits = self._barrier or not self._together
         self._barrier = False
         row = [kernel.address, chunks, int(waits), *stream, 0, *words]
-        assert len(row) <= team.RECORD_WORDS
-        row.extend([0] * (team.RECORD_WORDS - len(row)))
+        assert len(row) <= loops.RECORD_WORDS
+        row.extend([0] * (loops.RECORD_WORDS - len(row)))
         self.records.append(Record(kernel, row))
         self._header = None
 
@@ -179,7 +183,19 @@ class Recorder:
         steps = [each.strides[0] if getattr(each, "ndim", 0) == 2 else 0 for each in values]
         start = np.array([self.word(each) for each in values], dtype=np.int64)
         table = start + np.array(steps, dtype=np.int64) * np.arange(tokens)[:, None]
+        if self.operands is not None:
+            self.operands.follow(int(table.ctypes.data), start.tolist())
         return {"table": table, "tokens": tokens, "table_stride": table.strides[0]}
+
+    def pointing(self, to: Sequence[Integers]) -> Integers:
+        """The addresses of some arrays as an array, for kernels that find their operands there."""
+        table = np.array([each.ctypes.data for each in to], dtype=np.int64)
+        self.kept += to
+        if self.operands is not None:
+            for each in to:
+                self.operands.note(each)
+            self.operands.follow(int(table.ctypes.data), table.tolist())
+        return table
 
     def word(self, argument: Any) -> int:
         """The int64 word that stands for an argument: an address, a number or a float's bits."""
@@ -190,9 +206,13 @@ class Recorder:
             if known is None:  # asking NumPy takes 0.8 us, and a batch has 10,000 arguments
                 known = self._addresses[id(argument)] = int(argument.ctypes.data)
                 self.kept.append(argument)
+                if self.operands is not None:
+                    self.operands.note(argument)
             return known
         if isinstance(argument, Matrix | Bundle):
             self.kept.append(argument)
+            if self.operands is not None:
+                self.operands.note(argument)
             return argument.address
         if isinstance(argument, float):
             return int(np.float32(argument).view(np.int32))
@@ -207,23 +227,36 @@ class Recorder:
         self._counters[:] = 0
         return self._header
 
+    def check(self) -> None:
+        """Raise what checked kernels have found in a run; the team calls it under the switch.
+
+        Raises:
+            BoundsError: an operation was about to touch memory that is not its own.
+        """
+        if self.operands is not None:
+            self.operands.raise_fault()
+
     def _assemble(self) -> Integers:
         rows = [record.row for record in self.records]
-        records = np.array(rows, dtype=np.int64).reshape(-1, team.RECORD_WORDS)
+        records = np.array(rows, dtype=np.int64).reshape(-1, loops.RECORD_WORDS)
         # From each operation, the next that streams through weights (or none: the end).
         ahead = len(records)
         for index in reversed(range(len(records))):
-            ahead = index if records[index, team.WEIGHTS] else ahead
-            records[index, team.NEXT] = ahead
-        counters = aligned_empty(team.LINE * (1 + self.threads) * len(records)).view(np.int64)
+            ahead = index if records[index, loops.WEIGHTS] else ahead
+            records[index, loops.NEXT] = ahead
+        counters = aligned_empty(loops.LINE * (1 + self.threads) * len(records)).view(np.int64)
         scratch = aligned_zeros(self.threads * self.scratch_bytes)
-        header = np.zeros(team.HEADER_WORDS, dtype=np.int64)
-        header[team.RECORDS] = records.ctypes.data
-        header[team.OPERATIONS] = len(records)
-        header[team.COUNTERS] = counters.ctypes.data
-        header[team.THREADS] = self.threads
-        header[team.SCRATCH] = scratch.ctypes.data
-        header[team.SCRATCH_STRIDE] = self.scratch_bytes
+        header = np.zeros(loops.HEADER_WORDS, dtype=np.int64)
+        header[loops.RECORDS] = records.ctypes.data
+        header[loops.OPERATIONS] = len(records)
+        header[loops.COUNTERS] = counters.ctypes.data
+        header[loops.THREADS] = self.threads
+        header[loops.SCRATCH] = scratch.ctypes.data
+        header[loops.SCRATCH_STRIDE] = self.scratch_bytes
+        if self.operands is not None:
+            tables = self.operands.tables([(each.kernel, each.arguments) for each in self.records])
+            header[loops.TABLES], header[loops.TABLE_STRIDE] = tables.ctypes.data, tables.strides[0]
+            header[loops.STATE] = STATE
         self._counters = counters
         self.kept += [records, scratch]
         return header

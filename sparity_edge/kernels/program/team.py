@@ -1,9 +1,7 @@
 """Team: threads that run a recorded program together, without a threading layer.
 
 Numba's portable layer costs 73 us a launch, some 15 ms for a token; here the threads enter compiled
-code once a program, with barriers between operations (atomic counters, 0.1 us). Chunks of work are
-taken from a counter, so a thread that the system delays holds up nobody, and fast and slow cores
-share fairly. Between programs the threads sleep. The team knows nothing of what it runs.
+code (`loops`) once a program. Between programs they sleep. The team knows nothing of what it runs.
 """
 
 from __future__ import annotations
@@ -20,136 +18,12 @@ import numpy.typing as npt
 from numba import int64
 
 from sparity_edge.errors import SparityError
-from sparity_edge.kernels.kernel import cache_of_these_kernels, device, entry
-from sparity_edge.kernels.simd.atomics import atomic_add, atomic_load, call0, call3, pause
-from sparity_edge.kernels.simd.memory import load_i64
-from sparity_edge.kernels.simd.prefetch import prefetch
+from sparity_edge.kernels.checks import CHECKED
+from sparity_edge.kernels.program.loops import ABORT, YIELD, follow, join, lead
 from sparity_edge.system.threads import yield_address
 
-# One operation of a program: int64 words, then its arguments. WEIGHTS is where the bytes stand that
-# its chunks stream through, CHUNK_BYTES a chunk, and NEXT the first operation from here on that has
-# such weights.
-FUNCTION, CHUNKS, WAITS, WEIGHTS, CHUNK_BYTES, NEXT, FIRST_ARGUMENT = range(7)
-RECORD_WORDS = 32
-# The words of a program's header.
-RECORDS, OPERATIONS, COUNTERS, SCRATCH, SCRATCH_STRIDE, ABORT, YIELD, THREADS = range(8)
-HEADER_WORDS = 8
-# Counters have a cache line each: of an operation one for what is done, and one for each region.
-LINE = 64
-# While it waits, a thread prefetches so many bytes of the weights that it will need next.
-IDLE_BYTES = 1 << 17
-# How often to look before letting another thread have the core (about 30 us).
-PATIENCE = 1000
 # Seconds between looks for Ctrl-C: Windows cannot interrupt a wait.
 HEARING = 0.1
-
-
-@device
-def _record_of(header: int, operation: int) -> int:
-    return load_i64(header + 8 * RECORDS) + 8 * RECORD_WORDS * operation
-
-
-@device
-def _counters_of(header: int, operation: int) -> int:
-    stride = LINE * (1 + load_i64(header + 8 * THREADS))
-    return load_i64(header + 8 * COUNTERS) + stride * operation
-
-
-@device
-def _wait(header: int, first: int, last: int) -> None:
-    """Wait until every chunk of the operations first..last-1 is done."""
-    for operation in range(first, last):
-        chunks = load_i64(_record_of(header, operation) + 8 * CHUNKS)
-        done = _counters_of(header, operation)
-        looks = 0
-        while atomic_load(done) < chunks:
-            looks += 1
-            if looks < PATIENCE:
-                pause()
-            else:
-                looks = 0
-                call0(load_i64(header + 8 * YIELD))
-
-
-@device
-def _prefetch_region(header: int, operation: int, thread: int) -> None:
-    """Prefetch the beginning of what this thread will stream through in an operation."""
-    record, threads = _record_of(header, operation), load_i64(header + 8 * THREADS)
-    chunks, chunk_bytes = load_i64(record + 8 * CHUNKS), load_i64(record + 8 * CHUNK_BYTES)
-    first, last = thread * chunks // threads, (thread + 1) * chunks // threads
-    start = load_i64(record + 8 * WEIGHTS) + first * chunk_bytes
-    for offset in range(0, min(IDLE_BYTES, (last - first) * chunk_bytes), 64):
-        prefetch(start + offset)
-
-
-@device
-def _work_through(header: int, operation: int, thread: int, scratch: int) -> None:
-    """Take chunks of one operation until none is left: of the own region first, then of others'.
-
-    A region is contiguous, so that a thread streams through memory; what a thread leaves behind
-    because the system delays it, the others take.
-    """
-    record, counters = _record_of(header, operation), _counters_of(header, operation)
-    chunks, threads = load_i64(record + 8 * CHUNKS), load_i64(header + 8 * THREADS)
-    done = 0
-    for step in range(threads):
-        region = thread + step
-        if region >= threads:
-            region -= threads
-        first, last = region * chunks // threads, (region + 1) * chunks // threads
-        counter = counters + LINE * (1 + region)
-        while atomic_load(counter) < last - first:
-            chunk = first + atomic_add(counter, 1)
-            if chunk >= last:
-                break
-            if atomic_load(header + 8 * ABORT) == 0:
-                function = load_i64(record + 8 * FUNCTION)
-                call3(function, record + 8 * FIRST_ARGUMENT, chunk, scratch)
-            done += 1
-    if done > 0:
-        atomic_add(counters, done)
-
-
-@device
-def _execute(header: int, thread: int) -> None:
-    """Run the program, taking chunks along with whichever other threads are here."""
-    operations = load_i64(header + 8 * OPERATIONS)
-    scratch = load_i64(header + 8 * SCRATCH) + thread * load_i64(header + 8 * SCRATCH_STRIDE)
-    first = 0  # operations before this one are done
-    asked = -1  # the operation whose weights were prefetched last
-    for operation in range(operations):
-        record = _record_of(header, operation)
-        if load_i64(record + 8 * WAITS) != 0:
-            # Memory would idle at a barrier and while one thread does the small work.
-            ahead = load_i64(record + 8 * NEXT)
-            if asked < ahead < operations:
-                _prefetch_region(header, ahead, thread)
-                asked = ahead
-            _wait(header, first, operation)
-            first = operation
-        _work_through(header, operation, thread, scratch)
-    _wait(header, first, operations)
-
-
-with cache_of_these_kernels():
-
-    @entry
-    def _join(inside: int, give_way: int) -> None:
-        """Wait until every worker of a job has left; `inside` counts those that have not."""
-        while atomic_load(inside) > 0:
-            call0(give_way)
-
-    @entry
-    def _lead(header: int, inside: int, give_way: int) -> None:
-        """What the leader thread does: its share as thread 0, then wait for the workers."""
-        _execute(header, 0)
-        _join(inside, give_way)
-
-    @entry
-    def _follow(header: int, thread: int, inside: int) -> None:
-        """What a worker does: its share, then leave."""
-        _execute(header, thread)
-        atomic_add(inside, -1)
 
 
 class Runnable(Protocol):
@@ -157,6 +31,9 @@ class Runnable(Protocol):
 
     def start(self) -> npt.NDArray[np.int64]:
         """Set the counters back and give the header words, laid out as above."""
+
+    def check(self) -> None:
+        """Raise what checked kernels have found; called under SPARITY_EDGE_CHECKS alone."""
 
 
 class _Job:
@@ -197,7 +74,7 @@ class Team:
     @staticmethod
     def compile() -> None:
         """Compile the loops that every program needs."""
-        for loop, words in ((_lead, 3), (_follow, 3), (_join, 2)):
+        for loop, words in ((lead, 3), (follow, 3), (join, 2)):
             with contextlib.suppress(OSError):  # compiled, but the disk may be too full to keep it
                 loop.compile((int64,) * words)
 
@@ -213,6 +90,7 @@ class Team:
             KeyboardInterrupt: a patient run was interrupted; its results are incomplete.
             SparityError: the team is closed, or has its threads in the process that this one was
                 forked from; they would be waited for without end.
+            BoundsError: a checked kernel was about to touch memory that is not its operation's.
         """
         if os.getpid() != self._process:
             raise SparityError(
@@ -235,11 +113,13 @@ class Team:
                     while not job.done.wait(HEARING):
                         pass
                 else:
-                    _lead(job.header, job.inside, self._yield)
+                    lead(job.header, job.inside, self._yield)
             except BaseException:
                 header[ABORT] = 1
                 self._recall(job, workers)
                 raise
+            if CHECKED:
+                program.check()
 
     def close(self) -> None:
         """End the threads, once the program that runs is over; every later run is refused."""
@@ -276,7 +156,7 @@ def _work(inbox: SimpleQueue[Any], give_way: int) -> None:
         if thread == job.first_thread:
             _lead_workers(job, others, give_way)
         else:
-            _follow(job.header, thread, job.inside)
+            follow(job.header, thread, job.inside)
         # Memory of the program must not be kept alive until the next job.
         del message, job, others
 
@@ -288,8 +168,8 @@ def _lead_workers(job: _Job, others: list[SimpleQueue[Any]], give_way: int) -> N
     job.taken = True
     for thread, inbox in enumerate(others, job.first_thread + 1):
         inbox.put((job, (), thread))
-    _follow(job.header, job.first_thread, job.inside)
-    _join(job.inside, give_way)
+    follow(job.header, job.first_thread, job.inside)
+    join(job.inside, give_way)
     job.done.set()
 
 

@@ -40,7 +40,7 @@ from sparity_edge.kernels.simd.ir import (
     struct_type,
     undefined,
 )
-from sparity_edge.kernels.simd.prefetch import L1, NON_TEMPORAL, emit_prefetch
+from sparity_edge.kernels.simd.memory import L1, NON_TEMPORAL, emit_prefetch
 from sparity_edge.kernels.simd.vectors import vector
 
 VECTORS = 8  # of 64 numbers in a block

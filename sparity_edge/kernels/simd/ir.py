@@ -16,6 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
+from sparity_edge.kernels.checks import CHECKED, READ_END, WRITE_END
 from sparity_edge.kernels.simd.cpu import features
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -28,6 +29,11 @@ BYTES = ir.VectorType(I8, 4 * LANES)
 LANE_NUMBERS = ir.Constant(INTEGERS, list(range(LANES)))
 
 Emit = Callable[..., Any]
+
+# Of what checks the address of a load or store (`bounds`): (address, bytes, end) -> address, where
+# end is READ_END or WRITE_END of `checks`.
+PLACE_SYMBOL = "sparity_edge_place"
+PLACE_TYPE = ir.FunctionType(I64, [I64, I64, I64])
 
 
 # --- functions and types of compiled Python ---------------------------------------------------
@@ -114,15 +120,36 @@ def offset(builder: Any, address: Any, nbytes: int) -> Any:
     return builder.add(address, I64(nbytes))
 
 
-def load_from(builder: Any, address: Any, kind: ir.Type, nbytes: int = 0) -> Any:
+def size_of(kind: ir.Type) -> int:
+    """Bytes of a number or a vector in memory."""
+    if isinstance(kind, ir.VectorType):
+        return int(kind.count) * size_of(kind.element)
+    if isinstance(kind, ir.IntType):
+        return int(kind.width) // 8
+    return {F16: 2, F32: 4}[kind]
+
+
+def _checked(builder: Any, address: Any, kind: ir.Type, end: int) -> Any:
+    """The address, or that of a dummy if what stands there is none of the operation's operands."""
+    function = cgutils.get_or_insert_function(builder.module, PLACE_TYPE, PLACE_SYMBOL)
+    return builder.call(function, [address, I64(size_of(kind)), I64(end)])
+
+
+def load_from(
+    builder: Any, address: Any, kind: ir.Type, nbytes: int = 0, *, checked: bool = CHECKED
+) -> Any:
     """The value `nbytes` after an address, which need not be aligned."""
     place = offset(builder, address, nbytes) if nbytes else address
+    place = _checked(builder, place, kind, READ_END) if checked else place
     return builder.load(pointer(builder, place, kind), align=1)
 
 
-def store_to(builder: Any, value: Any, address: Any, nbytes: int = 0) -> None:
+def store_to(
+    builder: Any, value: Any, address: Any, nbytes: int = 0, *, checked: bool = CHECKED
+) -> None:
     """Write a value `nbytes` after an address, which need not be aligned."""
     place = offset(builder, address, nbytes) if nbytes else address
+    place = _checked(builder, place, value.type, WRITE_END) if checked else place
     builder.store(value, pointer(builder, place, value.type), align=1)
 
 
