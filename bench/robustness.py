@@ -7,6 +7,7 @@ temporary folder; needs a system with fork. Results: bench/results/robustness.js
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -42,6 +43,14 @@ def run(campaign: str, count: int, first: int) -> dict[str, Any]:
         return campaigns[campaign]()
 
 
+def campaigns_so_far(path: Path) -> dict[str, Any]:
+    """The campaigns that a results file already holds; a long run may be split."""
+    if not path.exists():
+        return {}
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["campaigns"]
+    return report
+
+
 def show(report: dict[str, Any]) -> str:
     """The counts as a table."""
     lines = ["| campaign | tried | survived | faults |", "|---|---|---|---|"]
@@ -62,17 +71,17 @@ def main() -> int:
     options = result.parse_args()
     if unknown := set(options.campaigns) - set(FULL):
         result.error(f"there is no campaign {min(unknown)}")
-    counts, report = QUICK if options.quick else FULL, {}
+    counts, report = QUICK if options.quick else FULL, campaigns_so_far(options.out)
     variable = "SPARITY_EDGE_CACHE"
     before = os.environ.get(variable)
     try:
         for name in options.campaigns or FULL:
             report[name] = run(name, options.count or counts[name], options.first)
+            save(options.out, {"python": sys.version.split()[0], "campaigns": report})
     finally:
         os.environ.pop(variable, None)
         if before is not None:
             os.environ[variable] = before
-    save(options.out, {"python": sys.version.split()[0], "campaigns": report})
     print(show(report))
     return int(any(each["faults"] for each in report.values()))
 

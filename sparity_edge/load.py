@@ -16,6 +16,7 @@ from sparity_edge.generation.generator import Generator
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.options import checked_context, checked_dial, checked_kv_dtype
 from sparity_edge.progress import QUIET, CallContext, Progress, silent, unheard
+from sparity_edge.system.headroom import demand_compiler_space
 from sparity_edge.system.memory import COMPILER, give_code_back, give_heap_back
 from sparity_edge.system.threads import checked_threads, demand_compiler
 
@@ -37,6 +38,7 @@ def load(
 ) -> Generator:
     """A Generator of a model; arguments and errors as for `Generator.load`, which calls this."""
     demand_compiler()
+    demand_compiler_space()
     threads = checked_threads(threads)
     checked_kv_dtype(cache_dtype)
     checked_dial(sparsity, level)

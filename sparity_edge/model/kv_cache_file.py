@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sparity_edge.arrays import Numbers
-from sparity_edge.errors import ContextError, FormatError
+from sparity_edge.errors import ContextError, FormatError, library_words
 from sparity_edge.kernels.kv_format import row_bytes
 from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.packed.manifest import MANIFEST
@@ -61,8 +61,9 @@ def load(cache: KVCache, path: str | Path, model: Path) -> None:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in ("ids", "keys", "values")}
     except (SafetensorError, OSError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise FormatError(f"{path} is no saved KV cache ({reason}); save it again.") from None
+        raise FormatError(
+            f"{path} is no saved KV cache ({library_words(error)}); save it again."
+        ) from None
     if metadata.get("sparity_edge_cache") != _VERSION or metadata.get("model") != _fingerprint(
         model
     ):

@@ -62,3 +62,18 @@ def test_limits_of_a_control_group(
 def test_a_model_beyond_the_machine() -> None:
     with pytest.raises(ResourceError, match=r"x takes 1000000\.0 GB of memory and this machine"):
         headroom.demand_memory(10**15, "x")
+
+
+LITTLE_SPACE = """
+import resource
+from sparity_edge.load import load
+resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))
+load("no model")
+"""
+
+
+@posix
+def test_an_address_space_that_is_too_small_for_the_compiler() -> None:
+    words = [sys.executable, "-c", LITTLE_SPACE]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert "The compiler of the kernels takes 400.0 MB of memory and the limit" in done.stderr
