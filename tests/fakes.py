@@ -31,6 +31,7 @@ class FakeGenerator:
         self.threads = 2
         self.sparsity = 0.0
         self.plan: str | None = None
+        self.default_params = SamplingParams()
         self.prompts: list[Any] = []
         self.params: list[SamplingParams | None] = []
         self.loaded_with: dict[str, Any] = {}
@@ -80,7 +81,7 @@ class FakeGenerator:
         return self._steps(used, list(answer), params or SamplingParams())
 
     def _steps(self, used: int, pieces: list[Any], params: SamplingParams) -> Iterator[Step]:
-        if pieces[-1] != "<cut>":
+        if pieces[-1] not in ("<cut>", "<loop>"):
             pieces.append("")  # end of text
         for number, piece in enumerate(pieces, 1):
             if isinstance(piece, BaseException):
@@ -88,6 +89,8 @@ class FakeGenerator:
             finish = "stop" if number == len(pieces) else None
             if piece == "<cut>" or number in (params.max_tokens, self.max_context - used):
                 piece, finish = piece.replace("<cut>", ""), "length"
+            if piece == "<loop>":
+                piece, finish = "", "loop"
             stats = Statistics(used, used // 2, number, 0.01, 0.01 * (number - 1), 0.75)
             yield Step(piece, 1, -0.5, finish, stats)
             if finish:

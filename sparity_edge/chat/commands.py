@@ -16,6 +16,7 @@ from sparity_edge.chat import conversation as store
 from sparity_edge.chat.conversation import Conversation
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.settings import change_setting, list_settings, shown
+from sparity_edge.generation.suggested import FILE, suggestions
 from sparity_edge.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def _set(session: ChatSession, text: str) -> None:
     if not name:
         for line in list_settings(session.params):
             session.screen.note(line)
+        if names := suggestions(session.generator.default_params):
+            session.screen.note(f"The model's {FILE} has its own defaults: {', '.join(names)}.")
     elif not value.strip():
         raise OptionError(f"/set {name} needs a value; /set alone lists the present ones.")
     else:
@@ -197,7 +200,7 @@ COMMANDS: dict[str, Callable[[ChatSession, str], None]] = {
     "/load": _load,
     "/exit": _exit,
 }
-ALIASES = {"/": "/help", "/?": "/help", "/quit": "/exit", "/bye": "/exit"}
+ALIASES = {"/": "/help", "/settings": "/set", "/?": "/help", "/quit": "/exit", "/bye": "/exit"}
 KEYS = (
     'Enter sends; Alt-Enter, a backslash before Enter, or """ around the text make new lines.\n'
     "Ctrl-C stops a reply or clears the line, Ctrl-D leaves."

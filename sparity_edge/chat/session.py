@@ -99,6 +99,8 @@ class ChatSession:
             self.screen.note(ending)
             if reply.last is not None and is_full(reply.last.stats, self.generator):
                 self.screen.note("/clear begins a new conversation.")
+            elif looped(reply.last):
+                self.screen.note("/set stop_loops false lets such replies go on.")
         if reply.last is not None:
             self.totals.add(reply.last.stats)
             self.screen.note(statistics_line(reply.last.stats, reply.first_seconds))
@@ -173,6 +175,8 @@ class Totals:
 
 def cut_short(last: Step | None, params: SamplingParams, generator: Generator) -> str | None:
     """What to say about a reply that the model did not end itself; None if it did."""
+    if looped(last):
+        return "Stopped: the text repeats itself word for word."
     if last is None or last.finish_reason != "length":
         return None
     if not is_full(last.stats, generator):
@@ -181,6 +185,11 @@ def cut_short(last: Step | None, params: SamplingParams, generator: Generator) -
     if generator.max_context < generator.info().get("model_context", 0):
         return f"{full} A larger --max-context makes room for more."
     return full
+
+
+def looped(last: Step | None) -> bool:
+    """Whether a reply was ended because it repeated itself."""
+    return last is not None and last.finish_reason == "loop"
 
 
 def is_full(stats: Statistics, generator: Generator) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.generation.plan_setting import PlanSetting
+from sparity_edge.generation.suggested import suggested_params
 from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import Progress, silent
 from sparity_edge.system.threads import checked_threads
@@ -44,6 +45,7 @@ class LoadedModel:
         self.tokenizer = tokenizer
         self.plan_setting = PlanSetting(path, model)
         self.sparse_prefill = False
+        self.default_params = suggested_params(model.packed.generation_config)
         self.progress: Progress = silent  # told of what is compiled later on
         self.end_ids = frozenset({*model.config.eos_token_ids, *tokenizer.eos_token_ids})
         self.busy = threading.Lock()  # held while a pass runs

@@ -18,6 +18,7 @@ from sparity_edge.progress import Progress, silent
 
 if TYPE_CHECKING:
     from sparity_edge.config.model_config import ModelConfig
+    from sparity_edge.generation.params import SamplingParams
     from sparity_edge.plans.setting import Setting
     from sparity_edge.text.tokenizer import Tokenizer
 
@@ -79,6 +80,11 @@ class ModelHandle:
     def threads(self) -> int:
         """How many threads compute."""
         return self._known.model.threads
+
+    @property
+    def default_params(self) -> SamplingParams:
+        """What a call without params goes by: the model's generation_config.json, else ours."""
+        return self.loaded.default_params
 
     @property
     def sparsity(self) -> float:

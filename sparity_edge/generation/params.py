@@ -51,6 +51,7 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)  # -inf bans a token
     ignore_eos: bool = False  # go on after the model's end-of-text token
     top_logprobs: int = 0  # give so many of the most likely tokens with each step, at most 20
+    stop_loops: bool = False  # end a text that repeats itself word for word without end
 
     def __post_init__(self) -> None:
         """Check each value and bring it into one plain type."""
@@ -72,8 +73,9 @@ class SamplingParams:
             put(self, "max_tokens", _integer("max_tokens", self.max_tokens, 1, 1 << 31))
         put(self, "logit_bias", _logit_bias(self.logit_bias))
         put(self, "top_logprobs", _integer("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS))
-        if not isinstance(self.ignore_eos, bool):
-            raise OptionError(f"ignore_eos={show(self.ignore_eos)} is neither true nor false.")
+        for name in ("ignore_eos", "stop_loops"):
+            if not isinstance(getattr(self, name), bool):
+                raise OptionError(f"{name}={show(getattr(self, name))} is neither true nor false.")
 
 
 def _real(name: str, value: Any, least: float, most: float) -> float:

@@ -59,7 +59,7 @@ class Step:
     text: str
     token_id: int
     logprob: float  # natural logarithm, under the model's own distribution
-    finish_reason: str | None  # None, "stop" (end of text or stop string) or "length"
+    finish_reason: str | None  # None, "stop" (end of text or stop string), "length" or "loop"
     stats: Statistics
     # Token id -> natural logarithm, the most likely first; as many as `top_logprobs` asks for.
     top_logprobs: Mapping[int, float] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Completion:
 
     text: str
     token_ids: tuple[int, ...]  # end of text included
-    finish_reason: str  # "stop" or "length"
+    finish_reason: str  # "stop", "length", or "loop" (`SamplingParams.stop_loops`)
     stats: Statistics
     logprobs: tuple[float, ...] = ()  # of each token, under the model's own distribution
     # Of each token's place, as in `Step`; empty mappings unless `top_logprobs` asks for some.

@@ -14,6 +14,7 @@ from sparity_edge.arrays import Floats
 from sparity_edge.errors import ContextError
 from sparity_edge.generation.loaded_model import LoadedModel, Prompt
 from sparity_edge.generation.logits_processors import LogitsProcessor
+from sparity_edge.generation.loops import LoopDetector
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Meter, Step
 from sparity_edge.generation.sampler import Sampler, top_logprobs
@@ -51,6 +52,7 @@ class DecodingSequence:
         self._sampler = sampler
         self._end_ids = () if params.ignore_eos else end_ids
         self._max_context = max_context
+        self._loops = LoopDetector() if params.stop_loops else None
 
     def choose(self, logits: Floats) -> tuple[int, float, dict[int, float]]:
         """Of the logits (vocab_size,) after all ids: token, log-probability, and the likeliest."""
@@ -74,6 +76,8 @@ class DecodingSequence:
             self.finish_reason = "stop"
         elif self.generated == self._params.max_tokens or len(self.ids) >= self._max_context:
             self.finish_reason = "length"
+        elif self._loops is not None and self._loops.push(token):
+            self.finish_reason = "loop"
         if self.finish_reason is not None and not stopped:
             text += self._stops.push(self._decoder.flush())[0] + self._stops.flush()
         stats = self.meter.statistics(self.generated)
@@ -92,7 +96,7 @@ def sequence_of(
     Raises:
         ContextError, OptionError, TemplateError: as for `Generator.stream`.
     """
-    params = params or SamplingParams()
+    params = params or loaded.default_params
     ids = loaded.encode(prompt, template_args)
     if len(ids) > loaded.max_context - 1:
         raise ContextError(

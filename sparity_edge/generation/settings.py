@@ -89,6 +89,7 @@ OPTIONS = (
     SamplingOption("max_tokens", _whole, "N", "end after N tokens"),
     SamplingOption("logit_bias", _bias, "ID=X", "add X to a token's logit, -inf bans it", True),
     SamplingOption("ignore_eos", read_flag, "", "go on after the model's end of text"),
+    SamplingOption("stop_loops", read_flag, "", "end a text that repeats itself word for word"),
 )
 BY_NAME = {option.name: option for option in OPTIONS}
 

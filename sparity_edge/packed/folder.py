@@ -65,6 +65,7 @@ class PackedModel:
     config: ModelConfig
     manifest: dict[str, Any]  # sparity.json
     tensors: dict[str, PackedMatrix | PackedBundle | Vector]
+    generation_config: dict[str, Any]  # generation_config.json, or empty
 
     @property
     def nbytes(self) -> int:
@@ -107,7 +108,9 @@ def read_weights(folder: PackedFolder) -> PackedModel:
     shards = {stored.shard for stored in folder.tensors.values()}
     arenas = {shard: load_shard(shard) for shard in shards}
     tensors = {name: view(stored, arenas[stored.shard]) for name, stored in folder.tensors.items()}
-    return PackedModel(folder.path, folder.config, folder.manifest, tensors)
+    return PackedModel(
+        folder.path, folder.config, folder.manifest, tensors, folder.generation_config
+    )
 
 
 def view(stored: Stored, arena: npt.NDArray[np.uint8]) -> PackedMatrix | PackedBundle | Vector:

@@ -281,5 +281,20 @@ def test_settings_survive_json() -> None:
     assert from_json(json.loads(json.dumps(to_json(params)))) == params
     for name in BY_NAME:
         change_setting(params, name, "1=1" if name == "logit_bias" else "1") if (
-            name != "ignore_eos"
+            name not in ("ignore_eos", "stop_loops")
         ) else change_setting(params, name, "on")
+
+
+def test_a_loop_is_told_and_settings_name_what_is_the_models_own() -> None:
+    session, written = talk("x", "/set stop_loops off", "/settings", script=[["so ", "<loop>"]])
+    assert said(session) == ["x", "so "]
+    assert "Stopped: the text repeats itself word for word." in written
+    assert "/set stop_loops false" in written
+    assert "stop_loops is false from now on." in written
+    assert "generation_config.json" not in written
+    own = SamplingParams(top_k=7)
+    written = io.StringIO()
+    generator = FakeGenerator()
+    generator.default_params = own
+    run(ChatSession(generator, own, None, Screen(written, written)), ScriptedInput("/settings"))  # type: ignore[arg-type]
+    assert "generation_config.json has its own defaults: top_k." in written.getvalue()

@@ -7,6 +7,7 @@ import pytest
 from fakes import FakeGenerator, Input, Run
 
 from sparity_edge.cli.commands import answering as commands
+from sparity_edge.generation.params import SamplingParams
 
 
 def test_one_shot_writes_only_the_answer(run: Run, generator: FakeGenerator) -> None:
@@ -91,3 +92,34 @@ def test_the_session_needs_a_terminal_and_has_a_header_of_three_lines(
     assert "fake-model · 135 M parameters · int4/int8, 90 MB" in out
     assert "context 200 tokens · 2 threads · dense" in out
     assert "You said: Hi" in out
+
+
+def test_a_models_own_defaults_give_way_to_options(run: Run, generator: FakeGenerator) -> None:
+    generator.default_params = SamplingParams(temperature=0.2, top_k=7, repetition_penalty=1.1)
+    for command in ("chat", "generate"):
+        assert run(command, "-p", "x", "--top-k", "3")[0] == 0
+        params = generator.params[-1]
+        assert params is not None
+        assert (params.temperature, params.top_k, params.repetition_penalty) == (0.2, 3, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["chat"], True),
+        (["chat", "--no-stop-loops"], False),
+        (["generate"], False),
+        (["generate", "--stop-loops"], True),
+    ],
+)
+def test_loops_end_in_a_chat_unless_told_not_to(
+    run: Run, generator: FakeGenerator, words: list[str], wanted: bool
+) -> None:
+    generator.script = [["so ", "so ", "<loop>"]]
+    code, out, err = run(*words, "-p", "x")
+    assert (code, out) == (0, "so so \n")
+    assert err.startswith("Stopped: the text repeats itself word for word.")
+    assert "--no-stop-loops" in err
+    params = generator.params[-1]
+    assert params is not None
+    assert params.stop_loops == wanted

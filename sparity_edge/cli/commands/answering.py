@@ -11,11 +11,12 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.chat.conversation import Conversation, plain_text
-from sparity_edge.chat.session import ChatSession, Reply, cut_short, statistics_line
+from sparity_edge.chat.session import ChatSession, Reply, cut_short, looped, statistics_line
 from sparity_edge.cli.options.sampling import sampling_params
 from sparity_edge.cli.options.template import template_args
 from sparity_edge.errors import OptionError
@@ -34,28 +35,30 @@ from sparity_edge.text.text_file import MAX_TEXT_BYTES
 
 if TYPE_CHECKING:
     from sparity_edge.generation.generator import Generator
+    from sparity_edge.generation.params import SamplingParams
 
 COMPILING = "Compiling kernels for this machine (once)"
 
 
 def chat(arguments: Namespace) -> None:
     """`sparity-edge chat`: a session at a terminal, else one message and one reply."""
-    params = sampling_params(arguments)
+    sampling_params(arguments)  # what is wrong is said before anything is loaded
     system = None if arguments.system is None else plain_text(arguments.system)
     template = template_args(arguments)
     if arguments.prompt is None and sys.stdin.isatty() and sys.stdout.isatty():
         with loaded(arguments, Screen(sys.stdout, sys.stdout)) as (generator, screen):
+            params = _params(arguments, generator)
             _hold_session(ChatSession(generator, params, system, screen, template))
         return
     talk = Conversation(system)
     talk.say("user", _prompt(arguments))
-    _reply_once(arguments, talk.turns(), params, template)
+    _reply_once(arguments, talk.turns(), template)
 
 
 def generate(arguments: Namespace) -> None:
     """`sparity-edge generate`: continue a text."""
-    params = sampling_params(arguments)
-    _reply_once(arguments, _prompt(arguments), params)
+    sampling_params(arguments)
+    _reply_once(arguments, _prompt(arguments))
 
 
 def info(arguments: Namespace) -> None:
@@ -105,14 +108,21 @@ def header(generator: Generator) -> tuple[str, str, str]:
     )
 
 
+def _params(arguments: Namespace, generator: Generator) -> SamplingParams:
+    """What the user asked for, else what the model suggests; a chat ends loops."""
+    own = replace(generator.default_params, stop_loops=arguments.run == "chat")
+    return sampling_params(arguments, own)
+
+
 def _reply_once(
-    arguments: Namespace, prompt: Any, params: Any, template: Mapping[str, Any] | None = None
+    arguments: Namespace, prompt: Any, template: Mapping[str, Any] | None = None
 ) -> None:
     """Stream one text to stdout and end its line."""
     side = side_screen()
     with loaded(arguments, side) as (generator, _):
         out = Screen(sys.stdout, None)
         reply = Reply()
+        params = _params(arguments, generator)
         try:
             reply.stream(generator, prompt, params, out, template)
         finally:
@@ -121,6 +131,8 @@ def _reply_once(
             raise KeyboardInterrupt
         if ending := cut_short(reply.last, params, generator):
             side.note(ending)
+            if looped(reply.last):
+                side.note("--no-stop-loops lets it go on.")
         if arguments.verbose and reply.last is not None:
             side.note(statistics_line(reply.last.stats, reply.first_seconds))
 

@@ -6,6 +6,7 @@ Names, readers and meanings are those of `generation/settings.py`; argparse is k
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,19 @@ from sparity_edge.generation.settings import OPTIONS, read_flag, shown
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """Give a parser an option for each sampling parameter, in a group of its own."""
-    group = parser.add_argument_group("sampling")
+    group = parser.add_argument_group(
+        "sampling", "A model's own generation_config.json goes before the defaults named here."
+    )
     for option in OPTIONS:
         default = shown(getattr(SamplingParams(), option.name))
         about = f"{option.meaning} (default: {default})".replace("%", "%%")
+        if option.name == "stop_loops":
+            group.add_argument(
+                option.flag,
+                action=argparse.BooleanOptionalAction,
+                help=f"{option.meaning} (default: in `chat` only)",
+            )
+            continue
         if option.read is read_flag:
             group.add_argument(option.flag, action="store_true", help=option.meaning)
             continue
@@ -32,13 +42,19 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def sampling_params(arguments: argparse.Namespace) -> SamplingParams:
-    """The parameters that were given; raises OptionError for values out of range."""
+def sampling_params(
+    arguments: argparse.Namespace, defaults: SamplingParams | None = None
+) -> SamplingParams:
+    """The parameters that were given, in the place of defaults.
+
+    Raises:
+        OptionError: a value is out of range.
+    """
     given = {option.name: getattr(arguments, option.name) for option in OPTIONS}
     given = {name: value for name, value in given.items() if value is not None}
     if "logit_bias" in given:
         given["logit_bias"] = dict(given["logit_bias"])
-    return SamplingParams(**given)
+    return dataclasses.replace(defaults or SamplingParams(), **given)
 
 
 def _for_argparse(read: Callable[[str], Any]) -> Callable[[str], Any]:
