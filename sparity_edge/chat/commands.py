@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _COMMAND = re.compile(r"/[A-Za-z?]*(?=\s|$)")
 
 
+SHOWN_LINES = 12  # of a message that was said in a conversation that is loaded
+
+
 class Leave(Exception):  # noqa: N818  # not an error
     """The user wants to leave the session."""
 
@@ -155,6 +158,17 @@ def _load(session: ChatSession, text: str) -> None:
     here = session.generator.info()["source"]
     other = "" if model == here else f" It was held with {model}."
     session.screen.note(f"Loaded {_count(loaded)} from {path}.{other}")
+    for message in loaded.messages[-2:]:
+        _show_end(session, message)
+
+
+def _show_end(session: ChatSession, message: Mapping[str, str]) -> None:
+    """The last lines of a message, so that one knows where a conversation stood."""
+    lines = message["content"].splitlines()
+    left_out = ["..."] if len(lines) > SHOWN_LINES else []
+    prompt = "> " if message["role"] == "user" else ""
+    session.screen.text(prompt + "\n".join([*left_out, *lines[-SHOWN_LINES:]]))
+    session.screen.end_line()
 
 
 def _exit(_: ChatSession, __: str) -> None:

@@ -94,6 +94,7 @@ class EditedInput:
             history=_history(history),
             completer=_completer(commands),
             complete_while_typing=True,
+            enable_suspend=True,  # Ctrl-Z, as in every other program
             key_bindings=_keys(),
         )
 

@@ -23,7 +23,12 @@ def add_convert(commands: Any, add: Add) -> None:
     parser = add(commands, "convert", "write a model as a packed folder", _CONVERT_EXAMPLES)
     parser.set_defaults(module=MODULE)
     parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
-    parser.add_argument("out", nargs="?", metavar="OUT", help="folder (default: ./NAME-DTYPE)")
+    parser.add_argument(
+        "out",
+        nargs="?",
+        metavar="OUT",
+        help="folder (default: ./NAME-DTYPE, or ./NAME-packed where --dtype is not given)",
+    )
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
