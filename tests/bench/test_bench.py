@@ -15,6 +15,7 @@ import pytest
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SCRIPTS = (
     "costs",
+    "endings",
     "forced",
     "kernels",
     "ladder",
@@ -27,6 +28,7 @@ SCRIPTS = (
     "quality",
     "quality_dense",
     "report",
+    "robustness",
     "roofline",
     "spread",
     "versions",

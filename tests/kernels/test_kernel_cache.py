@@ -46,7 +46,7 @@ def test_a_full_disk_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 PACKAGE = Path(sparity_edge.__file__).parent
 # What kernels import for other reasons than code and constants of machine code.
-NO_CONSTANTS = {"progress", "system.folders", "system.memory", "system.threads"}
+NO_CONSTANTS = {"errors", "progress", "system.folders", "system.memory", "system.threads"}
 
 
 @pytest.fixture
