@@ -37,7 +37,7 @@ from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.folder import PackedFolder, PackedModel, read_weights
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_file import add_plan, fingerprint
-from sparity_edge.progress import CallContext, Progress, silent, unheard
+from sparity_edge.progress import QUIET, CallContext, Progress, silent, unheard
 from sparity_edge.system.threads import checked_threads
 from sparity_edge.text.default_text import default_documents
 from sparity_edge.text.tokenizer import Tokenizer
@@ -123,6 +123,22 @@ def calibrate(
             )
             store(carrier, each.fit(view))
     return stored
+
+
+def demand_carrier(path: Path, plan: str) -> None:
+    """Refuse a packed folder that could not carry a plan.
+
+    Args:
+        path: the packed folder.
+        plan: a name of `converters.methods.METHODS`.
+
+    Raises:
+        OptionError: its layout has nothing that such a plan could skip.
+        FormatError: it is damaged.
+    """
+    named = open_folder(path)
+    needs = _needs(str(path), named, chosen_methods([plan]), QUIET)
+    find_folders(str(path), named, needs, None, lambda _: named, explicit=True)
 
 
 def fit_methods(

@@ -2,6 +2,7 @@
 
     SparityError             the base: one sentence that names the fault and the remedy
     +-- OptionError          an option or argument has a value that cannot be honoured
+    |   +-- NoPlanError      the packed folder does not carry the sparsity plan asked for
     +-- ConfigError          config.json asks for something this decoder does not run
     +-- SourceError          a source of weights is missing, unreachable, damaged or lies
     +-- FormatError          a packed folder is damaged, incomplete or of another version
@@ -20,6 +21,22 @@ class SparityError(Exception):
 
 class OptionError(SparityError, ValueError):
     """An option or argument has a value that cannot be honoured."""
+
+
+class NoPlanError(OptionError):
+    """The packed folder does not carry the sparsity plan asked for.
+
+    Args:
+        sentence: what is said of it.
+        plan: the name of the plan that is missing.
+    """
+
+    def __init__(self, sentence: str, plan: str) -> None:
+        super().__init__(sentence, plan)
+        self.plan = plan
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ConfigError(SparityError, ValueError):

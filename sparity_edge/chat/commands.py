@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sparity_edge.chat import conversation as store
 from sparity_edge.chat.conversation import Conversation
+from sparity_edge.chat.sparsity import follow, in_force, on_offer, understood
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.settings import change_setting, list_settings, shown
 from sparity_edge.generation.suggested import FILE, suggestions
@@ -111,17 +112,12 @@ def _set(session: ChatSession, text: str) -> None:
 
 
 def _sparsity(session: ChatSession, text: str) -> None:
-    """/sparsity [S [PLAN]] -- show or set the share of the weights that is skipped."""
-    generator = session.generator
+    """/sparsity [SHARE] [PLAN] -- show or set the share of the weights to skip; off reads all."""
     if text:
-        share, _, plan = text.partition(" ")
-        try:
-            wanted = float(share)
-        except ValueError:
-            raise OptionError(f"/sparsity needs a number from 0 to 0.9, not {share}.") from None
-        generator.set_plan(plan.strip() or None, sparsity=wanted)
-    follows = f" by plan {generator.plan}" if generator.plan else ""
-    session.screen.note(f"{generator.sparsity:.0%} of the weights are skipped{follows}.")
+        follow(session, *understood(text, session.generator.sparsity))
+    session.screen.note(in_force(session))
+    if not text:
+        session.screen.note(on_offer(session))
 
 
 def _stats(session: ChatSession, _: str) -> None:

@@ -47,6 +47,17 @@ def open_line_input(history: Path | None, commands: Sequence[str]) -> LineInput:
         return PlainInput()
 
 
+def confirm(question: str) -> bool:
+    """Whether the user at the terminal says yes; everything else is a no, Ctrl-C and Ctrl-D too."""
+    print(f"{question} [y/N] ", end="", flush=True)  # where stderr is a file, `input` asks there
+    try:
+        answer = input()
+    except (EOFError, KeyboardInterrupt):
+        print()  # what comes next does not belong behind the question
+        return False
+    return answer.strip().lower() in ("y", "yes")
+
+
 def is_open(text: str) -> bool:
     '''Whether a message has begun with `"""` and not ended with it.'''
     text = text.strip()

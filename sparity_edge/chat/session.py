@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.chat.conversation import Conversation
@@ -18,6 +18,7 @@ from sparity_edge.generation.params import SamplingParams
 from sparity_edge.terminal.screen import Screen
 
 if TYPE_CHECKING:
+    from sparity_edge.chat.plan_maker import PlanMaker
     from sparity_edge.generation.generator import Generator
     from sparity_edge.generation.results import Statistics, Step
 
@@ -31,6 +32,8 @@ class ChatSession:
         system: the system prompt; None leaves it to the model's template.
         screen: where everything is written.
         template_args: variables of the chat template.
+        plans: makes sparsity plans for `/sparsity`; None: those that the model carries are all.
+        confirm: asks a question that is answered by yes or no; None: there is nobody to ask.
     """
 
     def __init__(
@@ -40,13 +43,26 @@ class ChatSession:
         system: str | None,
         screen: Screen,
         template_args: Mapping[str, Any] | None = None,
+        *,
+        plans: PlanMaker | None = None,
+        confirm: Callable[[str], bool] | None = None,
     ) -> None:
         self.generator = generator
         self.params = params
         self.conversation = Conversation(system)
         self.screen = screen
         self.template_args = template_args
+        self.plans = plans
+        self.confirm = confirm
         self.totals = Totals()
+
+    def replace_generator(self, generator: Generator) -> None:
+        """Go on with another generator; its KV cache fills with the conversation at the next reply.
+
+        The former one is closed.
+        """
+        former, self.generator = self.generator, generator
+        former.close()
 
     def ask(self, text: str) -> None:
         """Reply to a message; without a reply it does not become part of the conversation."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparity_edge.choices import DEFAULT_PLAN
-from sparity_edge.errors import OptionError, SparityError
+from sparity_edge.errors import NoPlanError, OptionError, SparityError
 from sparity_edge.generation.options import checked_dial
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.spelling import did_you_mean
@@ -112,7 +112,7 @@ class PlanSetting:
         if len(names) > 1:
             raise OptionError(
                 f"{self._path} holds the plans {', '.join(names)} and none named {DEFAULT_PLAN}; "
-                "choose one with --plan."
+                "choose one of them by its name."
             )
         return names[0]
 
@@ -122,15 +122,18 @@ class PlanSetting:
         if name not in self._families:
             names = plan_names(self._path)
             if not names:
-                raise OptionError(
-                    f"{self._path} carries no sparsity plan; load the model itself with "
-                    "--sparsity, which makes one, or convert it with --calibrate or with --layout "
-                    "and then use sparity-edge calibrate."
+                raise NoPlanError(
+                    f"{self._path} carries no sparsity plan; what is no packed folder gets one "
+                    "when it is loaded with a sparsity, and a packed folder by sparity-edge "
+                    "convert with --calibrate, or by sparity-edge calibrate where it was made "
+                    "with --layout.",
+                    name,
                 )
             if name not in names:
-                raise OptionError(
+                raise NoPlanError(
                     f"{self._path} carries no plan {name!r}; it carries {', '.join(names)}."
-                    + did_you_mean(name, names)
+                    + did_you_mean(name, names),
+                    name,
                 )
             self._families[name] = read_plan(self._model.packed, name)
         return self._families[name]

@@ -1,43 +1,32 @@
-"""What `chat`, `generate` and `info` do, and what all commands that load a model share.
+"""What `chat`, `generate` and `info` do.
 
-Text goes to stdout. Notes and bars go to stderr; in a pipe only what one must know, that an answer
-was cut or that something takes long, unless the user asked for more with -v. Models, sources and
-packs are used through their public functions only.
+Text goes to stdout, notes to stderr: in a pipe only that an answer was cut, unless the user asked
+for more with -v. Models, sources and packs are used through their public functions only.
 """
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.chat.conversation import Conversation, plain_text
 from sparity_edge.chat.session import ChatSession, Reply, cut_short, looped, statistics_line
+from sparity_edge.cli.commands.loading import loaded, side_screen
 from sparity_edge.cli.options.sampling import sampling_params
 from sparity_edge.cli.options.template import template_args
 from sparity_edge.errors import OptionError
 from sparity_edge.system.threads import default_threads
 from sparity_edge.terminal.json_output import print_json
-from sparity_edge.terminal.screen import (
-    BAR_DELAY,
-    PIPE_DELAY,
-    Bars,
-    Screen,
-    is_dumb,
-    one_line,
-    read_stdin,
-)
+from sparity_edge.terminal.screen import Screen, one_line, read_stdin
 from sparity_edge.text.text_file import MAX_TEXT_BYTES
 
 if TYPE_CHECKING:
     from sparity_edge.generation.generator import Generator
     from sparity_edge.generation.params import SamplingParams
-
-COMPILING = "Compiling kernels for this machine (once)"
 
 
 def chat(arguments: Namespace) -> None:
@@ -48,7 +37,7 @@ def chat(arguments: Namespace) -> None:
     if arguments.prompt is None and sys.stdin.isatty() and sys.stdout.isatty():
         with loaded(arguments, Screen(sys.stdout, sys.stdout)) as (generator, screen):
             params = _params(arguments, generator)
-            _hold_session(ChatSession(generator, params, system, screen, template))
+            _hold_session(arguments, ChatSession(generator, params, system, screen, template))
         return
     talk = Conversation(system)
     talk.say("user", _prompt(arguments))
@@ -81,16 +70,21 @@ def info(arguments: Namespace) -> None:
         print(f"{key.replace('_', ' '):<{width}} {one_line(_fact(value))}")
 
 
-def _hold_session(session: ChatSession) -> None:
+def _hold_session(arguments: Namespace, session: ChatSession) -> None:
     from sparity_edge.chat.commands import ALIASES, COMMANDS
-    from sparity_edge.chat.line_input import open_line_input
+    from sparity_edge.chat.line_input import confirm, open_line_input
     from sparity_edge.chat.repl import run
+    from sparity_edge.cli.commands.chat_plans import ChatPlans
     from sparity_edge.system.folders import cache_root
 
     words = [*COMMANDS, *(alias for alias in ALIASES if alias[1:].isalpha())]
     for line in header(session.generator):
         session.screen.note(line)
-    run(session, open_line_input(cache_root() / "chat_history", words))
+    session.plans, session.confirm = ChatPlans(arguments, session.screen), confirm
+    try:
+        run(session, open_line_input(cache_root() / "chat_history", words))
+    finally:
+        session.generator.close()  # may be another one by now
 
 
 def header(generator: Generator) -> tuple[str, str, str]:
@@ -135,54 +129,6 @@ def _reply_once(
                 side.note("--no-stop-loops lets it go on.")
         if arguments.verbose and reply.last is not None:
             side.note(statistics_line(reply.last.stats, reply.first_seconds))
-
-
-@contextmanager
-def loaded(
-    arguments: Namespace, screen: Screen, *, ready: bool = True
-) -> Iterator[tuple[Generator, Screen]]:
-    """The generator that the command line names, closed at the end; `ready` compiles it."""
-    with progress_bars(arguments, screen) as bars:
-        from sparity_edge.generation.generator import Generator
-
-        generator = Generator.load(
-            arguments.model,
-            dtype=arguments.dtype,
-            threads=arguments.threads,
-            sparsity=arguments.sparsity,
-            plan=arguments.plan,
-            level=arguments.level,
-            sparse_prefill=arguments.sparse_prefill,
-            max_context=arguments.max_context,
-            cache_dtype=arguments.cache_dtype,
-            offline=arguments.offline,
-            progress=bars,
-            notify=bars.notify,
-        )
-        if ready:
-            generator.compile(lambda _, done, total: bars(COMPILING, done, total))
-    if arguments.verbose:
-        facts = generator.info()
-        screen.note(
-            f"Loaded {facts.get('weight_bytes', 0) / 1e6:.1f} MB from {facts.get('path')} in "
-            f"{facts.get('load_seconds', 0.0):.2f} s; {generator.threads} threads."
-        )
-    with generator:
-        yield generator, screen
-
-
-def side_screen() -> Screen:
-    """A screen beside the answer: whatever it is given goes to stderr."""
-    return Screen(sys.stderr, sys.stderr)
-
-
-def progress_bars(arguments: Namespace, screen: Screen, *, still: bool = False) -> Bars:
-    """Bars at a terminal, lines elsewhere: at once with -v, else of work that takes long."""
-    terminal = sys.stderr.isatty() and not is_dumb()
-    delay = BAR_DELAY if sys.stderr.isatty() or arguments.verbose else PIPE_DELAY
-    if still and delay == BAR_DELAY:
-        delay = 0
-    return Bars(screen, terminal=terminal, delay=delay, still=still)
 
 
 def _prompt(arguments: Namespace) -> str:

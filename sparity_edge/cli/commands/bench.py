@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sparity_edge.cli.commands.answering import progress_bars, side_screen
+from sparity_edge.cli.commands.loading import progress_bars, side_screen
 from sparity_edge.load import packed_folder
 from sparity_edge.measure.cases import Case, Configuration, cases_of, settings_of, tasks_of
 from sparity_edge.measure.figures import Round, rows_of

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparity_edge.cli.commands.answering import progress_bars, side_screen
+from sparity_edge.cli.commands.loading import progress_bars, side_screen
 from sparity_edge.errors import SparityError
 from sparity_edge.measure.advice import advice
 from sparity_edge.measure.doctor import examine

@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from sparity_edge.cli.commands.answering import loaded, progress_bars, side_screen
+from sparity_edge.cli.commands.loading import loaded, progress_bars, side_screen
 from sparity_edge.errors import OptionError
 from sparity_edge.terminal.json_output import print_json
 from sparity_edge.text.text_file import read_text_file

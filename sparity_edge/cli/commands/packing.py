@@ -12,7 +12,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparity_edge.cli.commands.answering import progress_bars, side_screen
+from sparity_edge.cli.commands.loading import progress_bars, side_screen
 from sparity_edge.errors import OptionError
 from sparity_edge.progress import CallContext
 from sparity_edge.system.atomic import one_sentence

@@ -10,7 +10,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from sparity_edge.cli.commands.answering import progress_bars, side_screen
+from sparity_edge.cli.commands.loading import progress_bars, side_screen
 from sparity_edge.errors import OptionError
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.manifest import is_packed

@@ -1,0 +1,132 @@
+"""`/sparsity`: how much is skipped by which plan, and the offer to make a plan that is missing.
+
+Knows plans by their names and the model by what the session holds; who makes plans, and of what, is
+the `PlanMaker`'s concern.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from sparity_edge.errors import NoPlanError, OptionError
+
+if TYPE_CHECKING:
+    from sparity_edge.chat.plan_maker import PlanMaker
+    from sparity_edge.chat.session import ChatSession
+
+FIRST_SHARE = 0.3  # where only a plan is named and nothing is skipped so far
+
+
+def understood(text: str, present: float) -> tuple[str | None, float]:
+    """The plan and the share of the weights that are asked for, in any order.
+
+    Args:
+        text: such as "0.3", "30%", "chess", "auto 0.4" or "off".
+        present: the share that is skipped so far.
+
+    Raises:
+        OptionError: that is no share and no name of a plan.
+    """
+    shares: list[float] = []
+    names: list[str] = []
+    for word in text.split():
+        share = _share(word)
+        if share is None:
+            names.append(word)
+        else:
+            shares.append(share)
+    if len(shares) > 1 or len(names) > 1 or not all(map(_is_name, names)):
+        raise OptionError(
+            f"/sparsity takes a share from 0 to 0.9, the name of a plan, or both, not {text}; "
+            "/sparsity off reads all weights."
+        )
+    return next(iter(names), None), next(iter(shares), present or FIRST_SHARE)
+
+
+def follow(session: ChatSession, plan: str | None, share: float) -> None:
+    """Skip a share of the weights from the next reply on; offers to make a plan that is missing.
+
+    Raises:
+        SparityError: it cannot be; everything is as before.
+    """
+    if share == 0:
+        session.generator.set_plan(sparsity=0)
+        return
+    try:
+        session.generator.set_plan(plan, sparsity=share)
+    except NoPlanError as error:
+        if session.plans is None:
+            raise
+        missing = error.plan
+    else:
+        return
+    _make(session, session.plans, missing, share)
+
+
+def in_force(session: ChatSession) -> str:
+    """What is skipped at present."""
+    generator = session.generator
+    follows = f" by plan {generator.plan}" if generator.plan else ""
+    return f"{generator.sparsity:.0%} of the weights are skipped{follows}."
+
+
+def on_offer(session: ChatSession) -> str:
+    """Which plans there are to choose from."""
+    names = session.plans.names() if session.plans else list(session.generator.plans())
+    if not names:
+        return "The model has no plans that skip weights."
+    return f"/sparsity {FIRST_SHARE} PLAN skips weights; plans: {', '.join(names)}."
+
+
+def _make(session: ChatSession, plans: PlanMaker, plan: str, share: float) -> None:
+    seconds = plans.seconds(plan, session.generator)
+    if seconds and not _agreed(session, plan, seconds):
+        return
+    try:
+        session.replace_generator(plans.load(plan, share, session.generator))
+    except KeyboardInterrupt:
+        session.screen.text("\n")  # the terminal has written ^C
+        session.screen.note("Stopped; the conversation goes on as it was.")
+
+
+def _agreed(session: ChatSession, plan: str, seconds: float) -> bool:
+    """Whether the user wants to wait for a plan.
+
+    Raises:
+        OptionError: there is nobody to ask.
+    """
+    if session.confirm is None:
+        raise OptionError(
+            f"The model has no plan {plan}; sparity-edge calibrate makes it, and so does "
+            "/sparsity at a terminal."
+        )
+    threads = session.generator.threads
+    session.screen.note(
+        f"The model has no plan {plan} yet. Calibrating makes one, once, in roughly "
+        f"{_minutes(seconds)} on {threads} thread{'s' * (threads != 1)}; Ctrl-C stops it and the "
+        "conversation goes on."
+    )
+    return session.confirm("Calibrate now?")
+
+
+def _minutes(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    if minutes > 90:
+        return f"{minutes / 60:.0f} hours"
+    return "a minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def _share(word: str) -> float | None:
+    """The share that a word stands for; None where it is no number."""
+    if word.lower() in ("off", "dense", "none"):
+        return 0.0
+    try:
+        share = float(word.removesuffix("%"))
+    except ValueError:
+        return None
+    return share / 100 if word.endswith("%") else share
+
+
+def _is_name(word: str) -> bool:
+    return word[:1].isalpha()

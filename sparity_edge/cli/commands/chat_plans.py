@@ -1,0 +1,70 @@
+"""ChatPlans: sparsity plans for a chat, made with the options that its model was loaded with.
+
+A model from the pack cache is loaded anew from the pack that carries the plan; a packed folder of
+the user's own gets the plan itself. Knows nothing of conversations.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sparity_edge.cli.commands.loading import load_generator, progress_bars
+from sparity_edge.plans.plan_file import plan_names
+from sparity_edge.progress import CallContext
+from sparity_edge.terminal.screen import Screen
+
+if TYPE_CHECKING:
+    from sparity_edge.generation.generator import Generator
+
+
+class ChatPlans:
+    """A `PlanMaker` for the model that the command line names.
+
+    Args:
+        arguments: the understood command line.
+        screen: where bars and notes go.
+    """
+
+    def __init__(self, arguments: Namespace, screen: Screen) -> None:
+        self._arguments = arguments
+        self._screen = screen
+        self._model = str(arguments.model)
+
+    def names(self) -> Sequence[str]:
+        """See `PlanMaker`."""
+        from converters.methods import METHODS
+        from converters.store import packed_path
+
+        folder = packed_path(self._model)
+        return sorted({*METHODS, *(plan_names(folder) if folder else ())})
+
+    def seconds(self, plan: str, generator: Generator) -> float:
+        """See `PlanMaker`."""
+        from converters.calibrate import demand_carrier
+        from converters.ready import calibration_seconds, demand_method, ready_pack
+        from converters.store import packed_path
+
+        folder = packed_path(self._model)
+        if folder is None and ready_pack(self._model, plan, self._arguments.dtype):
+            return 0.0
+        demand_method(self._model, plan)
+        if folder is not None:
+            demand_carrier(folder, plan)
+        return calibration_seconds(int(generator.info()["parameters"]), generator.threads)
+
+    def load(self, plan: str, share: float, generator: Generator) -> Generator:
+        """See `PlanMaker`."""
+        from converters.ready import calibrate_folder
+        from converters.store import packed_path
+
+        folder = packed_path(self._model)
+        if folder is not None and plan not in plan_names(folder):
+            with progress_bars(self._arguments, self._screen) as bars:
+                context = CallContext(self._arguments.offline, bars, bars.notify)
+                calibrate_folder(folder, plan, context, generator.threads)
+        changed = Namespace(
+            **{**vars(self._arguments), "plan": plan, "sparsity": share, "level": None}
+        )
+        return load_generator(changed, self._screen)

@@ -1,0 +1,78 @@
+"""What all commands that load a model share: the generator, and bars and notes beside the work.
+
+Notes and bars go to stderr; in a pipe only what one must know, that something takes long, unless
+the user asked for more with -v. Knows nothing of what is done with the generator.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sparity_edge.terminal.screen import BAR_DELAY, PIPE_DELAY, Bars, Screen, is_dumb
+
+if TYPE_CHECKING:
+    from sparity_edge.generation.generator import Generator
+
+COMPILING = "Compiling kernels for this machine (once)"
+
+
+@contextmanager
+def loaded(
+    arguments: Namespace, screen: Screen, *, ready: bool = True
+) -> Iterator[tuple[Generator, Screen]]:
+    """The generator that the command line names, closed at the end; `ready` compiles it."""
+    generator = load_generator(arguments, screen, ready=ready)
+    if arguments.verbose:
+        facts = generator.info()
+        screen.note(
+            f"Loaded {facts.get('weight_bytes', 0) / 1e6:.1f} MB from {facts.get('path')} in "
+            f"{facts.get('load_seconds', 0.0):.2f} s; {generator.threads} threads."
+        )
+    with generator:
+        yield generator, screen
+
+
+def load_generator(arguments: Namespace, screen: Screen, *, ready: bool = True) -> Generator:
+    """The generator that the command line names, for the caller to close; `ready` compiles it."""
+    with progress_bars(arguments, screen) as bars:
+        from sparity_edge.generation.generator import Generator
+
+        generator = Generator.load(
+            arguments.model,
+            dtype=arguments.dtype,
+            threads=arguments.threads,
+            sparsity=arguments.sparsity,
+            plan=arguments.plan,
+            level=arguments.level,
+            sparse_prefill=arguments.sparse_prefill,
+            max_context=arguments.max_context,
+            cache_dtype=arguments.cache_dtype,
+            offline=arguments.offline,
+            progress=bars,
+            notify=bars.notify,
+        )
+        try:
+            if ready:
+                generator.compile(lambda _, done, total: bars(COMPILING, done, total))
+        except BaseException:
+            generator.close()
+            raise
+    return generator
+
+
+def side_screen() -> Screen:
+    """A screen beside the answer: whatever it is given goes to stderr."""
+    return Screen(sys.stderr, sys.stderr)
+
+
+def progress_bars(arguments: Namespace, screen: Screen, *, still: bool = False) -> Bars:
+    """Bars at a terminal, lines elsewhere: at once with -v, else of work that takes long."""
+    terminal = sys.stderr.isatty() and not is_dumb()
+    delay = BAR_DELAY if sys.stderr.isatty() or arguments.verbose else PIPE_DELAY
+    if still and delay == BAR_DELAY:
+        delay = 0
+    return Bars(screen, terminal=terminal, delay=delay, still=still)
