@@ -67,7 +67,7 @@ class Duel:
         self.report: dict[str, Any] = {
             "model": label,
             "file": path.name,
-            "dtypes": self.model.dtypes,
+            "dtypes": self.generator.info()["dtypes"],
             "cache_dtype": self.model.kv_cache.dtype,  # llama.cpp keeps float16
             "peer": about,
             "machine": machine(threads),

@@ -10,15 +10,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sparity_edge.choices import DEFAULT_MODEL
-from sparity_edge.generation.generator import Generator
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.options import checked_context, checked_dial, checked_kv_dtype
+from sparity_edge.generation.plan_setting import PlanSetting
+from sparity_edge.model.facts import UnreadModel, facts_of
 from sparity_edge.progress import QUIET, CallContext, Progress, silent, unheard
 from sparity_edge.system.headroom import demand_compiler_space
 from sparity_edge.system.memory import COMPILER, give_code_back, give_heap_back
 from sparity_edge.system.threads import checked_threads, demand_compiler
+
+if TYPE_CHECKING:
+    from sparity_edge.generation.generator import Generator
 
 
 def load(
@@ -37,6 +42,8 @@ def load(
     notify: Callable[[str], None] = unheard,
 ) -> Generator:
     """A Generator of a model; arguments and errors as for `Generator.load`, which calls this."""
+    from sparity_edge.generation.generator import Generator
+
     demand_compiler()
     demand_compiler_space()
     threads = checked_threads(threads)
@@ -59,6 +66,52 @@ def load(
         generator.close()
         raise
     return generator
+
+
+def describe(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    dtype: str | None = None,
+    threads: int | None = None,
+    sparsity: float | None = None,
+    plan: str | None = None,
+    level: float | None = None,
+    max_context: int | None = None,
+    cache_dtype: str | None = None,
+    context: CallContext = QUIET,
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """What `Generator.info` and `Generator.plans` would give of a model, without its weights.
+
+    Args:
+        model: as for `Generator.load`, and so are all others.
+        context: what may be done to find the model, and whom it is told.
+
+    Raises:
+        OptionError, SourceError, ConfigError, FormatError: as `Generator.load`.
+    """
+    from sparity_edge.model.kv_cache import bytes_of_a_position, default_kv_dtype
+    from sparity_edge.model.opening import open_folder
+
+    threads = checked_threads(threads)
+    checked_kv_dtype(cache_dtype)
+    sparse = bool(checked_dial(sparsity, level) or plan)
+    path = packed_folder(
+        str(model), context, sparse=sparse, dtype=dtype, plan=plan, threads=threads
+    )
+    folder = open_folder(path)
+    unread = UnreadModel(folder)
+    setting = PlanSetting(path, unread)
+    setting.change(plan, sparsity, level)
+    kv_dtype = cache_dtype or default_kv_dtype(folder)
+    facts = facts_of(
+        folder,
+        unread.plan,
+        max_context=checked_context(max_context, folder.config),
+        cache_dtype=kv_dtype,
+        cache_bytes_per_token=bytes_of_a_position(folder.config, kv_dtype),
+        threads=threads,
+    )
+    return facts, setting.active_by_level()
 
 
 def packed_folder(
@@ -126,10 +179,4 @@ def open_model(
     model = Model(
         packed, ThreadedMachine(threads), context, cache_dtype or default_kv_dtype(packed)
     )
-    origin = {
-        "source": packed.manifest.get("source"),
-        "options": packed.manifest.get("options"),
-        "weight_bytes": packed.nbytes,
-        "load_seconds": loaded - started,
-    }
-    return LoadedModel(path, model, tokenizer, origin)
+    return LoadedModel(path, model, tokenizer, loaded - started)

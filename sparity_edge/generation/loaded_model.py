@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.generation.plan_setting import PlanSetting
 from sparity_edge.generation.suggested import suggested_params
+from sparity_edge.model.facts import facts_of
 from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import Progress, silent
 from sparity_edge.system.threads import checked_threads
@@ -34,12 +35,10 @@ class LoadedModel:
         path: the packed folder that it was read from.
         model: the model.
         tokenizer: its tokenizer.
-        origin: what loading knows of it, ready for JSON: source, options, bytes, seconds.
+        load_seconds: what reading the weights took.
     """
 
-    def __init__(
-        self, path: Path, model: Model, tokenizer: Tokenizer, origin: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, path: Path, model: Model, tokenizer: Tokenizer, load_seconds: float) -> None:
         self.path = path
         self.model = model
         self.tokenizer = tokenizer
@@ -49,7 +48,7 @@ class LoadedModel:
         self.progress: Progress = silent  # told of what is compiled later on
         self.end_ids = frozenset({*model.config.eos_token_ids, *tokenizer.eos_token_ids})
         self.busy = threading.Lock()  # held while a pass runs
-        self._origin = origin
+        self._load_seconds = load_seconds
         self._closed = False
 
     def close(self) -> None:
@@ -77,7 +76,7 @@ class LoadedModel:
         own = self.model
         machine = ThreadedMachine(own.threads if threads is None else checked_threads(threads))
         model = Model(own.packed, machine, own.kv_cache.max_context, own.kv_cache.dtype)
-        other = LoadedModel(self.path, model, self.tokenizer, self._origin)
+        other = LoadedModel(self.path, model, self.tokenizer, self._load_seconds)
         other.plan_setting = self.plan_setting.twin(model)
         other.sparse_prefill, other.progress = self.sparse_prefill, self.progress
         return other
@@ -112,27 +111,16 @@ class LoadedModel:
 
     def info(self) -> dict[str, Any]:
         """What there is to know about the loaded model, ready for JSON."""
-        config, model = self.config, self.model
-        return {
-            "path": str(self.path),
-            **self._origin,
-            "model_type": config.model_type,
-            "parameters": model.parameters,
-            "dtypes": model.dtypes,
-            "layers": config.num_hidden_layers,
-            "hidden_size": config.hidden_size,
-            "intermediate_size": config.intermediate_size,
-            "attention_heads": config.num_attention_heads,
-            "key_value_heads": config.num_key_value_heads,
-            "vocab_size": config.vocab_size,
-            "model_context": config.max_position_embeddings,
-            "max_context": self.max_context,
-            "cache_dtype": model.kv_cache.dtype,
-            "cache_bytes_per_token": model.kv_cache.bytes_per_token,
-            "threads": model.threads,
-            "sparsity": self.plan_setting.sparsity,
-            **self.plan_setting.facts(),
-        }
+        cache = self.model.kv_cache
+        return facts_of(
+            self.model.packed,
+            self.model.plan,
+            max_context=self.max_context,
+            cache_dtype=cache.dtype,
+            cache_bytes_per_token=cache.bytes_per_token,
+            threads=self.model.threads,
+            load_seconds=self._load_seconds,
+        )
 
     def encode(self, prompt: Prompt, template_args: Mapping[str, Any] | None = None) -> list[int]:
         """The token ids a prompt stands for; see `Generator.encode`."""

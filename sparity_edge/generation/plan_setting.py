@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,26 +18,42 @@ from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from sparity_edge.model.model import Model
+    from sparity_edge.packed.folder import PackedFolder, PackedModel
+    from sparity_edge.plans.plan import SparsityPlan
 
 SHOWN_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
+class Follower(Protocol):
+    """What can follow a plan: a `Model`, or one whose weights are not in memory."""
+
+    @property
+    def packed(self) -> PackedFolder | PackedModel:
+        """The packed folder that it stands for."""
+
+    @property
+    def plan(self) -> SparsityPlan | None:
+        """What decoding skips."""
+
+    def set_plan(self, plan: SparsityPlan | None) -> None:
+        """Skip what `plan` says from the next token on; None reads everything."""
+
+
 class PlanSetting:
-    """The sparsity setting of one loaded model.
+    """The sparsity setting of one model.
 
     Args:
         path: its packed folder.
         model: what is set.
     """
 
-    def __init__(self, path: Path, model: Model) -> None:
+    def __init__(self, path: Path, model: Follower) -> None:
         self._path = path
         self._model = model
         self._families: dict[str, PlanFamily] = {}
         self._chosen: str | None = None
 
-    def twin(self, model: Model) -> PlanSetting:
+    def twin(self, model: Follower) -> PlanSetting:
         """The setting of another model of the same weights; plans that were read are shared."""
         other = PlanSetting(self._path, model)
         other._families = self._families
@@ -52,11 +68,6 @@ class PlanSetting:
     def sparsity(self) -> float:
         """The share of decoder weight bytes that decoding is expected to skip."""
         return 0.0 if self._model.plan is None else self._model.plan.sparsity
-
-    def facts(self) -> dict[str, Any]:
-        """The plan in force, ready for JSON; nothing where everything is read."""
-        plan = self._model.plan
-        return {} if plan is None else {"plan": plan.name, "level": plan.level}
 
     @property
     def held_out_kl(self) -> float | None:

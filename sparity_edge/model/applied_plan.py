@@ -241,8 +241,4 @@ def _channels(layout: Layout | BundleLayout) -> int:
 
 def layer_bytes(packed: PackedModel) -> int:
     """Bytes of the weights of all decoder layers."""
-    return sum(
-        tensor.layout.nbytes
-        for name, tensor in packed.tensors.items()
-        if isinstance(tensor, PackedMatrix | PackedBundle) and ".layers." in name
-    )
+    return sum(each.nbytes for name, each in packed.layouts.items() if ".layers." in name)

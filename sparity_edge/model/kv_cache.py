@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from sparity_edge.arrays import Numbers, round_up
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ContextError
-from sparity_edge.kernels.kv_format import empty_rows, head_dim_of
-from sparity_edge.packed.folder import PackedModel
-from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.kernels.kv_format import empty_rows, head_dim_of, row_bytes
+from sparity_edge.packed.folder import PackedFolder, PackedModel
+from sparity_edge.packed.layout import Layout
 
 FIRST_CAPACITY = 512  # positions
 # Room is in memory whether it is used or not (huge pages), so it is made in small steps; each costs
@@ -61,7 +61,7 @@ class KVCache:
     @property
     def bytes_per_token(self) -> int:
         """Bytes of keys and values that one position takes."""
-        return int(self.nbytes // self.capacity)
+        return sum(len(each) * row_bytes(each) for each in (*self.keys, *self.values))
 
     def layer(self, index: int) -> tuple[Numbers, Numbers]:
         """Keys and values of one layer, each (kv_heads, capacity) rows of `kernels.kv_format`."""
@@ -129,7 +129,13 @@ class KVCache:
         return grown
 
 
-def default_kv_dtype(packed: PackedModel) -> str:
+def bytes_of_a_position(config: ModelConfig, dtype: str) -> int:
+    """Bytes of keys and values that one position takes, of a KV cache that is not made."""
+    row = row_bytes(empty_rows(dtype, (1, 1), config.head_dim))
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * row
+
+
+def default_kv_dtype(packed: PackedFolder | PackedModel) -> str:
     """The number format of keys and values: exact where the weights are, else half the bytes."""
-    matrices = [each for each in packed.tensors.values() if isinstance(each, PackedMatrix)]
-    return "f32" if all(each.layout.dtype == "f32" for each in matrices) else "bf16"
+    matrices = [each for each in packed.layouts.values() if isinstance(each, Layout)]
+    return "f32" if all(each.dtype == "f32" for each in matrices) else "bf16"

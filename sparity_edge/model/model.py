@@ -7,7 +7,6 @@ into which pass and whether a plan applies to them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,9 +17,7 @@ from sparity_edge.model.applied_plan import AppliedPlan, Reader, layer_bytes
 from sparity_edge.model.decoder import Decoder
 from sparity_edge.model.forward_pass import ForwardPass
 from sparity_edge.model.kv_cache import KVCache
-from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
-from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.progress import Progress
 
@@ -56,24 +53,6 @@ class Model:
     def threads(self) -> int:
         """How many threads compute."""
         return self.machine.threads
-
-    @property
-    def parameters(self) -> int:
-        """Numbers in all matrices."""
-        return sum(
-            math.prod(shape) for shape in self.config.tensor_shapes().values() if len(shape) == 2
-        )
-
-    @property
-    def dtypes(self) -> list[str]:
-        """The number formats of the matrices, sorted."""
-        found = set()
-        for each in self.packed.tensors.values():
-            if isinstance(each, PackedMatrix):
-                found.add(each.layout.dtype)
-            elif isinstance(each, PackedBundle):
-                found |= {each.layout.up.dtype, each.layout.down.dtype}
-        return sorted(found)
 
     @property
     def layer_bytes(self) -> int:

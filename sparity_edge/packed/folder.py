@@ -25,6 +25,7 @@ from sparity_edge.packed.bundle import BundleLayout, PackedBundle
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.packed.manifest import MANIFEST, check_size, read_bounded, read_manifest
 from sparity_edge.packed.shards import (
+    Packed,
     Stored,
     damaged,
     parse_object,
@@ -56,6 +57,17 @@ class PackedFolder(FolderFiles):
 
     config: ModelConfig
 
+    @property
+    def layouts(self) -> dict[str, Packed]:
+        """How each matrix and bundle is stored, by name."""
+        specs = {name: stored.spec for name, stored in self.tensors.items()}
+        return {name: spec for name, spec in specs.items() if isinstance(spec, Packed)}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights."""
+        return sum(stored.nbytes for stored in self.tensors.values())
+
 
 @dataclass(frozen=True)
 class PackedModel:
@@ -66,6 +78,15 @@ class PackedModel:
     manifest: dict[str, Any]  # sparity.json
     tensors: dict[str, PackedMatrix | PackedBundle | Vector]
     generation_config: dict[str, Any]  # generation_config.json, or empty
+
+    @property
+    def layouts(self) -> dict[str, Packed]:
+        """How each matrix and bundle is stored, by name."""
+        return {
+            name: tensor.layout
+            for name, tensor in self.tensors.items()
+            if not isinstance(tensor, np.ndarray)
+        }
 
     @property
     def nbytes(self) -> int:
@@ -103,8 +124,7 @@ def read_weights(folder: PackedFolder) -> PackedModel:
         FormatError: a file cannot be read.
         ResourceError: they do not fit into memory; nothing has been read then.
     """
-    total = sum(stored.nbytes for stored in folder.tensors.values())
-    demand_memory(total, f"{folder.path}: the model")
+    demand_memory(folder.nbytes, f"{folder.path}: the model")
     shards = {stored.shard for stored in folder.tensors.values()}
     arenas = {shard: load_shard(shard) for shard in shards}
     tensors = {name: view(stored, arenas[stored.shard]) for name, stored in folder.tensors.items()}

@@ -30,9 +30,15 @@ def besides_packs() -> list[Path]:
     Only what is ours: NUMBA_CACHE_DIR may name a folder that others use as well.
     """
     ours = [cache_root() / name for name in ("sources", "chat_history")]
-    if kernel_root().is_dir():
-        ours += [each for each in kernel_root().iterdir() if _OF_KERNELS.fullmatch(each.name)]
+    ours += kernels_kept()
     return [each for each in sorted(ours) if each.exists() and not each.is_symlink()]
+
+
+def kernels_kept() -> list[Path]:
+    """The folders of compiled kernels, one for each version and machine."""
+    if not kernel_root().is_dir():
+        return []
+    return [each for each in kernel_root().iterdir() if _OF_KERNELS.fullmatch(each.name)]
 
 
 def work_folders() -> list[Path]:

@@ -1,4 +1,4 @@
-"""`info` and `perplexity`: the arguments that arrive, and what is printed of the result."""
+"""`perplexity`: the arguments that arrive, and what is printed of the result."""
 
 from __future__ import annotations
 
@@ -10,13 +10,6 @@ from typing import Any
 
 import pytest
 from fakes import Run
-
-
-def test_info(run: Run) -> None:
-    assert json.loads(run("info", "--json")[1])["parameters"] == 134_515_008
-    out = run("info")[1]
-    assert "dtypes                 int4, int8\n" in out
-    assert "parameters             134,515,008\n" in out
 
 
 def test_perplexity(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

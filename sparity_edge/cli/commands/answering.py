@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparity_edge.chat.conversation import Conversation, plain_text
 from sparity_edge.chat.session import ChatSession, Reply, cut_short, looped, statistics_line
-from sparity_edge.cli.commands.loading import loaded, side_screen
+from sparity_edge.cli.commands.loading import described, loaded, side_screen
 from sparity_edge.cli.options.sampling import sampling_params
 from sparity_edge.cli.options.template import template_args
 from sparity_edge.errors import OptionError
@@ -51,17 +51,16 @@ def generate(arguments: Namespace) -> None:
 
 
 def info(arguments: Namespace) -> None:
-    """`sparity-edge info`: what the loaded model says about itself."""
+    """`sparity-edge info`: what there is to know about a model; its weights are not read."""
     facts: dict[str, Any]
     if arguments.cpu:
         from sparity_edge.kernels.simd.cpu import chosen
 
         facts = {**chosen(), "threads": default_threads()}
     else:
-        with loaded(arguments, side_screen(), ready=False) as (generator, _):
-            facts = generator.info()
-            if plans := generator.plans():
-                facts["active_weight_fraction_by_level"] = plans
+        facts, plans = described(arguments)
+        if plans:
+            facts["active_weight_fraction_by_level"] = plans
     if arguments.json:
         print_json(facts)
         return

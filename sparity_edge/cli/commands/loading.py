@@ -10,8 +10,9 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sparity_edge.progress import CallContext
 from sparity_edge.terminal.screen import BAR_DELAY, PIPE_DELAY, Bars, Screen, is_dumb
 
 if TYPE_CHECKING:
@@ -21,11 +22,9 @@ COMPILING = "Compiling kernels for this machine (once)"
 
 
 @contextmanager
-def loaded(
-    arguments: Namespace, screen: Screen, *, ready: bool = True
-) -> Iterator[tuple[Generator, Screen]]:
-    """The generator that the command line names, closed at the end; `ready` compiles it."""
-    generator = load_generator(arguments, screen, ready=ready)
+def loaded(arguments: Namespace, screen: Screen) -> Iterator[tuple[Generator, Screen]]:
+    """The generator that the command line names, compiled; closed at the end."""
+    generator = load_generator(arguments, screen)
     if arguments.verbose:
         facts = generator.info()
         screen.note(
@@ -36,8 +35,8 @@ def loaded(
         yield generator, screen
 
 
-def load_generator(arguments: Namespace, screen: Screen, *, ready: bool = True) -> Generator:
-    """The generator that the command line names, for the caller to close; `ready` compiles it."""
+def load_generator(arguments: Namespace, screen: Screen) -> Generator:
+    """The generator that the command line names, compiled, for the caller to close."""
     with progress_bars(arguments, screen) as bars:
         from sparity_edge.generation.generator import Generator
 
@@ -56,12 +55,29 @@ def load_generator(arguments: Namespace, screen: Screen, *, ready: bool = True) 
             notify=bars.notify,
         )
         try:
-            if ready:
-                generator.compile(lambda _, done, total: bars(COMPILING, done, total))
+            generator.compile(lambda _, done, total: bars(COMPILING, done, total))
         except BaseException:
             generator.close()
             raise
     return generator
+
+
+def described(arguments: Namespace) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """What there is to know about the model that the command line names, and its plans."""
+    from sparity_edge.load import describe
+
+    with progress_bars(arguments, side_screen()) as bars:
+        return describe(
+            arguments.model,
+            dtype=arguments.dtype,
+            threads=arguments.threads,
+            sparsity=arguments.sparsity,
+            plan=arguments.plan,
+            level=arguments.level,
+            max_context=arguments.max_context,
+            cache_dtype=arguments.cache_dtype,
+            context=CallContext(arguments.offline, bars, bars.notify),
+        )
 
 
 def side_screen() -> Screen:

@@ -16,13 +16,22 @@ from sparity_edge.cli.commands.loading import progress_bars, side_screen
 from sparity_edge.errors import OptionError
 from sparity_edge.progress import CallContext
 from sparity_edge.system.atomic import one_sentence
-from sparity_edge.system.folders import besides_packs, cache_root
+from sparity_edge.system.folders import besides_packs, cache_root, kernel_root, kernels_kept
 from sparity_edge.system.host import bytes_in
 from sparity_edge.terminal.json_output import print_json
 from sparity_edge.terminal.screen import neutral
 
 if TYPE_CHECKING:
     from converters.pack_cache import Entry
+
+SHOWN_BYTES = 50_000  # less would be a line of 0.0 MB; the total counts it
+WHAT_IT_IS = {
+    "packed": "packs that are not whole",
+    "requests": "which pack a model's name leads to",
+    "sources": "fetched sources",
+    "kernels": "compiled kernels",
+    "chat_history": "what was typed in chats",
+}
 
 
 def convert(arguments: Namespace) -> None:
@@ -63,21 +72,49 @@ def verify(arguments: Namespace) -> None:
 
 
 def cache_list(arguments: Namespace) -> None:
-    """`sparity-edge cache list`: one line for each pack."""
+    """`sparity-edge cache list`: one line for each pack, and for all else that the folder holds."""
     from converters import pack_cache
 
     entries = pack_cache.entries()
-    total = sum(entry.nbytes for entry in entries)
+    packed = sum(entry.nbytes for entry in entries)
+    others, kernels = _others(packed), _kernels_elsewhere()
+    total = packed + sum(size for _, size in others)
     if arguments.json:
         packs = [_pack_facts(entry) for entry in entries]
-        print_json({"folder": str(cache_root()), "bytes": total, "packs": packs})
+        facts: dict[str, Any] = {"folder": str(cache_root()), "bytes": total, "packs": packs}
+        facts["others"] = [{"path": str(path), "bytes": size} for path, size in others]
+        facts["kernels_elsewhere_bytes"] = kernels
+        print_json(facts)
         return
     for entry in entries:
         options = " ".join(str(value) for value in entry.options.values() if value is not None)
         used = time.strftime("%Y-%m-%d", time.localtime(entry.last_used))
         size = f"{entry.nbytes / 1e6:10.1f} MB"
         print(neutral(f"{entry.key[:12]}  {size}  {used}  {entry.name}  ({options})"))
-    print(neutral(f"{len(entries)} packed, {total / 1e6:.1f} MB, in {cache_root()}"))
+    for path, nbytes in others:
+        if nbytes >= SHOWN_BYTES:
+            what = WHAT_IT_IS.get(path.name, path.name)
+            print(neutral(f"{'':12}  {nbytes / 1e6:10.1f} MB  {'':10}  {what}"))
+    sizes = f"{packed / 1e6:.1f} MB; {total / 1e6:.1f} MB in all"
+    print(neutral(f"{len(entries)} packed, {sizes}, in {cache_root()}"))
+    if kernels:
+        print(neutral(f"Compiled kernels: {kernels / 1e6:.1f} MB, in {kernel_root()}"))
+
+
+def _others(packed: int) -> list[tuple[Path, int]]:
+    """What the folder holds besides `packed` bytes of whole packs: paths, and what they take."""
+    folder = cache_root()
+    sizes = {each: bytes_in(each) for each in sorted(folder.iterdir())} if folder.is_dir() else {}
+    if (packs := folder / "packed") in sizes:
+        sizes[packs] = max(0, sizes[packs] - packed)
+    return [(path, size) for path, size in sizes.items() if size]
+
+
+def _kernels_elsewhere() -> int:
+    """Bytes of compiled kernels that do not lie in the folder of the pack cache."""
+    if kernel_root().absolute().is_relative_to(cache_root().absolute()):
+        return 0
+    return sum(bytes_in(each) for each in kernels_kept())
 
 
 def cache_clear(arguments: Namespace) -> None:

@@ -63,7 +63,7 @@ def add_cache(commands: Any, add: Add) -> None:
     """Put `cache list` and `cache clear`, of the pack cache, on the command line."""
     parser = add(commands, "cache", "list or clear the pack cache: packed models that are kept")
     actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=type(parser))
-    listing = add(actions, "list", "list what is kept, with sizes")
+    listing = add(actions, "list", "list all that is kept, with sizes")
     listing.set_defaults(run="cache_list", module=MODULE)
     add_json_option(listing)
     clearing = add(actions, "clear", "remove packed models", _CLEAR_NOTES)
