@@ -16,7 +16,7 @@ class PlanMaker(Protocol):
     """Makes sparsity plans of the session's model."""
 
     def names(self) -> Sequence[str]:
-        """The plans that the model can follow, be they made or not."""
+        """The plans to choose from, be they made or not; without those that take long."""
 
     def seconds(self, plan: str, generator: Generator) -> float:
         """Roughly how long it takes to make a plan; 0 where it is made already.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sparity_edge.errors import NoPlanError, OptionError
+from sparity_edge.errors import NoPlanError, OptionError, ResourceError, library_words
 
 if TYPE_CHECKING:
     from sparity_edge.chat.plan_maker import PlanMaker
@@ -88,6 +88,13 @@ def _make(session: ChatSession, plans: PlanMaker, plan: str, share: float) -> No
     except KeyboardInterrupt:
         session.screen.text("\n")  # the terminal has written ^C
         session.screen.note("Stopped; the conversation goes on as it was.")
+    except MemoryError:
+        raise ResourceError(
+            f"There is not enough memory to make plan {plan} beside the chat; sparity-edge "
+            "calibrate, without a chat beside it, needs less."
+        ) from None
+    except OSError as error:
+        raise ResourceError(f"Plan {plan} cannot be made: {library_words(error)}.") from error
 
 
 def _agreed(session: ChatSession, plan: str, seconds: float) -> bool:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import fakes
 import pytest
 
-from sparity_edge.chat.line_input import EditedInput, PlainInput, is_open, open_line_input, unquote
+from sparity_edge.chat.line_input import (
+    EditedInput,
+    PlainInput,
+    confirm,
+    is_open,
+    open_line_input,
+    unquote,
+)
 
 
 def test_dumb_terminals_get_plain_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,3 +86,19 @@ def test_open_quotes() -> None:
     assert not is_open('""" """')
     assert not is_open('a """')
     assert unquote('"""a') == '"""a'
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"),
+    [("y", True), (" YES ", True), ("", False), ("no", False), (EOFError, False),
+     (KeyboardInterrupt, False)],
+)  # fmt: skip
+def test_only_a_yes_is_a_yes(
+    typed: str | type[BaseException],
+    agreed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("builtins.input", fakes.ScriptedInput(typed).read)
+    assert confirm("Now?") == agreed
+    assert capsys.readouterr().out.startswith("Now? [y/N] ")

@@ -38,7 +38,8 @@ class ChatPlans:
         from converters.store import packed_path
 
         folder = packed_path(self._model)
-        return sorted({*METHODS, *(plan_names(folder) if folder else ())})
+        quick = [name for name, method in METHODS.items() if not method.slow]
+        return sorted({*quick, *(plan_names(folder) if folder else ())})
 
     def seconds(self, plan: str, generator: Generator) -> float:
         """See `PlanMaker`."""
