@@ -20,6 +20,7 @@ import numpy as np
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.packed.folder import PackedFolder, PackedModel, Vector
+from sparity_edge.packed.layout import Layout
 from sparity_edge.packed.manifest import (
     LOCK_FILE,
     MANIFEST,
@@ -28,7 +29,7 @@ from sparity_edge.packed.manifest import (
     read_manifest,
 )
 from sparity_edge.packed.shards import PLAN_FILE, damaged, shown
-from sparity_edge.plans.plan import PlanFamily
+from sparity_edge.plans.plan import NEURONS, PlanFamily, linear_name
 from sparity_edge.plans.plan_bytes import PlanFile, check_sizes, content, in_single_precision
 from sparity_edge.system.atomic import one_sentence, replace_file
 
@@ -114,6 +115,20 @@ def remove_plan(folder: Path, name: str) -> None:
     with one_sentence(folder), _alone(folder):
         _edit_list(folder, lambda files: files.pop(path.name, None))
         path.unlink(missing_ok=True)
+
+
+def can_carry(folder: PackedFolder, family: PlanFamily) -> bool:
+    """Whether a folder stores what a plan skips so that it can be skipped."""
+    stored = folder.layouts
+
+    def skippable(layer: int, piece: str) -> bool:
+        if piece == NEURONS:
+            return f"model.layers.{layer}.mlp.up_down" in stored
+        found = stored.get(linear_name(layer, piece))
+        return isinstance(found, Layout) and found.orientation == "input"
+
+    layers = range(folder.config.num_hidden_layers)
+    return all(skippable(layer, piece) for layer in layers for piece in family.tables)
 
 
 def fingerprint(model: Opened) -> str:

@@ -6,21 +6,22 @@ packed folder stands for the packs of it that are in the pack cache.
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from sparity_edge.choices import DEFAULT_PLAN
 from sparity_edge.cli.commands.loading import progress_bars, side_screen
+from sparity_edge.cli.commands.plan_tables import show_plan
 from sparity_edge.errors import OptionError
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.manifest import is_packed
 from sparity_edge.plans.plan import PlanFamily
-from sparity_edge.plans.plan_file import add_plan, plan_names, read_plan, remove_plan
+from sparity_edge.plans.plan_file import add_plan, can_carry, plan_names, read_plan, remove_plan
 from sparity_edge.spelling import did_you_mean
 from sparity_edge.terminal.json_output import print_json
 from sparity_edge.terminal.screen import neutral
-
-SHOWN_SPARSITIES = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 
 
 def calibrate(arguments: Namespace) -> None:
@@ -60,37 +61,43 @@ def plan_list(arguments: Namespace) -> None:
 
 
 def plan_show(arguments: Namespace) -> None:
-    """`sparity-edge plan show`: its origin, and what it reads at several sparsities."""
-    _, family = _find(arguments.model, arguments.name)
+    """`sparity-edge plan show`: its origin, and what it reads at several sparsities.
+
+    Without a name: the plan that is followed where none is named.
+    """
+    name = arguments.name or _default(arguments.model)
+    _, family = _find(arguments.model, name)
     if arguments.json:
         facts = {**_summary(family), "notes": dict(family.notes)}
         facts["levels"] = [round(float(level), 4) for level in family.levels]
         facts["active"] = [round(float(active), 4) for active in family.active]
         print_json(facts)
         return
-    print(neutral(f"{family.name}: {family.method}"))
-    print(f"layout {family.layout}, sparsifies {', '.join(family.tables)}")
-    for key, value in family.notes.items():
-        print(neutral(f"{key.replace('_', ' ')}: {value}"))
-    print("sparsity  level  active weight fraction")
-    for sparsity in SHOWN_SPARSITIES:
-        if sparsity <= family.most:
-            plan = family.at_sparsity(sparsity)
-            print(f"{sparsity:8.2f}  {plan.level:5.3f}  {1 - plan.sparsity:.3f}")
-    last = float(family.levels[-1])
-    print(f"{family.most:8.2f}  {last:5.3f}  {float(family.active[-1]):.3f}")
+    show_plan(family)
 
 
 def plan_add(arguments: Namespace) -> None:
-    """`sparity-edge plan add`: copy a plan from another packed folder of the same model."""
+    """`sparity-edge plan add`: copy a plan into every pack of the same model that can carry it.
+
+    Raises:
+        OptionError: FILE is no plan of a packed folder, or no pack stores what it skips so that it
+            can be skipped.
+    """
     file = Path(arguments.file)
     name = file.name.removeprefix("plan-").removesuffix(".safetensors")
     if file.name != f"plan-{name}.safetensors" or not is_packed(file.parent):
         raise OptionError(f"{file} is not a plan-NAME.safetensors in a packed folder; name one.")
     family = read_plan(open_folder(file.parent), name)
-    folder = _only(arguments.model)
-    add_plan(open_folder(folder), family)
-    print(neutral(f"{_line(family)}  {folder}"))
+    folders = [open_folder(each) for each in _folders(arguments.model)]
+    able = [each for each in folders if can_carry(each, family)]
+    if not able:
+        raise OptionError(
+            f"Plan {name} needs layout {family.layout} and {arguments.model} is packed otherwise; "
+            + _packing_for(arguments.model, family.layout)
+        )
+    for folder in able:
+        add_plan(folder, family)
+        print(neutral(f"{_line(family)}  {folder.path}"))
 
 
 def plan_remove(arguments: Namespace) -> None:
@@ -122,12 +129,23 @@ def _folders(model: str) -> list[Path]:
     return folders
 
 
-def _only(model: str) -> Path:
-    if not is_packed(model):
-        raise OptionError(
-            f"{model} is not a packed folder; name the one that is to carry the plan."
-        )
-    return Path(model)
+def _packing_for(model: str, layout: str) -> str:
+    command = shlex.join(["sparity-edge", "convert", model, "OUT", "--layout", layout])
+    return f"{command} makes a packed folder that can carry it."
+
+
+def _default(model: str) -> str:
+    """The plan that a model follows where none is named.
+
+    Raises:
+        OptionError: it has none, or several and none of the default name.
+    """
+    names = sorted({each for folder in _folders(model) for each in plan_names(folder)})
+    if not names:
+        raise OptionError(f"{model} has no plans; sparity-edge calibrate {model} makes some.")
+    if DEFAULT_PLAN not in names and len(names) > 1:
+        raise OptionError(f"{model} has the plans {', '.join(names)}; name the one to show.")
+    return DEFAULT_PLAN if DEFAULT_PLAN in names else names[0]
 
 
 def _find(model: str, name: str) -> tuple[Path, PlanFamily]:

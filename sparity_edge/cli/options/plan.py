@@ -30,9 +30,11 @@ def add_plan_commands(commands: Any, add: Add) -> None:
     listing = _action(actions, add, "list", "list the plans of a model")
     add_json_option(listing)
     showing = _action(actions, add, "show", "show a plan: what it skips at every level")
-    showing.add_argument("name", metavar="PLAN", help="the plan")
+    showing.add_argument(
+        "name", nargs="?", metavar="PLAN", help="the plan (default: the one followed by default)"
+    )
     add_json_option(showing)
-    adding = _action(actions, add, "add", "copy a plan that was made for the same model")
+    adding = _action(actions, add, "add", "copy a plan into the packs of a model that can carry it")
     adding.add_argument("file", metavar="FILE", help="plan-NAME.safetensors in a packed folder")
     removing = _action(actions, add, "remove", "remove a plan")
     removing.add_argument("name", metavar="PLAN", help="the plan")
@@ -99,5 +101,6 @@ _PLAN_EXAMPLES = """examples:
   sparity-edge plan list ./my-model
   sparity-edge plan show ./my-model chess
   sparity-edge plan add ./other ./my-model/plan-chess.safetensors
+  sparity-edge plan add smollm2-135m ./my-model/plan-chess.safetensors
   sparity-edge plan remove ./my-model chess
 """
