@@ -125,20 +125,19 @@ def calibrate(
     return stored
 
 
-def demand_carrier(path: Path, plan: str) -> None:
-    """Refuse a packed folder that could not carry a plan.
+def other_layout(path: Path, plan: str) -> str | None:
+    """The layout that a packed folder would need to carry a plan; None where its own will do.
 
     Args:
         path: the packed folder.
         plan: a name of `converters.methods.METHODS`.
 
     Raises:
-        OptionError: its layout has nothing that such a plan could skip.
-        FormatError: it is damaged.
+        FormatError: the folder is damaged.
     """
     named = open_folder(path)
-    needs = _needs(str(path), named, chosen_methods([plan]), QUIET)
-    find_folders(str(path), named, needs, None, lambda _: named, explicit=True)
+    layouts = _needs(str(path), named, chosen_methods([plan]), QUIET)[plan]
+    return None if layout_of(named) in layouts else layouts[0]
 
 
 def fit_methods(

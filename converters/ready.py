@@ -19,6 +19,7 @@ TOKENS = 32768  # of calibration on first use: half of what `calibrate` reads, f
 # CPU seconds of calibration for each parameter and token; `time` around `calibrate` with the plan
 # `auto`, the dearest of those that are not called slow, for SmolLM2 135M on an AVX2 machine.
 COST = 5e-11
+SLOWER = {"teal-greedy": 22}  # times that, from the first of 30 layers of the same model
 
 
 def prepare_for(
@@ -101,21 +102,42 @@ def demand_method(model: str, plan: str) -> None:
         )
 
 
-def calibrate_folder(folder: Path, plan: str, context: CallContext, threads: int) -> None:
-    """Make a plan in a packed folder of the user's own, who has asked for it.
+def ready_folder(folder: Path, plan: str) -> Path | None:
+    """Where a plan of a packed folder is made already: there, or in its pack in another layout.
 
     Args:
         folder: the packed folder.
-        plan: the plan to make.
+        plan: a name of `converters.methods.METHODS`, or of a plan that the folder carries.
+    """
+    from converters.calibrate import other_layout
+
+    if plan in plan_names(folder):
+        return folder
+    layout = other_layout(folder, plan)
+    pack = known(str(folder), PackOptions(layout=layout)) if layout else None
+    return pack if pack is not None and plan in plan_names(pack) else None
+
+
+def calibrate_folder(folder: Path, plan: str, context: CallContext, threads: int) -> Path:
+    """Make a plan for a packed folder of the user's own, who has asked for it.
+
+    Args:
+        folder: the packed folder.
+        plan: a name of `converters.methods.METHODS`.
         context: whom it is told.
         threads: how many compute.
 
+    Returns:
+        The folder, or a pack of it in the pack cache where its own layout cannot skip anything.
+
     Raises:
-        OptionError: the folder's layout has nothing that such a plan could skip.
         FormatError: the folder is damaged or cannot be written.
     """
-    from converters.calibrate import calibrate
+    from converters.calibrate import calibrate, other_layout
 
+    layout = other_layout(folder, plan)
+    if layout is not None:
+        folder = cached_pack(str(folder), PackOptions(layout=layout), context)
     calibrate(
         str(folder),
         methods=[plan],
@@ -125,13 +147,15 @@ def calibrate_folder(folder: Path, plan: str, context: CallContext, threads: int
         progress=context.progress,
         notify=context.notify,
     )
+    return folder
 
 
-def calibration_seconds(parameters: int, threads: int) -> float:
+def calibration_seconds(plan: str, parameters: int, threads: int) -> float:
     """Roughly how long calibration on first use takes; `COST` says of what.
 
     Args:
+        plan: the plan to make.
         parameters: of the model.
         threads: how many compute.
     """
-    return parameters * TOKENS * COST / threads
+    return parameters * TOKENS * COST * SLOWER.get(plan, 1) / threads

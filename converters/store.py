@@ -66,10 +66,10 @@ def packed_path(model: str) -> Path | None:
 
 
 def cached_pack(model: str, options: PackOptions, context: CallContext = QUIET) -> Path:
-    """The pack of a model in the pack cache, made where it is missing; it is no packed folder.
+    """The pack of a model in the pack cache, made where it is missing.
 
     Args:
-        model: a Hugging Face folder, a GGUF file, a hub id or an alias.
+        model: as for `prepare`; a packed folder is stored in the layout of the options.
         options: number format and layout.
         context: what may be done to find the model, and whom it is told.
 
@@ -80,9 +80,7 @@ def cached_pack(model: str, options: PackOptions, context: CallContext = QUIET) 
     known = look_up(request)
     if known is not None:
         return known
-    from converters.sources import open_source
-
-    with open_source(model, context) as source:
+    with open_any(model, context) as source:
         target = packs() / _digest(source.fingerprint(), asdict(options), FORMAT_VERSION, READING)
         if not is_complete(target):
             context.notify(

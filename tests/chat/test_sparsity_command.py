@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeGenerator, ScriptedInput
-from packing import pack_folder
+from packing import contents, pack_folder
 
 from converters import ready
 from sparity_edge import Generator, SamplingParams
@@ -209,7 +209,7 @@ def test_a_real_model_gets_its_plan_within_the_chat(
     assert "has no plan" not in written
 
 
-def test_a_packed_folder_gets_the_plan_itself_or_says_why_not(
+def test_a_packed_folder_gets_the_plan_itself_or_a_pack_that_can_carry_it(
     checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = pack_folder(checkpoint("llama_gqa"), tmp_path / "neurons", "int8", "neurons")
@@ -218,6 +218,20 @@ def test_a_packed_folder_gets_the_plan_itself_or_says_why_not(
     assert session.generator.path == folder
     assert "20% of the weights are skipped by plan chess." in written
     dense = pack_folder(checkpoint("llama_gqa"), tmp_path / "dense", "int8")
+    before = contents(dense)
+    session, written = real(dense, monkeypatch, "a", "/sparsity chess 0.2", "b", "/sparsity off")
+    assert "20% of the weights are skipped by plan chess." in written
+    assert "--layout" not in written
+    assert len(session.conversation.messages) == 4
+    assert contents(dense) == before
     _, written = real(dense, monkeypatch, "/sparsity chess 0.2")
-    assert "sparity-edge convert" in written
-    assert "Calibrat" not in written
+    assert "has no plan" not in written
+    assert "20% of the weights are skipped by plan chess." in written
+
+
+def test_the_time_that_is_told_grows_with_the_model_and_shrinks_with_threads() -> None:
+    two = ready.calibration_seconds("auto", 134_515_008, 2)
+    assert 60 < two < 300
+    assert ready.calibration_seconds("auto", 134_515_008, 1) == 2 * two
+    assert ready.calibration_seconds("auto", 10 * 134_515_008, 2) == pytest.approx(10 * two)
+    assert ready.calibration_seconds("teal-greedy", 134_515_008, 2) > 10 * two

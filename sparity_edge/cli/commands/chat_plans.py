@@ -1,13 +1,14 @@
 """ChatPlans: sparsity plans for a chat, made with the options that its model was loaded with.
 
 A model from the pack cache is loaded anew from the pack that carries the plan; a packed folder of
-the user's own gets the plan itself. Knows nothing of conversations.
+the user's own gets the plan itself, or a pack in another layout. Knows nothing of conversations.
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparity_edge.cli.commands.loading import load_generator, progress_bars
@@ -43,29 +44,37 @@ class ChatPlans:
 
     def seconds(self, plan: str, generator: Generator) -> float:
         """See `PlanMaker`."""
-        from converters.calibrate import demand_carrier
-        from converters.ready import calibration_seconds, demand_method, ready_pack
+        from converters.ready import calibration_seconds, demand_method, ready_folder, ready_pack
         from converters.store import packed_path
 
         folder = packed_path(self._model)
         if folder is None and ready_pack(self._model, plan, self._arguments.dtype):
             return 0.0
+        if folder is not None and plan in plan_names(folder):
+            return 0.0
         demand_method(self._model, plan)
-        if folder is not None:
-            demand_carrier(folder, plan)
-        return calibration_seconds(int(generator.info()["parameters"]), generator.threads)
+        if folder is not None and ready_folder(folder, plan):
+            return 0.0
+        parameters = int(generator.info()["parameters"])
+        return calibration_seconds(plan, parameters, generator.threads)
 
     def load(self, plan: str, share: float, generator: Generator) -> Generator:
         """See `PlanMaker`."""
-        from converters.ready import calibrate_folder
         from converters.store import packed_path
 
         folder = packed_path(self._model)
-        if folder is not None and plan not in plan_names(folder):
-            with progress_bars(self._arguments, self._screen) as bars:
-                context = CallContext(self._arguments.offline, bars, bars.notify)
-                calibrate_folder(folder, plan, context, generator.threads)
-        changed = Namespace(
-            **{**vars(self._arguments), "plan": plan, "sparsity": share, "level": None}
-        )
-        return load_generator(changed, self._screen)
+        changed = {"plan": plan, "sparsity": share, "level": None}
+        if folder is not None:
+            carrier = self._carrier(folder, plan, generator.threads)
+            changed |= {"model": str(carrier), "dtype": None}  # its numbers are the folder's
+        return load_generator(Namespace(**{**vars(self._arguments), **changed}), self._screen)
+
+    def _carrier(self, folder: Path, plan: str, threads: int) -> Path:
+        from converters.ready import calibrate_folder, ready_folder
+
+        carrier = ready_folder(folder, plan)
+        if carrier is not None:
+            return carrier
+        with progress_bars(self._arguments, self._screen) as bars:
+            context = CallContext(self._arguments.offline, bars, bars.notify)
+            return calibrate_folder(folder, plan, context, threads)
