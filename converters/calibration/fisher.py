@@ -102,7 +102,9 @@ class Regression:
         self._spread = x.std(axis=0, dtype=np.float64) + 1e-6
         self._standard = ((x - self._mean) / self._spread).astype(np.float32)
         ridge = RIDGE * len(x) * np.eye(x.shape[1])
-        self._normal = (self._standard.T @ self._standard).astype(np.float64) + ridge
+        normal = (self._standard.T @ self._standard).astype(np.float64) + ridge
+        # Well conditioned by the ridge, and solved with for every piece of the half.
+        self._inverse = np.linalg.inv(normal)
 
     def gain(self, gradient: Array) -> Array:
         """STRENGTH x the guessed logarithm of a token's squared gradient, (1 + hidden,) float32.
@@ -117,7 +119,7 @@ class Regression:
         sizes = np.einsum("tc,tc->t", gradient, gradient, dtype=np.float64)
         wanted = np.log(sizes / (sizes.mean() or 1.0) + LEAST_SENSITIVITY)
         wanted -= wanted.mean()
-        slopes = np.linalg.solve(self._normal, wanted @ self._standard)
+        slopes = self._inverse @ (wanted @ self._standard)
         slopes *= STRENGTH / self._spread
         return np.append(-slopes @ self._mean, slopes).astype(np.float32)
 
