@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sparity_edge.chat.conversation import Conversation
 from sparity_edge.errors import ContextError, SparityError
 from sparity_edge.generation.params import SamplingParams
+from sparity_edge.terminal.keyboard import unechoed_keys
 from sparity_edge.terminal.screen import Screen
 
 if TYPE_CHECKING:
@@ -149,13 +150,14 @@ class Reply:
         pieces: list[str] = []
         steps: Iterator[Step] | None = None
         try:
-            steps = generator.stream(prompt, params, template_args=template_args)
-            for step in steps:
-                if self.first_seconds is None:
-                    self.first_seconds = time.monotonic() - begun
-                self.last = step
-                pieces.append(step.text)
-                out.text(step.text)
+            with unechoed_keys():
+                steps = generator.stream(prompt, params, template_args=template_args)
+                for step in steps:
+                    if self.first_seconds is None:
+                        self.first_seconds = time.monotonic() - begun
+                    self.last = step
+                    pieces.append(step.text)
+                    out.text(step.text)
         except KeyboardInterrupt:
             self.interrupted = True
         finally:

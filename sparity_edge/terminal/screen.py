@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from sparity_edge.terminal.keyboard import unechoed_keys
 from sparity_edge.terminal.word_wrap import WordWrap
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class Bars:
         self._terminal = terminal
         self._delay = delay
         self._still = still
+        self._keys = contextlib.ExitStack()
         self._open = True
         self._lock = threading.Lock()
         self._pending: list[str] = []  # notes on work that may turn out to be short
@@ -201,6 +203,7 @@ class Bars:
             self._draw()
 
     def __enter__(self) -> Bars:
+        self._keys.enter_context(unechoed_keys())
         return self
 
     def __exit__(
@@ -209,12 +212,13 @@ class Bars:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        with self._lock:
-            self._open = False
-            if self._bars is not None:
-                self._bars.stop()
+        with self._keys:
+            if self._timer is not None:
+                self._timer.cancel()
+            with self._lock:
+                self._open = False
+                if self._bars is not None:
+                    self._bars.stop()
 
     def _draw_late(self) -> None:
         with self._lock:
