@@ -134,8 +134,10 @@ def main() -> int:
     add_models(arguments_of)
     arguments_of.add_argument("data", type=Path, help="the folder of evaluation text")
     arguments_of.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    arguments_of.add_argument("--every", type=int, default=1, help="take every N-th prompt only")
     arguments = arguments_of.parse_args()
-    prompts = list(prompts_of(arguments.data))[:: 10 if arguments.quick else 1]
+    every = 10 if arguments.quick else arguments.every
+    prompts = list(prompts_of(arguments.data))[::every]
     reports = models_so_far(arguments.out)
     for model in arguments.model or ["smollm2-135m@wheel"]:
         with Generator.load(model, threads=arguments.threads, max_context=2048) as generator:

@@ -212,6 +212,30 @@ def roofline_table(results: Results) -> str:
     return table(["row bytes", *(f"{density:.0%} of the rows" for density in densities)], lines)
 
 
+def endings_table(results: Results) -> str:
+    """How answers ended under each sampling setting."""
+    head = ["model", "setting", "answers", "ended by themselves", "in a loop", "tokens",
+            "log-probability a token", "distinct 4-grams"]  # fmt: skip
+    lines = [
+        [
+            model, setting, row["prompts"], row["ended"], row["loops"], f"{row['tokens']:.0f}",
+            f"{row['logprob']:.2f}", f"{row['distinct_4grams']:.2f}",
+        ]
+        for model, settings in results["endings"]["models"].items()
+        for setting, row in settings.items()
+    ]  # fmt: skip
+    return table(head, lines)
+
+
+def robustness_table(results: Results) -> str:
+    """What each campaign tried and what survived."""
+    lines = [
+        [name.replace("_", " "), each["tried"], each["survived"], each["tried"] - each["survived"]]
+        for name, each in results["robustness"]["campaigns"].items()
+    ]
+    return table(["campaign", "tried", "survived", "faults"], lines)
+
+
 SECTIONS: dict[str, Section] = {
     "quality": Section(("quality_dense",), quality_table),
     "summary": Section(("plans",), summary_table),
@@ -224,4 +248,6 @@ SECTIONS: dict[str, Section] = {
     "first-start": Section(("latency",), first_start),
     "peers": Section(("peers",), peers_table),
     "roofline": Section(("roofline",), roofline_table),
+    "endings": Section(("endings",), endings_table),
+    "robustness": Section(("robustness",), robustness_table),
 }
