@@ -37,9 +37,10 @@ def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
     progress("compiling kernels", 0, len(wanted))
     missed = bool(wanted) and wanted[0].address != 0 and not wanted[0].was_cached
     with _beside(left if missed else deque()):
-        while left:
-            _ = left.popleft().address
-            progress("compiling kernels", len(wanted) - len(left), len(wanted))
+        with contextlib.suppress(IndexError):  # another thread may take the last one
+            while True:
+                _ = left.popleft().address
+                progress("compiling kernels", len(wanted) - len(left), len(wanted))
     for each in wanted:  # those that were compiled beside
         _ = each.address
     progress("compiling kernels", len(wanted), len(wanted))
