@@ -15,9 +15,11 @@ from sparity_edge.plans.plan_file import plan_names
 from sparity_edge.progress import QUIET, CallContext
 from sparity_edge.spelling import did_you_mean
 
-TOKENS = 32768  # of calibration on first use: half of what `calibrate` reads, for half the wait
+# Of calibration that comes with something else (a first use, `convert`): half of what `calibrate`
+# reads, for half the wait.
+TOKENS = 32768
 # CPU seconds of calibration for each parameter and token; `time` around `calibrate` with the plan
-# `auto`, the dearest of those that are not called slow, for SmolLM2 135M on an AVX2 machine.
+# `auto`, the dearest of those that are not called slow, for SmolLM2 135M on a Zen 5.
 COST = 5e-11
 SLOWER = {"teal-greedy": 22}  # times that, from the first of 30 layers of the same model
 

@@ -54,8 +54,9 @@ def convert(arguments: Namespace) -> None:
             source.close()
         if arguments.calibrate:
             from converters.calibrate import calibrate
+            from converters.ready import TOKENS
 
-            calibrate(str(path), progress=bars)
+            calibrate(str(path), tokens=TOKENS, progress=bars)
     print(neutral(str(path)))
 
 
