@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,11 @@ def uncompiled() -> list[Kernel]:
     return [Kernel(each.words)(each._function) for each in declared]
 
 
+def written(cache: Path) -> int:
+    """How many kernels a cache holds."""
+    return len({path.stem for path in cache.rglob("*.nbc")})
+
+
 def test_kernels_are_compiled_in_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +136,14 @@ def test_kernels_are_compiled_in_several_processes(
     monkeypatch.setattr(compilers, "default_threads", lambda: 2)
     kernels = uncompiled()
     told: list[int] = []
-    compilers.compile_kernels(kernels, lambda _what, done, _of: told.append(done))
+
+    def progress(_what: str, done: int, _of: int) -> None:
+        told.append(done)
+        deadline = time.monotonic() + 60  # the other process takes a moment to start
+        while len(told) == 2 and not written(tmp_path) > 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    compilers.compile_kernels(kernels, progress)
     assert told == sorted(told)
     assert told[-1] == len(kernels)
     fetched = [each.name for each in kernels if each.was_cached]
