@@ -2,15 +2,14 @@
 
 Numba compiles one function at a time and holds the interpreter while it does. So the first kernel
 that is not in the cache starts processes that compile beside this one; what they compile, this one
-then fetches from the cache. `python -m sparity_edge.kernels.compilers` is such a process. Without a
-second core, or an interpreter that can be started again, all is compiled here.
+then fetches from the cache; `main` is what such a process runs. Without a second core, or an
+interpreter that can be started again, all is compiled here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import signal
 import subprocess
 import sys
@@ -26,6 +25,9 @@ from sparity_edge.system.threads import default_threads
 MOST = 4  # processes with this one: gemm_words alone takes a quarter of the time of all
 FEWEST = 4  # kernels that are worth a process, which takes half a second to start
 _PACKAGE = __name__.partition(".")[0]
+# This very package and no other that lies in the working folder, as in a clone: Numba's cache keeps
+# the kernels of different files apart.
+_BESIDE = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import main; main()"
 
 
 def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
@@ -73,15 +75,13 @@ def _start() -> subprocess.Popen[str] | None:
     if not sys.executable or getattr(sys, "frozen", False):
         return None
     home = str(Path(sys.modules[_PACKAGE].__file__ or "").resolve().parent.parent)
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-c", _BESIDE, home],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
     except OSError:
         return None
@@ -107,7 +107,3 @@ def main() -> None:
         module, name = line.split()
         _ = getattr(importlib.import_module(module), name).address
         print(name, flush=True)
-
-
-if __name__ == "__main__":
-    main()
