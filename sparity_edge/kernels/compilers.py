@@ -27,7 +27,10 @@ FEWEST = 4  # kernels that are worth a process, which takes half a second to sta
 _PACKAGE = __name__.partition(".")[0]
 # This very package and no other that lies in the working folder, as in a clone: Numba's cache keeps
 # the kernels of different files apart.
-_BESIDE = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import main; main()"
+_BESIDE = (
+    "import sys; sys.path = [sys.argv[1], *filter(None, sys.path)]; "
+    f"from {__name__} import main; main()"
+)
 
 
 def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
@@ -39,14 +42,20 @@ def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
     progress("compiling kernels", 0, len(wanted))
     missed = bool(wanted) and wanted[0].address != 0 and not wanted[0].was_cached
     with _beside(left if missed else deque()):
-        with contextlib.suppress(IndexError):  # another thread may take the last one
-            while True:
-                _ = left.popleft().address
-                progress("compiling kernels", len(wanted) - len(left), len(wanted))
+        for each in _taken_from(left):
+            _ = each.address
+            progress("compiling kernels", len(wanted) - len(left), len(wanted))
     for each in wanted:  # those that were compiled beside
         _ = each.address
     progress("compiling kernels", len(wanted), len(wanted))
     let_compiler_rest()
+
+
+def _taken_from(left: deque[Kernel]) -> Iterator[Kernel]:
+    """One kernel after another, while other threads take some as well."""
+    while left:
+        with contextlib.suppress(IndexError):
+            yield left.popleft()
 
 
 @contextlib.contextmanager
@@ -91,9 +100,8 @@ def _feed(process: subprocess.Popen[str], left: deque[Kernel]) -> None:
     """Hand a process one kernel after another; what it leaves undone is compiled here later."""
     assert process.stdin is not None
     assert process.stdout is not None
-    with contextlib.suppress(IndexError, OSError, ValueError):
-        while True:
-            kernel = left.popleft()
+    with contextlib.suppress(OSError, ValueError):
+        for kernel in _taken_from(left):
             process.stdin.write(f"{kernel.module} {kernel.name}\n")
             process.stdin.flush()
             if not process.stdout.readline():
