@@ -126,12 +126,12 @@ def test_no_memory(run: Run, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyP
     assert "of memory are free" in err
 
 
-@pytest.mark.usefixtures("_no_memory_process")
 def errors_of(err: str) -> list[str]:
     """Lines of stderr, but for those that tell of work of over two seconds."""
     return [line for line in err.splitlines() if not line.endswith(" ...")]
 
 
+@pytest.mark.usefixtures("_no_memory_process")
 def test_a_run_in_all_formats(run: Run, checkpoint: Checkpoint) -> None:
     words = (*SHORT, "-t", "1,2", "--depth", "0,16", "-b", "1,2", "-pg", "8,4")
     code, out, err = run(checkpoint(CASE), *words, "-o", "json")
