@@ -61,7 +61,7 @@ def test_pareto(
 
 
 def test_the_figure(bench: Any, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="figures come with the extra bench")
     speed = {"median": 10.0}
 
     def row(plan: str | None, kl: float, active: float) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_a_changed_figure_makes_pages_and_pictures_stale(
 def test_the_same_results_give_the_same_picture(
     bench: Any, results: dict[str, Any], tmp_path: Path
 ) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="figures come with the extra bench")
     captions, figures = bench("pages.captions"), bench("pages.figures")
     assert set(figures.DRAWN) == set(captions.FIGURES)
     one, other = tmp_path / "one.svg", tmp_path / "other.svg"

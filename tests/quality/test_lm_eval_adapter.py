@@ -14,7 +14,7 @@ import pytest
 from sparity_edge import OptionError
 
 # An extra of its own that pulls in a hundred packages: without it there is nothing to test.
-pytest.importorskip("lm_eval")
+pytest.importorskip("lm_eval", reason="comes with the extra eval, which brings torch")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 TEXTS = ["The model reads one word after another.", "Memory is slow. " * 5]

@@ -13,7 +13,7 @@ import pytest
 from sparity_edge.terminal.keyboard import unechoed_keys
 
 pty = pytest.importorskip("pty", reason="Windows has no pseudo terminals")
-termios = pytest.importorskip("termios")
+termios = pytest.importorskip("termios", reason="Windows has no terminals of POSIX")
 
 # A shell of one job: it gives the job the terminal, and takes it back when the job is suspended.
 SHELL = """

@@ -42,14 +42,8 @@ def load_generator(arguments: Namespace, screen: Screen) -> Generator:
 
         generator = Generator.load(
             arguments.model,
-            dtype=arguments.dtype,
-            threads=arguments.threads,
-            sparsity=arguments.sparsity,
-            plan=arguments.plan,
-            level=arguments.level,
+            **_asked(arguments),
             sparse_prefill=arguments.sparse_prefill,
-            max_context=arguments.max_context,
-            cache_dtype=arguments.cache_dtype,
             offline=arguments.offline,
             progress=bars,
             notify=bars.notify,
@@ -69,15 +63,15 @@ def described(arguments: Namespace) -> tuple[dict[str, Any], dict[str, dict[str,
     with progress_bars(arguments, side_screen()) as bars:
         return describe(
             arguments.model,
-            dtype=arguments.dtype,
-            threads=arguments.threads,
-            sparsity=arguments.sparsity,
-            plan=arguments.plan,
-            level=arguments.level,
-            max_context=arguments.max_context,
-            cache_dtype=arguments.cache_dtype,
+            **_asked(arguments),
             context=CallContext(arguments.offline, bars, bars.notify),
         )
+
+
+def _asked(arguments: Namespace) -> dict[str, Any]:
+    """What the command line says of the pack, its plan and the KV cache."""
+    names = ("dtype", "threads", "sparsity", "plan", "level", "max_context", "cache_dtype")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def side_screen() -> Screen:
