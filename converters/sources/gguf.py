@@ -1,9 +1,10 @@
 """A GGUF file as a source: tensors under their checkpoint names, numbers kept where that is exact.
 
-Q8_0, Q4_0, Q4_1, Q4_K and Q6_K come in without loss, and every other type that the gguf package
-can dequantise as float32. llama.cpp interleaves the rows of q and k for some architectures (its
-rotary embedding takes neighbours for pairs); this module puts them back. The files are read in
-gguf_parts, the meaning of their metadata is in gguf_config, gguf_special and gguf_tokenizer.
+Types that `numbers.gguf_blocks.NATIVE` lists come in without loss, and every other type that the
+gguf package can dequantise as float32. llama.cpp interleaves the rows of q and k for some
+architectures (its rotary embedding takes neighbours for pairs); this module puts them back. The
+files are read in gguf_parts, the meaning of their metadata is in gguf_config, gguf_special and
+gguf_tokenizer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
+from converters.numbers.gguf_blocks import NATIVE, UNPACK
 from converters.numbers.quantize import Quantized
 from converters.sources.gguf_config import family_of, make_config
 from converters.sources.gguf_metadata import MAX_SHOWN, TensorInfo
@@ -46,13 +48,6 @@ LAYER_NAMES = {
 }
 IGNORED = {"rope_freqs.weight"}  # gguf_config reads it
 IGNORED_MODULES = (".rotary_emb.weight",)  # in old files; rope_theta tells the same
-NATIVE = {
-    GGMLQuantizationType.Q8_0: ("int8", 32, False),
-    GGMLQuantizationType.Q4_0: ("int4", 32, False),
-    GGMLQuantizationType.Q4_1: ("int4", 32, True),
-    GGMLQuantizationType.Q4_K: ("int4k", 32, True),
-    GGMLQuantizationType.Q6_K: ("int6k", 16, False),
-}
 
 
 class GgufSource(Source):
@@ -111,7 +106,7 @@ class GgufSource(Source):
         # Damaged scales may overflow in either way; the outcome is looked at.
         with np.errstate(over="ignore", invalid="ignore"):
             if info.kind in NATIVE:
-                quantized = _UNPACK[info.kind](rows)
+                quantized = UNPACK[info.kind](rows)
                 parts = quantized.scales, quantized.minimums, quantized.factors
                 self._refuse_not_finite(name, *parts)
                 return quantized
@@ -223,67 +218,3 @@ def _gguf_rows(start: int, stop: int, head_dim: int) -> Array:
     head, inside = np.divmod(rows, head_dim)
     half, pair = np.divmod(inside, head_dim // 2)
     return np.asarray(head * head_dim + pair * 2 + half)
-
-
-def _float16(blocks: Array, position: int) -> Array:
-    """Float16 number at byte `position` of each block; blocks are (rows, groups, bytes)."""
-    return np.ascontiguousarray(blocks[..., position : position + 2]).view("<f2")[..., 0]
-
-
-def _nibbles(packed: Array) -> Array:
-    """(..., n bytes) -> (..., 2n): the low nibbles, then the high ones."""
-    return np.concatenate([packed & 0x0F, packed >> 4], axis=-1)
-
-
-def _q8_0(rows: Array) -> Quantized:
-    blocks = rows.reshape(len(rows), -1, 34)
-    numbers = np.ascontiguousarray(blocks[..., 2:]).view(np.int8).reshape(len(rows), -1)
-    return Quantized("int8", 32, numbers, _float16(blocks, 0), None)
-
-
-def _q4_0(rows: Array) -> Quantized:
-    blocks = rows.reshape(len(rows), -1, 18)
-    numbers = _nibbles(blocks[..., 2:]).reshape(len(rows), -1)
-    return Quantized("int4", 32, numbers, _float16(blocks, 0), None)
-
-
-def _q4_1(rows: Array) -> Quantized:
-    blocks = rows.reshape(len(rows), -1, 20)
-    numbers = _nibbles(blocks[..., 4:]).reshape(len(rows), -1)
-    return Quantized("int4", 32, numbers, _float16(blocks, 0), _float16(blocks, 2))
-
-
-def _q4_k(rows: Array) -> Quantized:
-    """Blocks of 256: d, dmin, eight 6-bit scales and minima in 12 bytes, 8 x 32 nibbles."""
-    blocks = rows.reshape(len(rows), -1, 144)
-    low, mid, high = (blocks[..., start : start + 4] for start in (4, 8, 12))
-    scales = np.concatenate([low & 63, (high & 15) | (low >> 6 << 4)], axis=-1)
-    minimums = np.concatenate([mid & 63, (high >> 4) | (mid >> 6 << 4)], axis=-1)
-    # 32 bytes hold two groups: the first in the low nibbles, the second in the high ones.
-    numbers = _nibbles(blocks[..., 16:].reshape(len(rows), -1, 32))
-    numbers, scales, minimums = (
-        each.reshape(len(rows), -1) for each in (numbers, scales, minimums)
-    )
-    factors = np.stack([_float16(blocks, 0), _float16(blocks, 2)], axis=-1)
-    return Quantized("int4k", 32, numbers, scales, minimums, factors)
-
-
-def _q6_k(rows: Array) -> Quantized:
-    """Blocks of 256: two halves of 64 bytes of low bits, of 32 of high bits, 16 scales, d."""
-    blocks = rows.reshape(len(rows), -1, 210)
-    low = _nibbles(blocks[..., :128].reshape(*blocks.shape[:2], 2, 64))
-    shifts = np.array([[0], [2], [4], [6]], dtype=np.uint8)
-    high = blocks[..., 128:192].reshape(*blocks.shape[:2], 2, 1, 32) >> shifts & 3
-    numbers = (low | high.reshape(low.shape) << 4).view(np.int8) - np.int8(32)
-    scales = np.ascontiguousarray(blocks[..., 192:208]).view(np.int8)
-    numbers, scales = (each.reshape(len(rows), -1) for each in (numbers, scales))
-    return Quantized("int6k", 16, numbers, scales, None, _float16(blocks, 208)[..., None])
-
-
-_UNPACK = {
-    GGMLQuantizationType.Q8_0: _q8_0,
-    GGMLQuantizationType.Q4_0: _q4_0,
-    GGMLQuantizationType.Q4_1: _q4_1,
-    GGMLQuantizationType.Q4_K: _q4_k,
-    GGMLQuantizationType.Q6_K: _q6_k,
-}
