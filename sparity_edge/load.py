@@ -155,7 +155,6 @@ def open_model(
         SourceError: its tokenizer is damaged or another model's.
         ResourceError: its weights do not fit into memory.
     """
-    from sparity_edge.kernels.kernel import start_compiler
     from sparity_edge.kernels.program.machine import ThreadedMachine
     from sparity_edge.model.kv_cache import default_kv_dtype
     from sparity_edge.model.model import Model
@@ -172,7 +171,6 @@ def open_model(
         # What importing and parsing took must not stand beside all of the weights.
         give_heap_back()
         give_code_back(COMPILER)
-        start_compiler()
         tokenizer.demand_rows(folder.config.vocab_size)
         packed = reading.result()
     loaded = time.perf_counter()

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from numba import cfunc, config, njit, types
-from numba.core import registry
-from numba.core.compiler_lock import global_compiler_lock
+from numba import config, njit, types
 
 from sparity_edge.kernels.checks import CHECKED
+from sparity_edge.kernels.code_cache import Callback, CodeCache
 from sparity_edge.kernels.device_code import linked, no_garbage_collection
 from sparity_edge.kernels.words import Words
 from sparity_edge.system.folders import kernel_root
@@ -28,9 +27,7 @@ from sparity_edge.system.memory import COMPILER, give_code_back
 device = linked  # for functions that kernels call
 # For device functions that are called for every row of some hundred bytes: a call costs 10 ns.
 inlined = functools.partial(linked, inline=True)
-# Division by zero gives inf as IEEE says; no other relaxation: inf and NaN have to propagate.
-entry = njit(error_model="numpy", nogil=True, cache=True)  # for those that Python calls
-_SIGNATURE = types.void(types.int64, types.int64, types.int64)
+_SIGNATURE = (types.int64,) * 3, types.void
 # Files outside of kernels/ whose constants reach machine code.
 OUTSIDE = ("arrays.py", "packed/bundle.py", "packed/layout.py", "plans/plan.py")
 
@@ -79,17 +76,6 @@ def digest_of(package: Path) -> str:
 _AT_WORK: list[str] = []  # kernels compiled or fetched since the compiler last rested
 
 
-def start_compiler() -> None:
-    """Have Numba look through all that it can compile, as it would for the first kernel.
-
-    0.15 s of Python, which can pass while weights are read. Models that are loaded at once wait
-    for each other: Numba's registries are generators, which two threads cannot advance together.
-    """
-    with global_compiler_lock:
-        registry.cpu_target.typing_context.refresh()
-        registry.cpu_target.target_context.refresh()
-
-
 def let_compiler_rest() -> None:
     """Take the compiler's own code out of memory if it has been at work since last time (Linux).
 
@@ -98,6 +84,16 @@ def let_compiler_rest() -> None:
     if _AT_WORK:
         _AT_WORK.clear()
         give_code_back(COMPILER)
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """Declare a function that Python calls and whose machine code is kept.
+
+    Division by zero gives inf as IEEE says; no other relaxation: inf and NaN have to propagate.
+    """
+    made = njit(error_model="numpy", nogil=True)(function)
+    made._cache = CodeCache(function)
+    return made
 
 
 class Kernel:
@@ -146,4 +142,8 @@ class Kernel:
         return self._address
 
     def _compile(self, cache: bool) -> Any:
-        return cfunc(_SIGNATURE, cache=cache, error_model="numpy")(self._function)
+        made = Callback(self._function, _SIGNATURE, {}, {"error_model": "numpy"})
+        if cache:
+            made.enable_caching()
+        made.compile()
+        return made

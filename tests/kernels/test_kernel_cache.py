@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numba.core.caching import FunctionCache
 from rooms import all_arrows
 
 import sparity_edge
 from sparity_edge.kernels import compilers
+from sparity_edge.kernels.code_cache import CodeCache
 from sparity_edge.kernels.decode import elementwise
 from sparity_edge.kernels.kernel import OUTSIDE, Kernel, device, digest_of
 from sparity_edge.kernels.program.team import Team
@@ -34,8 +35,8 @@ def full(*_: Any) -> None:
 
 
 def test_a_full_disk_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FunctionCache, "load_overload", lambda *_: None)
-    monkeypatch.setattr(FunctionCache, "save_overload", full)
+    monkeypatch.setattr(CodeCache, "_load_overload", lambda *_: None)
+    monkeypatch.setattr(CodeCache, "save_overload", full)
     out = np.zeros(1, dtype=np.float32)
     arguments = np.array([out.ctypes.data], dtype=np.int64)
     kernel = Kernel("place")(write_one)
@@ -43,6 +44,29 @@ def test_a_full_disk_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel._compiled.ctypes(int(arguments.ctypes.data), 0, 0)
     assert out[0] == 1
     Team.compile()
+
+
+FETCH = """
+import sys
+from sparity_edge.kernels.decode.elementwise import silu
+from sparity_edge.kernels.program.team import Team
+Team.compile()
+print(silu.address != 0, silu.was_cached, "numba.np.npyimpl" in sys.modules)
+"""
+
+
+def test_what_an_earlier_run_compiled_starts_no_compiler(tmp_path: Path) -> None:
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", FETCH],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert printed == [["True", "False", "True"], ["True", "True", "False"]]
 
 
 PACKAGE = Path(sparity_edge.__file__).parent
