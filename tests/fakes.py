@@ -32,6 +32,7 @@ class FakeGenerator:
         self.sparsity = 0.0
         self.plan: str | None = None
         self.default_params = SamplingParams()
+        self.template_args: Mapping[str, Any] | None = None
         self.prompts: list[Any] = []
         self.params: list[SamplingParams | None] = []
         self.loaded_with: dict[str, Any] = {}

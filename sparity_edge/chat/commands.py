@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparity_edge.chat import conversation as store
 from sparity_edge.chat.conversation import Conversation
@@ -19,6 +19,8 @@ from sparity_edge.errors import OptionError
 from sparity_edge.generation.settings import change_setting, list_settings, shown
 from sparity_edge.generation.suggested import FILE, suggestions
 from sparity_edge.spelling import did_you_mean
+from sparity_edge.text.chat_template import plain_variables
+from sparity_edge.text.template_args import read_pair, shown_variables
 
 if TYPE_CHECKING:
     from sparity_edge.chat.session import ChatSession
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _COMMAND = re.compile(r"/[A-Za-z?]*(?=\s|$)")
 
 
+TEMPLATE = "template"  # beside the sampling parameters that /set knows
 SHOWN_LINES = 12  # of a message that was said in a conversation that is loaded
 
 
@@ -96,19 +99,39 @@ def _system(session: ChatSession, text: str) -> None:
 
 
 def _set(session: ChatSession, text: str) -> None:
-    """/set [NAME VALUE] -- list the settings, or change one."""
+    """/set [NAME VALUE] -- list or change settings; /set template NAME=VALUE is the template's."""
     name, _, value = text.partition(" ")
     if not name:
         for line in list_settings(session.params):
             session.screen.note(line)
+        session.screen.note(_template_line(session))
         if names := suggestions(session.generator.default_params):
             session.screen.note(f"The model's {FILE} has its own defaults: {', '.join(names)}.")
     elif not value.strip():
         raise OptionError(f"/set {name} needs a value; /set alone lists the present ones.")
+    elif name == TEMPLATE:
+        _set_template(session, value.strip())
     else:
         session.params = change_setting(session.params, name, value.strip())
         setting = name.replace("-", "_")
         session.screen.note(f"{setting} is {shown(getattr(session.params, setting))} from now on.")
+
+
+def _set_template(session: ChatSession, text: str) -> None:
+    """Set a variable of the chat template, NAME=VALUE; "none" forgets all of them."""
+    changed: dict[str, Any] = {}
+    if text.lower() != "none":
+        changed = {**session.conversation.template_args, **dict([read_pair(text)])}
+    session.conversation.template_args = plain_variables(changed)
+    session.screen.note(f"template is {_variables(session)} from now on.")
+
+
+def _template_line(session: ChatSession) -> str:
+    return f"{TEMPLATE:<19} {_variables(session):<10} NAME=VALUE for the model's chat template"
+
+
+def _variables(session: ChatSession) -> str:
+    return shown_variables(session.conversation.template_args) or "none"
 
 
 def _sparsity(session: ChatSession, text: str) -> None:

@@ -17,6 +17,7 @@ from sparity_edge.errors import OptionError, library_words
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.settings import from_json, to_json
 from sparity_edge.system.atomic import replace_file
+from sparity_edge.text.chat_template import plain_variables
 
 FORMAT = "sparity-edge conversation"
 VERSION = 1
@@ -25,10 +26,14 @@ MAX_FILE_BYTES = 64 << 20
 
 @dataclass
 class Conversation:
-    """System prompt and messages; `messages` alternate between "user" and "assistant"."""
+    """System prompt, messages, and what the model's template is told beside them.
+
+    `messages` alternate between "user" and "assistant".
+    """
 
     system: str | None = None  # None: whatever the model's template does without one
     messages: list[dict[str, str]] = field(default_factory=list)
+    template_args: dict[str, Any] = field(default_factory=dict)  # variables of the template
 
     def turns(self) -> list[dict[str, str]]:
         """All messages as the model is to see them, the system prompt first."""
@@ -59,6 +64,7 @@ def save(path: Path, conversation: Conversation, params: SamplingParams, model: 
         "model": model,
         "system": conversation.system,
         "messages": conversation.messages,
+        "template_args": conversation.template_args,
         "settings": to_json(params),
     }
     text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
@@ -115,6 +121,7 @@ def _check_conversation(content: dict[str, Any]) -> Conversation:
     if not isinstance(messages, list):
         raise OptionError("messages is not a list")
     conversation = Conversation(None if system is None else plain_text(system))
+    conversation.template_args = plain_variables(content.get("template_args"))
     for number, message in enumerate(messages):
         role = "assistant" if number % 2 else "user"
         if not isinstance(message, dict) or message.get("role") != role:

@@ -32,7 +32,7 @@ class ChatSession:
         params: sampling parameters; `/set` replaces them.
         system: the system prompt; None leaves it to the model's template.
         screen: where everything is written.
-        template_args: variables of the chat template.
+        template_args: variables of the chat template; `/set template` changes them.
         plans: makes sparsity plans for `/sparsity`; None: those that the model carries are all.
         confirm: asks a question that is answered by yes or no; None: there is nobody to ask.
     """
@@ -50,9 +50,8 @@ class ChatSession:
     ) -> None:
         self.generator = generator
         self.params = params
-        self.conversation = Conversation(system)
+        self.conversation = Conversation(system, template_args=dict(template_args or {}))
         self.screen = screen
-        self.template_args = template_args
         self.plans = plans
         self.confirm = confirm
         self.totals = Totals()
@@ -90,7 +89,8 @@ class ChatSession:
         reply = Reply()
         try:
             talk = self.conversation.turns()
-            reply.stream(self.generator, talk, self.params, self.screen, self.template_args)
+            variables = self.conversation.template_args
+            reply.stream(self.generator, talk, self.params, self.screen, variables)
         except ContextError as error:
             self._say_context_is_full(str(error))
             return

@@ -3,7 +3,9 @@
     python -m sparity_edge.lm_eval_adapter run --model sparity-edge \\
         --model_args model=./my-model,sparsity=0.25 --tasks hellaswag --limit 100
 
-takes the place of the command `lm_eval` and understands all of its options. Vectors are sparsified
+takes the place of the command `lm_eval` and understands all of its options; with
+--apply_chat_template, variables of the template are given as template_args=enable_thinking=false,
+several as template_args={"enable_thinking":false,"effort":"low"}. Vectors are sparsified
 at every position but the first four, prompts included, so that likelihoods show what a plan costs;
 `sparse_prefill=False` leaves prompts of generation dense, as in a chat. Knows nothing of tasks.
 """
@@ -29,6 +31,8 @@ from sparity_edge.errors import OptionError
 from sparity_edge.generation.generator import Generator
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.quality.scoring import score
+from sparity_edge.text.chat_template import plain_variables
+from sparity_edge.text.template_args import read_variables, shown_variables
 
 DEFAULT_MAX_TOKENS = 256  # tokens, as transformers' adapter has it
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -52,6 +56,7 @@ class SparityEdge(TemplateLM):  # type: ignore[misc]
     Args:
         model: as for `Generator.load`, and so are all further arguments.
         max_length: tokens of a window; None: the context.
+        template_args: variables of the chat template: a mapping, a JSON object, or NAME=VALUE.
         batch_size, max_batch_size, device: what the harness hands to every model; without effect.
 
     Raises:
@@ -64,6 +69,7 @@ class SparityEdge(TemplateLM):  # type: ignore[misc]
         *,
         max_length: int | None = None,
         sparse_prefill: bool = True,
+        template_args: Mapping[str, Any] | str | None = None,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
         device: str | None = None,
@@ -71,6 +77,7 @@ class SparityEdge(TemplateLM):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         del batch_size, max_batch_size, device
+        self.template_args = plain_variables(read_variables(template_args))
         self.generator = Generator.load(str(model), sparse_prefill=sparse_prefill, **loading)
         self.max_length = max_length or self.generator.max_context
         tokenizer = self.generator.tokenizer
@@ -93,8 +100,8 @@ class SparityEdge(TemplateLM):  # type: ignore[misc]
 
     @property
     def tokenizer_name(self) -> str:
-        """Tells request caches of different tokenizers apart."""
-        return str(self.generator.path)
+        """Tells request caches of different tokenizers, and of other variables, apart."""
+        return f"{self.generator.path} {shown_variables(self.template_args)}".rstrip()
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_: object
@@ -111,7 +118,9 @@ class SparityEdge(TemplateLM):  # type: ignore[misc]
     ) -> str:
         """The messages as the model's own template writes them."""
         return self.generator.tokenizer.render_chat(
-            chat_history, add_generation_prompt=add_generation_prompt
+            chat_history,
+            add_generation_prompt=add_generation_prompt,
+            template_args=self.template_args,
         )
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:

@@ -71,7 +71,7 @@ class ChatTemplate:
         from sparity_edge.text.template_budget import Budget, weigh
         from sparity_edge.text.template_sandbox import bounded_environment
 
-        plain, own = _plain_messages(messages), _plain_variables(variables)
+        plain, own = _plain_messages(messages), plain_variables(variables)
         size = weigh([plain, own], FIXED_BUDGET * 100)
         budget = Budget(FIXED_BUDGET + size * (BUDGET_PER_CHARACTER + len(plain)))
         environment: Environment = bounded_environment(budget)
@@ -148,8 +148,12 @@ def _named_reasoning(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _plain_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy of the template's variables made of plain JSON types only."""
+def plain_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of a template's variables made of plain JSON types only.
+
+    Raises:
+        OptionError: a name cannot be a variable's, or a value is not JSON.
+    """
     if variables is None:
         return {}
     if not isinstance(variables, Mapping):
@@ -161,6 +165,8 @@ def _plain_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
         return {name: _plain(value) for name, value in variables.items()}
     except OptionError:
         raise OptionError(f"template_args={variables!r} holds what is not JSON.") from None
+    except RecursionError:
+        raise OptionError("template_args is nested too deeply.") from None
 
 
 def _plain(value: Any) -> Any:

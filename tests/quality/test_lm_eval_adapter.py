@@ -52,6 +52,24 @@ def test_it_is_registered(model: Any) -> None:
     assert get_model("sparity-edge") is type(model)
 
 
+def test_variables_of_the_template(checkpoint: Callable[[str], Path]) -> None:
+    from sparity_edge.lm_eval_adapter import SparityEdge
+
+    folder = str(checkpoint("llama_untied"))
+    template = "{{ messages[0].content }}{% if enable_thinking is false %} /no_think{% endif %}"
+    names = set()
+    for given in (None, "enable_thinking=false", {"enable_thinking": False}):
+        model = SparityEdge(folder, dtype="f32", threads=2, template_args=given)
+        model.generator.tokenizer.chat_template = template
+        rendered = model.apply_chat_template([{"role": "user", "content": "Hi"}])
+        assert rendered == ("Hi /no_think" if given else "Hi")
+        names.add(model.tokenizer_name)
+        model.generator.close()
+    assert len(names) == 2  # requests that were rendered otherwise are not taken from a cache
+    with pytest.raises(OptionError, match="is not NAME=VALUE"):
+        SparityEdge(folder, template_args="thinking")
+
+
 def test_loglikelihood(model: Any) -> None:
     pairs = [("The model reads", " one word"), ("The model reads", " memory"), ("", "Memory")]
     results = model.loglikelihood([request(*pair) for pair in pairs], disable_tqdm=True)

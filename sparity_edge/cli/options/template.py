@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-WORDS = {"true": True, "false": False, "none": None, "null": None}
+from sparity_edge.errors import OptionError
+from sparity_edge.text.template_args import read_pair
 
 
 def add_template_option(parser: argparse.ArgumentParser) -> None:
@@ -26,17 +26,7 @@ def template_args(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, as in enable_thinking=false")
-    return name, _value(value)
-
-
-def _value(text: str) -> Any:
-    """JSON where it is some, true and false in any case; else the text itself."""
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
     try:
-        return json.loads(text, parse_constant=str)
-    except (ValueError, RecursionError):
-        return text
+        return read_pair(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
