@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.observe import observe
 from converters.calibration.statistics import LayerStatistics
@@ -106,22 +108,24 @@ def calibrate(
         add_plan(carrier, family)
         stored.append(Calibrated(carrier.path, family))
 
-    of_layers = [each for each in chosen if isinstance(each, Method) and each.name in folders]
-    if of_layers:
-        fits = fit_methods(packed, windows, of_layers, threads=threads, progress=progress)
-        for method in of_layers:
-            carrier = folders[method.name]
-            family = assemble(
-                method, fits[method.name], _specs(carrier), fingerprint(packed), notes
-            )
-            store(carrier, family)
-    for each in chosen:
-        if isinstance(each, ModelMethod) and each.name in folders:
-            carrier = folders[each.name]
-            view = ModelView(
-                read_weights(carrier), layout_of(carrier), windows, notes, threads, progress
-            )
-            store(carrier, each.fit(view))
+    # Work is shared among threads of our own; sums must not depend on how many BLAS would take.
+    with threadpool_limits(1, "blas"):
+        of_layers = [each for each in chosen if isinstance(each, Method) and each.name in folders]
+        if of_layers:
+            fits = fit_methods(packed, windows, of_layers, threads=threads, progress=progress)
+            for method in of_layers:
+                carrier = folders[method.name]
+                family = assemble(
+                    method, fits[method.name], _specs(carrier), fingerprint(packed), notes
+                )
+                store(carrier, family)
+        for each in chosen:
+            if isinstance(each, ModelMethod) and each.name in folders:
+                carrier = folders[each.name]
+                view = ModelView(
+                    read_weights(carrier), layout_of(carrier), windows, notes, threads, progress
+                )
+                store(carrier, each.fit(view))
     return stored
 
 

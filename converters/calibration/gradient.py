@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,8 @@ def backward(
 ) -> float:
     """Take the gradient of the sampled labels' loss through the whole decoder.
 
-    Memory: (layers + 1) x tokens x hidden float32, one window's logits and one layer's weights.
+    Memory: (layers + 1) x tokens x hidden float32, the logits of a window for each thread, and one
+    layer's weights.
 
     Args:
         packed: the weights, in any layout and number format.
@@ -72,10 +74,8 @@ def backward(
                 out[:] = values.out
             progress("forward", layer + 1, steps)
         downstream = np.empty_like(streams[0])
-        losses = [
-            _head(packed, config, stream, np.random.default_rng([seed, window]), out)
-            for window, (stream, out) in enumerate(zip(streams[-1], downstream, strict=True))
-        ]
+        randoms = (np.random.default_rng([seed, window]) for window in range(len(windows)))
+        losses = list(pool.map(partial(_head, packed, config), streams[-1], randoms, downstream))
         for layer in reversed(range(layers)):
             floats = LayerFloats(packed, config, layer, table)
             found = list(pool.map(floats.through, streams[layer], downstream))

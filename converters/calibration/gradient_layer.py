@@ -1,13 +1,13 @@
 """One decoder layer in NumPy, forward and backward, its weights unpacked to float32.
 
 The backward pass takes the gradient at the layer's output to the input of each of its linears and
-of the layer itself; gradients of weights are not formed. Written for clarity over whole windows:
-attention is a full matrix for each key head.
+of the layer itself; gradients of weights are not formed. Written for clarity: attention is a matrix
+of some queries by all keys that they see, for each key head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from sparity_edge.errors import OptionError
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
+
+QUERIES = 128  # positions that attention takes at a time: fewer hidden scores, more calls
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class _Values:
 
     x: Floats
     attn_in: Floats
-    q: Floats  # (kv heads, queries of a key head x tokens, head_dim), rotated
+    q: Floats  # (kv heads, queries of a key head, tokens, head_dim), rotated
     k: Floats  # (kv heads, tokens, head_dim), rotated
     v: Floats
     attn_out: Floats
@@ -89,10 +91,7 @@ class LayerFloats:
         q, k, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
         q = self._by_key_head(rotate(self._heads(q), self._table))
         k, v = rotate(self._heads(k), self._table), self._heads(v)
-        mixed = np.stack([
-            self._shares(query, key) @ value for query, key, value in zip(q, k, v, strict=True)
-        ])  # fmt: skip
-        attn_out = self._by_token(mixed)
+        attn_out = self._flat(self._attention(q, k, v))
         middle = x + self._linear("o_proj", attn_out)
         mlp_in = rmsnorm(middle, self._norms[1], epsilon)
         gate, up = self._linear("gate_proj", mlp_in), self._linear("up_proj", mlp_in)
@@ -135,38 +134,59 @@ class LayerFloats:
         }
         return Slopes(inputs, slopes), slope
 
+    def _attention(self, q: Floats, k: Floats, v: Floats) -> Floats:
+        """What attention gives, (heads, tokens, head_dim)."""
+        mixed = np.empty_like(q)
+        for head, part, seen, hidden in self._parts(q):
+            shares = self._shares(_rows(q[head, :, part]), k[head, seen], hidden)
+            mixed[head, :, part] = (shares @ v[head, seen]).reshape(mixed[head, :, part].shape)
+        return mixed.reshape(-1, *q.shape[2:])
+
     def _attention_back(self, values: _Values, slope: Floats) -> tuple[Floats, Floats, Floats]:
         """Gradients at the outputs of q, k and v, given the one at what attention gives."""
-        mixed_slope = self._by_key_head(self._heads(slope))
-        q_slope, k_slope, v_slope = (np.empty_like(x) for x in (values.q, values.k, values.v))
-        for head, back in enumerate(mixed_slope):
-            q, k, v = values.q[head], values.k[head], values.v[head]
-            shares = self._shares(q, k)
-            v_slope[head] = shares.T @ back
+        q, k, v = values.q, values.k, values.v
+        back, out = (self._by_key_head(self._heads(x)) for x in (slope, values.attn_out))
+        # The mean over a query's shares of the gradients at them.
+        means = np.einsum("hqtd,hqtd->hqt", back, out)
+        q_slope, k_slope, v_slope = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
+        for head, part, seen, hidden in self._parts(q):
+            queries, backs = _rows(q[head, :, part]), _rows(back[head, :, part])
+            shares = self._shares(queries, k[head, seen], hidden)
+            v_slope[head, seen] += shares.T @ backs
             # Softmax: share x (gradient - mean gradient under the shares).
-            scores = back @ v.T
-            scores -= np.einsum("ij,ij->i", scores, shares)[:, None]
+            scores = backs @ v[head, seen].T
+            scores -= means[head, :, part].reshape(-1, 1)
             scores *= shares
             scores *= self._scale
-            q_slope[head], k_slope[head] = scores @ k, scores.T @ q
-        count, tokens = self._config.num_attention_heads, len(values.x)
-        q_slope = q_slope.reshape(count, tokens, -1)
-        turned = [rotate(each, self._table, -1) for each in (q_slope, k_slope)]
+            q_slope[head, :, part] = (scores @ k[head, seen]).reshape(q[head, :, part].shape)
+            k_slope[head, seen] += scores.T @ queries
+        turned = [rotate(x, self._table, -1) for x in (q_slope.reshape(-1, *q.shape[2:]), k_slope)]
         return self._flat(turned[0]), self._flat(turned[1]), self._flat(v_slope)
+
+    def _parts(self, q: Floats) -> Iterator[tuple[int, slice, slice, Floats]]:
+        """(key head, its queries' positions, positions they see, -inf where one does not)."""
+        tokens = q.shape[2]
+        for start in range(0, tokens, QUERIES):
+            stop = min(start + QUERIES, tokens)
+            first = 0 if self._window is None else max(0, start + 1 - self._window)
+            at, of = np.arange(start, stop)[:, None], np.arange(first, stop)
+            hidden = of > at
+            if self._window is not None:
+                hidden |= of <= at - self._window
+            mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
+            for head in range(len(q)):
+                yield head, slice(start, stop), slice(first, stop), mask
 
     @property
     def _scale(self) -> np.float32:
         return np.float32(self._config.head_dim**-0.5)
 
-    def _shares(self, query: Floats, key: Floats) -> Floats:
-        """Attention of the queries that share a key head, (queries x tokens, tokens)."""
-        tokens = len(key)
-        scores = (query @ key.T) * self._scale
-        at = np.arange(tokens)
-        hidden = at[None] > at[:, None]
-        if self._window is not None:
-            hidden |= at[None] <= at[:, None] - self._window
-        scores.reshape(-1, tokens, tokens)[:, hidden] = -np.inf
+    def _shares(self, queries: Floats, keys: Floats, hidden: Floats) -> Floats:
+        """Attention of the queries that share a key head, (queries x positions, keys)."""
+        scores = queries @ keys.T
+        scores *= self._scale
+        by_query = scores.reshape(-1, *hidden.shape)
+        by_query += hidden
         scores -= scores.max(axis=1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=1, keepdims=True)
@@ -180,13 +200,8 @@ class LayerFloats:
         return heads.transpose(1, 0, 2).reshape(heads.shape[1], -1)
 
     def _by_key_head(self, heads: Floats) -> Floats:
-        """(heads, tokens, head_dim) as (key heads, their queries x tokens, head_dim)."""
-        count = self._config.num_key_value_heads
-        return np.ascontiguousarray(heads).reshape(count, -1, self._config.head_dim)
-
-    def _by_token(self, mixed: Floats) -> Floats:
-        count = self._config.num_attention_heads
-        return self._flat(mixed.reshape(count, -1, self._config.head_dim))
+        """(heads, tokens, head_dim) as (key heads, their queries, tokens, head_dim)."""
+        return heads.reshape(self._config.num_key_value_heads, -1, *heads.shape[1:])
 
     def _linear(self, name: str, x: Floats) -> Floats:
         result: Floats = x @ self._weights[name].T
@@ -197,6 +212,11 @@ class LayerFloats:
     def _back(self, name: str, slope: Floats) -> Floats:
         result: Floats = slope @ self._weights[name]
         return result
+
+
+def _rows(queries: Floats) -> Floats:
+    """(queries of a key head, positions, head_dim) as a matrix."""
+    return queries.reshape(-1, queries.shape[-1])
 
 
 def _refuse_unknown_steps(config: ModelConfig) -> None:

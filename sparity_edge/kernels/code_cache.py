@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from numba.core.caching import FunctionCache
-from numba.core.ccallback import CFunc
 from numba.core.runtime import rtsys
 
 
@@ -30,11 +29,3 @@ class CodeCache(FunctionCache):  # type: ignore[misc]
             if found is not None:
                 return found
         return super().load_overload(sig, target_context)
-
-
-class Callback(CFunc):  # type: ignore[misc]
-    """A function with an address, whose machine code is kept in a `CodeCache`."""
-
-    def enable_caching(self) -> None:
-        """Keep the machine code."""
-        self._cache = CodeCache(self._pyfunc)

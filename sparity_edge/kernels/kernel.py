@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from numba import config, njit, types
+from numba.core.ccallback import CFunc
 
 from sparity_edge.kernels.checks import CHECKED
-from sparity_edge.kernels.code_cache import Callback, CodeCache
+from sparity_edge.kernels.code_cache import CodeCache
 from sparity_edge.kernels.device_code import linked, no_garbage_collection
 from sparity_edge.kernels.words import Words
 from sparity_edge.system.folders import kernel_root
@@ -142,8 +143,8 @@ class Kernel:
         return self._address
 
     def _compile(self, cache: bool) -> Any:
-        made = Callback(self._function, _SIGNATURE, {}, {"error_model": "numpy"})
+        made: Any = CFunc(self._function, _SIGNATURE, {}, {"error_model": "numpy"})
         if cache:
-            made.enable_caching()
+            made._cache = CodeCache(self._function)
         made.compile()
         return made
