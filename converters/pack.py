@@ -20,7 +20,7 @@ from converters.pack_options import PackOptions
 from sparity_edge.config.model_config import LAYER_LINEARS
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.bundle import BundleLayout, bundle_of, halves_of
-from sparity_edge.packed.layout import K_QUANT_GROUPS, Layout
+from sparity_edge.packed.layout import K_QUANT_GROUPS, KEPT_GROUPS, Layout
 from sparity_edge.packed.shards import TensorSpec, spec_nbytes
 from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.progress import Progress, silent
@@ -59,7 +59,7 @@ def choose_layout(
     input_major = in_layer and linear in _INPUT_MAJOR[options.layout]
     bundled = in_layer and linear == "mlp.up_proj" and options.layout in BUNDLED
     if native and (input_major or bundled or options.dtype is not None):
-        native = _without_k_quants(native)
+        native = _without_kept(native)
     dtype, group, minimum = _choose_numbers(in_layer, native, options)
     return Layout(dtype, "input" if input_major else "output", shape, group, minimum)
 
@@ -112,11 +112,14 @@ def convert(
     return Path(out)
 
 
-def _without_k_quants(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None:
-    """What K-quants are taken for where they cannot stay so; None: for floats."""
-    if native[0] not in K_QUANT_GROUPS:
+def _without_kept(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None:
+    """What formats that are output-major only are taken for elsewhere; None: for floats."""
+    if native[0] not in (*K_QUANT_GROUPS, *KEPT_GROUPS):
         return native
-    return ("int4", native[1], True) if native[0] == "int4k" else None
+    return {
+        ("int4k", 32, True): ("int4", 32, True),
+        ("int5", 32, False): ("int8", 32, False),  # exact
+    }.get(native)
 
 
 def _choose_numbers(

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from converters.numbers.quantize import Quantized
 from converters.sources.source import Source
 from sparity_edge.model.families import read_config
-from sparity_edge.packed.layout import GROUPS, ORIENTATIONS, SUPERBLOCK, Layout
+from sparity_edge.packed.layout import (
+    DTYPE_BITS,
+    GROUPS,
+    K_QUANT_GROUPS,
+    KEPT_GROUPS,
+    ORIENTATIONS,
+    SUPERBLOCK,
+    Layout,
+)
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -32,7 +40,10 @@ TOKENIZER = b'{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added
 INT8 = ("int8", 32, False)
 INT4 = ("int4", 32, False)
 INT4_MINIMUM = ("int4", 32, True)
+INT5 = ("int5", 32, False)
+INT5_MINIMUM = ("int5", 32, True)
 INT4K = ("int4k", 32, True)
+INT5K = ("int5k", 32, True)
 INT6K = ("int6k", 16, False)
 
 
@@ -41,10 +52,12 @@ def random_quantized(
 ) -> Quantized:
     """Numbers over their whole range with random scales."""
     random = np.random.default_rng(seed)
-    if dtype in ("int4k", "int6k"):
+    if dtype in K_QUANT_GROUPS:
         return _random_k_quants(random, shape, dtype, group)
     scales = (shape[0], -(-shape[1] // group))
-    low, high, kind = (-128, 128, np.int8) if dtype == "int8" else (0, 16, np.uint8)
+    low, high, kind = (-128, 128, np.int8)
+    if dtype != "int8":
+        low, high, kind = (0, 1 << DTYPE_BITS[dtype], np.uint8)
     return Quantized(
         dtype,
         group,
@@ -70,7 +83,7 @@ def _random_k_quants(
     return Quantized(
         dtype,
         group,
-        random.integers(0, 16, shape).astype(np.uint8),
+        random.integers(0, 1 << DTYPE_BITS[dtype], shape).astype(np.uint8),
         random.integers(0, 64, scales).astype(np.uint8),
         random.integers(0, 64, scales).astype(np.uint8),
         (random.normal(size=(*blocks, 2)) / 64).astype(np.float16),
@@ -163,10 +176,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
     """Any layout of a matrix of up to 300 x 300, or of a K-quant of up to 70 x 1280."""
-    dtype = draw(st.sampled_from(["f32", "bf16", "int8", "int4", "int4k", "int6k"]))
-    if dtype in ("int4k", "int6k"):
+    dtype = draw(st.sampled_from(list(DTYPE_BITS)))
+    if dtype in K_QUANT_GROUPS:
         shape = draw(st.integers(1, 70)), SUPERBLOCK * draw(st.integers(1, 5))
-        return Layout(dtype, "output", shape, *{INT4K[0]: INT4K[1:], INT6K[0]: INT6K[1:]}[dtype])
+        return Layout(dtype, "output", shape, K_QUANT_GROUPS[dtype], dtype != INT6K[0])
+    if dtype in KEPT_GROUPS:
+        shape = draw(st.integers(1, 70)), draw(st.integers(1, 1300))
+        return Layout(dtype, "output", shape, 32, draw(st.booleans()))
     return Layout(
         dtype,
         draw(st.sampled_from(ORIENTATIONS)),

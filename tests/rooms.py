@@ -53,6 +53,7 @@ KERNELS = (
     "sparity_edge.kernels.decode",
     "sparity_edge.kernels.prefill",
     "sparity_edge.kernels.batch",
+    "sparity_edge.kernels.kept",
     "sparity_edge.kernels.reference",
     "sparity_edge.kernels.table",
     "sparity_edge.kernels.program",

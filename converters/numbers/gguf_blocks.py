@@ -22,7 +22,10 @@ NATIVE = {
     GGMLQuantizationType.Q8_0: ("int8", 32, False),
     GGMLQuantizationType.Q4_0: ("int4", 32, False),
     GGMLQuantizationType.Q4_1: ("int4", 32, True),
+    GGMLQuantizationType.Q5_0: ("int5", 32, False),
+    GGMLQuantizationType.Q5_1: ("int5", 32, True),
     GGMLQuantizationType.Q4_K: ("int4k", 32, True),
+    GGMLQuantizationType.Q5_K: ("int5k", 32, True),
     GGMLQuantizationType.Q6_K: ("int6k", 16, False),
 }
 
@@ -55,19 +58,54 @@ def _q4_1(rows: Array) -> Quantized:
     return Quantized("int4", 32, numbers, _float16(blocks, 0), _float16(blocks, 2))
 
 
-def _q4_k(rows: Array) -> Quantized:
-    """Blocks of 256: d, dmin, eight 6-bit scales and minima in 12 bytes, 8 x 32 nibbles."""
-    blocks = rows.reshape(len(rows), -1, 144)
+def _fives(blocks: Array, start: int) -> Array:
+    """Numbers of blocks (rows, groups, bytes): 32 fifth bits from `start` on, then the nibbles."""
+    count = len(blocks)
+    bits = np.unpackbits(blocks[..., start : start + 4], axis=-1, bitorder="little")
+    numbers: Array = _nibbles(blocks[..., start + 4 :]) | bits << np.uint8(4)
+    return numbers.reshape(count, -1)
+
+
+def _q5_0(rows: Array) -> Quantized:
+    blocks = rows.reshape(len(rows), -1, 22)
+    return Quantized("int5", 32, _fives(blocks, 2), _float16(blocks, 0), None)
+
+
+def _q5_1(rows: Array) -> Quantized:
+    blocks = rows.reshape(len(rows), -1, 24)
+    return Quantized("int5", 32, _fives(blocks, 4), _float16(blocks, 0), _float16(blocks, 2))
+
+
+def _of_superblocks(blocks: Array) -> tuple[Array, Array, Array]:
+    """Of blocks (rows, superblocks, bytes) scales, minima and factors: d, dmin, then 12 bytes.
+
+    The twelve bytes hold eight scales and eight minima of six bits each.
+    """
+    count = len(blocks)
     low, mid, high = (blocks[..., start : start + 4] for start in (4, 8, 12))
     scales = np.concatenate([low & 63, (high & 15) | (low >> 6 << 4)], axis=-1)
     minimums = np.concatenate([mid & 63, (high >> 4) | (mid >> 6 << 4)], axis=-1)
+    factors = np.stack([_float16(blocks, 0), _float16(blocks, 2)], axis=-1)
+    return scales.reshape(count, -1), minimums.reshape(count, -1), factors
+
+
+def _q4_k(rows: Array) -> Quantized:
+    """Blocks of 256: scales, 8 x 32 nibbles."""
+    blocks = rows.reshape(len(rows), -1, 144)
     # 32 bytes hold two groups: the first in the low nibbles, the second in the high ones.
     numbers = _nibbles(blocks[..., 16:].reshape(len(rows), -1, 32))
-    numbers, scales, minimums = (
-        each.reshape(len(rows), -1) for each in (numbers, scales, minimums)
-    )
-    factors = np.stack([_float16(blocks, 0), _float16(blocks, 2)], axis=-1)
-    return Quantized("int4k", 32, numbers, scales, minimums, factors)
+    return Quantized("int4k", 32, numbers.reshape(len(rows), -1), *_of_superblocks(blocks))
+
+
+def _q5_k(rows: Array) -> Quantized:
+    """Blocks of 256: scales, 32 bytes of fifth bits, 8 x 32 nibbles."""
+    blocks = rows.reshape(len(rows), -1, 176)
+    numbers = _nibbles(blocks[..., 48:].reshape(*blocks.shape[:2], 4, 32))
+    # Bit g of byte i belongs to number i of group g.
+    shifts = np.arange(8, dtype=np.uint8)[:, None]
+    fifth = blocks[..., None, 16:48] >> shifts & np.uint8(1)
+    numbers = numbers.reshape(fifth.shape) | fifth << np.uint8(4)
+    return Quantized("int5k", 32, numbers.reshape(len(rows), -1), *_of_superblocks(blocks))
 
 
 def _q6_k(rows: Array) -> Quantized:
@@ -87,6 +125,9 @@ UNPACK = {
     GGMLQuantizationType.Q8_0: _q8_0,
     GGMLQuantizationType.Q4_0: _q4_0,
     GGMLQuantizationType.Q4_1: _q4_1,
+    GGMLQuantizationType.Q5_0: _q5_0,
+    GGMLQuantizationType.Q5_1: _q5_1,
     GGMLQuantizationType.Q4_K: _q4_k,
+    GGMLQuantizationType.Q5_K: _q5_k,
     GGMLQuantizationType.Q6_K: _q6_k,
 }

@@ -1,4 +1,4 @@
-"""K-quants to bytes and back: the output-major rows of int4k and int6k.
+"""K-quants to bytes and back: the output-major rows of int4k, int5k and int6k.
 
 512 inputs (two superblocks of llama.cpp) are a block, in which four inputs of each of its 16 groups
 of 32 are interleaved, so that the sums of a byte dot product come by groups; half a block at the
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converters.numbers.five_bytes import join_fives, split_fives
 from converters.numbers.quantize import Quantized
 from sparity_edge.packed.layout import K_QUANT_SCALES, SUPERBLOCK, Layout
 
@@ -52,18 +53,18 @@ def write_k_quants(data: Bytes, weights: Quantized, layout: Layout, start: int) 
     assert weights.factors is not None
     factors = np.ascontiguousarray(weights.factors, dtype="<f2").reshape(count, -1).view(np.uint8)
     for part in _parts(layout):
-        fours = _interleaved(part.of(weights.numbers, SUPERBLOCK), part.groups)
+        numbers = part.of(weights.numbers, SUPERBLOCK)
         scales = part.of(weights.scales, SUPERBLOCK // layout.group)
-        if layout.dtype == "int4k":
+        if layout.minimum:
             assert weights.minimums is not None
-            packed, scales = _join_fours(fours), _join_twelves(scales, part.of(weights.minimums, 8))
+            scales = _join_twelves(scales, part.of(weights.minimums, 8))
         else:
-            packed, scales = _join_sixes((fours + np.int8(32)).view(np.uint8)), _halves(scales)
+            scales = _halves(scales)
         behind = part.of(rows[:, layout.number_bytes :], K_QUANT_SCALES[layout.dtype])
         behind[:, :, : scales.shape[2]] = scales
         behind[:, :, scales.shape[2] :] = part.of(factors, 2 + 2 * layout.minimum)
         place = part.of(rows, layout.number_bytes * SUPERBLOCK // layout.padded)
-        place[:] = packed.reshape(place.shape)
+        place[:] = _pack(numbers, layout, part.groups).reshape(place.shape)
 
 
 def read_k_quants(data: Bytes, layout: Layout, start: int, stop: int) -> Quantized:
@@ -79,13 +80,26 @@ def read_k_quants(data: Bytes, layout: Layout, start: int, stop: int) -> Quantiz
     return Quantized(layout.dtype, layout.group, numbers, scales, least, factors)
 
 
+def _pack(numbers: Array, layout: Layout, groups: int) -> Bytes:
+    """Numbers of blocks (rows, blocks, inputs) as bytes, in whatever shape."""
+    if layout.dtype == "int5k":
+        return join_fives(numbers.reshape(-1, 32 * groups))
+    fours = _interleaved(numbers, groups)
+    if layout.dtype == "int4k":
+        return _join_fours(fours)
+    return _join_sixes((fours + np.int8(32)).view(np.uint8))
+
+
 def _read(rows: Bytes, layout: Layout, part: _Part) -> tuple[Array, Array, Array, Bytes]:
     """Numbers, scales, minima (nothing in int6k) and the bytes of factors of one part."""
     packed = part.of(rows, layout.number_bytes * SUPERBLOCK // layout.padded)
-    packed = packed.reshape(*packed.shape[:2], -1, 64)
     behind = part.of(rows[:, layout.number_bytes :], K_QUANT_SCALES[layout.dtype])
     width = behind.shape[2] - part.groups // 8 * (2 + 2 * layout.minimum)
     scales, factors = behind[:, :, :width], behind[:, :, width:]
+    if layout.dtype == "int5k":
+        fives = split_fives(packed.reshape(-1, packed.shape[2])).reshape(*packed.shape[:2], -1)
+        return fives, *_split_twelves(scales), factors
+    packed = packed.reshape(*packed.shape[:2], -1, 64)
     if layout.dtype == "int4k":
         return _in_order(_split_fours(packed), part.groups), *_split_twelves(scales), factors
     numbers = _split_sixes(packed).view(np.int8) - np.int8(32)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converters.numbers.five_bytes import join_fives, split_fives
 from converters.numbers.kquant_bytes import read_k_quants, write_k_quants
 from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import aligned_empty, round_up
@@ -91,18 +92,24 @@ def rows_layout(layout: Layout, rows: int) -> Layout:
     return replace(layout, shape=(rows, layout.shape[1]))
 
 
+def _panels(data: Bytes, layout: Layout) -> Bytes:
+    """The rows or panels (n, panel_bytes) of a matrix, which may be filled up behind them."""
+    count = len(data) // layout.panel_bytes
+    return data[: count * layout.panel_bytes].reshape(count, layout.panel_bytes)
+
+
 def _header(data: Bytes, layout: Layout) -> Array:
     """The float16 view (rows or panels, 1 or 2, columns) of scales and minima."""
     kinds = 1 + layout.minimum
     columns = layout.groups if layout.orientation == "output" else layout.padded
-    headers = data.reshape(-1, layout.panel_bytes)[:, layout.scales_at :]
+    headers = _panels(data, layout)[:, layout.scales_at :]
     headers = headers[:, : kinds * columns * 2]
     return headers.view("<f2").reshape(-1, kinds, columns)
 
 
 def _body(data: Bytes, layout: Layout) -> Bytes:
     """The view (panels, rows of a panel, number_bytes) of the numbers; a panel has one header."""
-    panels = data.reshape(-1, layout.panel_bytes)[:, layout.numbers_at :]
+    panels = _panels(data, layout)[:, layout.numbers_at :]
     if layout.orientation == "output":
         return panels[:, None, : layout.number_bytes]
     rows = max(1, layout.group)
@@ -199,6 +206,8 @@ def _output_rows(rows: Array, layout: Layout) -> Bytes:
         return _as_bytes(rows)
     elements = np.zeros((len(rows), layout.padded), dtype=rows.dtype)
     elements[:, : rows.shape[1]] = rows
+    if layout.dtype == "int5":
+        return join_fives(elements)
     whole = elements_in_blocks(layout.padded)
     # A block is 16 groups of eight fours: the first fours of all groups, then the second ...
     fours = elements[:, :whole].reshape(len(rows), -1, 16, 8, 4).swapaxes(2, 3)
@@ -212,6 +221,8 @@ def _output_rows(rows: Array, layout: Layout) -> Bytes:
 
 def _out_of_blocks(rows: Bytes, layout: Layout) -> Array:
     """The elements (n, padded) of the numbers of output-major rows."""
+    if layout.dtype == "int5":
+        return split_fives(np.ascontiguousarray(rows))
     elements = elements_in_blocks(layout.padded)
     whole = elements * layout.number_bytes // layout.padded
     packed, tail = np.ascontiguousarray(rows[:, :whole]), rows[:, whole:]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparity_edge.errors import SourceError
+from sparity_edge.packed.layout import ZEROS
 
 Array = npt.NDArray[Any]
 
@@ -31,11 +32,12 @@ class Quantized:
     Input channel i belongs to group i // group; the last group may be short.
     """
 
-    dtype: str  # "int8" or "int4"; "int4k" or "int6k" of K-quants
+    dtype: str  # "int8", "int4" or "int5"; "int4k", "int5k" or "int6k" of K-quants
     group: int  # 32, 64 or 128; 16 for int6k
-    numbers: Array  # (rows, inputs) int8, or uint8 0..15 for int4 and int4k
-    scales: Array  # (rows, groups) float16; uint8 for int4k, int8 for int6k
-    # As the scales; int4 without: w = scale * (q - 8). Those of int4k are taken off.
+    # (rows, inputs) int8, or uint8 0..15 for int4 and int4k, 0..31 for int5 and int5k
+    numbers: Array
+    scales: Array  # (rows, groups) float16; uint8 for int4k and int5k, int8 for int6k
+    # As the scales; without: w = scale * (q - ZEROS). Those of int4k and int5k are taken off.
     minimums: Array | None = None
     # Of K-quants: (rows, superblocks, 1 or 2) float16, what the scale and the minimum of every
     # group are multiples of.
@@ -46,8 +48,8 @@ class Quantized:
         inputs = self.numbers.shape[1]
         scales, minimums = self._float_scales()
         values = self.numbers.astype(np.float32)
-        if self.dtype == "int4" and minimums is None:
-            values -= 8
+        if minimums is None:
+            values -= ZEROS.get(self.dtype, 0)
         values *= _spread(scales, self.group, inputs)
         if minimums is not None:
             values += _spread(minimums, self.group, inputs)
@@ -61,6 +63,13 @@ class Quantized:
         with np.errstate(over="ignore"):
             rounded = scales.astype(np.float16), minimums.astype(np.float16)
         return Quantized("int4", self.group, self.numbers, *rounded)
+
+    def as_bytes(self) -> Quantized:
+        """int5 without minima as int8, whose numbers are signed: no value changes."""
+        assert self.dtype == "int5"
+        assert self.minimums is None
+        numbers = self.numbers.view(np.int8) - np.int8(ZEROS["int5"])
+        return Quantized("int8", self.group, numbers, self.scales)
 
     def _float_scales(self) -> tuple[Array, Array | None]:
         """Scales and minima as they are multiplied and added; those of K-quants as float32."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from sparity_edge.arrays import TAIL
 from sparity_edge.packed.bundle import PackedBundle
-from sparity_edge.packed.layout import DTYPE_BITS, Layout, PackedMatrix
+from sparity_edge.packed.layout import DTYPE_BITS, ZEROS, Layout, PackedMatrix
 
 # Offsets of the words in bytes.
 DATA, DTYPE, BITS, ROW_BYTES, HEADER_BYTES, PANEL_BYTES = (8 * word for word in range(6))
@@ -24,10 +24,15 @@ PANEL_ROWS = 8 * 12
 SCALES_AT = 8 * 13
 # Bytes of such a row; ROW_BYTES is more where those of another matrix stand between them.
 ROW_END = 8 * 14
+# What is taken off its integers before they are scaled; 0 where minima do that, or signs.
+ZERO = 8 * 15
 # Of a matrix without panels; a multiple of the outputs that a product takes at once.
 ROWS_TOGETHER = 128
-F32, BF16, INT8, INT4, INT4K, INT6K = range(6)
-_CODES = {"f32": F32, "bf16": BF16, "int8": INT8, "int4": INT4, "int4k": INT4K, "int6k": INT6K}
+F32, BF16, INT8, INT4, INT4K, INT6K, INT5, INT5K = range(8)
+_CODES = {
+    "f32": F32, "bf16": BF16, "int8": INT8, "int4": INT4, "int4k": INT4K, "int6k": INT6K,
+    "int5": INT5, "int5k": INT5K,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Matrix:
                 places.panel_rows,
                 layout.scales_at,
                 layout.row_bytes,
+                0 if layout.minimum else ZEROS.get(layout.dtype, 0),
             ],
             dtype=np.int64,
         )

@@ -22,6 +22,7 @@ from sparity_edge.kernels.decode import (
     vmm,
     vmmsp,
 )
+from sparity_edge.kernels.kept.families import FIRST, KEPT, family_of
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.prefill import attention as prefill_attention
 from sparity_edge.kernels.prefill import gemm, packing
@@ -30,9 +31,8 @@ from sparity_edge.packed.layout import Layout
 
 FLOATS = ("f32", "bf16")
 GROUPED = ("int8", "int4")
-K_QUANTS = ("int4k", "int6k")
 PLAIN = (*FLOATS, *GROUPED)  # that matrices of either orientation have
-EVERY = (*PLAIN, *K_QUANTS)  # that output-major matrices have
+EVERY = FIRST.formats  # of output-major matrices, but for those that are kept
 
 
 class When(Enum):
@@ -111,7 +111,7 @@ TABLE = (
             (vmm.vmm_floats, FLOATS),
             (vmm.vmm_int8, ("int8",)),
             (vmm.vmm_int4, ("int4",)),
-            (vmm.vmm_kquants, K_QUANTS),
+            (vmm.vmm_kquants, ("int4k", "int6k")),
         )
     ),
     Entry(
@@ -125,7 +125,8 @@ TABLE = (
     ),
     Entry(
         gemm.gemm_words, "linear", "1 to 4 panels of 32 outputs", When.PROMPT,
-        (*GROUPED, *K_QUANTS), "either", "an unpacked panel, sums", bench="prefill",
+        tuple(name for name in EVERY if name not in FLOATS), "either", "an unpacked panel, sums",
+        bench="prefill",
     ),
     # --- active channels -------------------------------------------------------------------------
     Entry(select.select_threshold, "sparsify", "all channels", When.SPARSE, bench="select"),
@@ -166,6 +167,36 @@ TABLE = (
         "for each token what ffn has",
     ),
     Entry(union.list_union, "sparsify", "all channels", When.BATCH, waits=True),
+    # --- formats that are kept as they come ------------------------------------------------------
+    *(
+        Entry(
+            kernel, "linear", "64 KB of rows", When.FORMAT, (name,), "output", bench="dense",
+        )
+        for family in KEPT
+        for name, kernel in family.dense.items()
+    ),
+    *(
+        entry
+        for family in KEPT
+        for entry in (
+            Entry(
+                family.embed, "embed", "a token", When.FORMAT, family.formats, "output",
+                "a group's scales",
+            ),
+            Entry(
+                family.words, "linear", "1 to 4 panels of 32 outputs", When.PROMPT, family.formats,
+                "output", "an unpacked panel, sums", bench="prefill",
+            ),
+            Entry(
+                family.floats, "linear", "32 outputs", When.PROMPT, family.formats, "output",
+                "an unpacked panel, sums", bench="prefill",
+            ),
+            Entry(
+                family.each, "linear", "64 KB of rows", When.BATCH, family.formats, "output",
+                "a vector of scales",
+            ),
+        )
+    ),
     # --- operations that no model records so far -------------------------------------------------
     Entry(
         select.select_n_of_m, "select_n_of_m", "64 groups of m channels", When.USE,
@@ -210,12 +241,10 @@ def kernels_of_batches(matrices: Iterable[Stored]) -> list[Kernel]:
 def _at_start(entry: Entry, stored: Stored) -> bool:
     layout = stored.layout
     if entry.when is When.PROMPT:
-        words = by_words(layout)
-        return entry.kernel in (
-            (packing.pack_words, gemm.gemm_words)
-            if words
-            else (packing.pack_floats, gemm.gemm_floats)
-        )
+        family = family_of(layout)
+        if by_words(layout):
+            return entry.kernel in (packing.pack_words, family.words)
+        return entry.kernel in (packing.pack_floats, family.floats)
     if entry.when is When.FORMAT:
         whole = layout.orientation == "output" and not stored.of_bundle
         return whole and layout.dtype in entry.formats
@@ -234,4 +263,5 @@ def _in_batch(entry: Entry, stored: Stored) -> bool:
         return stored.of_bundle
     if entry.kernel is union.list_union:
         return layout.orientation == "input"
-    return layout.orientation == entry.orientation and not stored.of_bundle
+    mine = layout.orientation == entry.orientation and layout.dtype in entry.formats
+    return mine and not stored.of_bundle

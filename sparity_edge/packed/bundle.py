@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sparity_edge.arrays import ALIGNMENT, aligned_empty, round_up
 from sparity_edge.errors import FormatError
-from sparity_edge.packed.layout import Layout, PackedMatrix
+from sparity_edge.packed.layout import BY_THEMSELVES, Layout, PackedMatrix
 
 # What a bundle and its halves are called in a layer.
 BUNDLE = "mlp.up_down"
@@ -51,6 +51,8 @@ class BundleLayout:
     def __post_init__(self) -> None:
         if (self.up.orientation, self.down.orientation) != ("output", "input"):
             raise FormatError("a bundle takes up by outputs and down by inputs.")
+        if self.up.dtype in BY_THEMSELVES:
+            raise FormatError(f"a bundle takes no {self.up.dtype}.")
         if self.up.shape[0] != self.down.shape[1]:
             raise FormatError(
                 f"up has {self.up.shape[0]} neurons and down {self.down.shape[1]}: no bundle."

@@ -27,14 +27,23 @@ BLOCK = 512
 UNIT = 32
 WIDE_UNIT = 128
 GROUPS = (32, 64, 128)
-DTYPE_BITS = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int4k": 4, "int6k": 6}
+DTYPE_BITS = {
+    "f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int5": 5, "int4k": 4, "int5k": 5, "int6k": 6
+}  # fmt: skip
 # K-quants, as GGUF has them: the 256 inputs of a superblock share a float16, of which the scale of
 # every group is a whole multiple. Output-major only; they are kept, never made from floats.
 SUPERBLOCK = 256
-K_QUANT_GROUPS = {"int4k": 32, "int6k": 16}
+K_QUANT_GROUPS = {"int4k": 32, "int5k": 32, "int6k": 16}
 # Bytes of a superblock: scales and what they are multiples of.
-K_QUANT_SCALES = {"int4k": 16, "int6k": 18}
+K_QUANT_SCALES = {"int4k": 16, "int5k": 16, "int6k": 18}
 HALF_LINE = 32  # bytes, to which rows of K-quants are filled up
+# Groups of 32 with a float16 scale each, which are kept as GGUF has them, too, and output-major
+# only: their last block has fewer groups than 16, and rows follow each other without gaps.
+KEPT_GROUPS = ("int5",)
+# What no bundle takes.
+BY_THEMSELVES = (*KEPT_GROUPS, "int5k")
+# What an integer stands for that is 0, in scales, where there are no minima.
+ZEROS = {"int4": 8, "int5": 16}
 # Input-major rows of a multiple of so many lines have one line more: sixteen rows are read side by
 # side, and cache lines 4 KB apart alias in one L1 set of twelve ways (int8, 4096 columns, fast
 # memory: 8 % less).
@@ -58,20 +67,20 @@ class Layout:
     """How one matrix is stored.
 
     int8 stands for w = scale * q with q in -128..127; int4 for w = scale * q + minimum with q in
-    0..15, or w = scale * (q - 8) where `minimum` is False. Of the K-quants, int4k stands for
-    w = (d * s) * q - (e * m) with s and m in 0..63, int6k for w = (d * s) * q with q in -32..31
-    and s in -128..127.
+    0..15, or w = scale * (q - 8) where `minimum` is False; int5 the same of 0..31 and q - 16.
+    Of the K-quants, int4k and int5k stand for w = (d * s) * q - (e * m) with s and m in 0..63,
+    int6k for w = (d * s) * q with q in -32..31 and s in -128..127.
 
     Raises:
         FormatError: the fields contradict each other.
     """
 
-    dtype: str  # "f32", "bf16", "int8", "int4", "int4k" or "int6k"
+    dtype: str  # a key of DTYPE_BITS
     orientation: str  # "output": a row is one output channel; "input": one input channel
     shape: tuple[int, int]  # (outputs, inputs), true sizes
     # Input channels that share a scale: 32, 64 or 128; 16 for int6k, 0 for f32 and bf16.
     group: int = 0
-    minimum: bool = False  # int4, and always int4k
+    minimum: bool = False  # int4 and int5, and always int4k and int5k
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BITS:
@@ -82,8 +91,10 @@ class Layout:
             raise FormatError(f"shape {list(self.shape)} is not that of a matrix.")
         if self.group not in self._allowed_groups():
             raise FormatError(f"group {self.group} does not go with dtype {self.dtype}.")
-        if self.minimum not in {"int4": (False, True), "int4k": (True,)}.get(self.dtype, (False,)):
+        if self.minimum not in _MINIMA.get(self.dtype, (False,)):
             raise FormatError(f"minimum {self.minimum} does not go with dtype {self.dtype}.")
+        if self.kept_group and self.orientation == "input":
+            raise FormatError(f"{self.dtype} wants orientation output.")
         if self.k_quant and (self.orientation == "input" or self.shape[1] % SUPERBLOCK):
             raise FormatError(
                 f"{self.dtype} wants orientation output and a multiple of {SUPERBLOCK} inputs."
@@ -92,6 +103,8 @@ class Layout:
     def _allowed_groups(self) -> tuple[int, ...]:
         if self.k_quant:
             return (K_QUANT_GROUPS[self.dtype],)
+        if self.kept_group:
+            return (UNIT,)
         return GROUPS if self.quantized else (0,)
 
     @property
@@ -105,12 +118,17 @@ class Layout:
         return self.dtype in K_QUANT_GROUPS
 
     @property
+    def kept_group(self) -> bool:
+        """Whether it is one of KEPT_GROUPS."""
+        return self.dtype in KEPT_GROUPS
+
+    @property
     def padded(self) -> int:
         """Elements in a row once it is filled up: inputs for `output`, outputs for `input`."""
         outputs, inputs = self.shape
         if self.orientation == "input":
             return round_up(outputs, ALIGNMENT * 8 // DTYPE_BITS[self.dtype])
-        least = {"f32": 16, "bf16": 32, "int8": UNIT, "int4": WIDE_UNIT // 2}
+        least = {"f32": 16, "bf16": 32, "int8": UNIT, "int4": WIDE_UNIT // 2, "int5": UNIT}
         unit = max(least.get(self.dtype, SUPERBLOCK), self.group)
         return round_up(inputs, unit)
 
@@ -136,7 +154,8 @@ class Layout:
         if not self.quantized or self.k_quant:
             return 0
         columns = self.groups if self.orientation == "output" else self.padded
-        return round_up(columns * 2 * (1 + self.minimum), 16)
+        nbytes = columns * 2 * (1 + self.minimum)
+        return nbytes if self.kept_group else round_up(nbytes, 16)
 
     @property
     def numbers_at(self) -> int:
@@ -144,8 +163,10 @@ class Layout:
 
         Output-major int8 and int4 begin on a cache line, so that no vector of them crosses one:
         behind the scales, which are then prefetched with the numbers in one go, or where that would
-        take a line more, in front of them.
+        take a line more, in front of them. Those of KEPT_GROUPS stand in front of the scales.
         """
+        if self.kept_group:
+            return 0
         if not self.quantized or self.k_quant or self.orientation == "input":
             return self.header_bytes
         behind = round_up(self.header_bytes, ALIGNMENT)
@@ -165,6 +186,8 @@ class Layout:
         if self.k_quant:
             scales = self.padded // SUPERBLOCK * K_QUANT_SCALES[self.dtype]
             return round_up(self.number_bytes + scales, HALF_LINE)
+        if self.kept_group:
+            return self.number_bytes + self.header_bytes
         return round_up(self.header_bytes + self.number_bytes, ALIGNMENT)
 
     @property
@@ -214,6 +237,7 @@ class Layout:
         return cls(**fields)
 
 
+_MINIMA = {"int4": (False, True), "int5": (False, True), "int4k": (True,), "int5k": (True,)}
 _FIELD_TYPES = {"dtype": str, "orientation": str, "shape": list, "group": int, "minimum": bool}
 
 

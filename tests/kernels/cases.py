@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from builders import Form, bundle_of, filled, matrix_of, normal, some
-from packing import INT4, INT4_MINIMUM, INT4K, INT6K, INT8
+from packing import INT4, INT4_MINIMUM, INT4K, INT5, INT5_MINIMUM, INT5K, INT6K, INT8
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.active_list import empty_list
@@ -23,10 +23,12 @@ FORMS = {
     "bf16": (("bf16", 0, False),),
     "int8": (INT8,),
     "int4": (INT4, INT4_MINIMUM),
+    "int5": (INT5, INT5_MINIMUM),
     "int4k": (INT4K,),
+    "int5k": (INT5K,),
     "int6k": (INT6K,),
 }
-K_QUANTS = (INT4K, INT6K)
+K_QUANTS = (INT4K, INT5K, INT6K)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""int4k and int6k from the GGUF to the packed folder: exact, at the size the document gives."""
+"""K-quants and five bits from the GGUF to the packed folder: exact, at the document's size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import gguf_files
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Kind
-from packing import INT4_MINIMUM, INT4K, INT6K, INT8, contents
+from packing import (
+    INT4_MINIMUM,
+    INT4K,
+    INT5,
+    INT5_MINIMUM,
+    INT5K,
+    INT6K,
+    INT8,
+    contents,
+)
 
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized, quantize
@@ -26,7 +35,10 @@ from sparity_edge.model.opening import open_packed, verify_packed
 from sparity_edge.packed.layout import PackedMatrix
 
 REFERENCE = ReferenceMachine()
-FORMS = [INT4K, INT6K]
+KINDS = (Kind.Q6_K, Kind.Q4_K, Kind.Q5_K, Kind.Q5_0, Kind.Q5_1)
+FORMS = [INT6K, INT4K, INT5K, INT5, INT5_MINIMUM]  # of KINDS
+# What becomes of a form where it is transposed, bundled, or not asked for.
+PLAIN = {INT4K: INT4_MINIMUM, INT5: INT8, INT5_MINIMUM: INT8, INT5K: INT8, INT6K: INT8}
 SHARD = "model-00001-of-00001.safetensors"
 MATRICES = [f"blk.0.{stem}.weight" for stem in gguf_files.BLOCK if "norm" not in stem]
 Form = tuple[str, int, bool]
@@ -34,9 +46,9 @@ Form = tuple[str, int, bool]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GGUF as Q4_K_M has it: some matrices of a model in Q4_K, some in Q6_K."""
+    """A GGUF whose matrices have one number type after the other."""
     names = ["token_embd.weight", *MATRICES]
-    kinds = {name: (Kind.Q6_K, Kind.Q4_K)[index % 2] for index, name in enumerate(names)}
+    kinds = {name: KINDS[index % len(KINDS)] for index, name in enumerate(names)}
     path = tmp_path_factory.mktemp("model") / "model.gguf"
     return gguf_files.write(path, architecture="qwen2", kinds=kinds, weights=_with_biases())
 
@@ -94,9 +106,11 @@ def test_superblocks_become_plain_integers(
             np.testing.assert_array_equal(matrix.data, original.data)
             continue
         whole = unpack(original)
-        allowed = {INT4_MINIMUM, INT8} if original.layout.dtype == "int6k" else {INT4_MINIMUM}
-        assert numbers_of(matrix) in allowed
-        if original.layout.dtype == "int4k":  # only scales and minima are rounded, to 11 bits
+        form = numbers_of(original)
+        assert numbers_of(matrix) in {PLAIN[form], INT4_MINIMUM}
+        if (form, numbers_of(matrix)) == (INT5, INT8):
+            np.testing.assert_array_equal(unpack(matrix), whole)
+        elif original.layout.dtype == "int4k":  # only scales and minima are rounded, to 11 bits
             assert np.abs(unpack(matrix) - whole).max() <= 2**-10 * np.abs(whole).max()
         else:
             wanted = quantize(whole, *numbers_of(matrix)[:2]).dequantize()
@@ -104,7 +118,9 @@ def test_superblocks_become_plain_integers(
     refuse_mismatch(direct, PackOptions(**options))
 
 
-@pytest.mark.parametrize(("kind", "place"), [(Kind.Q4_K, 0), (Kind.Q4_K, 2), (Kind.Q6_K, 208)])
+@pytest.mark.parametrize(
+    ("kind", "place"), [(Kind.Q4_K, 0), (Kind.Q5_K, 2), (Kind.Q6_K, 208), (Kind.Q5_1, 2)]
+)
 def test_factors_that_are_not_finite(tmp_path: Path, kind: Kind, place: int) -> None:
     name = "blk.0.ffn_up.weight"
     path = gguf_files.write(tmp_path / "model.gguf", kinds={name: kind})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from packing import INT4K, INT6K, layouts
+from packing import INT4K, INT5, INT5_MINIMUM, INT5K, INT6K, layouts
 
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.bundle import BundleLayout
@@ -18,15 +18,18 @@ from sparity_edge.packed.layout import Layout
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "format.md"
 SHAPES = ((576, 576), (1536, 576), (576, 1536), (4096, 14336), (100, 90))
 KINDS = (("f32", 0, False), ("bf16", 0, False), ("int8", 32, False), ("int4", 32, True))
-K_QUANTS = (INT4K, INT6K)
+K_QUANTS = (INT4K, INT5K, INT6K)
+KEPT = (INT5, INT5_MINIMUM)
 
 
 def document_rows() -> Iterator[str]:
     yield "| outputs x inputs | dtype | orientation | padded | header_bytes | row_bytes | nbytes |"
     yield "|---|---|---|---|---|---|---|"
     for shape in SHAPES:
-        for dtype, group, minimum in (*KINDS, *K_QUANTS):
+        for dtype, group, minimum in (*KINDS, *KEPT, *K_QUANTS):
             orientations = ("output", "input")
+            if (dtype, group, minimum) in KEPT:
+                orientations = ("output",)
             if (dtype, group, minimum) in K_QUANTS:
                 orientations = ("output",) if shape[1] % 256 == 0 else ()
             for orientation in orientations:
@@ -77,11 +80,17 @@ def test_formulas_of_the_document(layout: Layout) -> None:
         return (value + multiple - 1) // multiple * multiple
 
     outputs, inputs = layout.shape
-    bits = {"f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int4k": 4, "int6k": 6}[layout.dtype]
+    bits = {"f32": 32, "bf16": 16, "int5": 5, "int5k": 5, "int6k": 6}.get(layout.dtype)
+    bits = bits or int(layout.dtype[3])
     kinds = 2 if layout.minimum else 1
-    if layout.dtype in ("int4k", "int6k"):
+    if layout.dtype == "int5":
+        padded = up(inputs, 32)
+        header = padded // 32 * 2 * kinds
+        row = padded // 8 * 5 + header
+        nbytes = up(outputs * row, 64)
+    elif layout.k_quant:
         padded = inputs
-        header, scales = 0, {"int4k": 16, "int6k": 18}[layout.dtype]
+        header, scales = 0, {"int4k": 16, "int5k": 16, "int6k": 18}[layout.dtype]
         row = up(inputs * bits // 8 + inputs // 256 * scales, 32)
         nbytes = up(outputs * row, 64)
     elif layout.orientation == "output":
@@ -100,8 +109,8 @@ def test_formulas_of_the_document(layout: Layout) -> None:
             nbytes = -(-inputs // layout.group) * (header + layout.group * row)
     assert (layout.padded, layout.header_bytes, layout.row_bytes) == (padded, header, row)
     assert layout.nbytes == nbytes
-    assert nbytes % 64 == row % 32 == 0
-    assert row % 64 == 0 or layout.k_quant
+    assert nbytes % 64 == 0
+    assert row % 64 == 0 or layout.dtype == "int5" or (layout.k_quant and row % 32 == 0)
 
 
 @settings(deadline=None)
@@ -154,5 +163,12 @@ def test_contradictory_layouts_are_refused(change: dict[str, Any]) -> None:
 )
 def test_contradictory_k_quants_are_refused(change: dict[str, Any]) -> None:
     good = Layout("int4k", "output", (4, 256), 32, True).to_dict()
+    with pytest.raises(FormatError):
+        Layout.from_dict({**good, **change})
+
+
+@pytest.mark.parametrize("change", [{"orientation": "input"}, {"group": 64}, {"group": 16}])
+def test_contradictory_groups_of_gguf_are_refused(change: dict[str, Any]) -> None:
+    good = Layout("int5", "output", (4, 250), 32, True).to_dict()
     with pytest.raises(FormatError):
         Layout.from_dict({**good, **change})

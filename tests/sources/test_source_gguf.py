@@ -25,7 +25,10 @@ NATIVE = {
     Kind.Q8_0: ("int8", 32, False),
     Kind.Q4_0: ("int4", 32, False),
     Kind.Q4_1: ("int4", 32, True),
+    Kind.Q5_0: ("int5", 32, False),
+    Kind.Q5_1: ("int5", 32, True),
     Kind.Q4_K: ("int4k", 32, True),
+    Kind.Q5_K: ("int5k", 32, True),
     Kind.Q6_K: ("int6k", 16, False),
 }
 MATRICES = [
@@ -44,7 +47,7 @@ def expected(values: np.ndarray, kind: Kind) -> np.ndarray:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
-@pytest.mark.parametrize("kind", [Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1])
+@pytest.mark.parametrize("kind", [Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q5_1])
 def test_weights_are_exact(write: Callable[..., str], architecture: str, kind: Kind) -> None:
     biases = ("attn_q", "attn_k", "attn_v") if architecture == "qwen2" else ()
     weights = gguf_files.tensors(biases, untied=True)
@@ -58,7 +61,9 @@ def test_weights_are_exact(write: Callable[..., str], architecture: str, kind: K
             assert source.native(checkpoint_name(name)) == wanted_native
 
 
-@pytest.mark.parametrize("kind", [Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.Q3_K, Kind.Q5_0])
+@pytest.mark.parametrize(
+    "kind", [Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.Q3_K, Kind.Q5_0, Kind.TQ1_0]
+)
 def test_other_types_are_exact_too(write: Callable[..., str], kind: Kind) -> None:
     weights = gguf_files.tensors()
     name = "blk.0.ffn_down.weight"  # not permuted, so that random bytes are comparable

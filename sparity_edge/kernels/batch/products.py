@@ -7,6 +7,8 @@ the other, by the same products in the same order, so that a result does not dep
 
 from __future__ import annotations
 
+from typing import Any
+
 from sparity_edge.kernels.batch.dots import row_two_tokens
 from sparity_edge.kernels.batch.kquant_dots import kquant_dots_of_two
 from sparity_edge.kernels.checks import CHECKED
@@ -51,7 +53,7 @@ from sparity_edge.kernels.decode.kquant_dots import kquant_dot
 from sparity_edge.kernels.decode.spvmm import SPVMM, prepare
 from sparity_edge.kernels.decode.spvmm import TABLES as SPVMM_TABLES
 from sparity_edge.kernels.decode.vmm import put
-from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.kernel import Kernel, device, inlined
 from sparity_edge.kernels.matrix import (
     DATA,
     DTYPE,
@@ -88,8 +90,8 @@ def split_each(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
     split_numbers(own, start, start + BLOCK)
 
 
-@device
-def _by_tokens(arguments: int, first: int, last: int, scratch: int) -> None:
+@inlined
+def _by_tokens(arguments: int, first: int, last: int, scratch: int, dot: Any) -> None:
     """Outputs first..last-1, GROUPED rows with one token after the other.
 
     Two tokens at a time evict each other's activations from L1 where those are long: rows of 8960
@@ -107,7 +109,7 @@ def _by_tokens(arguments: int, first: int, last: int, scratch: int) -> None:
             own, row = each + token * each_bytes, start
             product = product_of(matrix, own)
             for index in range(output, end):
-                put(own, index, row_dot(product, row, wanted - row, scratch))
+                put(own, index, dot(product, row, wanted - row, scratch))
                 row, wanted = row + row_bytes, wanted + share
 
 
@@ -138,9 +140,9 @@ def _kquant_rows(arguments: int, first: int, last: int) -> None:
                 put(mine, output + 1, kquant_dot(matrix, other, mine, wanted + row_bytes))
 
 
-@Kernel(EACH, table=DOT)
-def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
-    """`vmm` for every token: dot products of a row with all of them."""
+@inlined
+def multiply_each(arguments: int, chunk: int, scratch: int, dot: Any, dots_of_two: Any) -> None:
+    """What `vmm_each` does, by functions that multiply as `row_dot` and `row_two_tokens` do."""
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     matrix, ahead = load_i64(each + DOT.matrix), load_i64(each + DOT.ahead)
     tokens = load_i64(arguments + EACH.tokens)
@@ -148,10 +150,7 @@ def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
     first = chunk * load_i64(each + DOT.step)
     last = min(first + load_i64(each + DOT.step), load_i64(matrix + OUTPUTS))
     if load_i64(matrix + GROUP) != 0 and tokens * load_i64(matrix + PADDED) > IN_L1:
-        _by_tokens(arguments, first, last, scratch)
-        return
-    if load_i64(matrix + DTYPE) >= INT4K:
-        _kquant_rows(arguments, first, last)
+        _by_tokens(arguments, first, last, scratch, dot)
         return
     for output in range(first, last):
         row = load_i64(matrix + DATA) + output * row_bytes
@@ -159,13 +158,26 @@ def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
             mine = each + token * each_bytes
             yours = mine + each_bytes
             product, other = product_of(matrix, mine), product_of(matrix, yours)
-            a, b = row_two_tokens(product, other, row, ahead, scratch)
+            a, b = dots_of_two(product, other, row, ahead, scratch)
             put(mine, output, a)
             put(yours, output, b)
         if tokens % 2 != 0:
             mine = each + (tokens - 1) * each_bytes
             product = product_of(matrix, mine)
-            put(mine, output, row_dot(product, row, ahead, scratch))
+            put(mine, output, dot(product, row, ahead, scratch))
+
+
+@Kernel(EACH, table=DOT)
+def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
+    """`vmm` for every token: dot products of a row with all of them."""
+    each = load_i64(arguments + EACH.table)
+    matrix, step = load_i64(each + DOT.matrix), load_i64(each + DOT.step)
+    numbers = load_i64(arguments + EACH.tokens) * load_i64(matrix + PADDED)
+    if load_i64(matrix + DTYPE) >= INT4K and numbers <= IN_L1:
+        last = min((chunk + 1) * step, load_i64(matrix + OUTPUTS))
+        _kquant_rows(arguments, chunk * step, last)
+        return
+    multiply_each(arguments, chunk, scratch, row_dot, row_two_tokens)
 
 
 @device

@@ -22,10 +22,13 @@ from sparity_edge.kernels.words import Words
 MOST = 127 * 256  # so that the high digit fits into a signed byte
 BLOCK = 512  # numbers in one chunk, and in a block of weights
 
-# Orders of digits: in the tail of int8 and int4 rows, and of K-quants, for which SCALES is the
-# place of all floats that go with them.
-IN_A_ROW, BY_FOURS, FOR_KQUANTS = range(3)
-ORDERS = {"int4": BY_FOURS, "int4k": FOR_KQUANTS, "int6k": FOR_KQUANTS}
+# Orders of digits: in the tail of int8 and int4 rows; of K-quants, for which SCALES is the place of
+# all floats that go with them; and of formats whose last block has fewer groups, but no tail.
+IN_A_ROW, BY_FOURS, FOR_KQUANTS, BY_BLOCKS = range(4)
+ORDERS = {
+    "int4": BY_FOURS, "int4k": FOR_KQUANTS, "int6k": FOR_KQUANTS, "int5": BY_BLOCKS,
+    "int5k": BY_BLOCKS,
+}  # fmt: skip
 SPLIT = Words("x size order digits scales sums")
 # Of kernels that split what they have just computed: the argument block of that operation follows.
 RMSNORM_SPLIT = SPLIT.plus(before=RMSNORM)
@@ -53,7 +56,7 @@ def split_numbers(arguments: int, start: int, stop: int) -> None:
         scale = most / MOST + broken
         inverse = splat(MOST / most) if most > 0 else splat(0.0)
         place = digits + i // 64 * 128
-        if i < blocks:
+        if i < blocks or order == BY_BLOCKS:
             place = digits + i // BLOCK * X_BLOCK + i // 32 % BLOCK_GROUPS * 4
             first = store_block_digits(place, mul(v, inverse))
             second = store_block_digits(place + 256, mul(w, inverse))

@@ -14,6 +14,7 @@ from sparity_edge.kernels.matrix import (
     MINIMUM,
     PADDED,
     SCALES_AT,
+    ZERO,
 )
 from sparity_edge.kernels.simd.conversions import load_f16
 from sparity_edge.kernels.simd.memory import load_i64, prefetch_near, prefetch_non_temporal
@@ -43,7 +44,7 @@ class Product(NamedTuple):
     x_sums: int  # and bytes from there to their sums
     # What the sums are multiplied with in the end: weights are multiplied as unsigned integers, so
     # every group of inputs also contributes its sum times what the integer 0 stands for, which is
-    # the minimum, or -8 (int4) or -128 (int8) scales.
+    # the minimum, or -8 (int4), -16 (int5) or -128 (int8) scales.
     zero: float
 
 
@@ -54,7 +55,8 @@ def product_of(matrix: int, arguments: int) -> Product:
     numbers_at, scales_at = load_i64(matrix + HEADER_BYTES), load_i64(matrix + SCALES_AT)
     minima, zero = 2 * load_i64(matrix + GROUPS), 1.0
     if load_i64(matrix + MINIMUM) == 0:
-        minima, zero = 0, -128.0 if load_i64(matrix + DTYPE) == INT8 else -8.0
+        of_signs = 128 if load_i64(matrix + DTYPE) == INT8 else 0
+        minima, zero = 0, -float(load_i64(matrix + ZERO) + of_signs)
     x, x_scales = load_i64(arguments + DOT.digits), load_i64(arguments + DOT.scales)
     x_sums = load_i64(arguments + DOT.sums) - x_scales
     return Product(

@@ -14,7 +14,7 @@ from sparity_edge.kernels.decode.kquant_dots import (
     int4k_scales,
     int6k_factors,
 )
-from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.kernel import Kernel, device, inlined
 from sparity_edge.kernels.matrix import (
     BF16,
     DATA,
@@ -213,11 +213,17 @@ def unpack_sixteen(matrix: int, panel: int, row: int, column: int) -> Any:
 EMBED = Words("table ids out out_stride")
 
 
-@Kernel(EMBED)
-def embed(arguments: int, chunk: int, scratch: int) -> None:
-    """Row IDS[chunk] of an output-major TABLE to row `chunk` of OUT."""
+@inlined
+def embed_row(arguments: int, chunk: int, scratch: int, unpack: Any) -> None:
+    """What `embed` does, by a function that unpacks as `unpack_row` does."""
     token = load_i64(load_i64(arguments + EMBED.ids) + 8 * chunk)
     if CHECKED and outside(TOKEN, token, load_i64(load_i64(arguments + EMBED.table) + OUTPUTS)):
         return
     out = load_i64(arguments + EMBED.out) + chunk * load_i64(arguments + EMBED.out_stride)
-    unpack_row(load_i64(arguments + EMBED.table), token, out, scratch)
+    unpack(load_i64(arguments + EMBED.table), token, out, scratch)
+
+
+@Kernel(EMBED)
+def embed(arguments: int, chunk: int, scratch: int) -> None:
+    """Row IDS[chunk] of an output-major TABLE to row `chunk` of OUT."""
+    embed_row(arguments, chunk, scratch, unpack_row)

@@ -47,7 +47,7 @@ def put(arguments: int, output: int, value: float) -> None:
 
 
 @inlined
-def _outputs(arguments: int, chunk: int, scratch: int, dot: Any) -> None:
+def multiply_rows(arguments: int, chunk: int, scratch: int, dot: Any) -> None:
     """STEP outputs, whose rows are multiplied by `dot` (see `row_dot`)."""
     matrix, ahead = load_i64(arguments + DOT.matrix), load_i64(arguments + DOT.ahead)
     row_bytes = load_i64(matrix + ROW_BYTES)
@@ -66,29 +66,22 @@ def _outputs(arguments: int, chunk: int, scratch: int, dot: Any) -> None:
 @Kernel(DOT)
 def vmm_int4(arguments: int, chunk: int, scratch: int) -> None:
     """STEP outputs of W x, W output-major in int4."""
-    _outputs(arguments, chunk, scratch, following_int4_dot)
+    multiply_rows(arguments, chunk, scratch, following_int4_dot)
 
 
 @Kernel(DOT)
 def vmm_int8(arguments: int, chunk: int, scratch: int) -> None:
     """STEP outputs of W x, W output-major in int8."""
-    _outputs(arguments, chunk, scratch, following_int8_dot)
+    multiply_rows(arguments, chunk, scratch, following_int8_dot)
 
 
 @Kernel(DOT)
 def vmm_kquants(arguments: int, chunk: int, scratch: int) -> None:
     """STEP outputs of W x, W output-major in int4k or int6k."""
-    _outputs(arguments, chunk, scratch, following_kquant_dot)
+    multiply_rows(arguments, chunk, scratch, following_kquant_dot)
 
 
 @Kernel(DOT)
 def vmm_floats(arguments: int, chunk: int, scratch: int) -> None:
     """STEP outputs of W x, W output-major in f32 or bf16."""
-    _outputs(arguments, chunk, scratch, following_float_dot)
-
-
-def kernel_of(layout: Layout) -> Kernel:
-    """The kernel for a matrix of this layout."""
-    if layout.k_quant:
-        return vmm_kquants
-    return {"int4": vmm_int4, "int8": vmm_int8}.get(layout.dtype, vmm_floats)
+    multiply_rows(arguments, chunk, scratch, following_float_dot)

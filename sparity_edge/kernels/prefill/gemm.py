@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.decode.unpack import unpack_row
+from sparity_edge.kernels.kernel import Kernel, device, inlined
 from sparity_edge.kernels.matrix import DTYPE, INT4K, INT6K, MINIMUM, OUTPUTS
 from sparity_edge.kernels.prefill.kquant_panels import prefetch_kquants, word_panel_of_kquants
 from sparity_edge.kernels.prefill.packing import SHARED, WORD_BLOCK
@@ -102,9 +103,9 @@ def _multiply_floats(panel: int, count: int, x: int, sums: int, begin: bool) -> 
         store_sums(sums + 4 * part, ROW, tile)
 
 
-@Kernel(GEMM)
-def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
-    """PANEL outputs of all tokens in float32; activations come from `pack_floats`."""
+@inlined
+def multiply_floats_of(arguments: int, chunk: int, scratch: int, unpack: Any) -> None:
+    """What `gemm_floats` does, by a function that unpacks as `unpack_row` does."""
     matrix, depth = load_i64(arguments + GEMM.matrix), load_i64(arguments + GEMM.depth)
     tiles, first = (load_i64(arguments + GEMM.tokens) + TOKENS - 1) // TOKENS, chunk * PANEL
     input_major = load_i64(arguments + GEMM.input_major) != 0
@@ -112,7 +113,7 @@ def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
     sums = panel + PANEL_BYTES
     rows, stride, count = 0, 0, 0
     if not input_major:
-        rows, stride, count = unpack_rows(matrix, first, sums + SUMS * tiles, scratch)
+        rows, stride, count = unpack_rows(matrix, first, sums + SUMS * tiles, scratch, unpack)
     for start in range(0, depth, FLOAT_BLOCK):
         stop = min(start + FLOAT_BLOCK, depth)
         if input_major:
@@ -124,6 +125,12 @@ def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
             _multiply_floats(panel, stop - start, x, sums + SUMS * tile, start == 0)
             x += load_i64(arguments + GEMM.tile_bytes)
     _put(arguments, first, sums)
+
+
+@Kernel(GEMM)
+def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
+    """PANEL outputs of all tokens in float32; activations come from `pack_floats`."""
+    multiply_floats_of(arguments, chunk, scratch, unpack_row)
 
 
 def _multiply_words(step: Any) -> Any:
@@ -165,12 +172,6 @@ def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int)
         word_panel_of_kquants(matrix, first, start // WORD_BLOCK, panel)
     else:
         word_panel_of_rows(matrix, first, start, stop, panel)
-    if CROSSED:
-        for unit in range(stop - start):
-            if dtype == INT6K:
-                cross_weights_by_halves(panel + W_UNIT * unit)
-            else:
-                cross_weights(panel + W_UNIT * unit)
 
 
 @device
@@ -185,12 +186,21 @@ def _prefetch_words(arguments: int, first: int, start: int) -> None:
         prefetch_word_rows(matrix, first, start, min(start + WORD_BLOCK, depth))
 
 
-@Kernel(GEMM)
-def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
-    """PANELS times PANEL outputs of all tokens from integers; `pack_words` gives activations."""
+@inlined
+def multiply_words_of(
+    arguments: int, chunk: int, scratch: int, unpack: Any, ahead: Any, halves: bool
+) -> None:
+    """What `gemm_words` does, by functions that unpack and prefetch as its own do.
+
+    Args:
+        arguments, chunk, scratch: of the kernel.
+        unpack: as `_unpack_words`.
+        ahead: as `_prefetch_words`.
+        halves: whether sixteen inputs share a scale.
+    """
     matrix, depth = load_i64(arguments + GEMM.matrix), load_i64(arguments + GEMM.depth)
     tiles = (load_i64(arguments + GEMM.tokens) + TOKENS - 1) // TOKENS
-    minimum, dtype = load_i64(matrix + MINIMUM) != 0, load_i64(matrix + DTYPE)
+    minimum = load_i64(matrix + MINIMUM) != 0
     step = PANEL * load_i64(arguments + GEMM.panels)
     begin = chunk * step
     end = min(begin + step, load_i64(matrix + OUTPUTS))
@@ -202,18 +212,24 @@ def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
         stop = min(start + WORD_BLOCK, depth)
         place = sums
         for first in range(begin, end, PANEL):
-            _unpack_words(arguments, first, start, stop, panel)
+            unpack(arguments, first, start, stop, panel)
+            if CROSSED:
+                for unit in range(stop - start):
+                    if halves:
+                        cross_weights_by_halves(panel + W_UNIT * unit)
+                    else:
+                        cross_weights(panel + W_UNIT * unit)
             if first + PANEL < end:
-                _prefetch_words(arguments, first + PANEL, start)
+                ahead(arguments, first + PANEL, start)
             elif stop < depth:
-                _prefetch_words(arguments, begin, stop)
+                ahead(arguments, begin, stop)
             else:
-                _prefetch_words(arguments, end, 0)
+                ahead(arguments, end, 0)
             x = load_i64(arguments + GEMM.tiles) + X_UNIT * start * tiles
             for _ in range(tiles):
                 if minimum:
                     _multiply_with_minimum(panel, stop - start, x, place)
-                elif dtype == INT6K:
+                elif halves:
                     _multiply_by_halves(panel, stop - start, x, place)
                 else:
                     _multiply(panel, stop - start, x, place)
@@ -222,3 +238,10 @@ def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
     for first in range(begin, end, PANEL):
         _put(arguments, first, sums)
         sums += SUMS * tiles
+
+
+@Kernel(GEMM)
+def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
+    """PANELS times PANEL outputs of all tokens from integers; `pack_words` gives activations."""
+    halves = load_i64(load_i64(arguments + GEMM.matrix) + DTYPE) == INT6K
+    multiply_words_of(arguments, chunk, scratch, _unpack_words, _prefetch_words, halves)

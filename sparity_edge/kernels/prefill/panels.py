@@ -8,9 +8,11 @@ nobody writes their sums.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sparity_edge.kernels.decode.dot_arguments import whole_groups
-from sparity_edge.kernels.decode.unpack import row_place, unpack_row, unpack_sixteen
-from sparity_edge.kernels.kernel import device
+from sparity_edge.kernels.decode.unpack import row_place, unpack_sixteen
+from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import (
     BITS,
     DATA,
@@ -26,6 +28,7 @@ from sparity_edge.kernels.matrix import (
     PANEL_BYTES,
     ROW_BYTES,
     SCALES_AT,
+    ZERO,
 )
 from sparity_edge.kernels.simd.conversions import load_f16
 from sparity_edge.kernels.simd.float_tiles import PANEL, ROW
@@ -45,8 +48,10 @@ from sparity_edge.kernels.simd.transposes import (
 )
 
 
-@device
-def unpack_rows(matrix: int, first: int, rows: int, scratch: int) -> tuple[int, int, int]:
+@inlined
+def unpack_rows(
+    matrix: int, first: int, rows: int, scratch: int, unpack: Any
+) -> tuple[int, int, int]:
     """The outputs of a panel as rows of float32.
 
     Args:
@@ -54,6 +59,7 @@ def unpack_rows(matrix: int, first: int, rows: int, scratch: int) -> tuple[int, 
         first: the first output.
         rows: memory for those that have to be unpacked, 32 rows of PADDED float32.
         scratch: 128 bytes.
+        unpack: of a row, such as `unpack_row`.
 
     Returns:
         The address of the first row, the bytes to the next, and how many there are.
@@ -64,7 +70,7 @@ def unpack_rows(matrix: int, first: int, rows: int, scratch: int) -> tuple[int, 
         return row_place(matrix, first), stride, count
     stride = 4 * load_i64(matrix + PADDED)
     for index in range(count):
-        unpack_row(matrix, first + index, rows + index * stride, scratch)
+        unpack(matrix, first + index, rows + index * stride, scratch)
     return rows, stride, count
 
 
@@ -150,7 +156,7 @@ def _transpose_eight_units(
             transpose_block_bytes(out + 2 * ROW * four, place + 64 * four, stride, last)
         return
     place = numbers + unit // 16 * 256 + half
-    zero = 0 if load_i64(matrix + MINIMUM) != 0 else 8
+    zero = load_i64(matrix + ZERO)
     for four in range(4):
         transpose_block_nibbles(out + 2 * ROW * four, place + 64 * four, stride, last, zero)
 
@@ -158,7 +164,7 @@ def _transpose_eight_units(
 @device
 def _transpose_unit(matrix: int, numbers: int, stride: int, last: int, unit: int, out: int) -> None:
     """A unit in the tail of rows."""
-    zero = 0 if load_i64(matrix + MINIMUM) != 0 else 8
+    zero = load_i64(matrix + ZERO)
     place = numbers + unit // 4 * 64
     if load_i64(matrix + DTYPE) == INT8:
         transpose_bytes(out, numbers + UNIT * unit, stride, last)
@@ -188,7 +194,7 @@ def prefetch_word_rows(matrix: int, first: int, start: int, stop: int) -> None:
 def word_panel_of_columns(matrix: int, first: int, start: int, stop: int, panel: int) -> None:
     """Units start..stop-1 of an input-major matrix of int8 or int4."""
     stride, group = load_i64(matrix + ROW_BYTES), load_i64(matrix + GROUP)
-    zero = 0 if load_i64(matrix + MINIMUM) != 0 else 8
+    zero = load_i64(matrix + ZERO)
     for unit in range(start, stop):
         out, panel_of_group = panel + (unit - start) * W_UNIT, UNIT * unit // group
         place = load_i64(matrix + DATA) + panel_of_group * load_i64(matrix + PANEL_BYTES)

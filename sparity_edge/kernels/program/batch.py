@@ -13,6 +13,7 @@ from sparity_edge.arrays import Floats, round_up
 from sparity_edge.kernels.active_list import ActiveList
 from sparity_edge.kernels.batch import products
 from sparity_edge.kernels.decode import ffn
+from sparity_edge.kernels.kept.families import family_of
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program import sparse
 from sparity_edge.kernels.program.dense import dense_words, steps_of, stream_of
@@ -39,9 +40,10 @@ def vmm_each(
     chunks, step = steps_of(layout)
     words = {"matrix": matrix, "x": x, "bias": bias, "out": out, "accumulate": accumulate}
     words |= {**dense_words(layout, step), **digits._asdict()}
-    table = recorder.table(products.vmm_each, len(x), words)
+    kernel = family_of(layout).each
+    table = recorder.table(kernel, len(x), words)
     stream = stream_of(matrix, step)
-    recorder.record(products.vmm_each, chunks, **table, writes=out, stream=stream)
+    recorder.record(kernel, chunks, **table, writes=out, stream=stream)
 
 
 def spvmm_each(

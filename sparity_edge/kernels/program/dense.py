@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sparity_edge.arrays import Floats, round_up
 from sparity_edge.kernels.decode import vmm as kernels
+from sparity_edge.kernels.kept.families import family_of
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.prefill import gemm as prefill
 from sparity_edge.kernels.program.forms import digits_of, tiles_of
@@ -36,7 +37,7 @@ def vmm(
     digits = digits_of(recorder, x, layout)
     chunks, step = steps_of(layout)
     recorder.record(
-        kernels.kernel_of(layout), chunks, matrix=matrix, x=x, bias=bias, out=out,
+        family_of(layout).dense[layout.dtype], chunks, matrix=matrix, x=x, bias=bias, out=out,
         accumulate=accumulate, **dense_words(layout, step), **digits._asdict(), writes=out,
         stream=stream_of(matrix, step),
     )  # fmt: skip
@@ -77,7 +78,7 @@ def gemm(
     sums = panels * prefill.SUMS * -(-len(x) // TOKENS)
     recorder.need_scratch(prefill.SMALL_SCRATCH + prefill.PANEL_BYTES + sums + rows)
     recorder.record(
-        prefill.gemm_words if words else prefill.gemm_floats,
+        family_of(layout).words if words else family_of(layout).floats,
         -(-layout.shape[0] // (PANEL * panels)), matrix=matrix, tiles=tiles.packed,
         tile_bytes=tiles.tile_bytes, out=out, out_stride=out.strides[0],
         depth=depth // UNIT if words else depth, input_major=input_major, panels=panels,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.arrays import Floats, Integers
-from sparity_edge.kernels.decode import elementwise, unpack
+from sparity_edge.kernels.decode import elementwise
+from sparity_edge.kernels.kept.families import family_of
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program.recorder import Recorder
@@ -14,8 +15,9 @@ from sparity_edge.kernels.program.recorder import Recorder
 def embed(recorder: Recorder, ids: Integers, table: Matrix, out: Floats) -> None:
     """Rows `ids` of an output-major table."""
     recorder.record(
-        unpack.embed, len(out), table=table, ids=ids, out=out, out_stride=out.strides[0], writes=out
-    )
+        family_of(table.layout).embed, len(out), table=table, ids=ids, out=out,
+        out_stride=out.strides[0], writes=out,
+    )  # fmt: skip
 
 
 def rmsnorm(recorder: Recorder, x: Floats, weight: Floats, epsilon: float, out: Floats) -> None:

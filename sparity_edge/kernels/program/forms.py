@@ -12,6 +12,7 @@ import numpy as np
 from sparity_edge.arrays import ROW_MULTIPLE, Floats, aligned_zeros, round_up
 from sparity_edge.kernels.batch.products import split_each
 from sparity_edge.kernels.decode import activations, kquant_dots
+from sparity_edge.kernels.decode.dot_arguments import BLOCK_GROUPS
 from sparity_edge.kernels.prefill import packing
 from sparity_edge.kernels.program.fusions import take_before_split
 from sparity_edge.kernels.program.recorder import Recorder
@@ -80,7 +81,7 @@ def _digits(recorder: Recorder, x: Floats, layout: Layout, record: Any) -> Digit
     order = activations.ORDERS.get(layout.dtype, activations.IN_A_ROW)
     form = (recorder.word(x), order, layout.padded)
     if form not in recorder.forms:
-        places = _new_digits(layout, len(x))
+        places = _new_digits(layout, order, len(x))
         recorder.barrier()  # it waits for x, and what follows waits for it
         record(recorder, {"x": x, "size": layout.padded, "order": order, **places._asdict()})
         recorder.barrier()
@@ -101,12 +102,13 @@ def _split_each(recorder: Recorder, words: dict[str, Any]) -> None:
     recorder.record(split_each, tokens * chunks, **table, chunks_of_one=chunks)
 
 
-def _new_digits(layout: Layout, tokens: int) -> Digits:
+def _new_digits(layout: Layout, order: int, tokens: int) -> Digits:
     """Memory for digits, scales and sums, a row for each token."""
     groups = layout.padded // 32
-    digits = aligned_zeros(tokens * 128 * -(-groups // 2)).reshape(tokens, -1)
+    unit = BLOCK_GROUPS if order == activations.BY_BLOCKS else 2
+    digits = aligned_zeros(tokens * 64 * round_up(groups, unit)).reshape(tokens, -1)
     scales, sums = np.zeros((2, tokens, round_up(groups, 16)), dtype=np.float32)
-    if layout.k_quant:
+    if order == activations.FOR_KQUANTS:
         floats = kquant_dots.X_FLOATS // 4 * -(-layout.padded // (2 * SUPERBLOCK))
         scales = np.zeros((tokens, floats), dtype=np.float32)
     return Digits(digits, scales, sums)

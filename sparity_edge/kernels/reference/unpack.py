@@ -17,6 +17,7 @@ from sparity_edge.arrays import Floats
 from sparity_edge.packed.layout import (
     K_QUANT_SCALES,
     SUPERBLOCK,
+    ZEROS,
     Layout,
     PackedMatrix,
     elements_in_blocks,
@@ -79,6 +80,8 @@ def _numbers(rows: Bytes, layout: Layout) -> Floats:
 
 def _blocks(rows: Bytes, layout: Layout) -> Floats:
     """The elements of rows of blocks (16 groups of 32, fours interleaved) and of their tails."""
+    if layout.dtype == "int5":
+        return _fives(rows, layout.padded)
     count, elements = len(rows), elements_in_blocks(layout.padded)
     fours: npt.NDArray[Any]
     tail: npt.NDArray[Any]
@@ -105,6 +108,26 @@ def _wide_units(rows: Bytes) -> Bytes:
     return np.concatenate(parts, axis=1)
 
 
+def _fives(rows: Bytes, size: int) -> Floats:
+    """Numbers of rows of five bits: five lines a block hold eight vectors of interleaved fours."""
+    parts, place = [], 0
+    for start in range(0, size, 512):
+        width = min(512, size - start) // 8
+        lines = rows[:, place : place + 5 * width].reshape(-1, 5, width)
+        bits = np.unpackbits(lines[..., None], axis=3, bitorder="little")  # (rows, line, byte, bit)
+        vectors = np.zeros((len(lines), 8, width, 5), dtype=np.uint8)
+        vectors[:, :5] = bits[..., :5]
+        for vector, line in ((5, 0), (6, 2), (7, 4)):
+            vectors[:, vector, :, 2:] = bits[:, line, :, 5:]
+        for vector, line in ((5, 1), (6, 3)):
+            vectors[:, vector, :, :2] = bits[:, line, :, 5:7]
+        vectors[:, 7, :, 1], vectors[:, 7, :, 0] = bits[:, 1, :, 7], bits[:, 3, :, 7]
+        fours = (vectors @ (1 << np.arange(5))).reshape(len(rows), 8, -1, 4)
+        parts.append(fours.swapaxes(1, 2).reshape(len(rows), -1))
+        place += 5 * width
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
 def _scale(numbers: Floats, headers: Bytes, layout: Layout, groups: int) -> Floats:
     """Apply the scales (and minima) of output-major rows."""
     header = np.ascontiguousarray(headers).view(np.float16).astype(np.float32)
@@ -112,8 +135,8 @@ def _scale(numbers: Floats, headers: Bytes, layout: Layout, groups: int) -> Floa
     values = numbers.reshape(len(numbers), groups, layout.group) * scales
     if layout.minimum:
         values += header[:, groups : 2 * groups, None]
-    elif layout.dtype == "int4":
-        values -= 8 * scales
+    elif layout.dtype != "int8":
+        values -= ZEROS[layout.dtype] * scales
     return values.reshape(len(numbers), -1)
 
 
@@ -126,11 +149,11 @@ def _kquants(rows: Bytes, layout: Layout) -> Floats:
         blocks = (stop - start) // (32 * groups)
         if blocks:
             first, last = (at * layout.number_bytes // layout.padded for at in (start, stop))
-            packed = numbers[:, first:last].reshape(len(rows), blocks, -1, 64)
+            packed = numbers[:, first:last].reshape(len(rows), blocks, -1)
             first, last = (at // SUPERBLOCK * K_QUANT_SCALES[layout.dtype] for at in (start, stop))
             of_part = scales[:, first:last].reshape(len(rows), blocks, -1)
-            of_block = _int4k_blocks if layout.minimum else _int6k_blocks
-            parts.append(of_block(packed, of_part, groups).reshape(len(rows), -1))
+            of_block = {"int4k": _int4k_blocks, "int5k": _int5k_blocks, "int6k": _int6k_blocks}
+            parts.append(of_block[layout.dtype](packed, of_part, groups).reshape(len(rows), -1))
     return np.concatenate(parts, axis=1)
 
 
@@ -152,17 +175,30 @@ def _factors(scales: Bytes, count: int) -> Floats:
 
 def _int4k_blocks(packed: Bytes, scales: Bytes, groups: int) -> Floats:
     """(rows, blocks, groups, 2, 16) of blocks of int4k and the bytes of their scales."""
-    vectors = np.stack([packed & 15, packed >> 4], axis=3)
+    packed = packed.reshape(*packed.shape[:2], -1, 64)
+    numbers = _fours(np.stack([packed & 15, packed >> 4], axis=3), groups)
+    return _scale_by_sixes(numbers, scales, groups)
+
+
+def _int5k_blocks(packed: Bytes, scales: Bytes, groups: int) -> Floats:
+    """(rows, blocks, groups, 2, 16) of blocks of int5k and the bytes of their scales."""
+    numbers = _fives(packed.reshape(-1, packed.shape[2]), 32 * groups)
+    return _scale_by_sixes(numbers.reshape(*packed.shape[:2], groups, 2, 16), scales, groups)
+
+
+def _scale_by_sixes(numbers: Floats, scales: Bytes, groups: int) -> Floats:
+    """Apply scales and minima of six bits, which are multiples of float16."""
     bits = np.unpackbits(scales[:, :, : groups * 3 // 2], axis=2, bitorder="little")
     sixes = bits.reshape(*bits.shape[:2], groups, 2, 6) @ (1 << np.arange(6))
     factors = _factors(scales, groups // 4).reshape(*bits.shape[:2], -1, 1, 2)
     scaled = factors * sixes.reshape(*bits.shape[:2], groups // 8, 8, 2).astype(np.float32)
     scaled = scaled.reshape(*bits.shape[:2], groups, 1, 1, 2)
-    return scaled[..., 0] * _fours(vectors, groups) - scaled[..., 1]
+    return scaled[..., 0] * numbers - scaled[..., 1]
 
 
 def _int6k_blocks(packed: Bytes, scales: Bytes, groups: int) -> Floats:
     """(rows, blocks, groups, 2, 16) of blocks of int6k and the bytes of their scales."""
+    packed = packed.reshape(*packed.shape[:2], -1, 64)
     threes = packed.reshape(*packed.shape[:2], -1, 3, 64)
     top = threes >> 6
     last = top[..., 0, :] | top[..., 1, :] << 2 | top[..., 2, :] << 4

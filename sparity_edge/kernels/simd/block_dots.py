@@ -53,7 +53,7 @@ block = struct_type("block", BYTES, VECTORS)  # the numbers of a block as unsign
 # --- products ---------------------------------------------------------------------------------
 
 
-def _load_lines(builder: Any, numbers: Any, ahead: Any, count: int, level: int) -> list[Any]:
+def load_lines(builder: Any, numbers: Any, ahead: Any, count: int, level: int) -> list[Any]:
     """`count` cache lines of numbers, while as many are prefetched from `ahead` on."""
     lines = []
     for index in range(count):
@@ -66,7 +66,7 @@ def _loading(level: int) -> tuple[Any, Any]:
     @define(block, types.int64, types.int64)
     def load_int8(builder: Any, numbers: Any, ahead: Any) -> Any:
         """512 signed bytes, each plus 128; prefetches 512 bytes from `ahead` on."""
-        lines = _load_lines(builder, numbers, ahead, VECTORS, level)
+        lines = load_lines(builder, numbers, ahead, VECTORS, level)
         return join(builder, [builder.xor(line, constant(BYTES, -128)) for line in lines])
 
     @define(block, types.int64, types.int64)
@@ -75,7 +75,7 @@ def _loading(level: int) -> tuple[Any, Any]:
 
         Shifting the high nibbles would take two more instructions for every 64 bytes.
         """
-        lines = _load_lines(builder, numbers, ahead, VECTORS // 2, level)
+        lines = load_lines(builder, numbers, ahead, VECTORS // 2, level)
         low = [mask_bits(builder, line, 15) for line in lines]
         high = [mask_bits(builder, line, HIGH_NIBBLES) for line in lines]
         return join(builder, [*low, *high])
@@ -88,7 +88,7 @@ load_int8_block, load_int4_block = _loading(NON_TEMPORAL)
 load_int8_block_near, load_int4_block_near = _loading(L1)
 
 
-def _digit_sums(builder: Any, weights: list[Any], digits: Any, first: int) -> Any:
+def digit_sums(builder: Any, weights: list[Any], digits: Any, first: int) -> Any:
     """Products of vectors first.. with activations of two digits each, summed by lanes.
 
     Of all vectors of int8 they stay below 255 * 32 * 2**15 = 2**28, of int4 in place as well.
@@ -104,7 +104,7 @@ def _digit_sums(builder: Any, weights: list[Any], digits: Any, first: int) -> An
 @define(vector, block, types.int64)
 def int8_block_dot(builder: Any, weights: Any, digits: Any) -> Any:
     """Of each group the sum of products with a block of activations (see `store_block_digits`)."""
-    sums = _digit_sums(builder, members(builder, weights, VECTORS), digits, 0)
+    sums = digit_sums(builder, members(builder, weights, VECTORS), digits, 0)
     return builder.sitofp(sums, FLOATS)
 
 
@@ -112,8 +112,8 @@ def int8_block_dot(builder: Any, weights: Any, digits: Any) -> Any:
 def int4_block_dot(builder: Any, weights: Any, digits: Any) -> Any:
     """`int8_block_dot` of a block of int4, whose vectors 4-7 come 16 times too large."""
     numbers, half = members(builder, weights, VECTORS), VECTORS // 2
-    low = _digit_sums(builder, numbers[:half], digits, 0)
-    high = _digit_sums(builder, numbers[half:], digits, half)
+    low = digit_sums(builder, numbers[:half], digits, 0)
+    high = digit_sums(builder, numbers[half:], digits, half)
     sums = builder.add(low, builder.ashr(high, constant(INTEGERS, 4)))
     return builder.sitofp(sums, FLOATS)
 

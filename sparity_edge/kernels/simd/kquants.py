@@ -181,11 +181,11 @@ _PAIRS = [group * W_UNIT // ROW + pair for group in range(8) for pair in (0, 1)]
 _SCALES = [(group * W_UNIT + place) // ROW for place in (W_SCALES, W_MINIMA) for group in range(8)]
 
 
-def _store_pairs(builder: Any, out: Any, rows: list[Any], zero: int) -> None:
-    """Rows of 32 bytes, less `zero`, as columns of pairs: four inputs of each of eight groups."""
+def store_pairs(builder: Any, out: Any, rows: list[Any], zeros: Any) -> None:
+    """Rows of 32 bytes, less `zeros`, as columns of pairs: four inputs of each of eight groups."""
     pairs = []
     for numbers in rows:
-        shorts = builder.sub(builder.zext(numbers, SHORTS), constant(SHORTS, zero))
+        shorts = builder.sub(builder.zext(numbers, SHORTS), zeros)
         pairs.append(builder.bitcast(shorts, INTEGERS))
     store_columns(builder, pairs, out, I64(ROW), _PAIRS)
 
@@ -195,7 +195,8 @@ def transpose_sixes(builder: Any, out: Any, a: Any, stride: Any, last: Any, inde
     """Four inputs of eight groups of int6k, less 32: pairs by columns; `index` is 0, 1 or 2."""
     place = builder.add(a, builder.shl(index, I64(6)))
     rows = load_rows(builder, (place, stride, last), _HALF)
-    _store_pairs(builder, out, [mask_bits(builder, each, 63) for each in rows], 32)
+    sixes = [mask_bits(builder, each, 63) for each in rows]
+    store_pairs(builder, out, sixes, constant(SHORTS, 32))
 
 
 @define(types.none, types.int64, *ROWS)
@@ -205,7 +206,7 @@ def transpose_top_sixes(builder: Any, out: Any, a: Any, stride: Any, last: Any) 
     for i in range(16):
         row = row_address(builder, a, stride, i, last)
         rows.append(_tops(builder, *(load_from(builder, row, _HALF, 64 * k) for k in range(3))))
-    _store_pairs(builder, out, rows, 32)
+    store_pairs(builder, out, rows, constant(SHORTS, 32))
 
 
 @define(types.none, types.int64, types.int64, types.int64, types.int64, types.int64)

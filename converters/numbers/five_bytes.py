@@ -1,0 +1,60 @@
+"""Five-bit numbers to bytes and back: eight vectors of a block stand in five lines.
+
+Line k holds vector k in its low five bits; what is above them are vectors 5, 6 and 7, as drawn in
+docs/format.md. Blocks have sixteen groups of 32 inputs, the last one of a row those that are left,
+and its lines are as much shorter. Moves values only, for rows of int5 and int5k.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+GROUPS = 16  # of a block
+INPUTS = 32  # of a group
+VECTORS, LINES = 8, 5
+
+
+def join_fives(numbers: Array) -> Bytes:
+    """Rows (n, inputs) of 0..31, whole groups of them, as bytes (n, inputs / 8 * 5)."""
+    return np.concatenate([_join(part) for part in _parts(numbers, INPUTS)], axis=1)
+
+
+def split_fives(packed: Bytes) -> Bytes:
+    """The inverse of `join_fives`."""
+    return np.concatenate([_split(part) for part in _parts(packed, 5 * INPUTS // 8)], axis=1)
+
+
+def _parts(rows: Array, each: int) -> list[Array]:
+    """Whole blocks (n, blocks, columns), then the last one if there is one, by columns a group."""
+    groups = rows.shape[1] // each
+    whole = groups // GROUPS * GROUPS * each
+    parts = [rows[:, :whole].reshape(len(rows), -1, GROUPS * each)] if whole else []
+    return parts + ([rows[:, None, whole:]] if groups % GROUPS else [])
+
+
+def _join(blocks: Array) -> Bytes:
+    """Blocks (n, blocks, inputs), fours of all groups interleaved, as bytes (n, ...)."""
+    fours = blocks.reshape(*blocks.shape[:2], -1, VECTORS, 4).swapaxes(2, 3).astype(np.uint8)
+    a, b, c, d, e, f, g, h = np.moveaxis(fours, 2, 0)
+    lines = [
+        a | f >> 2 << 5,
+        b | (f & 3) << 5 | (h & 2) << 6,
+        c | g >> 2 << 5,
+        d | (g & 3) << 5 | (h & 1) << 7,
+        e | h >> 2 << 5,
+    ]
+    return np.stack(lines, axis=2).reshape(len(blocks), -1)
+
+
+def _split(blocks: Bytes) -> Bytes:
+    lines = blocks.reshape(*blocks.shape[:2], LINES, -1, 4)
+    low, (a, b, c, d, e) = lines & 31, np.moveaxis(lines >> 5, 2, 0)
+    more = [a << 2 | b & 3, c << 2 | d & 3, e << 2 | b >> 2 << 1 | d >> 2]
+    fours = np.concatenate([low, np.stack(more, axis=2)], axis=2)
+    return fours.swapaxes(2, 3).reshape(len(blocks), -1)

@@ -1,0 +1,71 @@
+"""Families: kernels by the number formats that they read, so that a start compiles what it needs.
+
+The first family is that of floats, grouped integers and the usual K-quants, whose matrices may be
+input-major; others are output-major alone, and compiled only for models that have their formats.
+Knows nothing of how an operation is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sparity_edge.kernels.batch import products
+from sparity_edge.kernels.decode import unpack, vmm
+from sparity_edge.kernels.kept import fives
+from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.prefill import gemm
+from sparity_edge.packed.layout import Layout
+
+
+@dataclass(frozen=True)
+class Family:
+    """Kernels of some number formats.
+
+    Args:
+        dense: by format, products of one token.
+        embed: rows of an embedding.
+        each: products of several tokens.
+        words, floats: products of a prompt, by integers and as float32.
+    """
+
+    dense: Mapping[str, Kernel]
+    embed: Kernel
+    each: Kernel
+    words: Kernel
+    floats: Kernel
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Number formats of output-major matrices that its kernels read."""
+        return tuple(self.dense)
+
+
+FIRST = Family(
+    {
+        "f32": vmm.vmm_floats,
+        "bf16": vmm.vmm_floats,
+        "int8": vmm.vmm_int8,
+        "int4": vmm.vmm_int4,
+        "int4k": vmm.vmm_kquants,
+        "int6k": vmm.vmm_kquants,
+    },
+    unpack.embed,
+    products.vmm_each,
+    gemm.gemm_words,
+    gemm.gemm_floats,
+)
+FIVES = Family(
+    {"int5": fives.vmm_int5, "int5k": fives.vmm_int5k},
+    fives.embed_fives,
+    fives.vmm_each_fives,
+    fives.gemm_words_fives,
+    fives.gemm_floats_fives,
+)
+KEPT = (FIVES,)
+_OF = {name: family for family in (FIRST, *KEPT) for name in family.formats}
+
+
+def family_of(layout: Layout) -> Family:
+    """The kernels for a matrix of this layout."""
+    return _OF[layout.dtype]
