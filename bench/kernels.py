@@ -23,6 +23,8 @@ from sparity_edge.measure.rounds import alternate, ratios, summary, table, with_
 
 # "+min": with a minimum for each group. Plans are used with grouped integers.
 FORMATS = ("f32", "bf16", "int8", "int4", "int4+min")
+# Those that GGUF files bring along, for `--formats`: output-major, dense and prefill.
+KEPT = ("int5", "int5+min", "int4k", "int5k", "int6k")
 SPARSE_FORMATS = tuple(name for name in FORMATS if name.partition("+")[0] in GROUPED)
 DENSITIES = (0.7, 0.5, 0.3)
 KINDS = tuple(dict.fromkeys(entry.bench for entry in TABLE if entry.bench))
@@ -41,18 +43,16 @@ def shapes(models: list[str]) -> dict[Sides, str]:
 
 
 def measure_dense(bench: Any, options: Any) -> list[dict[str, Any]]:
-    """Both orientations of every format, interleaved with streaming reads."""
-    from shared.cases import layout_of
+    """Every orientation of every format, interleaved with streaming reads."""
+    from shared.cases import layouts_of
 
     results = []
     for sides, name in shapes(options.models).items():
         say(f"dense {name}: {sides[0]} x {sides[1]}")
         layouts = {
-            (number_format, orientation): bench.fitting(
-                layout_of(number_format, orientation, sides)
-            )
+            (number_format, orientation): bench.fitting(layout)
             for number_format in options.formats
-            for orientation in ("output", "input")
+            for orientation, layout in layouts_of(number_format, sides).items()
         }
         cases = {key: bench.dense(layout) for key, layout in layouts.items()}
         runs: dict[Any, Callable[[], float]] = {key: case.seconds for key, case in cases.items()}
@@ -172,8 +172,8 @@ def measure_select(bench: Any, options: Any) -> list[dict[str, Any]]:
 
 
 def measure_prefill(bench: Any, options: Any) -> list[dict[str, Any]]:
-    """Output-major int8 and int4, interleaved with BLAS."""
-    from shared.cases import blas, layout_of
+    """Output-major integers, interleaved with BLAS."""
+    from shared.cases import blas, layouts_of
 
     results = []
     for sides, name in shapes(options.models).items():
@@ -181,9 +181,9 @@ def measure_prefill(bench: Any, options: Any) -> list[dict[str, Any]]:
             continue
         say(f"prefill {name}: {sides[0]} x {sides[1]}")
         cases = {
-            each: bench.prefill(layout_of(each, "output", sides))
+            each: bench.prefill(layouts_of(each, sides)["output"])
             for each in options.formats
-            if each in SPARSE_FORMATS
+            if each in (*SPARSE_FORMATS, *KEPT) and layouts_of(each, sides)
         }
         cases["BLAS"] = blas(*sides)
         samples = alternate(
@@ -262,8 +262,8 @@ def main() -> int:
     command = parser(__doc__, "kernels")
     command.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="M")
     command.add_argument(
-        "--formats", nargs="+", choices=FORMATS, default=list(FORMATS), metavar="F",
-        help=f"of {', '.join(FORMATS)}",
+        "--formats", nargs="+", choices=(*FORMATS, *KEPT), default=list(FORMATS),
+        metavar="F", help=f"of {', '.join((*FORMATS, *KEPT))}; default: the first five",
     )  # fmt: skip
     command.add_argument(
         "--densities", nargs="+", type=float, default=list(DENSITIES), metavar="D",

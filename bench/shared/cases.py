@@ -6,6 +6,7 @@ they do when a token is decoded. Lists of active channels are random, of an exac
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sparity_edge.arrays import Floats, rows
+from sparity_edge.errors import FormatError
 from sparity_edge.kernels.active_list import (
     ActiveList,
     channels,
@@ -33,6 +35,11 @@ FORMATS = {
     "int8": ("int8", 32, False),
     "int4": ("int4", 32, False),
     "int4+min": ("int4", 32, True),
+    "int5": ("int5", 32, False),
+    "int5+min": ("int5", 32, True),
+    "int4k": ("int4k", 32, True),
+    "int5k": ("int5k", 32, True),
+    "int6k": ("int6k", 16, False),
 }
 READ_BYTES = 192 << 20  # of weights that one run reads: 4 to 6 ms, six third-level caches
 TOKENS = 512  # of a prefill
@@ -57,6 +64,15 @@ def layout_of(name: str, orientation: str, sides: tuple[int, int]) -> Layout:
     """The layout of a matrix (outputs, inputs) in one of FORMATS."""
     dtype, group, minimum = FORMATS[name]
     return Layout(dtype, orientation, sides, group, minimum)
+
+
+def layouts_of(name: str, sides: tuple[int, int]) -> dict[str, Layout]:
+    """The layouts that a format of FORMATS has for a matrix, by orientation."""
+    found = {}
+    for orientation in ORIENTATIONS:
+        with contextlib.suppress(FormatError):
+            found[orientation] = layout_of(name, orientation, sides)
+    return found
 
 
 def run_bytes(layout: Layout | BundleLayout) -> int:

@@ -53,6 +53,7 @@ SHAPES = {
     "Llama-3.2-1B": Shape(2048, 8192, 16, 32, 8, 128256, head_dim=64, tied=True),
     "Llama-3-8B": Shape(4096, 14336, 32, 32, 8, 128256),
     "Mistral-7B": Shape(4096, 14336, 32, 32, 8, 32000),
+    "Qwen2.5-0.5B": Shape(896, 4864, 24, 14, 2, 151936, head_dim=64, tied=True),
     "Qwen2.5-1.5B": Shape(1536, 8960, 28, 12, 2, 151936),
 }
 # What `--synthetic NAME` means: 16 layers, so that two runtimes fit into 24 GB side by side.
