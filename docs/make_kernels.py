@@ -55,6 +55,24 @@ END = """
 8. `sparity_edge/kernels/table.py`: the formats of the rows above; `sparity_edge/choices.py`: its
    name for users.
 
+## To add a number format that is only kept from GGUF files, touch these
+
+Output-major alone, never made from floats, and compiled only for models that have it.
+
+1. `sparity_edge/packed/layout.py`: a name in KEPT_GROUPS or K_QUANT_GROUPS, and in BY_THEMSELVES;
+   `docs/format.md`: the picture, and what it becomes where it cannot be kept.
+2. `converters/numbers/gguf_blocks.py`: the blocks of the GGUF; a module beside it that moves
+   numbers to bytes and back, for `layout_bytes.py` or `kquant_bytes.py`; `converters/pack.py`: what
+   it becomes elsewhere, if that is exact.
+3. `sparity_edge/kernels/matrix.py`, `sparity_edge/kernels/reference/unpack.py` and ORDERS of
+   `sparity_edge/kernels/decode/activations.py`, as above.
+4. `sparity_edge/kernels/kept/`: registers, dot products with one token and two, rows as floats and
+   as panels, and a kernel each that hands these to what all formats share (`multiply_rows`,
+   `embed_row`, `multiply_each`, `multiply_words_of`, `multiply_floats_of`). Functions that take
+   functions are `inlined`: otherwise Numba keeps no machine code of theirs.
+5. `sparity_edge/kernels/kept/families.py`: the family, which the table of kernels is made of.
+6. FORMS of `tests/kernels/cases.py`, `tests/packing.py`, `bench/shared/cases.py`.
+
 ## To add an operation, touch these
 
 1. The kernel, in `sparity_edge/kernels/decode/`, `prefill/` or `batch/` beside it: a declaration
@@ -86,7 +104,8 @@ END = """
 - **NaN and inf propagate.** Comparisons drop a NaN, so quantising adds 0 * x to the scale; a
   selection takes NaN for larger than anything. What is not finite stays with its token. Division
   follows IEEE; no fast-math flags.
-- **Alignment.** Rows of weights and headers are 64-byte aligned; loads are unaligned all the same.
+- **Alignment.** Rows of weights and headers are 64-byte aligned, those of K-quants to 32 bytes and
+  of int5 not at all; loads are unaligned all the same.
 - **Reading ahead.** Prefetches may run past the end of a matrix. Loads may do so by less than a
   vector: whatever `arrays` makes is followed by 64 bytes that may be read and are never written.
 - **Bounds.** With `SPARITY_EDGE_CHECKS=1` in the environment every load and store of a kernel is

@@ -22,7 +22,8 @@ from sparity_edge.progress import CallContext
 
 REGROUPED = 64  # input channels that share a scale, where the file has 32
 FILE = "file"  # in place of a number format: the file's own
-KEEPS = {"Q8_0": "int8", "Q4_0": "int4", "Q4_1": "int4"}  # formats that are taken over as they are
+# Formats whose numbers one of ours holds as they are.
+KEEPS = {"Q8_0": "int8", "Q4_0": "int4", "Q4_1": "int4", "Q5_0": "int8"}
 
 
 class OurSide:

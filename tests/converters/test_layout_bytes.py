@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from packing import equal, layouts, random_quantized, random_weights
 
 from converters.numbers.layout_bytes import pack_matrix, rows_layout, unpack_matrix, write_rows
+from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import aligned_empty
 from sparity_edge.packed.layout import Layout
 
@@ -149,6 +150,48 @@ def test_bytes_of_an_int4k_row() -> None:
         expected = weights.factors[2, factors].tobytes()
         assert row[place : place + len(expected)].tobytes() == expected
     assert not row[384 + 48 :].any()
+
+
+def test_bytes_of_an_int5_row() -> None:
+    layout = Layout("int5", "output", (3, 570), 32, True)
+    weights = random_quantized(layout.shape, "int5", 32, True)
+    packed = pack_matrix(weights, layout)
+    assert (layout.padded, layout.row_bytes, layout.nbytes) == (576, 18 * 24, 1344)
+    row = packed[2 * layout.row_bytes :][: layout.row_bytes]
+    q = np.zeros(576, dtype=np.uint8)
+    q[:570] = weights.numbers[2]
+    # Sixteen groups in lines of 64 bytes, then two in lines of 8.
+    for lines, width, mine in ((row[:320], 64, q[:512]), (row[320:360], 8, q[512:])):
+        vectors = mine.reshape(-1, 8, 4).swapaxes(0, 1).reshape(8, width)
+        for byte in range(width):
+            v = [int(each) for each in vectors[:, byte]]
+            assert lines.reshape(5, width)[:, byte].tolist() == [
+                v[0] | (v[5] >> 2) << 5,
+                v[1] | (v[5] & 3) << 5 | (v[7] >> 1 & 1) << 7,
+                v[2] | (v[6] >> 2) << 5,
+                v[3] | (v[6] & 3) << 5 | (v[7] & 1) << 7,
+                v[4] | (v[7] >> 2) << 5,
+            ]
+    assert weights.minimums is not None
+    assert row[360:396].tobytes() == weights.scales[2].tobytes()
+    assert row[396:].tobytes() == weights.minimums[2].tobytes()
+
+
+def test_bytes_of_an_int5k_row() -> None:
+    """Numbers as of int5, scales as of int4k."""
+    layout = Layout("int5k", "output", (3, 768), 32, True)
+    weights = random_quantized(layout.shape, "int5k", 32, True)
+    row = pack_matrix(weights, layout)[2 * layout.row_bytes :][: layout.row_bytes]
+    assert layout.row_bytes == 544
+    fives = Quantized("int5", 32, weights.numbers, np.zeros((3, 24), np.float16))
+    assert np.array_equal(row[:480], pack_matrix(fives, Layout("int5", *_SHAPE, 32))[1056:][:480])
+    fours = replace(weights, dtype="int4k", numbers=weights.numbers & 15)
+    scales = pack_matrix(fours, Layout("int4k", *_SHAPE, 32, True))[2 * 448 :][384:432]
+    assert np.array_equal(row[480:528], scales)
+    assert not row[528:].any()
+
+
+_SHAPE: tuple[str, tuple[int, int]] = ("output", (3, 768))
 
 
 def test_bytes_of_an_int6k_row() -> None:
