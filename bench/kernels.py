@@ -24,7 +24,7 @@ from sparity_edge.measure.rounds import alternate, ratios, summary, table, with_
 # "+min": with a minimum for each group. Plans are used with grouped integers.
 FORMATS = ("f32", "bf16", "int8", "int4", "int4+min")
 # Those that GGUF files bring along, for `--formats`: output-major, dense and prefill.
-KEPT = ("int5", "int5+min", "int4k", "int5k", "int6k")
+KEPT = ("int5", "int5+min", "iq4", "int2k", "int3k", "int4k", "int5k", "int6k", "iq4k")
 SPARSE_FORMATS = tuple(name for name in FORMATS if name.partition("+")[0] in GROUPED)
 DENSITIES = (0.7, 0.5, 0.3)
 KINDS = tuple(dict.fromkeys(entry.bench for entry in TABLE if entry.bench))

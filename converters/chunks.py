@@ -156,7 +156,8 @@ def _numbers(read: _Read, name: str, layout: Layout, start: int, stop: int) -> Q
     wanted = (layout.dtype, layout.group, layout.minimum)
     if isinstance(rows, Quantized) and rows.dtype == "int4k" and wanted == ("int4", 32, True):
         rows = rows.with_float_scales()
-    if isinstance(rows, Quantized) and rows.dtype == "int5" and wanted == ("int8", 32, False):
+    of_bytes = isinstance(rows, Quantized) and rows.dtype in ("int5", "iq4")
+    if isinstance(rows, Quantized) and of_bytes and wanted == ("int8", 32, False):
         rows = rows.as_bytes() if rows.minimums is None else rows
     if isinstance(rows, Quantized):
         if (rows.dtype, rows.group, rows.minimums is not None) == wanted:

@@ -119,6 +119,7 @@ def _without_kept(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None
     return {
         ("int4k", 32, True): ("int4", 32, True),
         ("int5", 32, False): ("int8", 32, False),  # exact
+        ("iq4", 32, False): ("int8", 32, False),  # exact
     }.get(native)
 
 

@@ -105,7 +105,7 @@ Output-major alone, never made from floats, and compiled only for models that ha
   selection takes NaN for larger than anything. What is not finite stays with its token. Division
   follows IEEE; no fast-math flags.
 - **Alignment.** Rows of weights and headers are 64-byte aligned, those of K-quants to 32 bytes and
-  of int5 not at all; loads are unaligned all the same.
+  of int5 and iq4 not at all; loads are unaligned all the same.
 - **Reading ahead.** Prefetches may run past the end of a matrix. Loads may do so by less than a
   vector: whatever `arrays` makes is followed by 64 bytes that may be read and are never written.
 - **Bounds.** With `SPARITY_EDGE_CHECKS=1` in the environment every load and store of a kernel is

@@ -150,7 +150,15 @@ def encode(values: np.ndarray, kind: Kind) -> np.ndarray:
 
 def _random_blocks(shape: tuple[int, ...], kind: Kind) -> np.ndarray:
     """Random bytes whose float16 scales are small finite numbers."""
-    places = {Kind.Q4_K: (0, 2), Kind.Q5_K: (0, 2), Kind.Q6_K: (208,), Kind.Q3_K: (108,)}
+    places = {
+        Kind.Q4_K: (0, 2),
+        Kind.Q5_K: (0, 2),
+        Kind.Q6_K: (208,),
+        Kind.Q3_K: (108,),
+        Kind.Q2_K: (80, 82),
+        Kind.IQ4_NL: (0,),
+        Kind.IQ4_XS: (0,),
+    }
     block, size = gguf.GGML_QUANT_SIZES[kind]
     blocks = np.random.RandomState(3).randint(0, 256, (*shape[:-1], shape[-1] // block, size))
     blocks = blocks.astype(np.uint8)

@@ -45,6 +45,11 @@ INT5_MINIMUM = ("int5", 32, True)
 INT4K = ("int4k", 32, True)
 INT5K = ("int5k", 32, True)
 INT6K = ("int6k", 16, False)
+INT2K = ("int2k", 16, True)
+INT3K = ("int3k", 16, False)
+IQ4 = ("iq4", 32, False)
+IQ4K = ("iq4k", 32, False)
+WITH_MINIMA = ("int2k", "int4k", "int5k")  # of K-quants
 
 
 def random_quantized(
@@ -71,23 +76,19 @@ def _random_k_quants(
     random: np.random.Generator, shape: tuple[int, int], dtype: str, group: int
 ) -> Quantized:
     scales, blocks = (shape[0], shape[1] // group), (shape[0], shape[1] // SUPERBLOCK)
-    if dtype == "int6k":
-        return Quantized(
-            dtype,
-            group,
-            random.integers(-32, 32, shape).astype(np.int8),
-            random.integers(-128, 128, scales).astype(np.int8),
-            None,
-            (random.normal(size=(*blocks, 1)) / 64).astype(np.float16),
-        )
-    return Quantized(
-        dtype,
-        group,
-        random.integers(0, 1 << DTYPE_BITS[dtype], shape).astype(np.uint8),
-        random.integers(0, 64, scales).astype(np.uint8),
-        random.integers(0, 64, scales).astype(np.uint8),
-        (random.normal(size=(*blocks, 2)) / 64).astype(np.float16),
-    )
+    low, high, kind = -(1 << DTYPE_BITS[dtype]) // 2, (1 << DTYPE_BITS[dtype]) // 2, np.int8
+    if dtype not in ("int3k", "int6k"):
+        low, high, kind = 0, 1 << DTYPE_BITS[dtype], np.uint8
+    numbers = random.integers(low, high, shape).astype(kind)
+    if dtype in WITH_MINIMA:
+        most = 16 if dtype == "int2k" else 64
+        pair = random.integers(0, most, (2, *scales)).astype(np.uint8)
+        factors = (random.normal(size=(*blocks, 2)) / 64).astype(np.float16)
+        return Quantized(dtype, group, numbers, pair[0], pair[1], factors)
+    most = 128 if dtype == "int6k" else 32
+    signed = random.integers(-most, most, scales).astype(np.int8)
+    factors = (random.normal(size=(*blocks, 1)) / 64).astype(np.float16)
+    return Quantized(dtype, group, numbers, signed, None, factors)
 
 
 def equal(left: Any, right: Any) -> bool:
@@ -179,10 +180,10 @@ def layouts(draw: st.DrawFn) -> Layout:
     dtype = draw(st.sampled_from(list(DTYPE_BITS)))
     if dtype in K_QUANT_GROUPS:
         shape = draw(st.integers(1, 70)), SUPERBLOCK * draw(st.integers(1, 5))
-        return Layout(dtype, "output", shape, K_QUANT_GROUPS[dtype], dtype != INT6K[0])
+        return Layout(dtype, "output", shape, K_QUANT_GROUPS[dtype], dtype in WITH_MINIMA)
     if dtype in KEPT_GROUPS:
         shape = draw(st.integers(1, 70)), draw(st.integers(1, 1300))
-        return Layout(dtype, "output", shape, 32, draw(st.booleans()))
+        return Layout(dtype, "output", shape, 32, dtype == "int5" and draw(st.booleans()))
     return Layout(
         dtype,
         draw(st.sampled_from(ORIENTATIONS)),

@@ -40,6 +40,10 @@ FORMATS = {
     "int4k": ("int4k", 32, True),
     "int5k": ("int5k", 32, True),
     "int6k": ("int6k", 16, False),
+    "iq4": ("iq4", 32, False),
+    "iq4k": ("iq4k", 32, False),
+    "int3k": ("int3k", 16, False),
+    "int2k": ("int2k", 16, True),
 }
 READ_BYTES = 192 << 20  # of weights that one run reads: 4 to 6 ms, six third-level caches
 TOKENS = 512  # of a prefill

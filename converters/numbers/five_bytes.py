@@ -22,15 +22,15 @@ VECTORS, LINES = 8, 5
 
 def join_fives(numbers: Array) -> Bytes:
     """Rows (n, inputs) of 0..31, whole groups of them, as bytes (n, inputs / 8 * 5)."""
-    return np.concatenate([_join(part) for part in _parts(numbers, INPUTS)], axis=1)
+    return np.concatenate([_join(part) for part in blocks_of(numbers, INPUTS)], axis=1)
 
 
 def split_fives(packed: Bytes) -> Bytes:
     """The inverse of `join_fives`."""
-    return np.concatenate([_split(part) for part in _parts(packed, 5 * INPUTS // 8)], axis=1)
+    return np.concatenate([_split(part) for part in blocks_of(packed, 5 * INPUTS // 8)], axis=1)
 
 
-def _parts(rows: Array, each: int) -> list[Array]:
+def blocks_of(rows: Array, each: int) -> list[Array]:
     """Whole blocks (n, blocks, columns), then the last one if there is one, by columns a group."""
     groups = rows.shape[1] // each
     whole = groups // GROUPS * GROUPS * each

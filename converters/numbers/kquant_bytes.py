@@ -1,4 +1,4 @@
-"""K-quants to bytes and back: the output-major rows of int4k, int5k and int6k.
+"""K-quants to bytes and back: their output-major rows.
 
 512 inputs (two superblocks of llama.cpp) are a block, in which four inputs of each of its 16 groups
 of 32 are interleaved, so that the sums of a byte dot product come by groups; half a block at the
@@ -16,6 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.numbers.five_bytes import join_fives, split_fives
+from converters.numbers.low_bytes import (
+    join_iq4,
+    join_sixes,
+    join_threes,
+    join_twos,
+    split_iq4,
+    split_sixes,
+    split_threes,
+    split_twos,
+)
 from converters.numbers.quantize import Quantized
 from sparity_edge.packed.layout import K_QUANT_SCALES, SUPERBLOCK, Layout
 
@@ -57,9 +67,10 @@ def write_k_quants(data: Bytes, weights: Quantized, layout: Layout, start: int) 
         scales = part.of(weights.scales, SUPERBLOCK // layout.group)
         if layout.minimum:
             assert weights.minimums is not None
-            scales = _join_twelves(scales, part.of(weights.minimums, 8))
+            minimums = part.of(weights.minimums, SUPERBLOCK // layout.group)
+            scales = _join_minimums(scales, minimums, layout)
         else:
-            scales = _halves(scales)
+            scales = _join_scales(scales, layout)
         behind = part.of(rows[:, layout.number_bytes :], K_QUANT_SCALES[layout.dtype])
         behind[:, :, : scales.shape[2]] = scales
         behind[:, :, scales.shape[2] :] = part.of(factors, 2 + 2 * layout.minimum)
@@ -82,30 +93,75 @@ def read_k_quants(data: Bytes, layout: Layout, start: int, stop: int) -> Quantiz
 
 def _pack(numbers: Array, layout: Layout, groups: int) -> Bytes:
     """Numbers of blocks (rows, blocks, inputs) as bytes, in whatever shape."""
-    if layout.dtype == "int5k":
-        return join_fives(numbers.reshape(-1, 32 * groups))
+    if layout.dtype in ("int5k", "iq4k"):
+        join = join_fives if layout.dtype == "int5k" else join_iq4
+        return join(numbers.reshape(-1, 32 * groups))
     fours = _interleaved(numbers, groups)
     if layout.dtype == "int4k":
         return _join_fours(fours)
+    if layout.dtype == "int2k":
+        return join_twos(fours)
+    if layout.dtype == "int3k":
+        return join_threes((fours + np.int8(4)).view(np.uint8))
     return _join_sixes((fours + np.int8(32)).view(np.uint8))
 
 
+def _join_minimums(scales: Array, minimums: Array, layout: Layout) -> Bytes:
+    """Scales and minima of blocks (rows, blocks, scales) as bytes."""
+    if layout.dtype == "int2k":
+        return _halves(scales | minimums << np.uint8(4))
+    return _join_twelves(scales, minimums)
+
+
+def _join_scales(scales: Array, layout: Layout) -> Bytes:
+    """Signed scales of blocks (rows, blocks, scales) as bytes."""
+    if layout.dtype == "iq4k":
+        return join_sixes(scales)
+    if layout.dtype == "int3k":
+        sixes = (scales + np.int8(32)).view(np.uint8)
+        return _join_twelves(sixes[..., 0::2], sixes[..., 1::2])
+    return _halves(scales)
+
+
+def _split_scales(packed: Bytes, groups: int, layout: Layout) -> tuple[Array, Array]:
+    """Scales of blocks of so many groups, and minima, of which there may be none."""
+    if layout.dtype == "iq4k":
+        scales = split_sixes(packed)
+        return scales, scales[:, :, :0]
+    if layout.dtype in ("int4k", "int5k"):
+        return _split_twelves(packed)
+    if layout.dtype == "int3k":
+        pairs = np.stack(_split_twelves(packed), axis=3).reshape(*packed.shape[:2], -1)
+        scales = pairs.view(np.int8) - np.int8(32)
+        return scales, scales[:, :, :0]
+    in_order = np.ascontiguousarray(packed.reshape(*packed.shape[:2], 2, groups).swapaxes(2, 3))
+    if layout.dtype == "int2k":
+        return in_order & 15, in_order >> 4
+    return in_order.view(np.int8), in_order[:, :, :0]
+
+
 def _read(rows: Bytes, layout: Layout, part: _Part) -> tuple[Array, Array, Array, Bytes]:
-    """Numbers, scales, minima (nothing in int6k) and the bytes of factors of one part."""
+    """Numbers, scales, minima (or nothing) and the bytes of factors of one part."""
     packed = part.of(rows, layout.number_bytes * SUPERBLOCK // layout.padded)
     behind = part.of(rows[:, layout.number_bytes :], K_QUANT_SCALES[layout.dtype])
     width = behind.shape[2] - part.groups // 8 * (2 + 2 * layout.minimum)
-    scales, factors = behind[:, :, :width], behind[:, :, width:]
-    if layout.dtype == "int5k":
-        fives = split_fives(packed.reshape(-1, packed.shape[2])).reshape(*packed.shape[:2], -1)
-        return fives, *_split_twelves(scales), factors
-    packed = packed.reshape(*packed.shape[:2], -1, 64)
+    scales = _split_scales(behind[:, :, :width], part.groups, layout)
+    return _unpack(packed, layout, part.groups), *scales, behind[:, :, width:]
+
+
+def _unpack(packed: Bytes, layout: Layout, groups: int) -> Array:
+    """The inverse of `_pack`."""
+    if layout.dtype in ("int5k", "iq4k"):
+        split = split_fives if layout.dtype == "int5k" else split_iq4
+        return split(packed.reshape(-1, packed.shape[2])).reshape(*packed.shape[:2], -1)
+    if layout.dtype == "int3k":
+        return _in_order(split_threes(packed).view(np.int8) - np.int8(4), groups)
+    lines = packed.reshape(*packed.shape[:2], -1, 64)
+    if layout.dtype == "int2k":
+        return _in_order(split_twos(lines), groups)
     if layout.dtype == "int4k":
-        return _in_order(_split_fours(packed), part.groups), *_split_twelves(scales), factors
-    numbers = _split_sixes(packed).view(np.int8) - np.int8(32)
-    in_order = scales.reshape(*scales.shape[:2], 2, part.groups).swapaxes(2, 3)
-    signed = np.ascontiguousarray(in_order).view(np.int8)
-    return _in_order(numbers, part.groups), signed, signed[:, :, :0], factors
+        return _in_order(_split_fours(lines), groups)
+    return _in_order(_split_sixes(lines).view(np.int8) - np.int8(32), groups)
 
 
 def _rows(data: Bytes, layout: Layout) -> Bytes:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from converters.numbers.five_bytes import join_fives, split_fives
 from converters.numbers.kquant_bytes import read_k_quants, write_k_quants
+from converters.numbers.low_bytes import join_iq4, split_iq4
 from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import aligned_empty, round_up
 from sparity_edge.packed.layout import UNIT, Layout, elements_in_blocks, elements_in_wide_units
@@ -206,8 +207,8 @@ def _output_rows(rows: Array, layout: Layout) -> Bytes:
         return _as_bytes(rows)
     elements = np.zeros((len(rows), layout.padded), dtype=rows.dtype)
     elements[:, : rows.shape[1]] = rows
-    if layout.dtype == "int5":
-        return join_fives(elements)
+    if layout.kept_group:
+        return join_fives(elements) if layout.dtype == "int5" else join_iq4(elements)
     whole = elements_in_blocks(layout.padded)
     # A block is 16 groups of eight fours: the first fours of all groups, then the second ...
     fours = elements[:, :whole].reshape(len(rows), -1, 16, 8, 4).swapaxes(2, 3)
@@ -221,8 +222,9 @@ def _output_rows(rows: Array, layout: Layout) -> Bytes:
 
 def _out_of_blocks(rows: Bytes, layout: Layout) -> Array:
     """The elements (n, padded) of the numbers of output-major rows."""
-    if layout.dtype == "int5":
-        return split_fives(np.ascontiguousarray(rows))
+    if layout.kept_group:
+        rows = np.ascontiguousarray(rows)
+        return split_fives(rows) if layout.dtype == "int5" else split_iq4(rows)
     elements = elements_in_blocks(layout.padded)
     whole = elements * layout.number_bytes // layout.padded
     packed, tail = np.ascontiguousarray(rows[:, :whole]), rows[:, whole:]

@@ -28,10 +28,10 @@ ROW_END = 8 * 14
 ZERO = 8 * 15
 # Of a matrix without panels; a multiple of the outputs that a product takes at once.
 ROWS_TOGETHER = 128
-F32, BF16, INT8, INT4, INT4K, INT6K, INT5, INT5K = range(8)
+F32, BF16, INT8, INT4, INT4K, INT6K, INT5, INT5K, IQ4, IQ4K, INT3K, INT2K = range(12)
 _CODES = {
     "f32": F32, "bf16": BF16, "int8": INT8, "int4": INT4, "int4k": INT4K, "int6k": INT6K,
-    "int5": INT5, "int5k": INT5K,
+    "int5": INT5, "int5k": INT5K, "iq4": IQ4, "iq4k": IQ4K, "int3k": INT3K, "int2k": INT2K,
 }  # fmt: skip
 
 

@@ -28,20 +28,27 @@ UNIT = 32
 WIDE_UNIT = 128
 GROUPS = (32, 64, 128)
 DTYPE_BITS = {
-    "f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int5": 5, "int4k": 4, "int5k": 5, "int6k": 6
+    "f32": 32, "bf16": 16, "int8": 8, "int4": 4, "int5": 5, "iq4": 4,
+    "int2k": 2, "int3k": 3, "int4k": 4, "int5k": 5, "int6k": 6, "iq4k": 4,
 }  # fmt: skip
+# What the four bits of iq4 and iq4k stand for: llama.cpp's values for IQ4_NL, denser about zero.
+IQ4_VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 # K-quants, as GGUF has them: the 256 inputs of a superblock share a float16, of which the scale of
 # every group is a whole multiple. Output-major only; they are kept, never made from floats.
 SUPERBLOCK = 256
-K_QUANT_GROUPS = {"int4k": 32, "int5k": 32, "int6k": 16}
+K_QUANT_GROUPS = {
+    "int2k": 16, "int3k": 16, "int4k": 32, "int5k": 32, "int6k": 16, "iq4k": 32
+}  # fmt: skip
 # Bytes of a superblock: scales and what they are multiples of.
-K_QUANT_SCALES = {"int4k": 16, "int5k": 16, "int6k": 18}
+K_QUANT_SCALES = {
+    "int2k": 20, "int3k": 14, "int4k": 16, "int5k": 16, "int6k": 18, "iq4k": 8
+}  # fmt: skip
 HALF_LINE = 32  # bytes, to which rows of K-quants are filled up
 # Groups of 32 with a float16 scale each, which are kept as GGUF has them, too, and output-major
 # only: their last block has fewer groups than 16, and rows follow each other without gaps.
-KEPT_GROUPS = ("int5",)
+KEPT_GROUPS = ("int5", "iq4")
 # What no bundle takes.
-BY_THEMSELVES = (*KEPT_GROUPS, "int5k")
+BY_THEMSELVES = (*KEPT_GROUPS, "int2k", "int3k", "int5k", "iq4k")
 # What an integer stands for that is 0, in scales, where there are no minima.
 ZEROS = {"int4": 8, "int5": 16}
 # Input-major rows of a multiple of so many lines have one line more: sixteen rows are read side by
@@ -69,7 +76,9 @@ class Layout:
     int8 stands for w = scale * q with q in -128..127; int4 for w = scale * q + minimum with q in
     0..15, or w = scale * (q - 8) where `minimum` is False; int5 the same of 0..31 and q - 16.
     Of the K-quants, int4k and int5k stand for w = (d * s) * q - (e * m) with s and m in 0..63,
-    int6k for w = (d * s) * q with q in -32..31 and s in -128..127.
+    int2k the same with q in 0..3, s and m in 0..15; int6k for w = (d * s) * q with q in -32..31
+    and s in -128..127, int3k the same with q in -4..3 and s in -32..31. iq4 is w = scale * v and
+    iq4k w = (d * s) * v with s in -32..31 and v = IQ4_VALUES[q].
 
     Raises:
         FormatError: the fields contradict each other.
@@ -78,9 +87,9 @@ class Layout:
     dtype: str  # a key of DTYPE_BITS
     orientation: str  # "output": a row is one output channel; "input": one input channel
     shape: tuple[int, int]  # (outputs, inputs), true sizes
-    # Input channels that share a scale: 32, 64 or 128; 16 for int6k, 0 for f32 and bf16.
+    # Input channels that share a scale: 32, 64, 128; 16 in int2k, int3k, int6k, 0 in f32 and bf16.
     group: int = 0
-    minimum: bool = False  # int4 and int5, and always int4k and int5k
+    minimum: bool = False  # int4 and int5, and always int2k, int4k and int5k
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BITS:
@@ -128,7 +137,8 @@ class Layout:
         outputs, inputs = self.shape
         if self.orientation == "input":
             return round_up(outputs, ALIGNMENT * 8 // DTYPE_BITS[self.dtype])
-        least = {"f32": 16, "bf16": 32, "int8": UNIT, "int4": WIDE_UNIT // 2, "int5": UNIT}
+        least = {"f32": 16, "bf16": 32, "int8": UNIT, "int4": WIDE_UNIT // 2}
+        least |= dict.fromkeys(KEPT_GROUPS, UNIT)
         unit = max(least.get(self.dtype, SUPERBLOCK), self.group)
         return round_up(inputs, unit)
 
@@ -237,7 +247,10 @@ class Layout:
         return cls(**fields)
 
 
-_MINIMA = {"int4": (False, True), "int5": (False, True), "int4k": (True,), "int5k": (True,)}
+_MINIMA = {
+    "int4": (False, True), "int5": (False, True), "int2k": (True,), "int4k": (True,),
+    "int5k": (True,),
+}  # fmt: skip
 _FIELD_TYPES = {"dtype": str, "orientation": str, "shape": list, "group": int, "minimum": bool}
 
 

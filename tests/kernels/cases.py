@@ -11,7 +11,20 @@ from typing import Any
 
 import numpy as np
 from builders import Form, bundle_of, filled, matrix_of, normal, some
-from packing import INT4, INT4_MINIMUM, INT4K, INT5, INT5_MINIMUM, INT5K, INT6K, INT8
+from packing import (
+    INT2K,
+    INT3K,
+    INT4,
+    INT4_MINIMUM,
+    INT4K,
+    INT5,
+    INT5_MINIMUM,
+    INT5K,
+    INT6K,
+    INT8,
+    IQ4,
+    IQ4K,
+)
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.active_list import empty_list
@@ -27,8 +40,12 @@ FORMS = {
     "int4k": (INT4K,),
     "int5k": (INT5K,),
     "int6k": (INT6K,),
+    "int2k": (INT2K,),
+    "int3k": (INT3K,),
+    "iq4": (IQ4,),
+    "iq4k": (IQ4K,),
 }
-K_QUANTS = (INT4K, INT5K, INT6K)
+K_QUANTS = (INT2K, INT3K, INT4K, INT5K, INT6K, IQ4K)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Products of int4k and int6k: exact integers, all sizes of rows, the same bits for any threads."""
+"""Products of K-quants: exact integers, all sizes of rows, the same bits for any threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from builders import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packing import INT4K, INT6K, random_weights
+from packing import INT2K, INT3K, INT4K, INT6K, IQ4K, random_weights
 
 from converters.numbers.bundle_bytes import pack_bundle
 from converters.numbers.layout_bytes import pack_matrix
@@ -25,7 +25,10 @@ from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import silent
 
 REFERENCE = ReferenceMachine()
-FORMS = [INT4K, INT6K]
+IN_LISTS = [INT4K, INT6K]  # whose rows may be picked from a list
+FORMS = [*IN_LISTS, INT2K, INT3K, IQ4K]
+# The number and the scale that make the largest weight.
+LARGEST = {INT2K: (3, 15), INT3K: (-4, -32), INT4K: (15, 63), INT6K: (-32, -128), IQ4K: (0, -32)}
 SHARD = "model-00001-of-00001.safetensors"
 MATRICES = [f"blk.0.{stem}.weight" for stem in gguf_files.BLOCK if "norm" not in stem]
 Form = tuple[str, int, bool]
@@ -114,8 +117,7 @@ def test_the_largest_integers_fit(machines: list[ThreadedMachine], form: Form, t
     """Sums of integers where every weight, scale and activation is as large as it can be."""
     layout = Layout(form[0], "output", (40, 512), *form[1:])
     weights = random_weights(layout)
-    weights.numbers[:] = -32 if form == INT6K else 15
-    weights.scales[:] = -128 if form == INT6K else 63
+    weights.numbers[:], weights.scales[:] = LARGEST[form]
     if weights.minimums is not None:
         weights.minimums[:] = 0
     weights.factors[:] = 1
@@ -190,7 +192,7 @@ def test_formats_side_by_side_share_activations(machines: list[ThreadedMachine])
     assert np.all(np.abs(again - x @ weights.T) <= bound(x, weights))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", IN_LISTS)
 def test_outputs_of_a_list(machines: list[ThreadedMachine], form: Form) -> None:
     matrix, x, out = packed(form, (301, 768)), normal(1, 1, 768), rows(1, 301)
     active, handle = empty_list(301), machines[1].matrix(matrix)

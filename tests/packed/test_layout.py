@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from packing import INT4K, INT5, INT5_MINIMUM, INT5K, INT6K, layouts
+from packing import INT2K, INT3K, INT4K, INT5, INT5_MINIMUM, INT5K, INT6K, IQ4, IQ4K, layouts
 
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.bundle import BundleLayout
@@ -18,8 +18,8 @@ from sparity_edge.packed.layout import Layout
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "format.md"
 SHAPES = ((576, 576), (1536, 576), (576, 1536), (4096, 14336), (100, 90))
 KINDS = (("f32", 0, False), ("bf16", 0, False), ("int8", 32, False), ("int4", 32, True))
-K_QUANTS = (INT4K, INT5K, INT6K)
-KEPT = (INT5, INT5_MINIMUM)
+K_QUANTS = (INT2K, INT3K, INT4K, INT5K, INT6K, IQ4K)
+KEPT = (INT5, INT5_MINIMUM, IQ4)
 
 
 def document_rows() -> Iterator[str]:
@@ -80,17 +80,18 @@ def test_formulas_of_the_document(layout: Layout) -> None:
         return (value + multiple - 1) // multiple * multiple
 
     outputs, inputs = layout.shape
-    bits = {"f32": 32, "bf16": 16, "int5": 5, "int5k": 5, "int6k": 6}.get(layout.dtype)
-    bits = bits or int(layout.dtype[3])
+    digits = re.findall(r"\d+", layout.dtype)
+    bits = int(digits[0])
     kinds = 2 if layout.minimum else 1
-    if layout.dtype == "int5":
+    if layout.dtype in ("int5", "iq4"):
         padded = up(inputs, 32)
         header = padded // 32 * 2 * kinds
-        row = padded // 8 * 5 + header
+        row = padded // 8 * bits + header
         nbytes = up(outputs * row, 64)
     elif layout.k_quant:
         padded = inputs
-        header, scales = 0, {"int4k": 16, "int5k": 16, "int6k": 18}[layout.dtype]
+        sizes = {"int2k": 20, "int3k": 14, "int4k": 16, "int5k": 16, "int6k": 18, "iq4k": 8}
+        header, scales = 0, sizes[layout.dtype]
         row = up(inputs * bits // 8 + inputs // 256 * scales, 32)
         nbytes = up(outputs * row, 64)
     elif layout.orientation == "output":
@@ -110,7 +111,7 @@ def test_formulas_of_the_document(layout: Layout) -> None:
     assert (layout.padded, layout.header_bytes, layout.row_bytes) == (padded, header, row)
     assert layout.nbytes == nbytes
     assert nbytes % 64 == 0
-    assert row % 64 == 0 or layout.dtype == "int5" or (layout.k_quant and row % 32 == 0)
+    assert row % 64 == 0 or layout.kept_group or (layout.k_quant and row % 32 == 0)
 
 
 @settings(deadline=None)

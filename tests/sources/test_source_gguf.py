@@ -27,6 +27,10 @@ NATIVE = {
     Kind.Q4_1: ("int4", 32, True),
     Kind.Q5_0: ("int5", 32, False),
     Kind.Q5_1: ("int5", 32, True),
+    Kind.IQ4_NL: ("iq4", 32, False),
+    Kind.IQ4_XS: ("iq4k", 32, False),
+    Kind.Q2_K: ("int2k", 16, True),
+    Kind.Q3_K: ("int3k", 16, False),
     Kind.Q4_K: ("int4k", 32, True),
     Kind.Q5_K: ("int5k", 32, True),
     Kind.Q6_K: ("int6k", 16, False),
@@ -62,7 +66,11 @@ def test_weights_are_exact(write: Callable[..., str], architecture: str, kind: K
 
 
 @pytest.mark.parametrize(
-    "kind", [Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.Q3_K, Kind.Q5_0, Kind.TQ1_0]
+    "kind",
+    [
+        *(Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.Q5_0, Kind.IQ4_NL),
+        *(Kind.IQ4_XS, Kind.TQ1_0),
+    ],
 )
 def test_other_types_are_exact_too(write: Callable[..., str], kind: Kind) -> None:
     weights = gguf_files.tensors()

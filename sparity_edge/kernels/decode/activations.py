@@ -27,7 +27,8 @@ BLOCK = 512  # numbers in one chunk, and in a block of weights
 IN_A_ROW, BY_FOURS, FOR_KQUANTS, BY_BLOCKS = range(4)
 ORDERS = {
     "int4": BY_FOURS, "int4k": FOR_KQUANTS, "int6k": FOR_KQUANTS, "int5": BY_BLOCKS,
-    "int5k": BY_BLOCKS,
+    "int5k": BY_BLOCKS, "iq4": BY_BLOCKS, "iq4k": BY_BLOCKS, "int3k": FOR_KQUANTS,
+    "int2k": FOR_KQUANTS,
 }  # fmt: skip
 SPLIT = Words("x size order digits scales sums")
 # Of kernels that split what they have just computed: the argument block of that operation follows.

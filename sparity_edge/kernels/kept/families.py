@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sparity_edge.kernels.batch import products
 from sparity_edge.kernels.decode import unpack, vmm
-from sparity_edge.kernels.kept import fives
+from sparity_edge.kernels.kept import fives, iq4s, lows
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.prefill import gemm
 from sparity_edge.packed.layout import Layout
@@ -62,7 +62,21 @@ FIVES = Family(
     fives.gemm_words_fives,
     fives.gemm_floats_fives,
 )
-KEPT = (FIVES,)
+IQ4S = Family(
+    {"iq4": iq4s.vmm_iq4, "iq4k": iq4s.vmm_iq4k},
+    iq4s.embed_iq4s,
+    iq4s.vmm_each_iq4s,
+    iq4s.gemm_words_iq4s,
+    iq4s.gemm_floats_iq4s,
+)
+LOWS = Family(
+    {"int2k": lows.vmm_int2k, "int3k": lows.vmm_int3k},
+    lows.embed_lows,
+    lows.vmm_each_lows,
+    lows.gemm_words_lows,
+    lows.gemm_floats_lows,
+)
+KEPT = (FIVES, IQ4S, LOWS)
 _OF = {name: family for family in (FIRST, *KEPT) for name in family.formats}
 
 

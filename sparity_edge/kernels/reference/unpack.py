@@ -14,6 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sparity_edge.arrays import Floats
+from sparity_edge.kernels.reference.unpack_low import (
+    int2k_blocks,
+    int3k_blocks,
+    iq4_values,
+    iq4k_blocks,
+)
 from sparity_edge.packed.layout import (
     K_QUANT_SCALES,
     SUPERBLOCK,
@@ -82,6 +88,8 @@ def _blocks(rows: Bytes, layout: Layout) -> Floats:
     """The elements of rows of blocks (16 groups of 32, fours interleaved) and of their tails."""
     if layout.dtype == "int5":
         return _fives(rows, layout.padded)
+    if layout.dtype == "iq4":
+        return iq4_values(rows, layout.padded)
     count, elements = len(rows), elements_in_blocks(layout.padded)
     fours: npt.NDArray[Any]
     tail: npt.NDArray[Any]
@@ -135,7 +143,7 @@ def _scale(numbers: Floats, headers: Bytes, layout: Layout, groups: int) -> Floa
     values = numbers.reshape(len(numbers), groups, layout.group) * scales
     if layout.minimum:
         values += header[:, groups : 2 * groups, None]
-    elif layout.dtype != "int8":
+    elif layout.dtype in ZEROS:
         values -= ZEROS[layout.dtype] * scales
     return values.reshape(len(numbers), -1)
 
@@ -152,8 +160,7 @@ def _kquants(rows: Bytes, layout: Layout) -> Floats:
             packed = numbers[:, first:last].reshape(len(rows), blocks, -1)
             first, last = (at // SUPERBLOCK * K_QUANT_SCALES[layout.dtype] for at in (start, stop))
             of_part = scales[:, first:last].reshape(len(rows), blocks, -1)
-            of_block = {"int4k": _int4k_blocks, "int5k": _int5k_blocks, "int6k": _int6k_blocks}
-            parts.append(of_block[layout.dtype](packed, of_part, groups).reshape(len(rows), -1))
+            parts.append(_BLOCKS[layout.dtype](packed, of_part, groups).reshape(len(rows), -1))
     return np.concatenate(parts, axis=1)
 
 
@@ -207,3 +214,14 @@ def _int6k_blocks(packed: Bytes, scales: Bytes, groups: int) -> Floats:
     of_halves = of_halves.reshape(*packed.shape[:2], 2, groups).swapaxes(2, 3)
     factors = np.repeat(_factors(scales, groups // 8), 8, axis=2)
     return (factors[..., None] * of_halves)[..., None] * (_fours(vectors, groups) - 32)
+
+
+# By K-quant: (numbers of blocks, their scales, groups) -> (rows, blocks, groups, 2, 16).
+_BLOCKS = {
+    "int2k": int2k_blocks,
+    "int3k": int3k_blocks,
+    "int4k": _int4k_blocks,
+    "int5k": _int5k_blocks,
+    "int6k": _int6k_blocks,
+    "iq4k": iq4k_blocks,
+}

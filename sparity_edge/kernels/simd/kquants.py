@@ -93,7 +93,7 @@ store_kquant_digits = storing_digits(low_at=64, distance=128)
 # --- scales -----------------------------------------------------------------------------------
 
 
-def _take_sixes(builder: Any, address: Any, groups: int, shifts: list[int]) -> Any:
+def take_sixes(builder: Any, address: Any, groups: int, shifts: list[int]) -> Any:
     """Six of the twelve bits of every group as float32, from bit `shifts[lane]` on.
 
     Reads the twelve bits of 16 groups, or of 8, which then stand in both halves.
@@ -112,7 +112,7 @@ def _sixes(groups: int, shift: int) -> Any:
     @define(vector, types.int64)
     def load_part(builder: Any, address: Any) -> Any:
         """The scale or the minimum of every group, 0..63."""
-        return _take_sixes(builder, address, groups, [shift] * 16)
+        return take_sixes(builder, address, groups, [shift] * 16)
 
     return load_part
 
@@ -178,7 +178,9 @@ def load_sixes(builder: Any, address: Any) -> Any:
 
 # Where columns of eight groups go, in rows of a panel: two pairs of inputs each, and two scales.
 _PAIRS = [group * W_UNIT // ROW + pair for group in range(8) for pair in (0, 1)]
-_SCALES = [(group * W_UNIT + place) // ROW for place in (W_SCALES, W_MINIMA) for group in range(8)]
+SCALES_OF_PANEL = [
+    (group * W_UNIT + place) // ROW for place in (W_SCALES, W_MINIMA) for group in range(8)
+]
 
 
 def store_pairs(builder: Any, out: Any, rows: list[Any], zeros: Any) -> None:
@@ -218,11 +220,11 @@ def transpose_int4k_scales(
     rows = []
     for i in range(16):
         place = row_address(builder, scales, stride, i, last)
-        sixes = _take_sixes(builder, place, 8, [0] * 8 + [6] * 8)
+        sixes = take_sixes(builder, place, 8, [0] * 8 + [6] * 8)
         place = row_address(builder, factors, stride, i, last)
         factor = _load_factors(builder, place, 2, [0] * 8 + [1] * 8)
         rows.append(builder.fmul(signs, builder.fmul(factor, sixes)))
-    store_columns(builder, rows, out, I64(ROW), _SCALES)
+    store_columns(builder, rows, out, I64(ROW), SCALES_OF_PANEL)
 
 
 @define(types.none, types.int64, types.int64, types.int64, types.int64, types.int64, types.int64)
@@ -238,4 +240,4 @@ def transpose_int6k_scales(
         place = row_address(builder, factors, stride, i, last)
         factor = _load_factors(builder, place, 1, [0] * 16)
         rows.append(builder.fmul(factor, builder.sitofp(numbers, FLOATS)))
-    store_columns(builder, rows, out, I64(ROW), _SCALES)
+    store_columns(builder, rows, out, I64(ROW), SCALES_OF_PANEL)

@@ -67,7 +67,7 @@ def load_rows(builder: Any, rows: tuple[Any, Any, Any], kind: ir.Type) -> Iterat
         yield load_from(builder, row_address(builder, address, stride, i, last), kind)
 
 
-def _columns(builder: Any, rows: list[Any]) -> list[Any]:
+def columns_of(builder: Any, rows: list[Any]) -> list[Any]:
     """The fours of sixteen rows by columns: squares of 1, 2, ... change places."""
     width = rows[0].type.count
     rows, size = [concatenate(builder, rows[i::width]) for i in range(width)], 1
@@ -85,7 +85,7 @@ def store_columns(
     builder: Any, rows: list[Any], out: Any, stride: Any, order: Sequence[int] = range(16)
 ) -> None:
     """Sixteen vectors of sixteen by columns, column k to place order[k]."""
-    for place, column in zip(order, _columns(builder, rows)):
+    for place, column in zip(order, columns_of(builder, rows)):
         store_to(builder, column, builder.add(out, builder.mul(stride, I64(place))))
 
 
@@ -166,7 +166,7 @@ def _pair(builder: Any, fours: Any, odd: int, signed: bool = False) -> Any:
 @define(types.none, types.int64, *ROWS)
 def transpose_block_bytes(builder: Any, out: Any, *rows: Any) -> Any:
     """Four signed bytes of eight groups (see `block_dots`) of sixteen rows, as pairs by columns."""
-    fours = _columns(builder, list(load_rows(builder, rows, ir.VectorType(I32, GROUPS))))
+    fours = columns_of(builder, list(load_rows(builder, rows, ir.VectorType(I32, GROUPS))))
     for group, each in enumerate(fours):
         for odd in (0, 1):
             numbers = _pair(builder, each, odd, signed=True)
@@ -179,7 +179,7 @@ def _transposing_block_nibbles(apart: int) -> Any:
         """Low nibbles of eight groups less `zero` as pairs; the high ones `apart` pairs on."""
         zeros = splat(builder, builder.trunc(zero, I16), 32)
         rows = list(load_rows(builder, (a, stride, last), ir.VectorType(I32, GROUPS)))
-        for group, each in enumerate(_columns(builder, rows)):
+        for group, each in enumerate(columns_of(builder, rows)):
             for high in (0, 1):
                 numbers = mask_bits(builder, shift_right(builder, each, 4 * high), 0x0F0F0F0F)
                 for odd in (0, 1):
@@ -200,7 +200,7 @@ def transpose_scales(builder: Any, out: Any, *rows: Any) -> Any:
     halves = load_rows(builder, rows, ir.VectorType(F16, GROUPS))
     wide, fours = ir.VectorType(F32, GROUPS), ir.VectorType(I32, GROUPS)
     floats = [builder.bitcast(builder.fpext(each, wide), fours) for each in halves]
-    for group, each in enumerate(_columns(builder, floats)):
+    for group, each in enumerate(columns_of(builder, floats)):
         store_to(builder, each, out, group * W_UNIT)
 
 

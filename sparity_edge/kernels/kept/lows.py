@@ -1,0 +1,61 @@
+"""Kernels of two and three bits, int2k and int3k: dense products, embedding, prompts, batches.
+
+Prompts multiply int3k as integers; int2k has minima for every 16 inputs, which panels of integers
+have no place for, and is multiplied in float32.
+"""
+
+from __future__ import annotations
+
+from sparity_edge.kernels.batch.products import EACH, multiply_each
+from sparity_edge.kernels.decode.dot_arguments import DOT
+from sparity_edge.kernels.decode.unpack import EMBED, embed_row
+from sparity_edge.kernels.decode.vmm import multiply_rows
+from sparity_edge.kernels.kept.lows_dots import (
+    following_int2k_dot,
+    following_int3k_dot,
+    lows_dot,
+    lows_dots_of_two,
+)
+from sparity_edge.kernels.kept.lows_rows import (
+    prefetch_threes,
+    unpack_lows,
+    word_panel_of_threes,
+)
+from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.prefill.gemm import GEMM, multiply_floats_of, multiply_words_of
+
+
+@Kernel(DOT)
+def vmm_int2k(arguments: int, chunk: int, scratch: int) -> None:
+    """STEP outputs of W x, W output-major in int2k."""
+    multiply_rows(arguments, chunk, scratch, following_int2k_dot)
+
+
+@Kernel(DOT)
+def vmm_int3k(arguments: int, chunk: int, scratch: int) -> None:
+    """STEP outputs of W x, W output-major in int3k."""
+    multiply_rows(arguments, chunk, scratch, following_int3k_dot)
+
+
+@Kernel(EMBED)
+def embed_lows(arguments: int, chunk: int, scratch: int) -> None:
+    """`embed` of two and three bits."""
+    embed_row(arguments, chunk, scratch, unpack_lows)
+
+
+@Kernel(EACH, table=DOT)
+def vmm_each_lows(arguments: int, chunk: int, scratch: int) -> None:
+    """`vmm_each` of two and three bits."""
+    multiply_each(arguments, chunk, scratch, lows_dot, lows_dots_of_two)
+
+
+@Kernel(GEMM)
+def gemm_words_lows(arguments: int, chunk: int, scratch: int) -> None:
+    """`gemm_words` of int3k."""
+    multiply_words_of(arguments, chunk, scratch, word_panel_of_threes, prefetch_threes, True)
+
+
+@Kernel(GEMM)
+def gemm_floats_lows(arguments: int, chunk: int, scratch: int) -> None:
+    """`gemm_floats` of two and three bits."""
+    multiply_floats_of(arguments, chunk, scratch, unpack_lows)
