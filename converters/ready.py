@@ -89,6 +89,23 @@ def ready_pack(model: str, plan: str, dtype: str | None = None) -> Path | None:
     return None
 
 
+def ready_plans(model: str, dtype: str | None = None) -> list[tuple[Path, str]]:
+    """Every plan that a pack in the pack cache carries, with that pack; of each name the first.
+
+    Args:
+        model: what is no packed folder; of one that is, nothing is found.
+        dtype: as for `Generator.load`.
+    """
+    if named_pack(model, PackOptions(dtype=dtype)) is not None:
+        return []
+    found: dict[str, Path] = {}
+    for layout in SPARSE_LAYOUTS:
+        path = known(model, PackOptions(dtype=dtype, layout=layout))
+        if path is not None:
+            found = {**dict.fromkeys(plan_names(path), path), **found}
+    return [(path, name) for name, path in found.items()]
+
+
 def demand_method(model: str, plan: str) -> None:
     """Refuse a plan that calibration does not make.
 

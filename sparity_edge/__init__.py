@@ -75,7 +75,9 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name == "__version__":
-        value: Any = _version()
+        from sparity_edge.system.version import own_version
+
+        value: Any = own_version()
     elif name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     else:
@@ -86,12 +88,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("sparity-edge")
-    except PackageNotFoundError:  # a clone that was not installed
-        return "0+unknown"

@@ -3,6 +3,7 @@
     SparityError             the base: one sentence that names the fault and the remedy
     +-- OptionError          an option or argument has a value that cannot be honoured
     |   +-- NoPlanError      the packed folder does not carry the sparsity plan asked for
+    |   +-- TooLossyError    what is asked of a sparsity plan changes the text too much
     +-- ConfigError          config.json asks for something this decoder does not run
     +-- SourceError          a source of weights is missing, unreachable, damaged or lies
     +-- FormatError          a packed folder is damaged, incomplete or of another version
@@ -37,6 +38,22 @@ class NoPlanError(OptionError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class TooLossyError(OptionError):
+    """What is asked of a sparsity plan changes the model's predictions too much to go unasked.
+
+    Args:
+        finding: what it would cost, as the beginning of a sentence.
+        way: how one asks for it all the same, as the end of that sentence.
+    """
+
+    def __init__(self, finding: str, way: str) -> None:
+        super().__init__(finding, way)
+        self.finding = finding
+
+    def __str__(self) -> str:
+        return "; ".join(self.args) + "."
 
 
 class ConfigError(SparityError, ValueError):

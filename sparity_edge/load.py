@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparity_edge.choices import DEFAULT_MODEL
+from sparity_edge.choices import DEFAULT_MODEL, DEFAULT_PLAN
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.options import checked_context, checked_dial, checked_kv_dtype
 from sparity_edge.generation.plan_setting import PlanSetting
 from sparity_edge.model.facts import UnreadModel, facts_of
+from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import QUIET, CallContext, Progress, silent, unheard
 from sparity_edge.system.headroom import demand_compiler_space
 from sparity_edge.system.memory import COMPILER, give_code_back, give_heap_back
@@ -34,6 +35,7 @@ def load(
     sparsity: float | None = None,
     plan: str | None = None,
     level: float | None = None,
+    force: bool = False,
     sparse_prefill: bool = False,
     max_context: int | None = None,
     cache_dtype: str | None = None,
@@ -48,20 +50,34 @@ def load(
     demand_compiler_space()
     threads = checked_threads(threads)
     checked_kv_dtype(cache_dtype)
-    checked_dial(sparsity, level)
+    share = checked_dial(sparsity, level)
+    context = CallContext(offline, progress, notify)
     path = packed_folder(
-        str(model),
-        CallContext(offline, progress, notify),
-        sparse=bool(sparsity or level or plan),
-        dtype=dtype,
-        plan=plan,
-        threads=threads,
+        str(model), context, sparse=bool(share or plan), dtype=dtype, plan=plan, threads=threads
     )
-    generator = Generator(open_model(path, threads, max_context, cache_dtype))
-    generator.sparse_prefill = sparse_prefill
-    generator.loaded.progress = progress
+
+    def open_pack(path: Path) -> Generator:
+        generator = Generator(open_model(path, threads, max_context, cache_dtype))
+        generator.sparse_prefill = sparse_prefill
+        generator.loaded.progress = progress
+        return generator
+
+    if share:
+        from sparity_edge.measure.dial import follow
+
+        return follow(
+            Setting(plan, sparsity, level),
+            carried_plans(str(model), path, plan, dtype),
+            packed_folder(str(model), context, sparse=False, dtype=dtype),
+            open_pack,
+            threads=threads,
+            cache_dtype=cache_dtype,
+            force=force,
+            progress=progress,
+        )
+    generator = open_pack(path)
     try:
-        generator.set_plan(plan, sparsity=sparsity, level=level)
+        generator.set_plan(plan, sparsity=0)
     except BaseException:
         generator.close()
         raise
@@ -101,7 +117,7 @@ def describe(
     folder = open_folder(path)
     unread = UnreadModel(folder)
     setting = PlanSetting(path, unread)
-    setting.change(plan, sparsity, level)
+    setting.change(plan, sparsity, level, force=True)
     kv_dtype = cache_dtype or default_kv_dtype(folder)
     facts = facts_of(
         folder,
@@ -137,6 +153,24 @@ def packed_folder(
     from converters.ready import prepare_for
 
     return prepare_for(model, sparse, context, dtype=dtype, plan=plan, threads=threads)
+
+
+def carried_plans(
+    model: str, path: Path, plan: str | None, dtype: str | None
+) -> list[tuple[Path, str]]:
+    """The plans to choose from: packed folders, each with the name of a plan that it carries.
+
+    Args:
+        model: as for `Generator.load`, and so are plan and dtype.
+        path: the `packed_folder` of these.
+    """
+    from converters.ready import ready_plans
+    from sparity_edge.plans.plan_file import plan_names
+
+    if plan is not None:
+        return [(path, plan)]
+    own = [(path, each) for each in plan_names(path) or [DEFAULT_PLAN]]
+    return ready_plans(model, dtype) or own
 
 
 def open_model(

@@ -31,6 +31,7 @@ class FakeGenerator:
         self.threads = 2
         self.sparsity = 0.0
         self.plan: str | None = None
+        self.sparsity_choice: Any = None
         self.default_params = SamplingParams()
         self.template_args: Mapping[str, Any] | None = None
         self.prompts: list[Any] = []
@@ -54,7 +55,8 @@ class FakeGenerator:
     def plans(self) -> dict[str, dict[str, float]]:
         return {}
 
-    def set_plan(self, name: str | None = None, *, sparsity: float) -> None:
+    def set_plan(self, name: str | None = None, *, sparsity: float, force: bool = False) -> None:
+        self.forced = force
         self.plan, self.sparsity = (name or "auto", sparsity) if sparsity else (None, 0.0)
 
     def compile(self, progress: Callable[[str, int, int], None]) -> None:

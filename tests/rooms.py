@@ -38,9 +38,9 @@ HOUSE = (
     "sparity_edge.quality",
     "sparity_edge.lm_eval_adapter",
     "sparity_edge",  # the public names, each imported when it is first used
+    "sparity_edge.measure",
     "converters",
     "sparity_edge.load",
-    "sparity_edge.measure",
     "sparity_edge.chat",
     "sparity_edge.server",
     "sparity_edge.cli",

@@ -30,6 +30,8 @@ class Side:
         """Load a model, packed and calibrated first if need be, and compile its kernels."""
         import sparity_edge
 
+        if dial and hasattr(Generator, "sparsity_choice"):  # which follows plans that gain
+            dial["force"] = True
         generator = Generator.load(model, threads=threads, notify=note, **dial)
         generator.compile()
         self.generators[name] = generator

@@ -135,7 +135,7 @@ def _variables(session: ChatSession) -> str:
 
 
 def _sparsity(session: ChatSession, text: str) -> None:
-    """/sparsity [SHARE] [PLAN] -- show or set the share of the weights to skip; off reads all."""
+    """/sparsity [SHARE] [PLAN] [force] -- show or set the share of the weights to skip, or off."""
     if text:
         follow(session, *understood(text, session.generator.sparsity))
     session.screen.note(in_force(session))

@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sparity_edge.errors import NoPlanError, OptionError, ResourceError, library_words
+from sparity_edge.choices import DEFAULT_PLAN
+from sparity_edge.errors import OptionError, ResourceError, TooLossyError, library_words
 
 if TYPE_CHECKING:
     from sparity_edge.chat.plan_maker import PlanMaker
     from sparity_edge.chat.session import ChatSession
 
+FORCE = "force"  # the word that asks for a plan whatever it gains and costs
 FIRST_SHARE = 0.3  # where only a plan is named and nothing is skipped so far
 
 
-def understood(text: str, present: float) -> tuple[str | None, float]:
-    """The plan and the share of the weights that are asked for, in any order.
+def understood(text: str, present: float) -> tuple[str | None, float, bool]:
+    """The plan and the share of the weights that are asked for, in any order, and if by force.
 
     Args:
-        text: such as "0.3", "30%", "chess", "auto 0.4" or "off".
+        text: such as "0.3", "30%", "chess", "auto 0.4 force" or "off".
         present: the share that is skipped so far.
 
     Raises:
@@ -30,7 +32,11 @@ def understood(text: str, present: float) -> tuple[str | None, float]:
     """
     shares: list[float] = []
     names: list[str] = []
-    for word in text.split():
+    words = text.split()
+    force = FORCE in words
+    for word in words:
+        if word == FORCE:
+            continue
         share = _share(word)
         if share is None:
             names.append(word)
@@ -39,13 +45,21 @@ def understood(text: str, present: float) -> tuple[str | None, float]:
     if len(shares) > 1 or len(names) > 1 or not all(map(_is_name, names)):
         raise OptionError(
             f"/sparsity takes a share from 0 to 0.9, the name of a plan, or both, not {text}; "
-            "/sparsity off reads all weights."
+            f"/sparsity off reads all weights, and {FORCE} follows a plan that is slow or lossy."
         )
-    return next(iter(names), None), next(iter(shares), present or FIRST_SHARE)
+    return next(iter(names), None), next(iter(shares), present or FIRST_SHARE), force
 
 
-def follow(session: ChatSession, plan: str | None, share: float) -> None:
-    """Skip a share of the weights from the next reply on; offers to make a plan that is missing.
+def follow(session: ChatSession, plan: str | None, share: float, force: bool) -> None:
+    """Skip a share of the weights from the next reply on, where that makes replies faster.
+
+    Offers to make a plan that is missing.
+
+    Args:
+        session: whose generator it is for.
+        plan: its name; None: the one that makes replies fastest.
+        share: of the weights.
+        force: whether it is to be followed whatever it gains and costs.
 
     Raises:
         SparityError: it cannot be; everything is as before.
@@ -54,19 +68,20 @@ def follow(session: ChatSession, plan: str | None, share: float) -> None:
         session.generator.set_plan(sparsity=0)
         return
     try:
-        session.generator.set_plan(plan, sparsity=share)
-    except NoPlanError as error:
         if session.plans is None:
-            raise
-        missing = error.plan
-    else:
-        return
-    _make(session, session.plans, missing, share)
+            session.generator.set_plan(plan, sparsity=share, force=force)
+        else:
+            _load(session, session.plans, plan, share, force)
+    except TooLossyError as error:
+        way = f"/sparsity {share:g} {FORCE} follows it all the same"
+        raise OptionError(f"{error.finding}; {way}.") from None
 
 
 def in_force(session: ChatSession) -> str:
     """What is skipped at present."""
     generator = session.generator
+    if (choice := generator.sparsity_choice) is not None:
+        return f"Sparsity: {choice.line(f'/sparsity {choice.sparsity:g} {FORCE}')}."
     follows = f" by plan {generator.plan}" if generator.plan else ""
     return f"{generator.sparsity:.0%} of the weights are skipped{follows}."
 
@@ -79,22 +94,25 @@ def on_offer(session: ChatSession) -> str:
     return f"/sparsity {FIRST_SHARE} PLAN skips weights; plans: {', '.join(names)}."
 
 
-def _make(session: ChatSession, plans: PlanMaker, plan: str, share: float) -> None:
+def _load(
+    session: ChatSession, plans: PlanMaker, plan: str | None, share: float, force: bool
+) -> None:
+    missing = plan or DEFAULT_PLAN
     seconds = plans.seconds(plan, session.generator)
-    if seconds and not _agreed(session, plan, seconds):
+    if seconds and not _agreed(session, missing, seconds):
         return
     try:
-        session.replace_generator(plans.load(plan, share, session.generator))
+        session.replace_generator(plans.load(plan, share, session.generator, force))
     except KeyboardInterrupt:
         session.screen.text("\n")  # the terminal has written ^C
         session.screen.note("Stopped; the conversation goes on as it was.")
     except MemoryError:
         raise ResourceError(
-            f"There is not enough memory to make plan {plan} beside the chat; sparity-edge "
+            f"There is not enough memory for plan {missing} beside the chat; sparity-edge "
             "calibrate, without a chat beside it, needs less."
         ) from None
     except OSError as error:
-        raise ResourceError(f"Plan {plan} cannot be made: {library_words(error)}.") from error
+        raise ResourceError(f"Plan {missing} cannot be made: {library_words(error)}.") from error
 
 
 def _agreed(session: ChatSession, plan: str, seconds: float) -> bool:

@@ -29,7 +29,7 @@ from sparity_edge.cli.options.sampling import add_sampling_options
 from sparity_edge.cli.options.shell_completion import add_completion
 from sparity_edge.cli.options.template import add_template_option
 from sparity_edge.cli.parser import Parser
-from sparity_edge.errors import SparityError
+from sparity_edge.errors import SparityError, TooLossyError
 from sparity_edge.system.interrupts import interrupts
 from sparity_edge.terminal.json_output import add_json_option
 from sparity_edge.terminal.screen import one_line, prepare_streams, silence_stdout
@@ -67,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, TooLossyError):
+        return f"{error.finding}; --force follows it all the same."
     if isinstance(error, SparityError):
         return str(error)
     if isinstance(error, MemoryError):
@@ -221,13 +223,22 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         help="number format of the KV cache (default: bf16, or f32 where all weights are)",
     )
     group.add_argument(
-        "--sparsity", type=float, metavar="S", help="share of weight bytes to skip (default: 0)"
+        "--sparsity",
+        type=float,
+        metavar="S",
+        help="share of weight bytes to skip, where that is faster here (default: 0)",
     )
     group.add_argument(
-        "--plan", metavar="PLAN", help="the sparsity plan to follow (default: the model's own)"
+        "--plan", metavar="PLAN", help="the sparsity plan to follow (default: the fastest one)"
     )
     group.add_argument(
-        "--level", type=float, metavar="L", help="the plan's own level, in place of --sparsity"
+        "--level",
+        type=float,
+        metavar="L",
+        help="the plan's own level, in place of --sparsity; followed at any speed",
+    )
+    group.add_argument(
+        "--force", action="store_true", help="follow a plan even if it gains nothing or loses much"
     )
     group.add_argument(
         "--sparse-prefill", action="store_true", help="sparsify prefill too, all but four tokens"

@@ -44,10 +44,14 @@ class Generator(BatchCalls):
             dtype: "f32", "bf16", "int8" or "int4"; None keeps the numbers of a quantised source
                 and makes int8 of any other.
             threads: how many cores to use; None: all physical cores this process may use.
-            sparsity: share of decoder weight bytes to skip; 0 and None read all of them.
-            plan: the plan to follow; None: the model's default. A model that is not a packed folder
-                is calibrated first if that has not been done.
-            level: the plan's own nominal level, in place of `sparsity`.
+            sparsity: share of decoder weight bytes to skip; 0 and None read all of them. Where that
+                does not make decoding faster, which is measured once, all are read as well:
+                `sparsity_choice` says so.
+            plan: the plan to follow; None: the one that makes decoding fastest here. A model that
+                is not a packed folder is calibrated first if that has not been done.
+            level: the plan's own nominal level, in place of `sparsity`; followed at any speed.
+            force: follow the plan even where it gains nothing or its KL to the dense model,
+                measured on held-out text, is above 0.1 nats a token.
             sparse_prefill: sparsify prompts as well, all but their first four tokens.
             max_context: positions of the KV cache; None: the model's own, at most 32768.
             cache_dtype: "f32", "bf16" or "int8" for keys and values; None: bf16, or f32 where all
@@ -61,6 +65,7 @@ class Generator(BatchCalls):
 
         Raises:
             OptionError: an argument cannot be honoured.
+            TooLossyError: the plan costs more than that, and `force` was not given.
             SourceError, ConfigError, FormatError: the model cannot be found, read or run.
 
         Example:

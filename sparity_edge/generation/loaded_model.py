@@ -16,6 +16,7 @@ from sparity_edge.generation.plan_setting import PlanSetting
 from sparity_edge.generation.suggested import suggested_params
 from sparity_edge.model.facts import facts_of
 from sparity_edge.plans.setting import Setting
+from sparity_edge.plans.sparsity_choice import SparsityChoice
 from sparity_edge.progress import Progress, silent
 from sparity_edge.system.threads import checked_threads
 from sparity_edge.text.token_ids import checked_ids
@@ -43,6 +44,7 @@ class LoadedModel:
         self.model = model
         self.tokenizer = tokenizer
         self.plan_setting = PlanSetting(path, model)
+        self.sparsity_choice: SparsityChoice | None = None
         self.sparse_prefill = False
         self.default_params = suggested_params(model.packed.generation_config)
         self.progress: Progress = silent  # told of what is compiled later on
@@ -92,14 +94,20 @@ class LoadedModel:
         return self.model.kv_cache.max_context
 
     def set_plan(
-        self, name: str | None = None, *, sparsity: float | None = None, level: float | None = None
+        self,
+        name: str | None = None,
+        *,
+        sparsity: float | None = None,
+        level: float | None = None,
+        force: bool = False,
     ) -> None:
         """Follow a plan of the packed folder from the next token on; see `Generator.set_plan`."""
         with self.busy:
-            self.plan_setting.change(name, sparsity, level)
+            self.plan_setting.change(name, sparsity, level, force=force)
+            self.sparsity_choice = None
 
     def apply(self, setting: Setting) -> None:
-        """Follow a setting of the sparsity dial from the next token on.
+        """Follow a setting of the sparsity dial from the next token on, whatever that costs.
 
         Raises:
             OptionError: the model does not carry the plan, or the setting is out of its range.
@@ -107,7 +115,7 @@ class LoadedModel:
         if setting.dense:
             self.set_plan(sparsity=0.0)
         else:
-            self.set_plan(setting.plan, sparsity=setting.sparsity, level=setting.level)
+            self.set_plan(setting.plan, sparsity=setting.sparsity, level=setting.level, force=True)
 
     def info(self) -> dict[str, Any]:
         """What there is to know about the loaded model, ready for JSON."""

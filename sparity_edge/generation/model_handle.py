@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sparity_edge.config.model_config import ModelConfig
     from sparity_edge.generation.params import SamplingParams
     from sparity_edge.plans.setting import Setting
+    from sparity_edge.plans.sparsity_choice import SparsityChoice
     from sparity_edge.text.tokenizer import Tokenizer
 
 
@@ -101,16 +102,24 @@ class ModelHandle:
         return self._known.plan_setting.name
 
     def set_plan(
-        self, name: str | None = None, *, sparsity: float | None = None, level: float | None = None
+        self,
+        name: str | None = None,
+        *,
+        sparsity: float | None = None,
+        level: float | None = None,
+        force: bool = False,
     ) -> None:
-        """Follow a plan of the packed folder from the next token on.
+        """Follow a plan of the packed folder from the next token on, be it faster here or not.
 
         Args:
             name: of the plan; None: the one followed before, else the model's default.
             sparsity: share of decoder weight bytes to skip, 0 to 0.9; 0 reads everything.
             level: the plan's own nominal level, 0 to 0.9, in place of `sparsity`.
+            force: follow it even where its KL to the dense model, measured on held-out text, is
+                above 0.1 nats a token.
 
         Raises:
+            TooLossyError: it is, and `force` was not given.
             OptionError: both or a wrong value were given, there is no such plan, or the folder is
                 packed so that what it skips cannot be skipped.
             FormatError: the plan is damaged.
@@ -120,10 +129,10 @@ class ModelHandle:
             >>> generator.plan, generator.sparsity
             (None, 0.0)
         """
-        self.loaded.set_plan(name, sparsity=sparsity, level=level)
+        self.loaded.set_plan(name, sparsity=sparsity, level=level, force=force)
 
     def apply(self, setting: Setting) -> None:
-        """Follow a setting of the sparsity dial from the next token on.
+        """Follow a setting of the sparsity dial from the next token on, whatever that costs.
 
         Args:
             setting: a plan at a sparsity or at a level of its own, or `DENSE`.
@@ -133,6 +142,14 @@ class ModelHandle:
             FormatError: the plan is damaged.
         """
         self.loaded.apply(setting)
+
+    @property
+    def sparsity_choice(self) -> SparsityChoice | None:
+        """What `load` made of its `sparsity` or `level` by speed and KL; None: nothing was asked.
+
+        `str()` of it is one line; `set_plan` ends it.
+        """
+        return self._known.sparsity_choice
 
     @property
     def sparse_prefill(self) -> bool:

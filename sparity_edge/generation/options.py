@@ -24,6 +24,7 @@ class LoadOptions(TypedDict, total=False):
     sparsity: float | None
     plan: str | None
     level: float | None
+    force: bool
     sparse_prefill: bool
     max_context: int | None
     cache_dtype: str | None

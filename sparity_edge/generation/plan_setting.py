@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from sparity_edge.choices import DEFAULT_PLAN
-from sparity_edge.errors import NoPlanError, OptionError, SparityError
+from sparity_edge.choices import DEFAULT_PLAN, MOST_KL
+from sparity_edge.errors import NoPlanError, OptionError, SparityError, TooLossyError
 from sparity_edge.generation.options import checked_dial
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.spelling import did_you_mean
@@ -91,7 +91,12 @@ class PlanSetting:
         return tables
 
     def change(
-        self, plan: str | None = None, sparsity: float | None = None, level: float | None = None
+        self,
+        plan: str | None = None,
+        sparsity: float | None = None,
+        level: float | None = None,
+        *,
+        force: bool = False,
     ) -> None:
         """Follow a plan from the next token on.
 
@@ -99,8 +104,10 @@ class PlanSetting:
             plan: its name; None: the one chosen before, else the model's default.
             sparsity: the share of weight bytes to skip; 0 reads everything.
             level: the plan's own nominal level, in place of `sparsity`.
+            force: follow it whatever it is known to cost.
 
         Raises:
+            TooLossyError: its KL on held-out text is above `MOST_KL`.
             OptionError: both or a wrong value were given, or there is no such plan.
             FormatError: the plan is damaged.
         """
@@ -111,6 +118,8 @@ class PlanSetting:
         name = plan or self._chosen or self._default()
         family = self._family(name)
         chosen = family.at_sparsity(share) if level is None else family.at_level(share)
+        if not force:
+            refuse_lossy(family, chosen.sparsity)
         self._model.set_plan(chosen)
         self._chosen = name
 
@@ -128,23 +137,50 @@ class PlanSetting:
         return names[0]
 
     def _family(self, name: str) -> PlanFamily:
-        from sparity_edge.plans.plan_file import plan_names, read_plan
-
         if name not in self._families:
-            names = plan_names(self._path)
-            if not names:
-                raise NoPlanError(
-                    f"{self._path} carries no sparsity plan; what is no packed folder gets one "
-                    "when it is loaded with a sparsity, and a packed folder by sparity-edge "
-                    "convert with --calibrate, or by sparity-edge calibrate where it was made "
-                    "with --layout.",
-                    name,
-                )
-            if name not in names:
-                raise NoPlanError(
-                    f"{self._path} carries no plan {name!r}; it carries {', '.join(names)}."
-                    + did_you_mean(name, names),
-                    name,
-                )
-            self._families[name] = read_plan(self._model.packed, name)
+            self._families[name] = family_of(self._model.packed, name)
         return self._families[name]
+
+
+def family_of(packed: PackedFolder | PackedModel, name: str) -> PlanFamily:
+    """A plan family that a packed folder carries.
+
+    Raises:
+        NoPlanError: it carries none of that name.
+        FormatError: the plan is damaged.
+    """
+    from sparity_edge.plans.plan_file import plan_names, read_plan
+
+    names = plan_names(packed.path)
+    if not names:
+        raise NoPlanError(
+            f"{packed.path} carries no sparsity plan; what is no packed folder gets one when it "
+            "is loaded with a sparsity, and a packed folder by sparity-edge convert with "
+            "--calibrate, or by sparity-edge calibrate where it was made with --layout.",
+            name,
+        )
+    if name not in names:
+        raise NoPlanError(
+            f"{packed.path} carries no plan {name!r}; it carries {', '.join(names)}."
+            + did_you_mean(name, names),
+            name,
+        )
+    return read_plan(packed, name)
+
+
+def refuse_lossy(family: PlanFamily, sparsity: float) -> None:
+    """Refuse a position of the dial that is known to change the text much.
+
+    Raises:
+        TooLossyError: its KL on held-out text is above `MOST_KL`.
+    """
+    kl = family.least_kl(sparsity)
+    if kl is None or kl <= MOST_KL:
+        return
+    beyond = "at least " if family.held_out_kl(sparsity) is None else ""
+    raise TooLossyError(
+        f"Plan {family.name} at sparsity {sparsity:.2f} has a KL of {beyond}{kl:.2f} to the dense "
+        f"model on held-out text, more than {MOST_KL:g}, which it has at "
+        f"{family.sparsity_within(MOST_KL):.2f}",
+        "force=True follows it all the same",
+    )

@@ -40,7 +40,7 @@ def cache_of_these_kernels() -> Iterator[None]:
     Numba looks at the file of a function only, not at those of the functions it calls: a change
     there would go on running the old machine code.
     """
-    folder = kernel_root() / _digest()
+    folder = kernel_root() / version_of_kernels()
     before = config.CACHE_DIR
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,8 @@ def cache_of_these_kernels() -> Iterator[None]:
 
 
 @functools.cache
-def _digest() -> str:
+def version_of_kernels() -> str:
+    """What changes with the source of any kernel, 16 hex digits."""
     digest = digest_of(Path(__file__).parent.parent)
     return hashlib.sha256(f"{digest} checked".encode()).hexdigest()[:16] if CHECKED else digest
 

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sparity_edge import __version__
 from sparity_edge.errors import SparityError
 from sparity_edge.measure.expected import Expected
 from sparity_edge.progress import Progress, silent
@@ -24,6 +23,7 @@ from sparity_edge.system import host
 from sparity_edge.system.folders import cache_root, work_folders
 from sparity_edge.system.leftovers import leftovers
 from sparity_edge.system.threads import default_threads, demand_compiler
+from sparity_edge.system.version import own_version
 
 PACKAGES = ("numpy", "numba", "llvmlite", "tokenizers", "safetensors", "huggingface-hub")
 SECONDS = 2.0  # of reading memory
@@ -47,7 +47,7 @@ def examine(
 
     count = threads or default_threads()
     facts: dict[str, Any] = {
-        "version": __version__,
+        "version": own_version(),
         "machine": {**machine(count), "packages": versions(PACKAGES)},
         "kernels": chosen(),
         "cores": {**host.cores(), "default_threads": default_threads()},

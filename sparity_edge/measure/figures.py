@@ -46,12 +46,12 @@ def rows_of(cases: Sequence[Case], rounds: Sequence[Round], sides: Sides) -> lis
 
 
 def _facts(case: Case, info: Mapping[str, Any]) -> dict[str, Any]:
-    from sparity_edge import __version__
+    from sparity_edge.system.version import own_version
 
     about = machine(case.configuration.threads)
     task = case.task
     return {
-        "version": __version__,
+        "version": own_version(),
         "test_time": about["date"],
         "system": about["system"],
         "python": about["python"],

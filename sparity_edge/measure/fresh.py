@@ -68,16 +68,19 @@ def peak_memory(
         threads: how many compute.
         prompt: tokens to read.
         depth: positions of the KV cache in use before them.
-        cache_dtype, dial: as for `Generator.load`, the latter by name: plan, sparsity and level.
+        cache_dtype: as for `Generator.load`.
+        dial: the fields of a `Setting`: plan, sparsity and level.
     """
     import psutil
 
     from sparity_edge.generation.generator import Generator
     from sparity_edge.measure.context import fill_cache
     from sparity_edge.measure.decoding import time_sequence
+    from sparity_edge.plans.setting import Setting
 
-    dial = dial or {}
-    with Generator.load(path, threads=threads, cache_dtype=cache_dtype, **dial) as generator:
+    setting = Setting(**(dial or {}))
+    with Generator.load(path, threads=threads, cache_dtype=cache_dtype) as generator:
+        generator.apply(setting)
         cache = generator.loaded.model.kv_cache
         fill_cache(generator.loaded.model, depth, prompt + LATER)
         time_sequence(generator, [1] * depth + [5] * prompt, LATER)

@@ -164,13 +164,35 @@ class PlanFamily:
         Linear between what was measured, which overstates a loss that grows ever faster; None
         beyond that, or where nothing was measured.
         """
+        shares, losses = self._evidence()
+        return float(np.interp(sparsity, shares, losses)) if sparsity <= shares[-1] else None
+
+    def least_kl(self, sparsity: float) -> float | None:
+        """What the KL to the dense model is at least, in nats a token; None where that is unknown.
+
+        Beyond the largest sparsity that was measured it is that one's.
+        """
+        shares, losses = self._evidence()
+        return float(np.interp(sparsity, shares, losses)) if len(shares) > 1 else None
+
+    def sparsity_within(self, kl: float) -> float:
+        """The largest sparsity up to which the KL measured on held-out text is at most `kl`."""
+        shares, losses = self._evidence()
+        above = np.flatnonzero(losses > kl)
+        if not len(above):
+            return float(shares[-1])
+        part = slice(above[0] - 1, above[0] + 1)
+        return float(np.interp(kl, losses[part], shares[part]))
+
+    def _evidence(self) -> tuple[Any, Any]:
+        """Sparsities that were measured on held-out text, from 0, and the KL of each in nats."""
         evidence = self.notes.get("evidence")
         try:
             points = sorted((1 - each["active"], each["kl"]) for each in evidence or ())
             shares, losses = np.array([(0.0, 0.0), *points], dtype=np.float64).T
         except (TypeError, KeyError, ValueError):  # notes are anybody's
-            return None
-        return float(np.interp(sparsity, shares, losses)) if sparsity <= shares[-1] else None
+            return np.zeros(1), np.zeros(1)
+        return shares, losses
 
     def at_sparsity(self, sparsity: float) -> SparsityPlan:
         """The plan that leaves the share `sparsity` of decoder weight bytes unread.

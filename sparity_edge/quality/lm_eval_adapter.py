@@ -78,6 +78,7 @@ class SparityEdge(TemplateLM):  # type: ignore[misc]
         super().__init__()
         del batch_size, max_batch_size, device
         self.template_args = plain_variables(read_variables(template_args))
+        loading.setdefault("force", True)  # what a plan costs is to be found out
         self.generator = Generator.load(str(model), sparse_prefill=sparse_prefill, **loading)
         self.max_length = max_length or self.generator.max_context
         tokenizer = self.generator.tokenizer

@@ -24,12 +24,17 @@ def kernel_root() -> Path:
     return _users_cache() / "kernels"
 
 
+def gains_root() -> Path:
+    """The folder of gains of sparsity plans that were measured on this machine."""
+    return cache_root() / "gains"
+
+
 def besides_packs() -> list[Path]:
-    """What is kept and is no packed model: fetched sources, the chat history, compiled kernels.
+    """What is kept and is no packed model: fetched sources, gains, chat history, kernels.
 
     Only what is ours: NUMBA_CACHE_DIR may name a folder that others use as well.
     """
-    ours = [cache_root() / name for name in ("sources", "chat_history")]
+    ours = [cache_root() / name for name in ("sources", "gains", "chat_history")]
     ours += kernels_kept()
     return [each for each in sorted(ours) if each.exists() and not each.is_symlink()]
 

@@ -34,7 +34,10 @@ def test_errors_of_a_fresh_process_arrive() -> None:
 
 
 def test_a_twin_shares_the_weights_and_nothing_else(planned: Path) -> None:
-    with Generator.load(planned, threads=2, sparsity=0.4) as one, one.twin(threads=1) as other:
+    with (
+        Generator.load(planned, threads=2, sparsity=0.4, force=True) as one,
+        one.twin(threads=1) as other,
+    ):
         assert other.threads == 1
         assert other.loaded.model.packed is one.loaded.model.packed
         assert other.sparsity == 0
@@ -68,7 +71,7 @@ def test_contexts(planned: Path, like_text: bool) -> None:
 
 
 def test_several_answers_are_timed_by_the_first(planned: Path) -> None:
-    with Generator.load(planned, threads=1, sparsity=0.4) as generator:
+    with Generator.load(planned, threads=1, sparsity=0.4, force=True) as generator:
         found = time_sequence(generator, [5, 6, 7], later=6, settle=4, together=3)
         assert len(found.later) == 6
         alone = time_sequence(generator, [5, 6, 7], later=6, settle=4)

@@ -184,7 +184,7 @@ def test_generator_turns_the_dial(folder: Path) -> None:
         assert sparse.token_ids[0] == dense.token_ids[0], "the prompt is read densely"
         generator.sparsity = 0
         assert generator.generate(prompt, params).token_ids == dense.token_ids
-    with Generator.load(folder, threads=1, level=0.6, plan="by-hand") as generator:
+    with Generator.load(folder, threads=1, level=0.6, plan="by-hand", force=True) as generator:
         assert generator.info()["level"] == pytest.approx(0.6)
         assert generator.generate(prompt, params).text
 
@@ -200,7 +200,7 @@ def test_same_bits_for_any_threads(folder: Path) -> None:
     params = SamplingParams(temperature=1.0, seed=3, max_tokens=12, ignore_eos=True)
     answers = set()
     for threads in (1, 2, 5):
-        with Generator.load(folder, threads=threads, sparsity=0.3) as generator:
+        with Generator.load(folder, threads=threads, sparsity=0.3, force=True) as generator:
             answers.add(generator.generate(tiny.ids_of(PLANNED)[:9], params).token_ids)
     assert len(answers) == 1
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparity_edge.chat.conversation import Conversation, plain_text
 from sparity_edge.chat.session import ChatSession, Reply, cut_short, looped, statistics_line
-from sparity_edge.cli.commands.loading import described, loaded, side_screen
+from sparity_edge.cli.commands.loading import FORCE, described, loaded, side_screen
 from sparity_edge.cli.options.sampling import sampling_params
 from sparity_edge.cli.options.template import template_args
 from sparity_edge.errors import OptionError
@@ -79,6 +79,7 @@ def _hold_session(arguments: Namespace, session: ChatSession) -> None:
     words = [*COMMANDS, *(alias for alias in ALIASES if alias[1:].isalpha())]
     for line in header(session.generator):
         session.screen.note(line)
+    _say_choice(session.generator, session.screen)
     session.plans, session.confirm = ChatPlans(arguments, session.screen), confirm
     try:
         run(session, open_line_input(cache_root() / "chat_history", words))
@@ -101,6 +102,12 @@ def header(generator: Generator) -> tuple[str, str, str]:
     )
 
 
+def _say_choice(generator: Generator, screen: Screen) -> None:
+    """What became of --sparsity or --level, on one line."""
+    if (choice := generator.sparsity_choice) is not None:
+        screen.note(f"Sparsity: {choice.line(FORCE)}.")
+
+
 def _params(arguments: Namespace, generator: Generator) -> SamplingParams:
     """What the user asked for, else what the model suggests; a chat ends loops."""
     own = replace(generator.default_params, stop_loops=arguments.run == "chat")
@@ -116,6 +123,7 @@ def _reply_once(
         out = Screen(sys.stdout, None)
         reply = Reply()
         params = _params(arguments, generator)
+        _say_choice(generator, side)
         try:
             reply.stream(generator, prompt, params, out, template)
         finally:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparity_edge.choices import DEFAULT_PLAN
 from sparity_edge.cli.commands.loading import load_generator, progress_bars
 from sparity_edge.plans.plan_file import plan_names
 from sparity_edge.progress import CallContext
@@ -42,30 +43,34 @@ class ChatPlans:
         quick = [name for name, method in METHODS.items() if not method.slow]
         return sorted({*quick, *(plan_names(folder) if folder else ())})
 
-    def seconds(self, plan: str, generator: Generator) -> float:
+    def seconds(self, plan: str | None, generator: Generator) -> float:
         """See `PlanMaker`."""
-        from converters.ready import calibration_seconds, demand_method, ready_folder, ready_pack
+        from converters.ready import calibration_seconds, demand_method, ready_folder, ready_plans
         from converters.store import packed_path
 
         folder = packed_path(self._model)
-        if folder is None and ready_pack(self._model, plan, self._arguments.dtype):
+        made = (
+            [name for _, name in ready_plans(self._model, self._arguments.dtype)]
+            if folder is None
+            else plan_names(folder)
+        )
+        if plan in made or (plan is None and made):
             return 0.0
-        if folder is not None and plan in plan_names(folder):
-            return 0.0
+        plan = plan or DEFAULT_PLAN
         demand_method(self._model, plan)
         if folder is not None and ready_folder(folder, plan):
             return 0.0
         parameters = int(generator.info()["parameters"])
         return calibration_seconds(plan, parameters, generator.threads)
 
-    def load(self, plan: str, share: float, generator: Generator) -> Generator:
+    def load(self, plan: str | None, share: float, generator: Generator, force: bool) -> Generator:
         """See `PlanMaker`."""
         from converters.store import packed_path
 
         folder = packed_path(self._model)
-        changed = {"plan": plan, "sparsity": share, "level": None}
-        if folder is not None:
-            carrier = self._carrier(folder, plan, generator.threads)
+        changed = {"plan": plan, "sparsity": share, "level": None, "force": force}
+        if folder is not None and not (plan is None and plan_names(folder)):
+            carrier = self._carrier(folder, plan or DEFAULT_PLAN, generator.threads)
             changed |= {"model": str(carrier), "dtype": None}  # its numbers are the folder's
         return load_generator(Namespace(**{**vars(self._arguments), **changed}), self._screen)
 

@@ -6,13 +6,16 @@ error, advice does not.
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparity_edge.choices import SPARSE_LAYOUTS
 from sparity_edge.cli.commands.loading import progress_bars, side_screen
+from sparity_edge.cli.commands.plan_tables import gain_facts
 from sparity_edge.errors import SparityError
 from sparity_edge.measure.advice import advice
 from sparity_edge.measure.doctor import examine
@@ -55,6 +58,7 @@ def doctor(arguments: Namespace) -> None:
     with progress_bars(arguments, side_screen()) as bars:
         facts = examine(arguments.threads, _models(arguments.model), bars)
     facts["advice"] = advice(facts)
+    facts["gains"] = _gains(arguments.model)
     if arguments.json:
         print_json(facts)
     else:
@@ -84,6 +88,24 @@ def _packed_bytes(model: str) -> int | None:
         return bytes_of_a_folder(path)
     except SparityError:  # damaged: whoever loads it is told
         return None
+
+
+def _gains(model: str) -> list[dict[str, Any]]:
+    """What plans of the model gain here, as far as that was measured."""
+    from converters.pack_options import PackOptions
+    from converters.store import known
+    from sparity_edge.model.opening import open_folder
+    from sparity_edge.packed.manifest import is_packed
+    from sparity_edge.plans.plan_file import plan_names, read_plan
+
+    packs = [known(model, PackOptions(layout=layout)) for layout in SPARSE_LAYOUTS]
+    found = []
+    for path in [Path(model)] if is_packed(model) else filter(None, packs):
+        with contextlib.suppress(SparityError):  # damaged: whoever loads it is told
+            for name in plan_names(path):
+                family = read_plan(open_folder(path), name)
+                found += [{"plan": name, **each} for each in gain_facts(path, family)]
+    return found
 
 
 def _bytes_of_llama_8b(dtype: str) -> int:
@@ -146,6 +168,7 @@ def _sections(facts: Facts) -> dict[str, dict[str, str]]:
         "Threads": dict(_threads(facts)),
         "Memory": dict(_memory(facts)),
         "Expected speed": dict(_speeds(facts)),
+        **({"Sparsity": dict(_plans(facts["gains"]))} if facts["gains"] else {}),
         "Storage": dict(_storage(facts["storage"])),
         "Versions": {
             "sparity-edge": facts["version"],
@@ -211,6 +234,18 @@ def _speeds(facts: Facts) -> Iterator[tuple[str, str]]:
         bound = f"at most {speed:g} tokens a second; " if speed else ""
         yield model["name"], f"{bound}{estimate}"
     yield "", "An estimate: streaming speed by bytes of a token, dense and with a short context."
+
+
+def _plans(gains: list[Facts]) -> Iterator[tuple[str, str]]:
+    """Plans of the model, at each sparsity that was measured here."""
+    for each in gains:
+        kept = "" if each["speed"] > 1 else "; slower, so --sparsity decodes densely"
+        loss = "KL not measured" if each["kl"] is None else f"KL {each['kl']:.2g}"
+        threads = f"{each['threads']} thread{'s' * (each['threads'] != 1)}"
+        yield (
+            f"{each['plan']} at {100 * each['sparsity']:.0f} %, {threads}",
+            f"{each['speed']:.2f}x as fast as dense decoding, {loss}{kept}",
+        )
 
 
 def _storage(storage: Facts) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,7 @@ def perplexity(arguments: Namespace) -> None:
     """`sparity-edge perplexity`: the figure, its standard error, and what was read for it."""
     text = read_text_file(arguments.text)
     arguments.sparse_prefill = True
-    with loaded(arguments, side_screen()) as (generator, screen):
+    with loaded(arguments, side_screen(), as_asked=True) as (generator, screen):
         from sparity_edge.quality.perplexity import perplexity as measure
 
         with progress_bars(arguments, screen) as bars:
@@ -47,7 +47,7 @@ def kl(arguments: Namespace) -> None:
     if not arguments.sparsity and not arguments.level:
         raise OptionError("Nothing is sparse; say how far with --sparsity or --level.")
     arguments.sparse_prefill = True
-    with loaded(arguments, side_screen()) as (generator, screen):
+    with loaded(arguments, side_screen(), as_asked=True) as (generator, screen):
         from sparity_edge.plans.setting import Setting
         from sparity_edge.quality.divergence import divergences
 

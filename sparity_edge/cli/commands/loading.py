@@ -18,13 +18,22 @@ from sparity_edge.terminal.screen import BAR_DELAY, PIPE_DELAY, Bars, Screen, is
 if TYPE_CHECKING:
     from sparity_edge.generation.generator import Generator
 
+FORCE = "--force"
 COMPILING = "Compiling kernels for this machine (once)"
 
 
 @contextmanager
-def loaded(arguments: Namespace, screen: Screen) -> Iterator[tuple[Generator, Screen]]:
-    """The generator that the command line names, compiled; closed at the end."""
-    generator = load_generator(arguments, screen)
+def loaded(
+    arguments: Namespace, screen: Screen, *, as_asked: bool = False
+) -> Iterator[tuple[Generator, Screen]]:
+    """The generator that the command line names, compiled; closed at the end.
+
+    Args:
+        arguments: the understood command line.
+        screen: where bars and notes go.
+        as_asked: follow a plan whatever it gains and costs, to find out the latter.
+    """
+    generator = load_generator(arguments, screen, as_asked=as_asked)
     if arguments.verbose:
         facts = generator.info()
         screen.note(
@@ -35,24 +44,54 @@ def loaded(arguments: Namespace, screen: Screen) -> Iterator[tuple[Generator, Sc
         yield generator, screen
 
 
-def load_generator(arguments: Namespace, screen: Screen) -> Generator:
-    """The generator that the command line names, compiled, for the caller to close."""
+def load_generator(arguments: Namespace, screen: Screen, *, as_asked: bool = False) -> Generator:
+    """The generator that the command line names, compiled, for the caller to close.
+
+    Args:
+        arguments, screen, as_asked: as for `loaded`.
+
+    Raises:
+        TooLossyError: its plan would change the text too much.
+        SparityError: as `Generator.load`.
+    """
     with progress_bars(arguments, screen) as bars:
         from sparity_edge.generation.generator import Generator
 
-        generator = Generator.load(
-            arguments.model,
+        options = {
             **_asked(arguments),
-            sparse_prefill=arguments.sparse_prefill,
-            offline=arguments.offline,
-            progress=bars,
-            notify=bars.notify,
-        )
+            "sparse_prefill": arguments.sparse_prefill,
+            "offline": arguments.offline,
+            "progress": bars,
+            "notify": bars.notify,
+        }
+        sparse = arguments.sparsity or arguments.level or arguments.plan
+        if as_asked and sparse:
+            generator = _load_as_asked(arguments.model, options)
+        else:
+            generator = Generator.load(arguments.model, **options, force=arguments.force)
         try:
             generator.compile(lambda _, done, total: bars(COMPILING, done, total))
         except BaseException:
             generator.close()
             raise
+    return generator
+
+
+def _load_as_asked(model: str, options: dict[str, Any]) -> Generator:
+    """A generator that follows the plan of the options without a look at speed and loss."""
+    from sparity_edge.generation.generator import Generator
+    from sparity_edge.load import packed_folder
+
+    dial = {name: options.pop(name) for name in ("plan", "sparsity", "level")}
+    dtype, threads, plan = options.pop("dtype"), options["threads"], dial["plan"]
+    context = CallContext(options["offline"], options["progress"], options["notify"])
+    path = packed_folder(model, context, sparse=True, dtype=dtype, plan=plan, threads=threads)
+    generator = Generator.load(path, **options)
+    try:
+        generator.set_plan(plan, sparsity=dial["sparsity"], level=dial["level"], force=True)
+    except BaseException:
+        generator.close()
+        raise
     return generator
 
 

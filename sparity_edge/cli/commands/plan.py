@@ -13,7 +13,7 @@ from typing import Any
 
 from sparity_edge.choices import DEFAULT_PLAN
 from sparity_edge.cli.commands.loading import progress_bars, side_screen
-from sparity_edge.cli.commands.plan_tables import show_plan
+from sparity_edge.cli.commands.plan_tables import gain_facts, show_plan
 from sparity_edge.errors import OptionError
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.manifest import is_packed
@@ -66,14 +66,16 @@ def plan_show(arguments: Namespace) -> None:
     Without a name: the plan that is followed where none is named.
     """
     name = arguments.name or _default(arguments.model)
-    _, family = _find(arguments.model, name)
+    folder, family = _find(arguments.model, name)
+    gains = gain_facts(folder, family)
     if arguments.json:
         facts = {**_summary(family), "notes": dict(family.notes)}
+        facts["gains_here"] = gains
         facts["levels"] = [round(float(level), 4) for level in family.levels]
         facts["active"] = [round(float(active), 4) for active in family.active]
         print_json(facts)
         return
-    show_plan(family)
+    show_plan(family, gains)
 
 
 def plan_add(arguments: Namespace) -> None:

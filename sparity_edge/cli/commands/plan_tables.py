@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sparity_edge.plans.plan import PlanFamily
@@ -16,14 +17,46 @@ from sparity_edge.terminal.screen import Screen, one_line
 SHOWN_SPARSITIES = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 
 
-def show_plan(family: PlanFamily) -> None:
-    """Print a plan to stdout."""
+def show_plan(family: PlanFamily, gains: Sequence[Mapping[str, Any]]) -> None:
+    """Print a plan to stdout.
+
+    Args:
+        family: the plan.
+        gains: what it gains on this machine, as `gain_facts` gives it.
+    """
     records = {key: value for key, value in family.notes.items() if _is_records(value)}
     _show_facts(family, {k: v for k, v in family.notes.items() if k not in records})
     for key, rows in records.items():
         columns = list(dict.fromkeys(name for row in rows for name in row))
         _show(_words(key), columns, ([row.get(name, "") for name in columns] for row in rows))
     _show("what it skips", ["sparsity", "level", "active weight fraction"], _positions(family))
+    if gains:
+        _show(
+            "speed here over dense decoding",
+            list(gains[0]),
+            [list(each.values()) for each in gains],
+        )
+
+
+def gain_facts(folder: Path, family: PlanFamily) -> list[dict[str, Any]]:
+    """What was measured of a plan's speed on this machine, ready for JSON.
+
+    Args:
+        folder: the packed folder that carries it.
+        family: the plan.
+    """
+    from sparity_edge.measure.gains_kept import kept_of
+
+    return [
+        {
+            "sparsity": each.sparsity,
+            "threads": each.threads,
+            "speed": round(gain.ratio, 2),
+            "kl": family.least_kl(each.sparsity),
+            "verdict": "faster" if gain.ratio > 1 else "slower than dense",
+        }
+        for each, gain in kept_of(folder, family.name)
+    ]
 
 
 def _positions(family: PlanFamily) -> Iterable[Sequence[str]]:
