@@ -44,7 +44,7 @@ def test_no_weight_is_read_and_all_is_as_if_they_were(
     asked: dict[str, float | str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with Generator.load(str(source), **asked) as generator:  # type: ignore[arg-type]
+    with Generator.load(str(source), force=True, **asked) as generator:  # type: ignore[arg-type]
         expected = {**generator.info(), "active_weight_fraction_by_level": generator.plans()}
     del expected["load_seconds"]
     for name in ("read_weights", "load_shard"):
