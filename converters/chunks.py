@@ -37,6 +37,7 @@ _Read = Callable[[str, int, int], "Quantized | Array"]
 # Elements of such a part: its float32 temporaries (4 MB each) stay near the CPU, and a large
 # embedding needs no more memory than a small one.
 STEP_ELEMENTS = 1 << 20
+COLUMNS = 256  # at whose multiples parts of an input-major matrix begin, in every number format
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _pack(read: _Read, chunk: Chunk) -> Array | None:
         return data if chunk.complete else None
     data = aligned_empty(layout.nbytes)
     data.fill(0)
-    for start, stop in _steps(layout, UNIT):
+    for start, stop in _steps(layout, UNIT if layout.orientation == "output" else COLUMNS):
         rows = _numbers(read, chunk.source, layout, chunk.start + start, chunk.start + stop)
         write_rows(data, rows, layout, start)
     return data

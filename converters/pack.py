@@ -20,7 +20,7 @@ from converters.pack_options import PackOptions
 from sparity_edge.config.model_config import LAYER_LINEARS
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.bundle import BundleLayout, bundle_of, halves_of
-from sparity_edge.packed.layout import K_QUANT_GROUPS, KEPT_GROUPS, Layout
+from sparity_edge.packed.layout import BY_THEMSELVES, K_QUANT_GROUPS, KEPT_GROUPS, Layout
 from sparity_edge.packed.shards import TensorSpec, spec_nbytes
 from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.progress import Progress, silent
@@ -58,7 +58,8 @@ def choose_layout(
     linear = name.removesuffix(".weight").split(".", 3)[-1]
     input_major = in_layer and linear in _INPUT_MAJOR[options.layout]
     bundled = in_layer and linear == "mlp.up_proj" and options.layout in BUNDLED
-    if native and (input_major or bundled or options.dtype is not None):
+    dense_only = native is not None and native[0] in BY_THEMSELVES
+    if native and (options.dtype is not None or (dense_only and (input_major or bundled))):
         native = _without_kept(native)
     dtype, group, minimum = _choose_numbers(in_layer, native, options)
     return Layout(dtype, "input" if input_major else "output", shape, group, minimum)
@@ -113,7 +114,7 @@ def convert(
 
 
 def _without_kept(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None:
-    """What formats that are output-major only are taken for elsewhere; None: for floats."""
+    """What formats that are only kept are taken for where they cannot be; None: for floats."""
     if native[0] not in (*K_QUANT_GROUPS, *KEPT_GROUPS):
         return native
     return {

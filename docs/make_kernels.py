@@ -51,7 +51,8 @@ END = """
    `sparity_edge/kernels/decode/unpack.py`: rows as floats.
 6. `sparity_edge/kernels/prefill/panels.py` and `sparity_edge/kernels/prefill/gemm.py`: panels for
    prompts; `sparity_edge/kernels/batch/dots.py`: two tokens.
-7. `sparity_edge/kernels/decode/axpy_blocks.py` if rows can be input-major.
+7. `sparity_edge/kernels/sparse/axpy_blocks.py` if rows can be input-major (K-quants:
+   `kquant_axpy.py` beside it).
 8. `sparity_edge/kernels/table.py`: the formats of the rows above; `sparity_edge/choices.py`: its
    name for users.
 
@@ -75,7 +76,7 @@ Output-major alone, never made from floats, and compiled only for models that ha
 
 ## To add an operation, touch these
 
-1. The kernel, in `sparity_edge/kernels/decode/`, `prefill/` or `batch/` beside it: a declaration
+1. The kernel, in `sparity_edge/kernels/decode/`, `sparse/`, `prefill/` or `batch/`: a declaration
    of `Words` and `@Kernel(WORDS)`. What several kernels share is declared once and extended with
    `plus`.
 2. `sparity_edge/kernels/table.py`: its row. This decides when it is compiled and puts it on this

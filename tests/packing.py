@@ -16,6 +16,7 @@ from converters.numbers.quantize import Quantized
 from converters.sources.source import Source
 from sparity_edge.model.families import read_config
 from sparity_edge.packed.layout import (
+    BY_THEMSELVES,
     DTYPE_BITS,
     GROUPS,
     K_QUANT_GROUPS,
@@ -176,17 +177,18 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
-    """Any layout of a matrix of up to 300 x 300, or of a K-quant of up to 70 x 1280."""
+    """Any layout of a matrix of up to 300 x 300, or of a K-quant of up to 300 x 1280."""
     dtype = draw(st.sampled_from(list(DTYPE_BITS)))
+    orientation = "output" if dtype in BY_THEMSELVES else draw(st.sampled_from(ORIENTATIONS))
     if dtype in K_QUANT_GROUPS:
-        shape = draw(st.integers(1, 70)), SUPERBLOCK * draw(st.integers(1, 5))
-        return Layout(dtype, "output", shape, K_QUANT_GROUPS[dtype], dtype in WITH_MINIMA)
+        shape = draw(st.integers(1, 300)), SUPERBLOCK * draw(st.integers(1, 5))
+        return Layout(dtype, orientation, shape, K_QUANT_GROUPS[dtype], dtype in WITH_MINIMA)
     if dtype in KEPT_GROUPS:
         shape = draw(st.integers(1, 70)), draw(st.integers(1, 1300))
         return Layout(dtype, "output", shape, 32, dtype == "int5" and draw(st.booleans()))
     return Layout(
         dtype,
-        draw(st.sampled_from(ORIENTATIONS)),
+        orientation,
         (draw(st.integers(1, 300)), draw(st.integers(1, 300))),
         draw(st.sampled_from(GROUPS)) if dtype.startswith("int") else 0,
         draw(st.booleans()) if dtype == "int4" else False,

@@ -51,6 +51,7 @@ KERNELS = (
     "sparity_edge.kernels",
     "sparity_edge.kernels.simd",
     "sparity_edge.kernels.decode",
+    "sparity_edge.kernels.sparse",
     "sparity_edge.kernels.prefill",
     "sparity_edge.kernels.batch",
     "sparity_edge.kernels.kept",

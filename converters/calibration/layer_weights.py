@@ -9,11 +9,11 @@ import numpy as np
 from converters.calibration.histograms import Array
 from converters.numbers.bundle_bytes import unpack_bundle
 from converters.numbers.layout_bytes import pack_matrix, unpack_matrix
-from converters.numbers.quantize import Quantized, quantize
+from converters.numbers.quantize import Quantized, quantize, quantize_sixes
 from sparity_edge.config.model_config import LAYER_LINEARS
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
-from sparity_edge.packed.layout import Layout, PackedMatrix
+from sparity_edge.packed.layout import SUPERBLOCK, Layout, PackedMatrix
 
 
 class LayerWeights:
@@ -55,15 +55,22 @@ class LayerWeights:
             return self._up_down()[name == "down_proj"]
         return _floats(self._unpacked(name, "self_attn" if name[0] in "qkvo" else "mlp"))
 
-    def packed_like_up(self, matrix: Array) -> PackedMatrix:
-        """A matrix by outputs, in the number format of W_up."""
-        numbers = self._up_layout()
-        minimum = numbers.dtype == "int4"
-        layout = Layout(numbers.dtype, "output", _shape(matrix), numbers.group, minimum)
-        values: Any = matrix.astype(np.float32)
-        if layout.quantized:
-            values = quantize(values, layout.dtype, layout.group, "a folded matrix")
-        return PackedMatrix(layout, pack_matrix(values, layout))
+    def packed_folded(self, matrix: Array) -> PackedMatrix:
+        """A folded matrix (hidden, hidden) by outputs: floats where W_up has floats, else six bits.
+
+        Where rows are no multiple of 256 it has the number format of W_up.
+        """
+        up, values, shape = self._up_layout(), matrix.astype(np.float32), _shape(matrix)
+        if not up.quantized:
+            layout = Layout(up.dtype, "output", shape)
+            return PackedMatrix(layout, pack_matrix(values, layout))
+        if shape[1] % SUPERBLOCK == 0:
+            numbers = quantize_sixes(values, "a folded matrix")
+        else:
+            numbers = quantize(values, up.dtype, up.group, "a folded matrix")
+        minimum = numbers.minimums is not None
+        layout = Layout(numbers.dtype, "output", shape, numbers.group, minimum)
+        return PackedMatrix(layout, pack_matrix(numbers, layout))
 
     def _up_layout(self) -> Layout:
         bundle = self.packed.tensors.get(f"{self._prefix}.up_down")

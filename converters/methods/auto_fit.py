@@ -108,7 +108,7 @@ def _layer_parameters(packed: PackedModel) -> int:
 def _mean(packed: PackedModel, layer: int, costs: Mapping[str, PieceCosts]) -> PackedMatrix:
     weights, centre = LayerWeights(packed, layer), costs[NEURONS].centre
     assert centre is not None
-    return weights.packed_like_up(folded(weights.up, weights.down, centre))
+    return weights.packed_folded(folded(weights.up, weights.down, centre))
 
 
 def _counted(

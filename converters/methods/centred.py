@@ -30,7 +30,7 @@ def _fit(view: LayerView) -> LayerFit:
         )
     weights = positive(view.statistics.neurons.up_absolute)
     centre = centres(view, weights, CENTRE_LEVEL)
-    mean = view.weights.packed_like_up(folded(view.weights.up, view.weights.down, centre))
+    mean = view.weights.packed_folded(folded(view.weights.up, view.weights.down, centre))
     return neurons(view, weights, centre, mean)
 
 

@@ -3,7 +3,7 @@
 A static threshold drops little of a vector of large numbers and much of one of small numbers. For
 each token sampled at calibration we look up the threshold at which what is dropped is the same part
 of the vector's score (sum of squares) for every token, the layer's mean at LEVEL, and fit a line
-through its logarithm: kernels/decode/threshold_factor.py says over which statistics. One fit
+through its logarithm: kernels/sparse/threshold_factor.py says over which statistics. One fit
 serves the whole dial; the base thresholds are quantiles of score / factor, so the mean kept share
 is the level's.
 """

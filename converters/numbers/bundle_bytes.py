@@ -7,6 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converters.numbers.kquant_columns import (
+    Columns,
+    factors_of,
+    read_k_columns,
+    write_k_columns,
+)
 from converters.numbers.layout_bytes import Array, pack_matrix, rows_layout, unpack_matrix
 from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import aligned_empty
@@ -14,8 +20,8 @@ from sparity_edge.packed.bundle import BundleLayout, PackedBundle, parts_of
 from sparity_edge.packed.layout import DTYPE_BITS, Layout
 
 Bytes = npt.NDArray[np.uint8]
-# Rows of down are columns of the bundle; parts of so many begin at a whole byte, unit and line.
-DOWN_STEP = 128
+# Rows of down are columns of the bundle; parts of so many begin at a whole byte, unit, line, tile.
+DOWN_STEP = 256
 
 
 def pack_bundle(up: Quantized | Array, down: Quantized | Array, layout: BundleLayout) -> Bytes:
@@ -60,6 +66,10 @@ def write_down(
 ) -> None:
     """Put rows of down at their places; `start` is a multiple of `DOWN_STEP`."""
     assert start % DOWN_STEP == 0
+    if layout.down.k_quant:
+        assert isinstance(weights, Quantized)
+        write_k_columns(_columns(data, layout), weights, layout.down, start)
+        return
     part = rows_layout(layout.down, _count(weights))
     scales, numbers = _cut(data, layout, start, part)
     packed = pack_matrix(weights, part).reshape(-1, part.panel_bytes)
@@ -70,6 +80,8 @@ def write_down(
 
 def read_down(data: Bytes, layout: BundleLayout, start: int, stop: int) -> Any:
     """Rows start:stop of down as `unpack_matrix` gives them."""
+    if layout.down.k_quant:
+        return read_k_columns(_columns(data, layout), layout.down, start, stop)
     first = start // DOWN_STEP * DOWN_STEP
     part = rows_layout(layout.down, stop - first)
     scales, numbers = _cut(data, layout, first, part)
@@ -78,6 +90,13 @@ def read_down(data: Bytes, layout: BundleLayout, start: int, stop: int) -> Any:
         packed[:, : part.header_bytes] = scales.reshape(len(packed), -1)
     _numbers(packed, numbers.shape, part)[:] = numbers
     return unpack_matrix(packed.reshape(-1), part, start - first)
+
+
+def _columns(data: Bytes, layout: BundleLayout) -> Columns:
+    """The down half, which is a K-quant."""
+    parts, down = parts_of(data, layout), layout.down
+    rows = parts.down[:, :, : down.number_bytes]
+    return Columns(parts.header, rows, factors_of(parts.factors, down))
 
 
 def _numbers(packed: Bytes, shape: tuple[int, ...], part: Layout) -> Bytes:

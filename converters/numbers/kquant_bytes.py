@@ -103,7 +103,7 @@ def _pack(numbers: Array, layout: Layout, groups: int) -> Bytes:
         return join_twos(fours)
     if layout.dtype == "int3k":
         return join_threes((fours + np.int8(4)).view(np.uint8))
-    return _join_sixes((fours + np.int8(32)).view(np.uint8))
+    return join_six_bits((fours + np.int8(32)).view(np.uint8))
 
 
 def _join_minimums(scales: Array, minimums: Array, layout: Layout) -> Bytes:
@@ -161,7 +161,7 @@ def _unpack(packed: Bytes, layout: Layout, groups: int) -> Array:
         return _in_order(split_twos(lines), groups)
     if layout.dtype == "int4k":
         return _in_order(_split_fours(lines), groups)
-    return _in_order(_split_sixes(lines).view(np.int8) - np.int8(32), groups)
+    return _in_order(split_six_bits(lines).view(np.int8) - np.int8(32), groups)
 
 
 def _rows(data: Bytes, layout: Layout) -> Bytes:
@@ -198,7 +198,7 @@ def _split_fours(packed: Bytes) -> Bytes:
     return np.stack([packed & 15, packed >> 4], axis=3).reshape(*packed.shape[:2], -1, 64)
 
 
-def _join_sixes(vectors: Bytes) -> Bytes:
+def join_six_bits(vectors: Bytes) -> Bytes:
     """(..., 4 n, 64) of 0..63 to (..., n, 3, 64): each fourth stands on top of the others."""
     fours = vectors.reshape(*vectors.shape[:2], -1, 4, 64)
     shifts = np.array([[0], [2], [4]], dtype=np.uint8)
@@ -207,7 +207,8 @@ def _join_sixes(vectors: Bytes) -> Bytes:
     return joined
 
 
-def _split_sixes(packed: Bytes) -> Bytes:
+def split_six_bits(packed: Bytes) -> Bytes:
+    """The inverse of `join_six_bits`: (..., 4 n, 64)."""
     threes = packed.reshape(*packed.shape[:2], -1, 3, 64)
     top = threes >> 6
     last = top[..., 0, :] | top[..., 1, :] << 2 | top[..., 2, :] << 4

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from converters.numbers.five_bytes import join_fives, split_fives
 from converters.numbers.kquant_bytes import read_k_quants, write_k_quants
+from converters.numbers.kquant_columns import columns_of, read_k_columns, write_k_columns
 from converters.numbers.low_bytes import join_iq4, split_iq4
 from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import aligned_empty, round_up
@@ -50,13 +51,16 @@ def write_rows(data: Bytes, weights: Quantized | Array, layout: Layout, start: i
         data: uint8 (layout.nbytes,), zero where nothing has been written.
         weights: as for `pack_matrix`, any number of rows.
         layout: of the whole matrix.
-        start: the first of the rows; a multiple of 32.
+        start: the first of the rows; a multiple of 32, of 256 for input-major K-quants.
     """
     assert start % UNIT == 0
     if isinstance(weights, Quantized):
         assert (weights.dtype, weights.group) == (layout.dtype, layout.group)
         assert (weights.minimums is not None) == layout.minimum
         assert weights.numbers.shape[1] == layout.shape[1]
+        if layout.k_quant and layout.orientation == "input":
+            write_k_columns(columns_of(data, layout), weights, layout, start)
+            return
         if layout.k_quant:
             write_k_quants(data, weights, layout, start)
             return
@@ -79,6 +83,8 @@ def unpack_matrix(
         `Quantized` for integers, float32 (stop - start, inputs) for f32 and bf16.
     """
     stop = layout.shape[0] if stop is None else stop
+    if layout.k_quant and layout.orientation == "input":
+        return read_k_columns(columns_of(data, layout), layout, start, stop)
     if layout.k_quant:
         return read_k_quants(data, layout, start, stop)
     numbers = _read_numbers(data, layout, start, stop)

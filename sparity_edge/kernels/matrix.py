@@ -26,6 +26,9 @@ SCALES_AT = 8 * 13
 ROW_END = 8 * 14
 # What is taken off its integers before they are scaled; 0 where minima do that, or signs.
 ZERO = 8 * 15
+# Of an input-major K-quant: where that stands which its scales are multiples of, behind all panels
+# (counted from DATA), and the bytes of it for each 256 inputs.
+FACTORS_AT, FACTOR_BYTES = 8 * 16, 8 * 17
 # Of a matrix without panels; a multiple of the outputs that a product takes at once.
 ROWS_TOGETHER = 128
 F32, BF16, INT8, INT4, INT4K, INT6K, INT5, INT5K, IQ4, IQ4K, INT3K, INT2K = range(12)
@@ -44,6 +47,7 @@ class Places:
     numbers_at: int  # in a row (output-major) or panel (input-major)
     panel_rows: int
     panel_bytes: int
+    factors_at: int = 0  # of an input-major K-quant
 
 
 class Matrix:
@@ -71,6 +75,8 @@ class Matrix:
                 layout.scales_at,
                 layout.row_bytes,
                 0 if layout.minimum else ZEROS.get(layout.dtype, 0),
+                places.factors_at,
+                layout.factor_bytes,
             ],
             dtype=np.int64,
         )
@@ -102,7 +108,9 @@ def down_of(bundle: PackedBundle) -> Matrix:
     """The down half of a bundle, the numbers of whose rows follow those of up."""
     layout = bundle.layout
     numbers_at = layout.header_bytes + layout.down_offset
-    places = Places(0, layout.row_bytes, numbers_at, layout.group, layout.panel_bytes)
+    places = Places(
+        0, layout.row_bytes, numbers_at, layout.group, layout.panel_bytes, layout.factors_at
+    )
     return Matrix(PackedMatrix(layout.down, bundle.data), places)
 
 
@@ -111,4 +119,5 @@ def _places(layout: Layout) -> Places:
         rows, panel_bytes = max(1, layout.group), layout.panel_bytes
     else:
         rows, panel_bytes = ROWS_TOGETHER, ROWS_TOGETHER * layout.row_bytes
-    return Places(0, layout.row_bytes, layout.numbers_at, rows, panel_bytes)
+    factors_at = layout.nbytes - layout.factors_nbytes
+    return Places(0, layout.row_bytes, layout.numbers_at, rows, panel_bytes, factors_at)

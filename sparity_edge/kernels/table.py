@@ -11,29 +11,19 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sparity_edge.kernels.batch import masks, products, union
-from sparity_edge.kernels.decode import (
-    activations,
-    attention,
-    elementwise,
-    ffn,
-    select,
-    spvmm,
-    unpack,
-    vmm,
-    vmmsp,
-)
+from sparity_edge.kernels.decode import activations, attention, elementwise, unpack, vmm
 from sparity_edge.kernels.kept.families import FIRST, KEPT, family_of
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.prefill import attention as prefill_attention
 from sparity_edge.kernels.prefill import gemm, packing
 from sparity_edge.kernels.simd.int16_tiles import has_word_dot
+from sparity_edge.kernels.sparse import ffn, select, spvmm, vmmsp
 from sparity_edge.packed.layout import Layout
 
 FLOATS = ("f32", "bf16")
 GROUPED = ("int8", "int4")
 BY_FLOATS = ("int2k",)  # integers that prompts multiply as float32: see `kept.lows`
-PLAIN = (*FLOATS, *GROUPED)  # that matrices of either orientation have
-EVERY = FIRST.formats  # of output-major matrices, but for those that are kept
+EVERY = FIRST.formats  # of matrices of either orientation and of bundles
 
 
 class When(Enum):
@@ -136,7 +126,7 @@ TABLE = (
         bench="select",
     ),
     Entry(
-        spvmm.spvmm, "linear", "a panel of columns of " + _PART, When.SPARSE, PLAIN, "input",
+        spvmm.spvmm, "linear", "a panel of columns of " + _PART, When.SPARSE, EVERY, "input",
         "row addresses, digits, blocks", bench="sparse",
     ),
     Entry(
@@ -144,7 +134,7 @@ TABLE = (
         waits=True, bench="sparse",
     ),
     Entry(
-        ffn.ffn, "neurons", _PART, When.SPARSE, PLAIN, "bundle", "digits, row addresses",
+        ffn.ffn, "neurons", _PART, When.SPARSE, EVERY, "bundle", "digits, row addresses",
         bench="sparse",
     ),
     Entry(elementwise.silu, "silu", "2048 numbers of a token", When.SPARSE),
@@ -160,11 +150,11 @@ TABLE = (
         "a vector of scales",
     ),
     Entry(
-        products.spvmm_each, "linear", "a panel of columns of " + _PART, When.BATCH, PLAIN, "input",
+        products.spvmm_each, "linear", "a panel of columns of " + _PART, When.BATCH, EVERY, "input",
         "for each token what spvmm has",
     ),
     Entry(
-        products.ffn_each, "neurons", _PART, When.BATCH, PLAIN, "bundle",
+        products.ffn_each, "neurons", _PART, When.BATCH, EVERY, "bundle",
         "for each token what ffn has",
     ),
     Entry(union.list_union, "sparsify", "all channels", When.BATCH, waits=True),

@@ -96,6 +96,11 @@ class BundleLayout:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole bundle."""
+        return self.factors_at + self.down.factors_nbytes
+
+    @property
+    def factors_at(self) -> int:
+        """Where what the scales of down multiply stands, if it is a K-quant: behind the panels."""
         return self.panels * self.panel_bytes
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,6 +136,7 @@ def join(up: PackedMatrix, down: PackedMatrix) -> PackedBundle:
     parts.put_up(0, up.data)
     parts.header[:] = _panels(down)[:, : layout.header_bytes]
     parts.down[:] = _panels(down)[:, layout.header_bytes :].reshape(parts.down.shape)
+    parts.factors[:] = _factors(down)
     return PackedBundle(layout, data)
 
 
@@ -144,6 +150,7 @@ def split(bundle: PackedBundle) -> tuple[PackedMatrix, PackedMatrix]:
     packed = PackedMatrix(layout.down, down)
     _panels(packed)[:, : layout.header_bytes] = parts.header
     _panels(packed)[:, layout.header_bytes :] = parts.down.reshape(layout.panels, -1)
+    _factors(packed)[:] = parts.factors
     return PackedMatrix(layout.up, up), packed
 
 
@@ -157,6 +164,7 @@ class BundleParts:
     header: _Bytes  # (panels, header_bytes), of down
     up: _Bytes  # (panels, group, up.row_bytes)
     down: _Bytes  # (panels, group, down.row_bytes)
+    factors: _Bytes  # (bytes,), of a down half that is a K-quant
 
     def get_up(self, start: int, stop: int) -> _Bytes:
         """Up rows start:stop behind each other, as a copy."""
@@ -176,15 +184,21 @@ class BundleParts:
 
 def parts_of(data: _Bytes, layout: BundleLayout) -> BundleParts:
     """The parts of a bundle's bytes."""
-    panels = data.reshape(layout.panels, layout.panel_bytes)
+    panels = data[: layout.factors_at].reshape(layout.panels, layout.panel_bytes)
     rows = panels[:, layout.header_bytes :].reshape(layout.panels, layout.group, layout.row_bytes)
     return BundleParts(
         panels[:, : layout.header_bytes],
         rows[:, :, : layout.up.row_bytes],
         rows[:, :, layout.down_offset :],
+        data[layout.factors_at :],
     )
 
 
 def _panels(down: PackedMatrix) -> _Bytes:
     """(panels, bytes); each row of floats is one."""
-    return down.data.reshape(-1, down.layout.panel_bytes)
+    panels = down.data[: down.layout.nbytes - down.layout.factors_nbytes]
+    return panels.reshape(-1, down.layout.panel_bytes)
+
+
+def _factors(down: PackedMatrix) -> _Bytes:
+    return down.data[down.layout.nbytes - down.layout.factors_nbytes :]

@@ -34,7 +34,7 @@ DTYPE_BITS = {
 # What the four bits of iq4 and iq4k stand for: llama.cpp's values for IQ4_NL, denser about zero.
 IQ4_VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 # K-quants, as GGUF has them: the 256 inputs of a superblock share a float16, of which the scale of
-# every group is a whole multiple. Output-major only; they are kept, never made from floats.
+# every group is a whole multiple. They are kept, never made from floats.
 SUPERBLOCK = 256
 K_QUANT_GROUPS = {
     "int2k": 16, "int3k": 16, "int4k": 32, "int5k": 32, "int6k": 16, "iq4k": 32
@@ -47,10 +47,13 @@ HALF_LINE = 32  # bytes, to which rows of K-quants are filled up
 # Groups of 32 with a float16 scale each, which are kept as GGUF has them, too, and output-major
 # only: their last block has fewer groups than 16, and rows follow each other without gaps.
 KEPT_GROUPS = ("int5", "iq4")
-# What no bundle takes.
+# Output-major only, and what no bundle takes.
 BY_THEMSELVES = (*KEPT_GROUPS, "int2k", "int3k", "int5k", "iq4k")
 # What an integer stands for that is 0, in scales, where there are no minima.
 ZEROS = {"int4": 8, "int5": 16}
+# Input-major K-quants: columns whose numbers fill whole lines, bytes of their scales in a panel.
+K_QUANT_TILES = {"int4k": 128, "int6k": 256}
+K_QUANT_HEADERS = {"int4k": 192, "int6k": 256}
 # Input-major rows of a multiple of so many lines have one line more: sixteen rows are read side by
 # side, and cache lines 4 KB apart alias in one L1 set of twelve ways (int8, 4096 columns, fast
 # memory: 8 % less).
@@ -102,12 +105,10 @@ class Layout:
             raise FormatError(f"group {self.group} does not go with dtype {self.dtype}.")
         if self.minimum not in _MINIMA.get(self.dtype, (False,)):
             raise FormatError(f"minimum {self.minimum} does not go with dtype {self.dtype}.")
-        if self.kept_group and self.orientation == "input":
+        if self.dtype in BY_THEMSELVES and self.orientation == "input":
             raise FormatError(f"{self.dtype} wants orientation output.")
-        if self.k_quant and (self.orientation == "input" or self.shape[1] % SUPERBLOCK):
-            raise FormatError(
-                f"{self.dtype} wants orientation output and a multiple of {SUPERBLOCK} inputs."
-            )
+        if self.k_quant and self.shape[1] % SUPERBLOCK:
+            raise FormatError(f"{self.dtype} wants a multiple of {SUPERBLOCK} inputs.")
 
     def _allowed_groups(self) -> tuple[int, ...]:
         if self.k_quant:
@@ -136,7 +137,8 @@ class Layout:
         """Elements in a row once it is filled up: inputs for `output`, outputs for `input`."""
         outputs, inputs = self.shape
         if self.orientation == "input":
-            return round_up(outputs, ALIGNMENT * 8 // DTYPE_BITS[self.dtype])
+            line = ALIGNMENT * 8 // DTYPE_BITS[self.dtype]
+            return round_up(outputs, K_QUANT_TILES.get(self.dtype, line))
         least = {"f32": 16, "bf16": 32, "int8": UNIT, "int4": WIDE_UNIT // 2}
         least |= dict.fromkeys(KEPT_GROUPS, UNIT)
         unit = max(least.get(self.dtype, SUPERBLOCK), self.group)
@@ -160,9 +162,13 @@ class Layout:
 
     @property
     def header_bytes(self) -> int:
-        """Bytes of scales (and minima) of a row or panel; 0 of K-quants, theirs are in a row."""
-        if not self.quantized or self.k_quant:
+        """Bytes of scales (and minima) of a row or panel; 0 of output-major K-quants."""
+        if not self.quantized:
             return 0
+        if self.k_quant and self.orientation == "output":
+            return 0
+        if self.k_quant:
+            return self.padded // K_QUANT_TILES[self.dtype] * K_QUANT_HEADERS[self.dtype]
         columns = self.groups if self.orientation == "output" else self.padded
         nbytes = columns * 2 * (1 + self.minimum)
         return nbytes if self.kept_group else round_up(nbytes, 16)
@@ -208,12 +214,25 @@ class Layout:
         return self.header_bytes + self.group * self.row_bytes
 
     @property
+    def factor_bytes(self) -> int:
+        """Input-major K-quants: bytes of what the scales (and minima) of 256 inputs multiply."""
+        if not self.k_quant or self.orientation == "output":
+            return 0
+        return self.padded * 2 * (1 + self.minimum)
+
+    @property
+    def factors_nbytes(self) -> int:
+        """Bytes behind the panels: `factor_bytes` for each 256 inputs."""
+        return self.shape[1] // SUPERBLOCK * self.factor_bytes
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the whole matrix, a multiple of 64."""
         outputs, inputs = self.shape
         if self.orientation == "output":
             return round_up(outputs * self.row_bytes, ALIGNMENT)
-        return (self.groups if self.quantized else inputs) * self.panel_bytes
+        panels = self.groups if self.quantized else inputs
+        return panels * self.panel_bytes + self.factors_nbytes
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that stands in a shard's metadata."""

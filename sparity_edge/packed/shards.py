@@ -19,7 +19,7 @@ from sparity_edge.errors import FormatError
 from sparity_edge.packed.bundle import BundleLayout
 from sparity_edge.packed.layout import Layout
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 METADATA_KEY = "sparity_edge"
 MAX_JSON_BYTES = 64 << 20  # a header of 1024 layers has about 3 MB
 PLAN_FILE = re.compile(r"plan-([a-z0-9-]{1,40})\.safetensors", re.ASCII)

@@ -52,7 +52,7 @@ class SelectionRule:
     Rule `threshold`: a channel is active where |x - centre| * weight > value. Rule `top`: the share
     `value` of the channels, those of smallest |x - centre| * weight, is dropped for every token.
     Rule `scaled`: as `threshold`, but the value is multiplied by a factor that the predictor makes
-    of the vector (kernels/decode/threshold_factor.py). With a gain, rule `threshold` divides the
+    of the vector (kernels/sparse/threshold_factor.py). With a gain, rule `threshold` divides the
     value by exp(gain[0] + gain[1:] . h), h the normalised input of the half of the layer that the
     vector belongs to, the exponent clipped to -1..1: a token that a change would hurt keeps more.
     """

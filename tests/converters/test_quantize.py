@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.numbers.layout_bytes import pack_matrix, unpack_matrix
-from converters.numbers.quantize import Quantized, quantize
+from converters.numbers.quantize import Quantized, quantize, quantize_sixes
 from sparity_edge.errors import SourceError
 from sparity_edge.packed.layout import GROUPS, Layout
 
@@ -153,3 +153,20 @@ def test_blocks_of_gguf_come_in_without_loss(name: str, orientation: str) -> Non
     packed = unpack_matrix(pack_matrix(quantized, layout), layout)
     assert isinstance(packed, Quantized)
     assert np.array_equal(packed.dequantize(), gguf.quants.dequantize(rows, kind))
+
+
+def test_six_bits_of_floats() -> None:
+    values = np.random.default_rng(3).normal(size=(7, 512)).astype(np.float32)
+    values[2, 16:32], values[3] = 0, 0
+    packed = quantize_sixes(values)
+    assert (packed.dtype, packed.group, packed.minimums) == ("int6k", 16, None)
+    largest = np.abs(values).reshape(7, -1, 16).max(axis=2)
+    error = np.abs(packed.dequantize() - values).reshape(7, -1, 16).max(axis=2)
+    # Half a step, or what 31 steps lack of 32; scales are whole parts of the largest of 256.
+    of_scales = np.repeat(largest.reshape(7, -1, 16).max(axis=2), 16, axis=1) / 250
+    assert (error <= largest / 31 + of_scales).all()
+    assert not packed.dequantize()[3].any()
+    with pytest.raises(SourceError, match="not finite"):
+        quantize_sixes(np.full((1, 256), np.inf))
+    with pytest.raises(SourceError, match="float16"):
+        quantize_sixes(np.full((1, 256), 1e30))

@@ -248,14 +248,12 @@ def _of_weights() -> set[tuple[str, Form, str]]:
         for entry in TABLE
         for name in entry.formats
         for form in FORMS[name]
-        for orientation in _orientations(entry.orientation, form)
+        for orientation in _orientations(entry.orientation)
     }
 
 
-def _orientations(told: str, form: Form) -> tuple[str, ...]:
-    if told == "either":
-        return ("output",) if form in K_QUANTS else ("output", "input")
-    return (told,)
+def _orientations(told: str) -> tuple[str, ...]:
+    return ("output", "input") if told == "either" else (told,)
 
 
 def _sizes(at: Setting) -> Iterator[Setting]:
@@ -263,6 +261,10 @@ def _sizes(at: Setting) -> Iterator[Setting]:
     sizes = [(1, 1), (33, 70), (300, 590), (1537, 640)]
     if at.form in K_QUANTS:
         sizes = [(1, 256), (33, 768), (300, 1280)]
+        if at.orientation == "bundle":
+            sizes = [(256, 256), (768, 1280)]
+        elif at.orientation == "input":
+            sizes.append((4500, 256))
     ways = [(1, False), (7, False), (5, True)]
     if at.operation == "vmmsp":
         ways = ways[:1]

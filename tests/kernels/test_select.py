@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.active_list import channels, empty_list, full_list
-from sparity_edge.kernels.decode.select import select_n_of_m, select_threshold, select_top
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.kernels.reference.selection import factors
+from sparity_edge.kernels.sparse.select import select_n_of_m, select_threshold, select_top
 from sparity_edge.progress import silent
 
 REFERENCE = ReferenceMachine()

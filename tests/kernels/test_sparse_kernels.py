@@ -16,10 +16,10 @@ from sparity_edge.kernels.active_list import (
     channels,
     full_list,
 )
-from sparity_edge.kernels.decode.active_rows import boundary
-from sparity_edge.kernels.decode.spvmm import MOST_COLUMNS
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
+from sparity_edge.kernels.sparse.active_rows import boundary
+from sparity_edge.kernels.sparse.spvmm import MOST_COLUMNS
 from sparity_edge.progress import silent
 
 REFERENCE = ReferenceMachine()

@@ -91,10 +91,22 @@ def test_a_packed_model_is_exact(model: Path, tmp_path: Path) -> None:
         refuse_mismatch(folder, PackOptions("int4"))
 
 
-@pytest.mark.parametrize("options", [{"layout": "neurons"}, {"layout": "input"}, {"dtype": "int4"}])
-def test_superblocks_become_plain_integers(
-    model: Path, tmp_path: Path, options: dict[str, str]
-) -> None:
+@pytest.mark.parametrize("layout", ["neurons", "mixed", "input"])
+def test_superblocks_stay_exact_in_every_layout(tmp_path: Path, layout: str) -> None:
+    names = ["token_embd.weight", *MATRICES]
+    kinds = {name: (Kind.Q6_K, Kind.Q4_K)[index % 2] for index, name in enumerate(names)}
+    path = gguf_files.write(tmp_path / "model.gguf", kinds=kinds)
+    dense = converted(open_source(str(path)), tmp_path / "dense")
+    direct = converted(open_source(str(path)), tmp_path / "direct", layout=layout)
+    again = converted(PackedSource(dense), tmp_path / "again", layout=layout)
+    assert contents(again)[SHARD] == contents(direct)[SHARD]
+    back = converted(PackedSource(direct), tmp_path / "back")
+    assert contents(back)[SHARD] == contents(dense)[SHARD]
+    refuse_mismatch(direct, PackOptions(layout=layout))
+
+
+def test_superblocks_become_plain_integers(model: Path, tmp_path: Path) -> None:
+    options = {"dtype": "int4"}
     direct = converted(open_source(str(model)), tmp_path / "direct", **options)
     dense = converted(open_source(str(model)), tmp_path / "dense")
     again = converted(PackedSource(dense), tmp_path / "again", **options)
@@ -141,6 +153,6 @@ def test_scales_too_large_for_float16_are_refused_where_they_are_wanted(tmp_path
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(np.float16(6e4).tobytes())
-    converted(open_source(str(path)), tmp_path / "kept")
+    converted(open_source(str(path)), tmp_path / "kept", layout="neurons")
     with pytest.raises(SourceError, match="not finite"):
-        converted(open_source(str(path)), tmp_path / "turned", layout="neurons")
+        converted(open_source(str(path)), tmp_path / "turned", dtype="int4")

@@ -23,7 +23,7 @@ from sparity_edge.model.opening import open_packed, verify_packed
     ("change", "message"),
     [
         (lambda m: m.update(format="other"), "not the manifest"),
-        (lambda m: m.update(version=1), r"has format version 1 and this program reads version 7"),
+        (lambda m: m.update(version=1), r"has format version 1 and this program reads version 8"),
         (lambda m: m.update(version=True), "names no format version"),
         (lambda m: m.pop("version"), "names no format version"),
         (lambda m: m.update(files=[]), "lists no files"),
@@ -85,7 +85,7 @@ def test_broken_json_is_refused(packed: Path, name: str, content: bytes) -> None
         (lambda h, _: h.pop(NORM), "offsets that do not fit|should have"),
         (lambda h, _: h.pop("__metadata__"), "lacks the metadata"),
         (lambda h, _: h.update(__metadata__={"sparity_edge": 1}), "lacks the metadata"),
-        (lambda _, m: m.update(version=8), "format version 8"),
+        (lambda _, m: m.update(version=99), "format version 99"),
         (lambda _, m: m.pop("tensors"), "metadata without tensors"),
         (lambda _, m: m["tensors"].pop(UP), "dtype"),
         (lambda _, m: m["tensors"][UP].update(dtype="int2"), "wrongly: dtype 'int2'"),

@@ -13,7 +13,7 @@ from packing import INT2K, INT3K, INT4K, INT5, INT5_MINIMUM, INT5K, INT6K, IQ4, 
 
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.bundle import BundleLayout
-from sparity_edge.packed.layout import Layout
+from sparity_edge.packed.layout import BY_THEMSELVES, Layout
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "format.md"
 SHAPES = ((576, 576), (1536, 576), (576, 1536), (4096, 14336), (100, 90))
@@ -27,11 +27,9 @@ def document_rows() -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for shape in SHAPES:
         for dtype, group, minimum in (*KINDS, *KEPT, *K_QUANTS):
-            orientations = ("output", "input")
-            if (dtype, group, minimum) in KEPT:
-                orientations = ("output",)
-            if (dtype, group, minimum) in K_QUANTS:
-                orientations = ("output",) if shape[1] % 256 == 0 else ()
+            orientations = ("output",) if dtype in BY_THEMSELVES else ("output", "input")
+            if (dtype, group, minimum) in K_QUANTS and shape[1] % 256 != 0:
+                orientations = ()
             for orientation in orientations:
                 layout = Layout(dtype, orientation, shape, group, minimum)
                 yield (
@@ -46,11 +44,14 @@ def bundle_rows() -> Iterator[str]:
     columns += ("row_bytes", "nbytes")
     yield f"| {' | '.join(columns)} |"
     yield "|---" * len(columns) + "|"
+    kinds = (*KINDS, INT4K, INT6K)
     for neurons, hidden in ((1536, 576), (14336, 4096), (90, 50)):
-        for up, down in ((0, 0), (1, 1), (2, 2), (3, 3), (3, 2)):
+        for up, down in ((0, 0), (1, 1), (2, 2), (3, 3), (3, 2), (4, 4), (4, 5)):
+            if up >= len(KINDS) and hidden % 256 != 0:
+                continue
             layout = BundleLayout(
-                Layout(KINDS[up][0], "output", (neurons, hidden), *KINDS[up][1:]),
-                Layout(KINDS[down][0], "input", (hidden, neurons), *KINDS[down][1:]),
+                Layout(kinds[up][0], "output", (neurons, hidden), *kinds[up][1:]),
+                Layout(kinds[down][0], "input", (hidden, neurons), *kinds[down][1:]),
             )
             yield (
                 f"| {neurons} x {hidden} | {named(layout.up)} | {named(layout.down)} "
@@ -88,6 +89,14 @@ def test_formulas_of_the_document(layout: Layout) -> None:
         header = padded // 32 * 2 * kinds
         row = padded // 8 * bits + header
         nbytes = up(outputs * row, 64)
+    elif layout.k_quant and layout.orientation == "input":
+        tile, scales = {"int4k": (128, 192), "int6k": (256, 256)}[layout.dtype]
+        padded = up(outputs, tile)
+        header = padded // tile * scales
+        row = padded * bits // 8
+        row += 64 * (row % 1024 == 0)
+        nbytes = inputs // layout.group * (header + layout.group * row)
+        nbytes += inputs // 256 * padded * 2 * kinds
     elif layout.k_quant:
         padded = inputs
         sizes = {"int2k": 20, "int3k": 14, "int4k": 16, "int5k": 16, "int6k": 18, "iq4k": 8}
@@ -153,7 +162,7 @@ def test_contradictory_layouts_are_refused(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"orientation": "input"},
+        {"orientation": "up"},
         {"shape": [4, 255]},
         {"shape": [4, 128]},
         {"group": 16},

@@ -6,8 +6,6 @@ quality of a plan is measured at the speed of a prefill, and what `--sparse-pref
 
 from __future__ import annotations
 
-from sparity_edge.kernels.decode.select import LARGEST_BITS, kth_largest
-from sparity_edge.kernels.decode.threshold_factor import factor_of, factor_of_gain
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.compaction import store_magnitude
 from sparity_edge.kernels.simd.memory import (
@@ -20,6 +18,8 @@ from sparity_edge.kernels.simd.memory import (
     store_i64,
 )
 from sparity_edge.kernels.simd.vectors import mul, sub
+from sparity_edge.kernels.sparse.select import LARGEST_BITS, kth_largest
+from sparity_edge.kernels.sparse.threshold_factor import factor_of, factor_of_gain
 from sparity_edge.kernels.words import Words
 
 CENTRED = Words("x x_stride centre size")

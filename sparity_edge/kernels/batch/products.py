@@ -13,7 +13,24 @@ from sparity_edge.kernels.batch.dots import row_two_tokens
 from sparity_edge.kernels.batch.kquant_dots import kquant_dots_of_two
 from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.decode.activations import BLOCK, SPLIT, split_numbers
-from sparity_edge.kernels.decode.active_rows import (
+from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
+from sparity_edge.kernels.decode.dots import row_dot
+from sparity_edge.kernels.decode.kquant_dots import kquant_dot
+from sparity_edge.kernels.decode.vmm import put
+from sparity_edge.kernels.kernel import Kernel, device, inlined
+from sparity_edge.kernels.matrix import (
+    DATA,
+    DTYPE,
+    GROUP,
+    INPUTS,
+    INT4K,
+    OUTPUTS,
+    PADDED,
+    ROW_BYTES,
+)
+from sparity_edge.kernels.simd.memory import load_i64, store, store_f32
+from sparity_edge.kernels.simd.vectors import splat
+from sparity_edge.kernels.sparse.active_rows import (
     BLOCK_BYTES,
     ROWS,
     VALUES,
@@ -21,19 +38,17 @@ from sparity_edge.kernels.decode.active_rows import (
     channel,
     digit_bytes,
     fours,
+    prefetch_bytes,
     unsound,
 )
-from sparity_edge.kernels.decode.axpy_blocks import (
+from sparity_edge.kernels.sparse.axpy_blocks import (
     add_block,
     bytes_ahead,
     bytes_of,
     clear,
     order_sums,
-    prefetch_bytes,
 )
-from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
-from sparity_edge.kernels.decode.dots import row_dot
-from sparity_edge.kernels.decode.ffn import (
+from sparity_edge.kernels.sparse.ffn import (
     DOWN,
     FFN,
     HEADER_BYTES,
@@ -49,23 +64,8 @@ from sparity_edge.kernels.decode.ffn import (
     prefetch_columns,
     prefetch_short_rows,
 )
-from sparity_edge.kernels.decode.kquant_dots import kquant_dot
-from sparity_edge.kernels.decode.spvmm import SPVMM, prepare
-from sparity_edge.kernels.decode.spvmm import TABLES as SPVMM_TABLES
-from sparity_edge.kernels.decode.vmm import put
-from sparity_edge.kernels.kernel import Kernel, device, inlined
-from sparity_edge.kernels.matrix import (
-    DATA,
-    DTYPE,
-    GROUP,
-    INPUTS,
-    INT4K,
-    OUTPUTS,
-    PADDED,
-    ROW_BYTES,
-)
-from sparity_edge.kernels.simd.memory import load_i64, store, store_f32
-from sparity_edge.kernels.simd.vectors import splat
+from sparity_edge.kernels.sparse.spvmm import SPVMM, prepare
+from sparity_edge.kernels.sparse.spvmm import TABLES as SPVMM_TABLES
 from sparity_edge.kernels.words import Words
 
 # The argument blocks of TOKENS tokens are rows of TABLE, TABLE_STRIDE bytes apart. Each has

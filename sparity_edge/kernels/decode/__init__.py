@@ -1,1 +1,1 @@
-"""Kernels for one token: every weight, or those of active channels, are read once."""
+"""Kernels for one token: every weight is read once."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from sparity_edge.kernels.checks import CHECKED, TOKEN
 from sparity_edge.kernels.decode.dot_arguments import whole_groups
+from sparity_edge.kernels.decode.kquant_columns import unpack_sixteen_of_kquants
 from sparity_edge.kernels.decode.kquant_dots import (
     FOUR_SCALES,
     FOURS,
@@ -205,6 +206,8 @@ def unpack_sixteen(matrix: int, panel: int, row: int, column: int) -> Any:
         if load_i64(matrix + MINIMUM) != 0:
             return fma(scale, numbers, load_f16(header + 2 * load_i64(matrix + PADDED), 16))
         return fma(scale, numbers, mul(scale, splat(-8.0)))
+    if dtype >= INT4K:
+        return unpack_sixteen_of_kquants(matrix, panel, row, column)
     if dtype == BF16:
         return load_bf16(row + 2 * column)
     return load(row + 4 * column)

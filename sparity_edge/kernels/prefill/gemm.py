@@ -16,7 +16,11 @@ from typing import Any
 from sparity_edge.kernels.decode.unpack import unpack_row
 from sparity_edge.kernels.kernel import Kernel, device, inlined
 from sparity_edge.kernels.matrix import DTYPE, INT4K, INT6K, MINIMUM, OUTPUTS
-from sparity_edge.kernels.prefill.kquant_panels import prefetch_kquants, word_panel_of_kquants
+from sparity_edge.kernels.prefill.kquant_panels import (
+    prefetch_kquants,
+    word_panel_of_kquant_columns,
+    word_panel_of_kquants,
+)
 from sparity_edge.kernels.prefill.packing import SHARED, WORD_BLOCK
 from sparity_edge.kernels.prefill.panels import (
     float_panel_of_columns,
@@ -166,7 +170,10 @@ def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int)
     """A block of a panel of weights as `int16_tiles` has them."""
     matrix = load_i64(arguments + GEMM.matrix)
     dtype = load_i64(matrix + DTYPE)
-    if load_i64(arguments + GEMM.input_major) != 0:
+    input_major = load_i64(arguments + GEMM.input_major) != 0
+    if input_major and dtype >= INT4K:
+        word_panel_of_kquant_columns(matrix, first, start, stop, panel)
+    elif input_major:
         word_panel_of_columns(matrix, first, start, stop, panel)
     elif dtype >= INT4K:
         word_panel_of_kquants(matrix, first, start // WORD_BLOCK, panel)

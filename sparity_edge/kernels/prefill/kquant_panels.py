@@ -6,18 +6,32 @@ it), so that one transposition of sixteen rows gives two pairs of inputs for eig
 
 from __future__ import annotations
 
+from sparity_edge.kernels.decode.kquant_columns import interleave_sixteen, least_of, scales_of
 from sparity_edge.kernels.decode.kquant_dots import FOUR_SCALES, FOURS, SIX_SCALES, SIXES
+from sparity_edge.kernels.decode.unpack import row_place
 from sparity_edge.kernels.kernel import device
-from sparity_edge.kernels.matrix import DATA, DTYPE, INT4K, OUTPUTS, PADDED, ROW_BYTES
+from sparity_edge.kernels.matrix import (
+    DATA,
+    DTYPE,
+    GROUP,
+    HEADER_BYTES,
+    INT4K,
+    OUTPUTS,
+    PADDED,
+    PANEL_BYTES,
+    ROW_BYTES,
+)
 from sparity_edge.kernels.simd.float_tiles import PANEL, ROW
+from sparity_edge.kernels.simd.int16_tiles import UNIT, W_MINIMA, W_SCALES, W_UNIT
 from sparity_edge.kernels.simd.kquants import (
     transpose_int4k_scales,
     transpose_int6k_scales,
     transpose_sixes,
     transpose_top_sixes,
 )
-from sparity_edge.kernels.simd.memory import load_i64, prefetch
+from sparity_edge.kernels.simd.memory import load_i64, prefetch, store
 from sparity_edge.kernels.simd.transposes import transpose_kquant_nibbles
+from sparity_edge.kernels.simd.vectors import splat, sub
 
 
 @device
@@ -35,7 +49,7 @@ def word_panel_of_kquants(matrix: int, first: int, block: int, panel: int) -> No
     stride, outputs = load_i64(matrix + ROW_BYTES), load_i64(matrix + OUTPUTS)
     whole = block // 2 < load_i64(matrix + PADDED) // 512
     for half in range(0, min(PANEL, outputs - first), 16):
-        row = load_i64(matrix + DATA) + (first + half) * stride
+        row = row_place(matrix, first + half)
         last = min(16, outputs - first - half) - 1
         out = panel + 4 * half
         if load_i64(matrix + DTYPE) == INT4K:
@@ -82,8 +96,34 @@ def prefetch_kquants(matrix: int, first: int, block: int) -> None:
         return
     stride, outputs = load_i64(matrix + ROW_BYTES), load_i64(matrix + OUTPUTS)
     width = FOURS if load_i64(matrix + DTYPE) == INT4K else SIXES
-    row = load_i64(matrix + DATA) + first * stride + block // 2 * width
-    for _ in range(first, min(first + PANEL, outputs)):
-        for place in range(row, row + width, 64):
-            prefetch(place)
-        row += stride
+    for half in range(first, min(first + PANEL, outputs), 16):
+        row = row_place(matrix, half) + block // 2 * width
+        for _ in range(half, min(half + 16, outputs)):
+            for place in range(row, row + width, 64):
+                prefetch(place)
+            row += stride
+
+
+@device
+def word_panel_of_kquant_columns(
+    matrix: int, first: int, start: int, stop: int, panel: int
+) -> None:
+    """Units start..stop-1 of an input-major matrix of K-quants."""
+    stride, group = load_i64(matrix + ROW_BYTES), load_i64(matrix + GROUP)
+    for unit in range(start, stop):
+        out, index = panel + (unit - start) * W_UNIT, UNIT * unit // group
+        place = load_i64(matrix + DATA) + index * load_i64(matrix + PANEL_BYTES)
+        for column in range(0, PANEL, 16):
+            to = out + 4 * column
+            store(to + W_SCALES, scales_of(matrix, place, first + column))
+            if group == UNIT:
+                least = least_of(matrix, place, first + column)
+                store(to + W_MINIMA, sub(splat(0.0), least))
+            else:
+                other = place + load_i64(matrix + PANEL_BYTES)
+                store(to + W_MINIMA, scales_of(matrix, other, first + column))
+            for pair in range(UNIT // 2):
+                row = place + load_i64(matrix + HEADER_BYTES) + 2 * pair * stride
+                if 2 * pair >= group:  # in the panel of the other sixteen inputs
+                    row += load_i64(matrix + PANEL_BYTES) - group * stride
+                interleave_sixteen(matrix, row, row + stride, first + column, to + ROW * pair)

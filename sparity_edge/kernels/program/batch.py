@@ -12,13 +12,13 @@ from typing import Any
 from sparity_edge.arrays import Floats, round_up
 from sparity_edge.kernels.active_list import ActiveList
 from sparity_edge.kernels.batch import products
-from sparity_edge.kernels.decode import ffn
 from sparity_edge.kernels.kept.families import family_of
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program import sparse
 from sparity_edge.kernels.program.dense import dense_words, steps_of, stream_of
 from sparity_edge.kernels.program.forms import digits_of_each
 from sparity_edge.kernels.program.recorder import Recorder
+from sparity_edge.kernels.sparse import ffn
 from sparity_edge.packed.layout import Layout
 
 

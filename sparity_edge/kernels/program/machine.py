@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sparity_edge.kernels.compilers import compile_kernels
-from sparity_edge.kernels.decode.ffn import Bundle
 from sparity_edge.kernels.kernel import let_compiler_rest
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program.program import Program
 from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.program.team import Team
+from sparity_edge.kernels.sparse.ffn import Bundle
 from sparity_edge.kernels.table import Stored, kernels_at_start, kernels_of_batches
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.layout import PackedMatrix

@@ -10,10 +10,10 @@ import numpy as np
 from sparity_edge.arrays import Floats, Integers, rows
 from sparity_edge.kernels.active_list import ActiveList, empty_list
 from sparity_edge.kernels.batch import masks, union
-from sparity_edge.kernels.decode.ffn import Bundle
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program import batch, dense, elementwise, sparse
 from sparity_edge.kernels.program.recorder import Recorder
+from sparity_edge.kernels.sparse.ffn import Bundle
 from sparity_edge.kernels.sparse_vector import MOST_LISTED, Selector, SparseVector
 
 

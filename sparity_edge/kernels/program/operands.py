@@ -24,9 +24,9 @@ from sparity_edge.kernels.checks import (
     VALUE,
     BoundsError,
 )
-from sparity_edge.kernels.decode.ffn import Bundle
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import Matrix
+from sparity_edge.kernels.sparse.ffn import Bundle
 
 Region = tuple[int, int, int]  # the first address, the end for writing, and for reading
 Operation = tuple[Kernel, Mapping[str, int]]  # and its argument block, by name

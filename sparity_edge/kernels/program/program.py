@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager
 
 from sparity_edge.arrays import Floats, Integers, Numbers
 from sparity_edge.kernels.active_list import ActiveList
-from sparity_edge.kernels.decode.ffn import Bundle
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program import attention, batch, dense, elementwise, masked, sparse
 from sparity_edge.kernels.program.recorder import Recorder
+from sparity_edge.kernels.sparse.ffn import Bundle
 from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from sparity_edge.arrays import Floats, Integers, aligned_empty, aligned_zeros, round_up
 from sparity_edge.kernels.checks import CHECKED
-from sparity_edge.kernels.decode.ffn import Bundle
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program import loops
 from sparity_edge.kernels.program.operands import Operands
 from sparity_edge.kernels.simd.bounds import STATE
+from sparity_edge.kernels.sparse.ffn import Bundle
 from sparity_edge.kernels.words import Words
 
 LEAST_SCRATCH = 8192  # bytes for each thread

@@ -12,14 +12,14 @@ from typing import Any
 
 from sparity_edge.arrays import Floats, Integers, round_up
 from sparity_edge.kernels.active_list import ActiveList, full_list
-from sparity_edge.kernels.decode import ffn as ffn_kernels
-from sparity_edge.kernels.decode import select as select_kernels
-from sparity_edge.kernels.decode import spvmm as spvmm_kernels
-from sparity_edge.kernels.decode import vmmsp as vmmsp_kernels
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program.forms import digits_of
 from sparity_edge.kernels.program.recorder import NO_STREAM, Recorder
-from sparity_edge.packed.layout import Layout
+from sparity_edge.kernels.sparse import ffn as ffn_kernels
+from sparity_edge.kernels.sparse import select as select_kernels
+from sparity_edge.kernels.sparse import spvmm as spvmm_kernels
+from sparity_edge.kernels.sparse import vmmsp as vmmsp_kernels
+from sparity_edge.packed.layout import K_QUANT_TILES, Layout
 
 # Parts of a list: many enough that threads end together, few enough that adding their sums is
 # nothing, half of which another core has written (gate of SmolLM2, half of its inputs: 16 parts
@@ -195,8 +195,9 @@ def shares_of(layout: Layout) -> tuple[dict[str, Any], int]:
     """
     panels = -(-layout.padded // spvmm_kernels.MOST_COLUMNS)
     parts = max(2, MOST_CHUNKS // panels) if panels > 1 else parts_of(layout, MOST_PARTS)
-    columns = round_up(-(-layout.padded // panels), spvmm_kernels.COLUMNS)
-    digits, blocks, end = spvmm_kernels.table(layout.shape[1])
+    tile = K_QUANT_TILES.get(layout.dtype, spvmm_kernels.COLUMNS)
+    columns = round_up(-(-layout.padded // panels), tile)
+    digits, blocks, end = spvmm_kernels.table(layout.shape[1], layout.group)
     words = {"parts": parts, "panels": panels, "panel_columns": columns}
     return {**words, "digits_at": digits, "blocks_after": blocks}, end
 

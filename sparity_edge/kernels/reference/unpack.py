@@ -51,6 +51,8 @@ def unpack(packed: PackedMatrix) -> Floats:
         headers = rows[:, layout.scales_at :][:, : layout.header_bytes]
         values = _scale(numbers, headers, layout, layout.groups) if layout.quantized else numbers
         return np.ascontiguousarray(values[:, :inputs])
+    if layout.k_quant:
+        return _kquant_columns(packed.data, layout)
     panels = packed.data.reshape(-1, layout.panel_bytes)
     rows = panels[:, layout.header_bytes :].reshape(-1, layout.row_bytes)
     numbers = _numbers(rows[:, : layout.number_bytes], layout)
@@ -206,14 +208,51 @@ def _scale_by_sixes(numbers: Floats, scales: Bytes, groups: int) -> Floats:
 def _int6k_blocks(packed: Bytes, scales: Bytes, groups: int) -> Floats:
     """(rows, blocks, groups, 2, 16) of blocks of int6k and the bytes of their scales."""
     packed = packed.reshape(*packed.shape[:2], -1, 64)
-    threes = packed.reshape(*packed.shape[:2], -1, 3, 64)
-    top = threes >> 6
-    last = top[..., 0, :] | top[..., 1, :] << 2 | top[..., 2, :] << 4
-    vectors = np.concatenate([threes & 63, last[..., None, :]], axis=3)
+    vectors = _sixes_of(packed.reshape(*packed.shape[:2], -1, 3, 64))
     of_halves = scales[:, :, : 2 * groups].copy().view(np.int8).astype(np.float32)
     of_halves = of_halves.reshape(*packed.shape[:2], 2, groups).swapaxes(2, 3)
     factors = np.repeat(_factors(scales, groups // 8), 8, axis=2)
     return (factors[..., None] * of_halves)[..., None] * (_fours(vectors, groups) - 32)
+
+
+def _kquant_columns(data: Bytes, layout: Layout) -> Floats:
+    """The values of an input-major matrix of K-quants, (outputs, inputs)."""
+    (outputs, inputs), columns = layout.shape, layout.padded
+    panels = data[: layout.groups * layout.panel_bytes].reshape(layout.groups, -1)
+    factors = data[panels.size :].view(np.float16).astype(np.float32)
+    factors = factors.reshape(inputs // SUPERBLOCK, 1 + layout.minimum, columns)
+    factors = np.repeat(factors, SUPERBLOCK // layout.group, axis=0)  # (panels, 1 or 2, columns)
+    header = panels[:, : layout.header_bytes]
+    rows = panels[:, layout.header_bytes :].reshape(len(panels), layout.group, -1)
+    rows = rows[:, :, : layout.number_bytes]
+    if layout.dtype == "int6k":
+        scales = factors[:, 0] * header.view(np.int8).astype(np.float32)
+        numbers = _column_order(_sixes_of(rows.reshape(-1, columns // 256, 3, 64)))
+        values = scales[:, None] * (numbers.reshape(len(panels), layout.group, columns) - 32)
+    else:
+        tiles = header.reshape(len(panels), -1, 192)
+        low, high = tiles[:, :, :128], tiles[:, :, 128:]
+        least = (low >> 6) + 4 * np.concatenate([high & 15, high >> 4], axis=2)
+        scales = factors[:, 0] * (low & 63).reshape(len(panels), columns)
+        minima = factors[:, 1] * least.reshape(len(panels), columns)
+        packed = rows.reshape(-1, columns // 128, 64)
+        numbers = _column_order(np.stack([packed & 15, packed >> 4], axis=2))
+        values = scales[:, None] * numbers.reshape(len(panels), layout.group, columns)
+        values -= minima[:, None]
+    return np.ascontiguousarray(values.reshape(inputs, columns)[:, :outputs].T)
+
+
+def _sixes_of(threes: Bytes) -> Bytes:
+    """(..., 4, 64) of three lines of six bits each, with those of a fourth on top."""
+    top = threes >> 6
+    last = top[..., 0, :] | top[..., 1, :] << 2 | top[..., 2, :] << 4
+    return np.concatenate([threes & 63, last[..., None, :]], axis=-2)
+
+
+def _column_order(lines: Bytes) -> Floats:
+    """Lines of 64 numbers, of which byte 16 q + 4 k + i is column 16 k + 4 q + i, in order."""
+    shape = lines.shape
+    return lines.reshape(*shape[:-1], 4, 4, 4).swapaxes(-3, -2).reshape(shape).astype(np.float32)
 
 
 # By K-quant: (numbers of blocks, their scales, groups) -> (rows, blocks, groups, 2, 16).

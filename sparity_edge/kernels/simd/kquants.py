@@ -45,7 +45,7 @@ from sparity_edge.kernels.simd.vectors import byte_vector, integer_vector, vecto
 _HALF = ir.VectorType(I8, 32)
 
 
-def _tops(builder: Any, a: Any, b: Any, c: Any) -> Any:
+def top_bits(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """The number whose bits 0-1, 2-3 and 4-5 are the top bits of three bytes."""
     parts = [
         mask_bits(builder, shift_right(builder, each, 6 - places), 3 << places)
@@ -66,7 +66,7 @@ def low_sixes(builder: Any, packed: Any) -> Any:
 @define(byte_vector, byte_vector, byte_vector, byte_vector)
 def top_sixes(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """The fourth vector of int6k, from the top bits of the other three."""
-    return _tops(builder, a, b, c)
+    return top_bits(builder, a, b, c)
 
 
 @define(integer_vector, integer_vector, integer_vector)
@@ -171,7 +171,7 @@ def load_sixes(builder: Any, address: Any) -> Any:
     """Sixteen int6k numbers of a group, 0..63, as float32."""
     packed = _fours(builder, address, 3)
     low = [mask_bits(builder, each, 63) for each in packed]
-    return _to_floats(builder, [*low, _tops(builder, *packed)])
+    return _to_floats(builder, [*low, top_bits(builder, *packed)])
 
 
 # --- panels for prefill: as drawn in `transposes` ---------------------------------------------
@@ -207,7 +207,7 @@ def transpose_top_sixes(builder: Any, out: Any, a: Any, stride: Any, last: Any) 
     rows = []
     for i in range(16):
         row = row_address(builder, a, stride, i, last)
-        rows.append(_tops(builder, *(load_from(builder, row, _HALF, 64 * k) for k in range(3))))
+        rows.append(top_bits(builder, *(load_from(builder, row, _HALF, 64 * k) for k in range(3))))
     store_pairs(builder, out, rows, constant(SHORTS, 32))
 
 

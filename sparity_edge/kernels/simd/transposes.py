@@ -207,7 +207,7 @@ def transpose_scales(builder: Any, out: Any, *rows: Any) -> Any:
 # --- input-major rows: what stands side by side are outputs -----------------------------------
 
 
-def _interleave(builder: Any, even: Any, odd: Any) -> Any:
+def interleave(builder: Any, even: Any, odd: Any) -> Any:
     """Pairs of 16-bit integers from the low halves of two vectors of sixteen."""
     low = mask_bits(builder, even, 0xFFFF)
     return builder.or_(low, builder.shl(odd, constant(INTEGERS, 16)))
@@ -221,7 +221,7 @@ def interleave_bytes(builder: Any, out: Any, even: Any, odd: Any) -> Any:
             builder.sext(load_from(builder, row, _SIXTEEN_BYTES, 16 * i), INTEGERS)
             for row in (even, odd)
         ]
-        store_to(builder, _interleave(builder, *pair), out, 64 * i)
+        store_to(builder, interleave(builder, *pair), out, 64 * i)
 
 
 @define(types.none, types.int64, types.int64, types.int64, types.int64)
@@ -234,4 +234,4 @@ def interleave_nibbles(builder: Any, out: Any, even: Any, odd: Any, zero: Any) -
             numbers = builder.zext(load_from(builder, row, _SIXTEEN_BYTES), INTEGERS)
             nibbles = mask_bits(builder, shift_right(builder, numbers, 4 * i), 15)
             pair.append(builder.sub(nibbles, zeros))
-        store_to(builder, _interleave(builder, *pair), out, 64 * i)
+        store_to(builder, interleave(builder, *pair), out, 64 * i)

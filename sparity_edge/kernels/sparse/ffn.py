@@ -10,7 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from sparity_edge.kernels.checks import CHECKED
-from sparity_edge.kernels.decode.active_rows import (
+from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
+from sparity_edge.kernels.decode.dots import row_dot
+from sparity_edge.kernels.kernel import Kernel, device
+from sparity_edge.kernels.matrix import INPUTS, PADDED, down_of, up_of
+from sparity_edge.kernels.simd.memory import load_f32, load_i64, store, store_f32, store_i64
+from sparity_edge.kernels.simd.vectors import splat
+from sparity_edge.kernels.sparse.active_rows import (
     BLOCK_BYTES,
     CHANNELS,
     FIRST_FREE,
@@ -19,29 +25,24 @@ from sparity_edge.kernels.decode.active_rows import (
     SCALE,
     VALUES,
     WHOLE,
+    block_shift,
     boundary,
     channel,
     collect,
     digit_bytes,
     fours,
+    prefetch_bytes,
     quantize_values,
     repeat,
     unsound,
 )
-from sparity_edge.kernels.decode.axpy_blocks import (
+from sparity_edge.kernels.sparse.axpy_blocks import (
     add_block,
     bytes_ahead,
     bytes_of,
     clear,
     order_sums,
-    prefetch_bytes,
 )
-from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
-from sparity_edge.kernels.decode.dots import row_dot
-from sparity_edge.kernels.kernel import Kernel, device
-from sparity_edge.kernels.matrix import INPUTS, PADDED, down_of, up_of
-from sparity_edge.kernels.simd.memory import load_f32, load_i64, store, store_f32, store_i64
-from sparity_edge.kernels.simd.vectors import splat
 from sparity_edge.packed.bundle import PackedBundle
 
 # The words of a bundle.
@@ -116,7 +117,8 @@ def _collect(arguments: int, position: int, table: int) -> int:
     panel = channel(active, position) // load_i64(bundle + GROUP)
     base = _header(bundle, active, position) + load_i64(bundle + HEADER_BYTES)
     base -= panel * load_i64(bundle + GROUP) * row_bytes
-    end = collect(active, position, load_i64(active), base, row_bytes, table)
+    shift = block_shift(load_i64(bundle + GROUP))
+    end = collect(active, position, load_i64(active), shift, base, row_bytes, table)
     columns = table + 8 * fours(end - position)
     for place in range(table, columns, 8):
         store_i64(columns - table + place, load_i64(place) + offset)

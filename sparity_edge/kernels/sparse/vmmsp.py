@@ -7,13 +7,13 @@ meanwhile, since the hardware prefetcher does not follow jumps.
 from __future__ import annotations
 
 from sparity_edge.kernels.checks import CHECKED
-from sparity_edge.kernels.decode.active_rows import channel, unsound
 from sparity_edge.kernels.decode.dot_arguments import DOT, prefetch_lines, product_of
 from sparity_edge.kernels.decode.dots import row_dot
 from sparity_edge.kernels.decode.vmm import LEAD, put
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import DATA, OUTPUTS, ROW_BYTES
 from sparity_edge.kernels.simd.memory import load_i64
+from sparity_edge.kernels.sparse.active_rows import channel, unsound
 
 VMMSP = DOT.plus("active parts")
 

@@ -6,7 +6,8 @@
     entry of a block   header, rows, scale and total of activations
 
 The channels of a block share one header of scales, so their rows are summed together; what sums
-them is `axpy_blocks`. A list is cut into parts, one for each chunk, at borders of blocks.
+them is `axpy_blocks`. In int6k sixteen channels share scales and are a block. A list is cut into
+parts, one for each chunk, at borders of 32 channels.
 """
 
 from __future__ import annotations
@@ -14,11 +15,18 @@ from __future__ import annotations
 from sparity_edge.kernels.active_list import FIRST
 from sparity_edge.kernels.checks import CHANNEL, LENGTH, STEP
 from sparity_edge.kernels.kernel import device
-from sparity_edge.kernels.matrix import DTYPE, INT4, INT8
+from sparity_edge.kernels.matrix import BF16, DTYPE
 from sparity_edge.kernels.simd.bounds import outside
-from sparity_edge.kernels.simd.integer_axpy import store_fours
-from sparity_edge.kernels.simd.memory import load, load_i32, load_i64, store_i64
+from sparity_edge.kernels.simd.memory import (
+    load,
+    load_i32,
+    load_i64,
+    prefetch,
+    prefetch_near,
+    store_i64,
+)
 from sparity_edge.kernels.simd.vectors import add, largest, maximum, mul, rounded, splat, sub, total
+from sparity_edge.kernels.sparse.integer_axpy import store_fours
 
 SHIFT = 5  # the logarithm of the channels in a block
 CHANNELS = 1 << SHIFT
@@ -66,13 +74,22 @@ def boundary(active: int, part: int, parts: int) -> int:
 
 
 @device
-def collect(active: int, position: int, end: int, base: int, row_bytes: int, rows: int) -> int:
+def block_shift(group: int) -> int:
+    """The logarithm of the channels in a block of rows, `group` of which share scales."""
+    return 4 if group == 16 else SHIFT
+
+
+@device
+def collect(
+    active: int, position: int, end: int, shift: int, base: int, row_bytes: int, rows: int
+) -> int:
     """Write the addresses of the rows of a block; the last one is repeated up to fours.
 
     Args:
         active: the active list.
         position: where the block begins on it.
         end: where the part ends on it.
+        shift: the logarithm of the channels in a block.
         base: where the row of channel 0 would stand if all rows were as far apart as in a block.
         row_bytes: that distance.
         rows: the table to write.
@@ -80,9 +97,9 @@ def collect(active: int, position: int, end: int, base: int, row_bytes: int, row
     Returns:
         The end of the block on the list.
     """
-    block = channel(active, position) >> SHIFT
+    block = channel(active, position) >> shift
     first = position
-    while position < end and channel(active, position) >> SHIFT == block:
+    while position < end and channel(active, position) >> shift == block:
         store_i64(rows + 8 * (position - first), base + channel(active, position) * row_bytes)
         position += 1
     repeat(rows + 8 * (position - first), (first - position) & 3)
@@ -130,4 +147,38 @@ def quantize_values(values: int, digits: int) -> tuple[float, float]:
 @device
 def digit_bytes(matrix: int) -> int:
     """Bytes that four activations take: two signed bytes each, or as they are for floats."""
-    return 8 if load_i64(matrix + DTYPE) in (INT8, INT4) else 16
+    return 16 if load_i64(matrix + DTYPE) <= BF16 else 8
+
+
+# --- prefetches -------------------------------------------------------------------------------
+
+
+@device
+def prefetch_bytes(place: int, nbytes: int) -> None:
+    """Prefetch a run of `nbytes` bytes into L2."""
+    for line in range(0, nbytes, 64):
+        prefetch(place + line)
+
+
+@device
+def prefetch_four(a: int, b: int, c: int, d: int) -> None:
+    """One cache line of each of four rows, into L1."""
+    prefetch_near(a)
+    prefetch_near(b)
+    prefetch_near(c)
+    prefetch_near(d)
+
+
+@device
+def prefetch_place(following: int, others: int, place: int, ahead: int, nbytes: int) -> int:
+    """Where in rows to prefetch while the cache lines at `place` are read, in bytes.
+
+    Where rows end before that, the `others` rows on the table `following` are prefetched here, and
+    `place` itself, which is at hand, is returned.
+    """
+    fetch = place + ahead
+    if fetch < nbytes:
+        return fetch
+    for row in range(following, following + 8 * others, 8):
+        prefetch_near(load_i64(row) + fetch - nbytes)
+    return place

@@ -12,11 +12,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparity_edge.kernels.decode.active_rows import BLOCK_BYTES, CHANNELS, ROWS, SCALE, WHOLE
 from sparity_edge.kernels.kernel import device
-from sparity_edge.kernels.matrix import BF16, BITS, DTYPE, INT4, INT8, MINIMUM, PADDED
+from sparity_edge.kernels.matrix import BF16, BITS, DTYPE, INT4, INT4K, INT6K, INT8, MINIMUM, PADDED
 from sparity_edge.kernels.simd.conversions import load_bf16
-from sparity_edge.kernels.simd.integer_axpy import (
+from sparity_edge.kernels.simd.memory import (
+    load,
+    load_f32,
+    load_i64,
+    load_splat,
+    store,
+)
+from sparity_edge.kernels.simd.vectors import add, fma, mul, splat
+from sparity_edge.kernels.sparse.active_rows import (
+    BLOCK_BYTES,
+    CHANNELS,
+    ROWS,
+    SCALE,
+    WHOLE,
+    prefetch_bytes,
+    prefetch_four,
+    prefetch_place,
+)
+from sparity_edge.kernels.sparse.integer_axpy import (
     add_int4,
     add_int8,
     natural8,
@@ -27,16 +44,7 @@ from sparity_edge.kernels.simd.integer_axpy import (
     start_int4,
     start_int8,
 )
-from sparity_edge.kernels.simd.memory import (
-    load,
-    load_f32,
-    load_i64,
-    load_splat,
-    prefetch,
-    prefetch_near,
-    store,
-)
-from sparity_edge.kernels.simd.vectors import add, fma, mul, splat
+from sparity_edge.kernels.sparse.kquant_axpy import add_int4k, add_int6k
 
 # Prefetch distance in cache lines, of all rows of a block together, into L1 (rows of 4 KB in int8
 # at density 0.5, of streaming: 16 lines 0.72, 32 0.76, 48 and 64 0.78, 80 0.77; prototype on an AMD
@@ -45,15 +53,6 @@ LINES_AHEAD = 48
 
 
 # --- sums -------------------------------------------------------------------------------------
-
-
-@device
-def _prefetch_four(a: int, b: int, c: int, d: int) -> None:
-    """One cache line of each of four rows, into L1."""
-    prefetch_near(a)
-    prefetch_near(b)
-    prefetch_near(c)
-    prefetch_near(d)
 
 
 @device
@@ -75,7 +74,7 @@ def _sum_int8(rows: int, count: int, place: int, fetch: int, digits: int, whole:
     sums = start_int8(whole)
     for _ in range(0, count, 4):
         a, b, c, d = load_i64(rows), load_i64(rows + 8), load_i64(rows + 16), load_i64(rows + 24)
-        _prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
+        prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
         sums = add_int8(sums, a + place, b + place, c + place, d + place, digits)
         rows, digits = rows + 32, digits + 8
     return sums
@@ -86,25 +85,10 @@ def _sum_int4(rows: int, count: int, place: int, fetch: int, digits: int, whole:
     sums = start_int4(whole)
     for _ in range(0, count, 4):
         a, b, c, d = load_i64(rows), load_i64(rows + 8), load_i64(rows + 16), load_i64(rows + 24)
-        _prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
+        prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
         sums = add_int4(sums, a + place, b + place, c + place, d + place, digits)
         rows, digits = rows + 32, digits + 8
     return sums
-
-
-@device
-def _prefetch_place(following: int, others: int, place: int, ahead: int, nbytes: int) -> int:
-    """Where in rows to prefetch while the cache lines at `place` are read, in bytes.
-
-    Where rows end before that, the `others` rows on the table `following` are prefetched here, and
-    `place` itself, which is at hand, is returned.
-    """
-    fetch = place + ahead
-    if fetch < nbytes:
-        return fetch
-    for row in range(following, following + 8 * others, 8):
-        prefetch_near(load_i64(row) + fetch - nbytes)
-    return place
 
 
 @device
@@ -114,7 +98,7 @@ def _add_bf16(rows: int, count: int, place: int, fetch: int, values: int, sums: 
         for row in range(rows, rows + 8 * count, 32):
             a, b = load_i64(row), load_i64(row + 8)
             c, d = load_i64(row + 16), load_i64(row + 24)
-            _prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
+            prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
             w = mul(load_splat(x + 8), load_bf16(c + half))
             v = fma(load_splat(x), load_bf16(a + half), v)
             v = fma(load_splat(x + 4), load_bf16(b + half), v)
@@ -128,7 +112,7 @@ def _add_f32(rows: int, count: int, place: int, fetch: int, values: int, sums: i
     v, x = load(sums), values
     for row in range(rows, rows + 8 * count, 32):
         a, b, c, d = load_i64(row), load_i64(row + 8), load_i64(row + 16), load_i64(row + 24)
-        _prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
+        prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
         v, w = fma(load_splat(x), load(a + place), v), mul(load_splat(x + 8), load(c + place))
         v = fma(load_splat(x + 4), load(b + place), v)
         v, x = add(v, fma(load_splat(x + 12), load(d + place), w)), x + 16
@@ -142,7 +126,7 @@ def _add_floats(
 ) -> None:  # fmt: skip
     count, others = load_i64(block + ROWS), load_i64(block + BLOCK_BYTES + ROWS)
     for place in range(0, nbytes, 64):
-        fetch = _prefetch_place(following, others, place, ahead, nbytes)
+        fetch = prefetch_place(following, others, place, ahead, nbytes)
         if load_i64(matrix + DTYPE) == BF16:
             _add_bf16(rows, count, place, fetch, values, sums + 2 * place)
         else:
@@ -158,7 +142,7 @@ def _add_int8(
     count, others = load_i64(block + ROWS), load_i64(block + BLOCK_BYTES + ROWS)
     scale, whole = splat(load_f32(block + SCALE)), load_f32(block + WHOLE)
     for place in range(0, nbytes, 64):
-        fetch = _prefetch_place(following, others, place, ahead, nbytes)
+        fetch = prefetch_place(following, others, place, ahead, nbytes)
         prefetch_bytes(other + 2 * place, 128)
         tile = _sum_int8(rows, count, place, fetch, digits, whole)
         put_int8(tile, header + 2 * place, sums + 4 * place, scale)
@@ -175,7 +159,7 @@ def _add_int4(
     minima = 2 * load_i64(matrix + PADDED) if load_i64(matrix + MINIMUM) != 0 else 0
     offset, total = 0.0 if minima != 0 else whole, mul(scale, splat(whole))
     for place in range(0, nbytes, 64):
-        fetch = _prefetch_place(following, others, place, ahead, nbytes)
+        fetch = prefetch_place(following, others, place, ahead, nbytes)
         prefetch_bytes(other + 4 * place, 256)
         tile = _sum_int4(rows, count, place, fetch, digits, offset)
         scales, to = header + 4 * place, sums + 8 * place
@@ -209,15 +193,12 @@ def add_block(
         _add_int8(block, rows, following, ahead, digits, first, nbytes, sums)
     elif dtype == INT4:
         _add_int4(matrix, block, rows, following, ahead, digits, first, nbytes, sums)
+    elif dtype == INT4K:
+        add_int4k(matrix, block, rows, following, ahead, digits, first, nbytes, sums)
+    elif dtype == INT6K:
+        add_int6k(matrix, block, rows, following, ahead, digits, first, nbytes, sums)
     else:
         _add_floats(matrix, block, rows, following, ahead, digits, nbytes, sums)
-
-
-@device
-def prefetch_bytes(place: int, nbytes: int) -> None:
-    """Prefetch a run of `nbytes` bytes into L2."""
-    for line in range(0, nbytes, 64):
-        prefetch(place + line)
 
 
 @device
@@ -243,3 +224,17 @@ def order_sums(matrix: int, sums: int, columns: int) -> None:
 def bytes_of(matrix: int, columns: int) -> int:
     """Bytes that the numbers of `columns` columns take in a row."""
     return columns * load_i64(matrix + BITS) // 8
+
+
+@device
+def scale_bytes(matrix: int, columns: int) -> int:
+    """Bytes that the scales of `columns` columns take in the header of a panel, without minima.
+
+    Of int4k, whose minima stand between them, with minima.
+    """
+    dtype = load_i64(matrix + DTYPE)
+    if dtype <= BF16:
+        return 0
+    if dtype == INT4K:
+        return columns // 2 * 3
+    return columns if dtype == INT6K else 2 * columns

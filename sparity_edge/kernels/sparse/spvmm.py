@@ -8,35 +8,14 @@ decided elsewhere; a full list makes this the dense product.
 from __future__ import annotations
 
 from sparity_edge.kernels.checks import CHECKED
-from sparity_edge.kernels.decode.active_rows import (
-    BLOCK_BYTES,
-    CHANNELS,
-    FIRST_FREE,
-    HEADER,
-    ROWS,
-    SCALE,
-    WHOLE,
-    boundary,
-    channel,
-    collect,
-    digit_bytes,
-    quantize_values,
-    unsound,
-)
-from sparity_edge.kernels.decode.axpy_blocks import (
-    add_block,
-    bytes_ahead,
-    bytes_of,
-    clear,
-    order_sums,
-    prefetch_bytes,
-)
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import (
     DATA,
+    DTYPE,
     GROUP,
     HEADER_BYTES,
     INPUTS,
+    INT4,
     MINIMUM,
     PADDED,
     PANEL_BYTES,
@@ -44,6 +23,31 @@ from sparity_edge.kernels.matrix import (
 )
 from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, store_f32, store_i64
 from sparity_edge.kernels.simd.vectors import add, splat
+from sparity_edge.kernels.sparse.active_rows import (
+    BLOCK_BYTES,
+    CHANNELS,
+    FIRST_FREE,
+    HEADER,
+    ROWS,
+    SCALE,
+    WHOLE,
+    block_shift,
+    boundary,
+    channel,
+    collect,
+    digit_bytes,
+    prefetch_bytes,
+    quantize_values,
+    unsound,
+)
+from sparity_edge.kernels.sparse.axpy_blocks import (
+    add_block,
+    bytes_ahead,
+    bytes_of,
+    clear,
+    order_sums,
+    scale_bytes,
+)
 from sparity_edge.kernels.words import Words
 
 # DIGITS_AT is where digits stand in scratch, BLOCKS_AFTER how far on blocks do (`table`).
@@ -56,8 +60,8 @@ MOST_COLUMNS = 4096  # of a panel: 16 KB of sums in L1
 TABLES = FIRST_FREE  # in scratch, of a part: rows, then digits and blocks
 
 
-def table(inputs: int) -> tuple[int, int, int]:
-    """Places in scratch for a matrix of `inputs` channels.
+def table(inputs: int, group: int) -> tuple[int, int, int]:
+    """Places in scratch for a matrix of `inputs` channels, `group` of which share scales.
 
     Returns:
         Where digits stand, how far on the entries of blocks do, and the bytes in all.
@@ -65,7 +69,8 @@ def table(inputs: int) -> tuple[int, int, int]:
     blocks = -(-inputs // CHANNELS)
     digits = TABLES + 8 * CHANNELS * blocks
     digit_bytes = 4 * CHANNELS * blocks + 256
-    return digits, digit_bytes, digits + digit_bytes + BLOCK_BYTES * (blocks + 1)
+    entries = (2 * blocks if group == 16 else blocks) + 1
+    return digits, digit_bytes, digits + digit_bytes + BLOCK_BYTES * entries
 
 
 @device
@@ -74,6 +79,8 @@ def _group_shift(matrix: int) -> int:
     group = load_i64(matrix + GROUP)
     if group == 0:
         return 40
+    if group == 16:
+        return 4
     return 5 if group == 32 else 6 if group == 64 else 7
 
 
@@ -82,9 +89,9 @@ def _prefetch_first(
     matrix: int, scales: int, columns: int, rows: int, count: int, ahead: int
 ) -> None:
     """Prefetch the scales of the first block and the beginnings of its rows into L2."""
-    if digit_bytes(matrix) == 8:
-        prefetch_bytes(scales, 2 * columns)
-        minima = scales + 2 * load_i64(matrix + PADDED) * load_i64(matrix + MINIMUM)
+    prefetch_bytes(scales, scale_bytes(matrix, columns))
+    if load_i64(matrix + DTYPE) == INT4 and load_i64(matrix + MINIMUM) != 0:
+        minima = scales + 2 * load_i64(matrix + PADDED)
         prefetch_bytes(minima, 2 * columns)
     for place in range(rows, rows + 8 * count, 8):
         prefetch_bytes(load_i64(place), ahead)
@@ -125,13 +132,15 @@ def prepare(
     matrix, active = load_i64(arguments + SPVMM.matrix), load_i64(arguments + SPVMM.active)
     row_bytes, offset = load_i64(matrix + ROW_BYTES), bytes_of(matrix, first)
     shift, step, first_block = _group_shift(matrix), digit_bytes(matrix), blocks
+    block = block_shift(load_i64(matrix + GROUP))
     while start < stop:
         panel = channel(active, start) >> shift
         header = load_i64(matrix + DATA) + panel * load_i64(matrix + PANEL_BYTES)
         base = header + load_i64(matrix + HEADER_BYTES) - (panel << shift) * row_bytes + offset
-        end = collect(active, start, stop, base, row_bytes, rows)
+        end = collect(active, start, stop, block, base, row_bytes, rows)
         if blocks == first_block:
-            _prefetch_first(matrix, header + 2 * first, columns, rows, end - start, ahead)
+            scales = header + scale_bytes(matrix, first)
+            _prefetch_first(matrix, scales, columns, rows, end - start, ahead)
         values = digits if step == 16 else digits + 64
         _take_values(load_i64(arguments + SPVMM.x), active, start, end, values)
         count = (end - start + 3) // 4 * 4

@@ -48,7 +48,7 @@ from sparity_edge.kernels.simd.vectors import vector
 
 _QUARTERS = ir.VectorType(I64, 8)  # of 16 float16: four numbers each
 # Integers of the columns of 64 bytes: sums with low digits, then as many with high ones.
-_OF_BYTES, _OF_NIBBLES = struct_type("sums8", INTEGERS, 8), struct_type("sums16", INTEGERS, 16)
+_OF_BYTES, OF_NIBBLES = struct_type("sums8", INTEGERS, 8), struct_type("sums16", INTEGERS, 16)
 _FOUR_ROWS = (types.int64,) * 4
 
 
@@ -71,14 +71,18 @@ def _interleave(builder: Any, left: Any, right: Any) -> tuple[Any, Any]:
     return halves[0], halves[1]
 
 
-def _columns_of_four(builder: Any, addresses: Sequence[Any]) -> list[Any]:
-    """Four vectors whose 32-bit lanes hold a byte of each of the four rows, as drawn above."""
-    a, b, c, d = (load_from(builder, address, BYTES) for address in addresses)
+def columns_of_four(builder: Any, rows: Sequence[Any]) -> list[Any]:
+    """Four vectors whose 32-bit lanes hold a byte of each of four rows, as drawn above."""
+    a, b, c, d = rows
     result: list[Any] = []
     for left, right in zip(_interleave(builder, a, b), _interleave(builder, c, d)):
         left, right = (builder.bitcast(each, SHORTS) for each in (left, right))
         result += _interleave(builder, left, right)
     return [builder.bitcast(each, INTEGERS) for each in result]
+
+
+def _load_rows(builder: Any, *addresses: Any) -> list[Any]:
+    return [load_from(builder, address, BYTES) for address in addresses]
 
 
 def _natural(builder: Any, sums: list[Any]) -> list[Any]:
@@ -129,7 +133,7 @@ def _floats_of(builder: Any, pairs: list[Any]) -> list[Any]:
 
 
 def _scales8(builder: Any, address: Any) -> list[Any]:
-    """64 float16 as four vectors in the order of `_columns_of_four`."""
+    """64 float16 as four vectors in the order of `columns_of_four`."""
     a, b = (load_from(builder, address, _QUARTERS, 64 * i) for i in range(2))
     orders = ([0, 4, 8, 12, 1, 5, 9, 13], [2, 6, 10, 14, 3, 7, 11, 15])
     return _floats_of(builder, [shuffle(builder, a, b, order) for order in orders])
@@ -147,7 +151,7 @@ def _scales16(builder: Any, address: Any) -> list[Any]:
     return _floats_of(builder, pairs)
 
 
-def _add_to(builder: Any, address: Any, products: list[tuple[Any, list[Any]]]) -> None:
+def add_to(builder: Any, address: Any, products: list[tuple[Any, list[Any]]]) -> None:
     """Add factor * vector to the vectors at an address, for each of the products."""
     for index in range(len(products[0][1])):
         value = load_from(builder, address, FLOATS, 64 * index)
@@ -157,14 +161,15 @@ def _add_to(builder: Any, address: Any, products: list[tuple[Any, list[Any]]]) -
         store_to(builder, value, address, 64 * index)
 
 
-def _scaled(builder: Any, sums: list[Any], scale: Any) -> list[Any]:
+def scaled(builder: Any, sums: list[Any], scale: Any) -> list[Any]:
+    """Integers as float32, times a vector."""
     return [builder.fmul(builder.sitofp(each, FLOATS), scale) for each in sums]
 
 
 # --- the sums of 64 bytes ---------------------------------------------------------------------
 
 
-def _start(builder: Any, whole: Any, factors: list[int]) -> Any:
+def start_sums(builder: Any, whole: Any, factors: list[int]) -> Any:
     """Low sums that begin with whole * factor, high ones with zero.
 
     Offsets are integers, so that what cancels leaves nothing.
@@ -174,7 +179,7 @@ def _start(builder: Any, whole: Any, factors: list[int]) -> Any:
     return join(builder, low + [constant(INTEGERS, 0)] * len(low))
 
 
-def _step(builder: Any, sums: Any, columns: list[Any], digits: Any) -> Any:
+def step(builder: Any, sums: Any, columns: list[Any], digits: Any) -> Any:
     """Sums plus columns of four rows times their high * 256 + low."""
     high, low = (splat(builder, load_from(builder, digits, I32, place)) for place in (0, 4))
     old = members(builder, sums, 2 * len(columns))
@@ -184,75 +189,79 @@ def _step(builder: Any, sums: Any, columns: list[Any], digits: Any) -> Any:
     return join(builder, seconds + firsts)
 
 
-def _totals(builder: Any, sums: Any, count: int) -> list[Any]:
+def totals(builder: Any, sums: Any, count: int) -> list[Any]:
+    """Integers of so many vectors, from low and high digits."""
     vectors = members(builder, sums, 2 * count)
     halves = zip(vectors[count:], vectors[:count])
     return [builder.add(second, carry(builder, first)) for first, second in halves]
 
 
-def _low_and_high(builder: Any, sums: Any, scale: Any) -> list[Any]:
+def low_and_high(builder: Any, sums: Any, scale: Any) -> list[Any]:
     """What sums of low nibbles, then of high ones, stand for."""
-    totals = _totals(builder, sums, 8)
-    both, high = totals[:4], totals[4:]
+    vectors = totals(builder, sums, 8)
+    both, high = vectors[:4], vectors[4:]
     low = [builder.sub(a, b) for a, b in zip(both, high)]
     sixteenth = builder.fmul(scale, constant(FLOATS, 1 / 16))
-    return _scaled(builder, low, scale) + _scaled(builder, high, sixteenth)
+    return scaled(builder, low, scale) + scaled(builder, high, sixteenth)
 
 
 @define(_OF_BYTES, types.float32)
 def start_int8(builder: Any, whole: Any) -> Any:
     """Sums of 64 columns before any row, less 128 times the total of the activations to come."""
-    return _start(builder, whole, [-128] * 4)
+    return start_sums(builder, whole, [-128] * 4)
 
 
-@define(_OF_NIBBLES, types.float32)
+@define(OF_NIBBLES, types.float32)
 def start_int4(builder: Any, whole: Any) -> Any:
     """Sums of 128 columns, less 8 times the total; high nibbles count 16 times, and twice."""
-    return _start(builder, whole, [-8 * 17] * 4 + [-8 * 16] * 4)
+    return start_sums(builder, whole, [-8 * 17] * 4 + [-8 * 16] * 4)
 
 
 @define(_OF_BYTES, _OF_BYTES, *_FOUR_ROWS, types.int64)
 def add_int8(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
     """Add 64 columns of four rows, each plus 128, times the four activations at `digits`."""
     flip = constant(INTEGERS, -0x7F7F7F80)
-    columns = [builder.xor(each, flip) for each in _columns_of_four(builder, (a, b, c, d))]
-    return _step(builder, sums, columns, digits)
+    columns = [
+        builder.xor(each, flip)
+        for each in columns_of_four(builder, _load_rows(builder, a, b, c, d))
+    ]
+    return step(builder, sums, columns, digits)
 
 
-@define(_OF_NIBBLES, _OF_NIBBLES, *_FOUR_ROWS, types.int64)
+@define(OF_NIBBLES, OF_NIBBLES, *_FOUR_ROWS, types.int64)
 def add_int4(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
     """Add 128 columns of four rows (64 bytes each) times the four activations at `digits`.
 
     Columns of whole bytes, and of their high nibbles where they stand: what is left of the
     difference are the low ones, without a mask and two shifts for each vector.
     """
-    packed = _columns_of_four(builder, (a, b, c, d))
+    packed = columns_of_four(builder, _load_rows(builder, a, b, c, d))
     mask = constant(INTEGERS, -0x0F0F0F10)  # 0xF0 in every byte
     high = [builder.and_(each, mask) for each in packed]
-    return _step(builder, sums, packed + high, digits)
+    return step(builder, sums, packed + high, digits)
 
 
 @define(types.none, _OF_BYTES, types.int64, types.int64, vector)
 def put_int8(builder: Any, sums: Any, scales: Any, place: Any, scale: Any) -> Any:
     """Add 64 sums times `scale` times their own float16 scales to the float32 at place."""
-    values = _scaled(builder, _totals(builder, sums, 4), scale)
-    _add_to(builder, place, [(values, _scales8(builder, scales))])
+    values = scaled(builder, totals(builder, sums, 4), scale)
+    add_to(builder, place, [(values, _scales8(builder, scales))])
 
 
-@define(types.none, _OF_NIBBLES, types.int64, types.int64, vector)
+@define(types.none, OF_NIBBLES, types.int64, types.int64, vector)
 def put_int4(builder: Any, sums: Any, scales: Any, place: Any, scale: Any) -> Any:
     """Add 128 sums times `scale` times their own float16 scales to the float32 at place."""
-    _add_to(builder, place, [(_low_and_high(builder, sums, scale), _scales16(builder, scales))])
+    add_to(builder, place, [(low_and_high(builder, sums, scale), _scales16(builder, scales))])
 
 
-@define(types.none, _OF_NIBBLES, types.int64, types.int64, types.int64, vector, vector)
+@define(types.none, OF_NIBBLES, types.int64, types.int64, types.int64, vector, vector)
 def put_int4_minima(
     builder: Any, sums: Any, scales: Any, minima: Any, place: Any, scale: Any, total: Any
 ) -> Any:
     """`put_int4`, and minima (float16) times the total of the activations."""
-    values = _low_and_high(builder, sums, scale)
+    values = low_and_high(builder, sums, scale)
     products = [(values, _scales16(builder, scales)), (total, _scales16(builder, minima))]
-    _add_to(builder, place, products)
+    add_to(builder, place, products)
 
 
 @define(types.none, types.int64, vector, vector)

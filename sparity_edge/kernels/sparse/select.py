@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.kernels.active_list import FIRST
-from sparity_edge.kernels.decode.threshold_factor import factor_of, factor_of_gain
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.compaction import (
     append_above,
@@ -32,6 +31,7 @@ from sparity_edge.kernels.simd.memory import (
     store_i64,
 )
 from sparity_edge.kernels.simd.vectors import mul, splat, sub
+from sparity_edge.kernels.sparse.threshold_factor import factor_of, factor_of_gain
 from sparity_edge.kernels.words import Words
 
 # x - CENTRE (none at address 0), SIZE channels of it, to the list ACTIVE.
