@@ -1,4 +1,6 @@
-"""Decoding and prefill against llama.cpp: the same file, the same threads, interleaved.
+"""Decoding and prefill against llama.cpp and ik_llama.cpp: the same file, the same threads.
+
+All sides run interleaved and are timed where tokens go in and logits come out, without sampling.
 
 llama.cpp has to be built from source, or it is compiled for an old CPU (3 min 38 s on 2 cores;
 needs a C++ compiler and CMake):
@@ -6,222 +8,162 @@ needs a C++ compiler and CMake):
     CMAKE_ARGS="-DGGML_NATIVE=ON" pip install --no-binary llama-cpp-python '.[bench]'
 
 It always runs in a process of its own: in this Python, or in the one that --peer-python names.
-Both sides are timed where tokens go in and logits come out (llama_decode; Model.read), without
-sampling. Streaming reads take their turn too. Results of other models stay in the results file.
 
-For a CPU without AVX-512, build llama.cpp with -DGGML_NATIVE=OFF -DGGML_AVX512=OFF and the GGML_...
-options of that CPU (pip takes a wheel it has built before, unless --no-cache-dir forbids it), and
-let NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name it; its rows are then labelled "as NAME".
+ik_llama.cpp, the fork with the fastest kernels for CPUs, is built with CMake in its repository's
+folder; target llama is enough, and its flash-attention files take most of the compile time and are
+left out (-DGGML_IQK_FLASH_ATTENTION=OFF; attention without them is its faster way then). --ik names
+the folder of the build. Its weights are repacked while it loads, as -rtr 1 of its programs does.
 
-    python bench/peers.py --model smollm2-135m@wheel
+For a CPU without AVX-512, build both with -DGGML_NATIVE=OFF -DGGML_AVX512=OFF and the GGML_...
+options of that CPU (AVX, AVX2, FMA and F16C for an AMD Zen 3; pip takes a wheel that it built
+before, unless --no-cache-dir forbids it), and name it with --as-cpu; its rows are then labelled
+"as NAME". Results of other models stay in the results file.
+
+--kinds stands for a file of each quantisation, made by llama.cpp from each --model. The files stay
+in --folder, 16 GB for models of 0.5B and 1.5B; packs of them are removed again.
+
+    python bench/peers.py --model smollm2-135m@wheel --ik ../ik_llama.cpp/build
     python bench/peers.py --synthetic 8b:Q4_0 --depths 0,2048,8192
-    python bench/peers.py --model model.gguf --tasks prefill --rounds 3
+    python bench/peers.py --model model.gguf --tasks prefill --prompts 128,512 --rounds 3
+    python bench/peers.py --model 0.5B=small.gguf --kinds all --tasks decode --as-cpu znver3
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
+import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from shared.child import LlamaCpp
-from shared.common import PAUSE, models_so_far, parser, save, say, thread_count
+from pages.programs import quants_table
+from shared.as_cpu import labelled
+from shared.common import models_so_far, parser, save, say, thread_count
+from shared.duel import PROMPT, Duel, add_peers, merged, show
 from shared.models import DEFAULT_MODEL, gguf_of
-from shared.names import OURS, PEER
+from shared.quant_files import KINDS, passing_packs, quant_files
 from shared.synthetic import FORMATS, SYNTHETIC, synthetic_gguf
 
-from sparity_edge.measure.context import fill_cache
-from sparity_edge.measure.decoding import bytes_of_a_token
-from sparity_edge.measure.machine import machine
-from sparity_edge.measure.rounds import alternate, ratios, summary, table, timed, with_spread
-
-PROMPT = 512  # tokens of a prefill
-SAMPLE_SECONDS = 0.8  # decoding takes as many tokens as fit into this
-CEILING = "streaming"
+from sparity_edge.system.folders import cache_root
 
 
-class Duel:
-    """One model on both sides."""
+class Contestant(NamedTuple):
+    """A file, and what its report says of where it comes from."""
 
-    def __init__(self, label: str, path: Path, dtype: str | None, options: Any) -> None:
-        from sparity_edge import Generator
-        from sparity_edge.measure.ceiling import Memory
-
-        threads = thread_count(options.threads)
-        self.rounds, self.tokens = options.rounds, options.tokens
-        say(f"{label}: loading")
-        self.generator = Generator.load(path, dtype=dtype, threads=threads, notify=say)
-        self.generator.compile()
-        self.model = self.generator.loaded.model
-        self.vocab = self.generator.config.vocab_size
-        most = self.generator.max_context
-        self.depths = sorted({min(depth, most - 2 * PROMPT) for depth in options.depths})
-        self.peer = LlamaCpp(options.peer_python)
-        positions = max(self.depths) + 2 * PROMPT
-        about = self.peer(
-            "load", path=str(path), threads=threads, positions=positions, batch=PROMPT
-        )
-        self.memory = Memory(threads, 512 << 20)
-        self.report: dict[str, Any] = {
-            "model": label,
-            "file": path.name,
-            "dtypes": self.generator.info()["dtypes"],
-            "cache_dtype": self.model.kv_cache.dtype,  # llama.cpp keeps float16
-            "peer": about,
-            "machine": machine(threads),
-            "cpu_name": os.environ.get("NUMBA_CPU_NAME"),  # None: kernels for this machine's own
-            "rounds": self.rounds,
-        }
-
-    def close(self) -> None:
-        """Free both sides."""
-        self.generator.close()
-        self.memory.close()
-        self.peer("close")
-        self.peer.close()
-
-    def prefill(self) -> None:
-        """Seconds for PROMPT tokens from an empty cache."""
-        ids = [2 + 7 * i % 1000 % (self.vocab - 2) for i in range(PROMPT)]
-
-        def ours() -> float:
-            self.model.kv_cache.trim(0)
-            return timed(lambda: self.model.read(ids))
-
-        def peer() -> float:
-            return float(self.peer("prefill", tokens=ids)["seconds"])
-
-        self.model.kv_cache.trim(0)
-        self.model.read(ids[:8])
-        self.peer("prefill", tokens=ids[:8])
-        samples = alternate(
-            {OURS: ours, PEER: peer}, self.rounds, pause=PAUSE, say=self._say("pp512"), warm=False
-        )
-        self.report["prefill"] = {
-            "tokens": PROMPT,
-            "seconds": {name: summary(values) for name, values in samples.items()},
-            "speed_ratio": summary(ratios(samples[PEER], samples[OURS])),
-        }
-
-    def decode(self, depth: int) -> None:
-        """Seconds a token at one depth of context."""
-        fill_cache(self.model, depth, PROMPT)
-        self.peer("fill", depth=depth)
-        once = min(timed(lambda: self.model.read([5])) for _ in range(3))
-        count = self.tokens or max(4, min(64, round(SAMPLE_SECONDS / once)))
-        ids = [3 + 11 * i % 1000 % (self.vocab - 3) for i in range(count)]
-
-        def ours() -> float:
-            self.model.kv_cache.trim(depth)
-
-            def read() -> None:
-                for token in ids:
-                    self.model.read([token])
-
-            return timed(read) / count
-
-        def peer() -> float:
-            return float(self.peer("decode", tokens=ids, depth=depth)["seconds"]) / count
-
-        cases = {OURS: ours, CEILING: self.memory.streaming(SAMPLE_SECONDS / 2), PEER: peer}
-        samples = alternate(cases, self.rounds, pause=PAUSE, say=self._say(f"tg{count}@{depth}"))
-        nbytes = bytes_of_a_token(self.model, depth)
-        ceiling = samples.pop(CEILING)
-        ideal = [nbytes / speed / 1e9 for speed in ceiling]
-        self.report.setdefault("decode", {})[str(depth)] = {
-            "tokens": count,
-            "bytes_a_token": nbytes,
-            "seconds_a_token": {name: summary(values) for name, values in samples.items()},
-            "speed_ratio": summary(ratios(samples[PEER], samples[OURS])),
-            "streaming_gb_s": summary(ceiling),
-            "of_streaming": summary(ratios(ideal, samples[OURS])),
-        }
-
-    def _say(self, what: str) -> Any:
-        return lambda text: say(f"{self.report['model']} {what}: {text}")
+    label: str
+    path: Path
+    about: dict[str, Any]
 
 
-def show(report: dict[str, Any]) -> list[list[str]]:
-    """The lines of the table for one model."""
-    lines = []
-    if part := report.get("prefill"):
-        speeds = [
-            f"{part['tokens'] / part['seconds'][side]['median']:.0f}" for side in (OURS, PEER)
-        ]
-        ratio = with_spread(part["speed_ratio"])
-        lines.append([report["model"], f"pp{part['tokens']}", *speeds, ratio, ""])
-    for depth, part in report.get("decode", {}).items():
-        speeds = [f"{1 / part['seconds_a_token'][side]['median']:.1f}" for side in (OURS, PEER)]
-        share = (
-            f"{part['of_streaming']['median']:.0%} of {part['streaming_gb_s']['median']:.0f} GB/s"
-        )
-        ratio = with_spread(part["speed_ratio"])
-        lines.append([report["model"], f"tg at {depth}", *speeds, ratio, share])
-    return lines
+def contestants(options: argparse.Namespace) -> list[Contestant]:
+    """What is to be measured."""
+    models = [named(each) for each in options.model]
+    if options.kinds:
+        files = quant_files(
+            models, options.kinds, options.folder, options.peer_python,
+            thread_count(options.threads),
+        )  # fmt: skip
+        return [
+            Contestant(
+                labelled(f"{each.model} {each.kind}"), each.path,
+                {
+                    "of": labelled(each.model), "kind": each.kind,
+                    "file_bytes": each.path.stat().st_size,
+                },
+            )
+            for each in files
+        ]  # fmt: skip
+    models += synthetic(options.synthetic)
+    dtype = f" {options.dtype}" if options.dtype else ""
+    return [
+        Contestant(labelled(label + dtype), path, {})
+        for label, path in models or [named(DEFAULT_MODEL)]
+    ]
 
 
-def contestants(options: argparse.Namespace) -> dict[str, Path]:
-    """Files by label."""
-    found = {Path(model).stem: gguf_of(model) for model in options.model}
-    for each in options.synthetic:
+def named(text: str) -> tuple[str, Path]:
+    """The label and the file of NAME=FILE, or of a file or alias alone."""
+    label, _, model = text.rpartition("=")
+    return label or Path(model).stem, gguf_of(model)
+
+
+def synthetic(wanted: list[str]) -> list[tuple[str, Path]]:
+    """Files of random weights, by label."""
+    found = []
+    for each in wanted:
         name, _, number_format = each.partition(":")
         if name not in SYNTHETIC or number_format not in ("", *FORMATS):
             known = ", ".join(f"{name}:{kind}" for name in SYNTHETIC for kind in FORMATS)
             raise SystemExit(f"--synthetic {each} is none of {known}.")
         for kind in [number_format] if number_format else FORMATS:
             say(f"synthetic {name} in {kind}")
-            found[f"synthetic-{name}-{kind}"] = synthetic_gguf(name, kind)
-    return found or {DEFAULT_MODEL: gguf_of(DEFAULT_MODEL)}
+            found.append((f"synthetic-{name}-{kind}", synthetic_gguf(name, kind)))
+    return found
+
+
+def measure(contestant: Contestant, options: argparse.Namespace) -> dict[str, Any]:
+    """One file on all sides; a pack of what was made for this is not kept."""
+    passing = passing_packs(options.folder) if options.kinds else contextlib.nullcontext()
+    with passing:
+        duel = Duel(contestant.label, contestant.path, options.dtype, options)
+        try:
+            for depth in duel.depths if "decode" in options.tasks else ():
+                duel.decode(depth)
+            for tokens in options.prompts if "prefill" in options.tasks else ():
+                duel.prefill(tokens)
+        finally:
+            duel.close()
+    return {**duel.report, **contestant.about}
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers with commas between them."""
+    return [int(each) for each in text.split(",")]
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options."""
     result = parser(__doc__, "peers")
-    result.add_argument("--model", action="append", default=[], help="a GGUF file or an alias")
-    result.add_argument(
+    add = result.add_argument
+    add("--model", action="append", default=[], metavar="[NAME=]MODEL", help="a file or an alias")
+    add(
         "--synthetic", action="append", default=[], metavar="NAME[:FORMAT]",
         help=f"random weights: {', '.join(SYNTHETIC)} in {' or '.join(FORMATS)}",
     )  # fmt: skip
-    result.add_argument("--dtype", help="our number format; default: the file's own")
-    result.add_argument("--peer-python", default=sys.executable, metavar="PATH")
-    result.add_argument("--tasks", default="decode,prefill", help="default: %(default)s")
-    result.add_argument(
-        "--depths", "--depth", default="0", help="tokens of context, such as 0,8192"
-    )
-    result.add_argument("--tokens", type=int, help="of a sample; default: what fits into 0.8 s")
+    add(
+        "--kinds", nargs="+", default=[], choices=("all", *KINDS), metavar="KIND",
+        help=f"of files made of each --model: all, or some of {', '.join(KINDS)}",
+    )  # fmt: skip
+    add("--folder", type=Path, default=cache_root() / "bench", help="of those files")
+    add("--make", action="store_true", help="only make them")
+    add("--missing", action="store_true", help="only what the results file does not have yet")
+    add("--dtype", help="our number format; default: the file's own")
+    add("--tasks", type=lambda text: text.split(","), default="decode,prefill",
+        help="default: %(default)s")  # fmt: skip
+    add("--depths", "--depth", type=numbers, default="0", help="tokens of context, such as 0,8192")
+    add("--prompts", type=numbers, default=str(PROMPT), help="tokens; default: %(default)s")
+    add_peers(result)
     return result
 
 
 def main() -> int:
     options = build_parser().parse_args()
-    options.depths = [int(depth) for depth in options.depths.split(",")]
     options.rounds = 3 if options.quick else options.rounds
-    tasks = options.tasks.split(",")
+    options.kinds = KINDS if "all" in options.kinds else options.kinds
+    options.folder = options.folder.expanduser().resolve()
+    found = contestants(options)
+    if options.make:
+        return 0
     known = models_so_far(options.out)
-    lines = []
-    for label, path in contestants(options).items():
-        name = f"{label} {options.dtype}" if options.dtype else label
-        if cpu := os.environ.get("NUMBA_CPU_NAME"):
-            name += f" as {cpu}"
-        duel = Duel(name, path, options.dtype, options)
-        try:
-            if "decode" in tasks:
-                for depth in duel.depths:
-                    duel.decode(depth)
-            if "prefill" in tasks:
-                duel.prefill()
-        finally:
-            duel.close()
-        merged = {**known.get(name, {}), **duel.report}
-        if "decode" in duel.report:
-            merged["decode"] = {**known.get(name, {}).get("decode", {}), **duel.report["decode"]}
-        known[name] = merged
+    reports = {}
+    for each in found:
+        if options.missing and each.label in known:
+            continue
+        reports[each.label] = measure(each, options)
+        known[each.label] = merged(known.get(each.label, {}), reports[each.label])
         save(options.out, {"models": known})
-        lines += show(duel.report)
-    head = ["model", "task", "ours tok/s", "llama.cpp tok/s", "ratio (quartiles)", "bytes/token"]
-    print(table(head, lines))
+    print(show(list(reports.values())))
+    if options.kinds:
+        print(f"\n{quants_table(known)}")
     return 0
 
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.child import HERE, Child
+from shared.child import PROCESSES, Child
 from shared.common import PAUSE, add_models, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL, gguf_of
 from shared.names import DENSE
@@ -56,7 +56,7 @@ class Version:
 
     def child(self) -> Child:
         """A process that answers `decode` and `prefill`."""
-        command = [sys.executable, str(HERE / "version_side.py")]
+        command = [sys.executable, str(PROCESSES / "version_side.py")]
         remedy = f"its own words stand above (checkout {self.checkout})."
         return Child(command, remedy, env=self.environment, cwd=self.checkout)
 

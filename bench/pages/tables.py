@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pages.fronts import duels, front, made_anew, of_side, timed_rows, tokens_s, verdict
+from pages.programs import floats_table, made_files, peers_table
 from shared.names import OURS, PARTS, PEER, REST, TOKEN
 
 from sparity_edge.measure.rounds import table, with_spread
@@ -38,7 +39,7 @@ def quality_table(results: Results) -> str:
 def plans_table(results: Results) -> str:
     """Decoding with plans against our dense pack and llama.cpp."""
     lines = []
-    for name, model in results["plans"]["models"].items():
+    for name, model in quantised(results).items():
         for row in model["rows"]:
             against = [f"{row[key]['median']:.2f}" for key in ("against_dense", "against_llama")]
             kl = "" if row["kl"] is None else f"{row['kl']:.4f}"
@@ -49,10 +50,16 @@ def plans_table(results: Results) -> str:
     return table(head, lines)
 
 
+def quantised(results: Results) -> dict[str, Any]:
+    """Results of plans.py by model, without those of weights in floats."""
+    models = results["plans"]["models"]
+    return {name: each for name, each in models.items() if not each.get("dtype")}
+
+
 def summary_table(results: Results) -> str:
     """What a reader asks first: dense against llama.cpp, and the fastest plan that loses little."""
     lines = []
-    for name, model in results["plans"]["models"].items():
+    for name, model in quantised(results).items():
         rows = {row["case"]: row for row in model["rows"]}
         plans = [row for row in rows.values() if row["kl"] and row["kl"] <= LITTLE_LOSS]
         best = min(plans, key=lambda row: row["seconds_a_token"]["median"], default=None)
@@ -176,28 +183,6 @@ def first_start(results: Results) -> str:
     return "Not measured."
 
 
-def peers_table(results: Results) -> str:
-    """Dense decoding and prompts against llama.cpp on the same file: no KL, the same weights."""
-    lines = []
-    for model, part in results["peers"]["models"].items():
-        for depth, decode in part.get("decode", {}).items():
-            speeds = _speeds(decode["seconds_a_token"], 1)
-            share = f"{decode['of_streaming']['median']:.0%}"
-            ratio = with_spread(decode["speed_ratio"])
-            lines.append([model, f"decode at {depth}", *speeds, ratio, share])
-        if prefill := part.get("prefill"):
-            speeds = _speeds(prefill["seconds"], prefill["tokens"])
-            ratio = with_spread(prefill["speed_ratio"])
-            lines.append([model, f"prompt of {prefill['tokens']}", *speeds, ratio, ""])
-    head = ["model", "task", "ours, tok/s", "llama.cpp, tok/s", "ratio (quartiles)",
-            "of the streaming ceiling"]  # fmt: skip
-    return table(head, lines)
-
-
-def _speeds(seconds: Mapping[str, Any], tokens: int) -> list[str]:
-    return [f"{tokens / seconds[side]['median']:.1f}" for side in (OURS, PEER)]
-
-
 def roofline_table(results: Results) -> str:
     """Useful GB/s of random rows, as shares of streaming, on all threads."""
     most = max(results["roofline"]["results"], key=lambda each: each["threads"])
@@ -247,6 +232,8 @@ SECTIONS: dict[str, Section] = {
     "memory": Section(("latency",), memory_table),
     "first-start": Section(("latency",), first_start),
     "peers": Section(("peers",), peers_table),
+    "quants": Section(("peers",), made_files),
+    "floats": Section(("plans",), floats_table),
     "roofline": Section(("roofline",), roofline_table),
     "endings": Section(("endings",), endings_table),
     "robustness": Section(("robustness",), robustness_table),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+PROCESSES = Path(__file__).resolve().parents[1] / "processes"  # what children run
 
 
 class Child:
@@ -63,6 +64,29 @@ class LlamaCpp(Child):
     """
 
     def __init__(self, python: str) -> None:
-        super().__init__(
-            [python, str(HERE / "llama_peer.py")], "peers.py --help says how to install llama.cpp."
-        )
+        remedy = "peers.py --help says how to install llama.cpp."
+        super().__init__([python, str(PROCESSES / "llama_peer.py")], remedy)
+
+
+class IkLlamaCpp(Child):
+    """ik_llama.cpp, by way of ik_peer.py.
+
+    Args:
+        folder: of its build.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        remedy = "peers.py --help says how to build ik_llama.cpp."
+        super().__init__([sys.executable, str(PROCESSES / "ik_peer.py"), str(folder)], remedy)
+
+
+class Torch(Child):
+    """PyTorch, by way of torch_peer.py.
+
+    Args:
+        python: the Python that has torch, transformers, accelerate and gguf.
+    """
+
+    def __init__(self, python: str) -> None:
+        remedy = "plans.py --help says what its Python needs."
+        super().__init__([python, str(PROCESSES / "torch_peer.py")], remedy)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shared.as_cpu import LACKS, AsCpu
 from shared.models import DEFAULT_MODEL
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -62,6 +63,10 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
     result.add_argument("--threads", type=int, help="default: all physical cores")
     result.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
     result.add_argument("--quick", action="store_true", help="a few cases and rounds only")
+    result.add_argument(
+        "--as-cpu", choices=LACKS, action=AsCpu, metavar="CPU",
+        help=f"our kernels as on an older CPU: {', '.join(LACKS)}",
+    )  # fmt: skip
     result.add_argument(
         "--out", type=Path, default=RESULTS / f"{name}.json", help="default: bench/results"
     )

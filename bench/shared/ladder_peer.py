@@ -43,15 +43,25 @@ def ladder_files(
 
     folder = cache_root() / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    middle = _made(peer, source, source.stem, base, folder, threads)
+    middle = made(peer, source, source.stem, base, folder, threads)
     files = {own: source, base: middle}
     for kind in kinds:
         if kind not in files:
-            files[kind] = _made(peer, middle, source.stem, kind, folder, threads)
+            files[kind] = made(peer, middle, source.stem, kind, folder, threads)
     return {kind: files[kind] for kind in kinds}
 
 
-def _made(peer: LlamaCpp, source: Path, stem: str, kind: str, folder: Path, threads: int) -> Path:
+def made(peer: LlamaCpp, source: Path, stem: str, kind: str, folder: Path, threads: int) -> Path:
+    """A file of a kind in a folder, such as model-as-Q4_0.gguf; made where there is none yet.
+
+    Args:
+        peer: the process that quantises.
+        source: what it is made from.
+        stem: the beginning of its name.
+        kind: such as Q4_0.
+        folder: that it lies in.
+        threads: that quantise.
+    """
     path = folder / f"{stem}-as-{kind}.gguf"
     if not path.exists():
         say(f"llama.cpp makes {kind} of {source.name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-OURS, PEER, DENSE = "ours", "llama.cpp", "dense"
+OURS, PEER, FORK, DENSE = "ours", "llama.cpp", "ik_llama.cpp", "dense"
 NORMS, ATTENTION, FFN, HEAD, SELECTION, REST, TOKEN = (
     "embedding, norms", "attention", "FFN", "LM head", "selection", "rest", "token"
 )  # fmt: skip

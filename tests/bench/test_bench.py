@@ -6,7 +6,6 @@ import json
 import struct
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +108,8 @@ def test_a_synthetic_model_runs(
         assert more == 3 * model.kv_cache.bytes_per_token
 
 
-def test_a_llama_state_is_repeated(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "llama_cpp", types.ModuleType("llama_cpp"))
-    repeated_state = bench("shared.llama_peer").repeated_state
+def test_a_llama_state_is_repeated(bench: Any) -> None:
+    repeated_state = bench("processes.llama_state").repeated_state
 
     def state(length: int) -> bytes:
         cells = [struct.pack("<iIi", position, 1, 0) for position in range(length)]

@@ -1,23 +1,19 @@
 """llama.cpp in a process of its own: reads commands from a pipe, times llama_decode, answers.
 
-Run by peers.py with whichever Python has llama-cpp-python; needs nothing of this project. One JSON
-object a line: {"do": "prefill", ...} gives {"seconds": ...}. Several models may be loaded, told
-apart by "name". What llama.cpp prints goes to stderr.
+Run by peers.py with whichever Python has llama-cpp-python; needs nothing of the package. A command
+{"do": "prefill", ...} gives {"seconds": ...}; what llama.cpp prints goes to stderr.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
-import os
-import struct
-import sys
 import time
-from collections import defaultdict
 from typing import Any
 
 import llama_cpp
 import numpy as np
+from llama_state import repeated_state
+from serving import serve
 
 SEED_TOKENS = 256  # read to get a state that can be repeated
 
@@ -145,54 +141,5 @@ class Peer:
         return bytes(buffer)
 
 
-def repeated_state(state: bytes, length: int) -> bytes:
-    """The state of a sequence, lengthened by repeating its keys and values.
-
-    Reading 8192 tokens of an 8B model would take minutes. The layout is that of llama.cpp's
-    llama_kv_cache::state_write in 2026 with keys and values by rows (flash attention): a magic
-    number, the sequence, streams, cells, then for each cell its position and sequences, then the
-    rows of keys of each layer, then those of values. Anything else stops the program.
-    """
-    place = 0
-
-    def take(kind: str) -> int:
-        nonlocal place
-        (value,) = struct.unpack_from(f"<{kind}", state, place)
-        place += struct.calcsize(f"<{kind}")
-        return int(value)
-
-    magic, sequence, streams, cells = (take("I") for _ in range(4))
-    assert (sequence, streams) == (0, 1), "one sequence in one stream is what this can repeat"
-    result = [struct.pack("<IIII", magic, sequence, streams, length)]
-    sequences = set()
-    for cell in range(cells):
-        assert take("i") == cell, "positions are not consecutive"
-        sequences.add(tuple(take("i") for _ in range(take("I"))))
-    (of_each,) = sequences
-    tail = struct.pack(f"<I{len(of_each)}i", len(of_each), *of_each)
-    result += [struct.pack("<i", position) + tail for position in range(length)]
-    transposed, layers = take("I"), take("I")
-    assert not transposed, "values are stored by columns; flash attention is off"
-    result.append(struct.pack("<II", transposed, layers))
-    for _ in range(2 * layers):
-        kind, row = take("i"), take("Q")
-        data = np.frombuffer(state, np.uint8, cells * row, place).reshape(cells, row)
-        place += cells * row
-        result += [struct.pack("<iQ", kind, row), np.resize(data, (length, row)).tobytes()]
-    assert place == len(state), f"{len(state) - place} bytes are left"
-    return b"".join(result)
-
-
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # llama.cpp itself prints to stdout
-    peers: dict[str, Peer] = defaultdict(Peer)
-    for line in sys.stdin:
-        command = json.loads(line)
-        peer = peers[command.pop("name", "")]
-        result = getattr(peer, command.pop("do"))(**command)
-        print(json.dumps(result), file=answers, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Peer)
