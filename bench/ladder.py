@@ -16,6 +16,13 @@ stops after --seconds and goes on when it is called again; --again speed measure
 
     python bench/ladder.py --text ../shared/data/wikitext2/wiki.test.raw
     python bench/ladder.py --text ../shared/data/wikitext2/wiki.test.raw --again speed
+
+A larger model: files are made from the file itself (peers.py --kinds makes the same), KL is to our
+own reading of it, and plans stand in packs of their own. A model of 1.5B takes 16 GB so.
+
+    python bench/ladder.py --model model-Q4_K_M.gguf --label 1.5B --base file --reference file \\
+        --kinds Q8_0 Q6_K Q5_K_M Q4_K_M Q4_0 Q3_K_M Q2_K --dense file --dial file --no-regrouped \\
+        --packs ./mixed --text wiki.test.raw auto:0.25 centred@0.5 centred@0.7 chess@0.5
 """
 
 from __future__ import annotations
@@ -30,15 +37,16 @@ from typing import Any
 from pages.fronts import made_anew, show, timed_rows, verdict
 from shared.child import LlamaCpp
 from shared.common import PAUSE, parser, save, say, thread_count
-from shared.ladder_ours import FILE, OurSide, our_sides
+from shared.ladder_ours import OurSide, our_sides
 from shared.ladder_peer import LADDER, PeerSide, ladder_files
-from shared.models import DEFAULT_MODEL, gguf_of
+from shared.models import DEFAULT_MODEL, FILE, gguf_of
 from shared.rows import bars, kept
 
 from sparity_edge import Generator
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate
 from sparity_edge.quality.divergence import divergences
+from sparity_edge.system.folders import cache_root
 
 DENSE = ("f32", "bf16", "int8", "int4")
 DIAL = ("int8", "int4")
@@ -78,7 +86,8 @@ class Ladder:
         self.part["file"], self.part["file_kind"] = source.name, kind
         sides: list[OurSide | PeerSide] = [*our_sides(self.options, kind, self.threads)]
         if self.peer:
-            files = ladder_files(self.peer, source, kind, kinds, base, self.threads)
+            folder = self.options.folder.expanduser()
+            files = ladder_files(self.peer, source, kind, kinds, base, self.threads, folder)
             for each, path in files.items():
                 sides.append(PeerSide(self.peer, each, path, path == source, self.threads))
         return sides
@@ -160,7 +169,8 @@ def _options() -> argparse.Namespace:
     add("--label", help="of the model in the results (default: its name)")
     add("--text", type=Path, help="default: the help texts of Python, from their end")
     add("--kinds", nargs="*", default=["F32", *LADDER], metavar="KIND", help="of llama.cpp's files")
-    add("--base", default="F32", choices=("F32", "F16"), help="what they are made from")
+    add("--base", default="F32", choices=("F32", "F16", FILE), help="what they are made from")
+    add("--folder", type=Path, default=cache_root() / "bench", help="that they stay in")
     add("--dense", nargs="*", default=DENSE, metavar="DTYPE", help="our rows without the dial")
     add(
         "--dial", nargs="*", default=DIAL, metavar="DTYPE", help="our rows with it; 'file': its own"

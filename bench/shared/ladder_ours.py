@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.common import say
+from shared.models import FILE
 from shared.names import DENSE, OURS
 from shared.rows import packs, settings_of
 from shared.side import Side
@@ -21,7 +22,6 @@ from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import CallContext
 
 REGROUPED = 64  # input channels that share a scale, where the file has 32
-FILE = "file"  # in place of a number format: the file's own
 # Formats whose numbers one of ours holds as they are.
 KEEPS = {"Q8_0": "int8", "Q4_0": "int4", "Q4_1": "int4", "Q5_0": "int8"}
 

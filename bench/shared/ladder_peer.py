@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from shared.child import LlamaCpp
 from shared.common import say
+from shared.models import FILE
 from shared.names import PEER
 
 from sparity_edge import Generator
@@ -27,7 +28,13 @@ EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 
 
 def ladder_files(
-    peer: LlamaCpp, source: Path, own: str, kinds: Sequence[str], base: str, threads: int
+    peer: LlamaCpp,
+    source: Path,
+    own: str,
+    kinds: Sequence[str],
+    base: str,
+    threads: int,
+    folder: Path,
 ) -> dict[str, Path]:
     """A file of each kind, made where there is none yet.
 
@@ -36,15 +43,14 @@ def ladder_files(
         source: the GGUF file of the model.
         own: its kind, which it stands for itself.
         kinds: such as Q4_0; F32 and F16 as well.
-        base: the kind that all others are made from, F32 or F16.
+        base: the kind that all others are made from, F32 or F16; FILE: the file itself.
         threads: that quantise.
+        folder: that they stay in.
     """
-    from sparity_edge.system.folders import cache_root
-
-    folder = cache_root() / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    middle = made(peer, source, source.stem, base, folder, threads)
-    files = {own: source, base: middle}
+    files, middle = {own: source}, source
+    if base != FILE:
+        middle = files[base] = made(peer, source, source.stem, base, folder, threads)
     for kind in kinds:
         if kind not in files:
             files[kind] = made(peer, middle, source.stem, kind, folder, threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 DEFAULT_MODEL = "smollm2-135m@wheel"
+FILE = "file"  # in place of a number format: that of the model's file
 
 
 def gguf_of(model: str) -> Path:
