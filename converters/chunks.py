@@ -155,12 +155,8 @@ def _numbers(read: _Read, name: str, layout: Layout, start: int, stop: int) -> Q
     """Rows start:stop of a matrix in the number format of `layout`."""
     rows = read(name, start, stop)
     wanted = (layout.dtype, layout.group, layout.minimum)
-    if isinstance(rows, Quantized) and rows.dtype == "int4k" and wanted == ("int4", 32, True):
-        rows = rows.with_float_scales()
-    of_bytes = isinstance(rows, Quantized) and rows.dtype in ("int5", "iq4")
-    if isinstance(rows, Quantized) and of_bytes and wanted == ("int8", 32, False):
-        rows = rows.as_bytes() if rows.minimums is None else rows
     if isinstance(rows, Quantized):
+        rows = rows.held_as(wanted)
         if (rows.dtype, rows.group, rows.minimums is not None) == wanted:
             return _finite_scales(rows, name)
         rows = _finite_scales(rows, name).dequantize()

@@ -58,9 +58,10 @@ def choose_layout(
     linear = name.removesuffix(".weight").split(".", 3)[-1]
     input_major = in_layer and linear in _INPUT_MAJOR[options.layout]
     bundled = in_layer and linear == "mlp.up_proj" and options.layout in BUNDLED
-    dense_only = native is not None and native[0] in BY_THEMSELVES
-    if native and (options.dtype is not None or (dense_only and (input_major or bundled))):
+    if native and options.dtype is not None:
         native = _without_kept(native)
+    elif native and native[0] in BY_THEMSELVES and (input_major or bundled):
+        native = _SIX_BITS if native[0] == "int3k" else _without_kept(native)
     dtype, group, minimum = _choose_numbers(in_layer, native, options)
     return Layout(dtype, "input" if input_major else "output", shape, group, minimum)
 
@@ -113,6 +114,9 @@ def convert(
     return Path(out)
 
 
+_SIX_BITS = ("int6k", 16, False)  # what int3k is exactly in
+
+
 def _without_kept(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None:
     """What formats that are only kept are taken for where they cannot be; None: for floats."""
     if native[0] not in (*K_QUANT_GROUPS, *KEPT_GROUPS):
@@ -121,6 +125,7 @@ def _without_kept(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None
         ("int4k", 32, True): ("int4", 32, True),
         ("int5", 32, False): ("int8", 32, False),  # exact
         ("iq4", 32, False): ("int8", 32, False),  # exact
+        ("iq4k", 32, False): ("int8", 32, False),  # scales are rounded
     }.get(native)
 
 

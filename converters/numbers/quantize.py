@@ -7,7 +7,7 @@ nothing of layouts, files or the models the weights come from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,21 +62,26 @@ class Quantized:
         """What is multiplied with scales, but for what ZEROS takes off."""
         return IQ4[self.numbers] if self.dtype in ("iq4", "iq4k") else self.numbers
 
-    def with_float_scales(self) -> Quantized:
-        """int4k as int4: scales and minima rounded to float16, or inf where that is too small."""
-        assert self.dtype == "int4k"
-        scales, minimums = self._float_scales()
-        assert minimums is not None
-        with np.errstate(over="ignore"):
-            rounded = scales.astype(np.float16), minimums.astype(np.float16)
-        return Quantized("int4", self.group, self.numbers, *rounded)
+    def held_as(self, wanted: tuple[str, int, bool]) -> Quantized:
+        """The same numbers in another (dtype, group, minimum), if it holds them; else themselves.
 
-    def as_bytes(self) -> Quantized:
-        """int5 without minima, or iq4, as int8, whose numbers are signed: no value changes."""
-        assert self.dtype in ("int5", "iq4")
-        assert self.minimums is None
-        numbers = self._values().view(np.int8) - np.int8(ZEROS.get(self.dtype, 0))
-        return Quantized("int8", self.group, numbers, self.scales)
+        Only scales and minima are rounded, where they are float16 afterwards and were not before:
+        to inf where that is too small.
+        """
+        if self.dtype == "int4k" and wanted == ("int4", 32, True):
+            return Quantized("int4", self.group, self.numbers, *self._rounded_scales())
+        if self.dtype == "int3k" and wanted == ("int6k", 16, False):
+            return replace(self, dtype="int6k")
+        of_bytes = self.dtype in ("int5", "iq4", "iq4k") and self.minimums is None
+        if of_bytes and wanted == ("int8", 32, False):
+            numbers = self._values().view(np.int8) - np.int8(ZEROS.get(self.dtype, 0))
+            return Quantized("int8", self.group, numbers, *self._rounded_scales())
+        return self
+
+    def _rounded_scales(self) -> list[Array]:
+        """Scales, and minima if there are any, as float16."""
+        with np.errstate(over="ignore"):
+            return [each.astype(np.float16) for each in self._float_scales() if each is not None]
 
     def _float_scales(self) -> tuple[Array, Array | None]:
         """Scales and minima as they are multiplied and added; those of K-quants as float32."""
