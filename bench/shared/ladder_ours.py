@@ -72,10 +72,10 @@ class OurSide:
         model = generator.loaded.model
         found = {}
         for name, result in zip(wanted, results, strict=True):
-            skipped = (1 - result.sparse.active_weight_fraction) * model.layer_bytes
+            active = result.sparse.active_weight_fraction
             found[name] = {
                 "side": OURS,
-                "bytes_a_token": round(bytes_of_a_token(model, 0) - skipped),
+                "bytes_a_token": bytes_of_a_token(model, 0, active),
                 "file_numbers": self._file_numbers,
                 **result.to_dict(),
             }

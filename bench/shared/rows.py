@@ -85,6 +85,7 @@ def kept(
 
     A part that was measured under another protocol is begun anew.
     """
+    protocol = {**protocol, "shares_of": "dense pack"}  # those of older rows were of a sparse pack
     report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
     part = report["models"].get(name)
     if part is None or part["protocol"] != protocol:

@@ -148,21 +148,23 @@ def _corrected(expected: PlanFamily, evidence: Sequence[Evidence]) -> PlanFamily
 
 
 class _Saved:
-    """The share of decoder weight bytes that an allocation skips on the calibration text."""
+    """The share of a dense pack's decoder weight bytes that an allocation does not read."""
 
     def __init__(
         self, specs: Mapping[str, Spec], means: Sequence[PackedMatrix | None] = ()
     ) -> None:
         self._price = by_bytes(specs, means)
-        self._all = sum(spec.nbytes for name, spec in specs.items() if ".layers." in name)
+        layers = [spec for name, spec in specs.items() if ".layers." in name]
+        self._dense = sum(spec.dense_nbytes for spec in layers)
+        self._more = sum(spec.nbytes for spec in layers) - self._dense
 
     def __call__(self, plan: Allocation) -> float:
-        saved = 0.0
+        saved = -float(self._more)
         for layer, rates in enumerate(plan.rates):
             for piece, rate in rates.items():
                 dense, sparse = self._price(piece, layer, np.array([1.0, 1 - rate]))
                 saved += float(dense - sparse)
-        return saved / self._all
+        return saved / self._dense
 
 
 def _table(fitted: Fitted, plans: Sequence[Allocation], piece: str) -> Any:

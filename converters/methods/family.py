@@ -191,15 +191,17 @@ def _stacked(fits: Sequence[LayerFit], name: str) -> dict[str, Any]:
 
 
 def _active(fits: Sequence[LayerFit], specs: Mapping[str, Spec]) -> Array:
-    """Expected active weight fraction at each level; at level 0 without folded matrices."""
+    """Expected active weight fraction at each level: bytes read over those of a dense pack."""
     total = sum(spec.nbytes for name, spec in specs.items() if ".layers." in name)
+    dense = sum(spec.dense_nbytes for name, spec in specs.items() if ".layers." in name)
     read = np.full(len(LEVELS), float(total))
     for layer, fit in enumerate(fits):
         for piece, kept in fit.kept.items():
             read -= (1 - kept) * skippable_bytes(specs, layer, piece)
         if fit.mean is not None:
             read[1:] += fit.mean.layout.nbytes
-    return read / total
+    read[0] = dense  # level 0 stands for dense decoding
+    return read / dense
 
 
 def _saving(active: Array) -> tuple[Array, Array]:

@@ -73,13 +73,14 @@ def _params(tokens: int, seed: int) -> SamplingParams:
     return SamplingParams(max_tokens=tokens, ignore_eos=True, seed=seed)
 
 
-def bytes_of_a_token(model: Model, depth: float, active: float = 1.0) -> int:
+def bytes_of_a_token(model: Model, depth: float, active: float | None = None) -> int:
     """What decoding has to read: weights but the embedding's other rows, and the KV cache.
 
     Args:
         model: what decodes.
         depth: positions of the KV cache in use, on average; summed over sequences.
-        active: active weight fraction of the decoder layers.
+        active: active weight fraction of the decoder layers; None: all that is stored is read.
     """
     head = model.decoder.lm_head.layout.nbytes
-    return int(model.layer_bytes * active + head + depth * model.kv_cache.bytes_per_token)
+    layers = model.layer_bytes if active is None else model.dense_layer_bytes * active
+    return int(layers + head + depth * model.kv_cache.bytes_per_token)

@@ -1,7 +1,7 @@
 """AppliedPlan: a plan made ready for one model and machine, and the count of what it reads.
 
-The active weight fraction is bytes of decoder weights read, headers of scales, folded
-matrices and gains included, over the bytes of all of them (without folded matrices and gains).
+The active weight fraction is bytes of decoder weights read, headers of scales, folded matrices and
+gains included, over the bytes that the same numbers have in a dense pack.
 """
 
 from __future__ import annotations
@@ -242,3 +242,8 @@ def _channels(layout: Layout | BundleLayout) -> int:
 def layer_bytes(packed: PackedModel) -> int:
     """Bytes of the weights of all decoder layers."""
     return sum(each.nbytes for name, each in packed.layouts.items() if ".layers." in name)
+
+
+def dense_layer_bytes(packed: PackedModel) -> int:
+    """Bytes that the weights of all decoder layers have in a dense pack of the same numbers."""
+    return sum(each.dense_nbytes for name, each in packed.layouts.items() if ".layers." in name)

@@ -8,12 +8,13 @@ into which pass and whether a plan applies to them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from sparity_edge.arrays import Floats
 from sparity_edge.kernels.operations import Machine
-from sparity_edge.model.applied_plan import AppliedPlan, Reader, layer_bytes
+from sparity_edge.model.applied_plan import AppliedPlan, Reader, dense_layer_bytes, layer_bytes
 from sparity_edge.model.decoder import Decoder
 from sparity_edge.model.forward_pass import ForwardPass
 from sparity_edge.model.kv_cache import KVCache
@@ -54,10 +55,15 @@ class Model:
         """How many threads compute."""
         return self.machine.threads
 
-    @property
+    @cached_property
     def layer_bytes(self) -> int:
         """Bytes of the weights of all decoder layers."""
         return layer_bytes(self.packed)
+
+    @cached_property
+    def dense_layer_bytes(self) -> int:
+        """Bytes that they have in a dense pack of the same numbers."""
+        return dense_layer_bytes(self.packed)
 
     @property
     def plan_bytes(self) -> int:
@@ -87,11 +93,13 @@ class Model:
 
     @property
     def active_weight_fraction(self) -> float:
-        """Of the latest pass: bytes of decoder weights read / all bytes of them.
+        """Of the latest pass: bytes of decoder weights read / bytes of them in a dense pack.
 
+        A pack that can be skipped in part may be up to 2 % larger, and more in some formats.
         Of a prompt the mean over its tokens, each as if it were alone.
         """
-        return 1.0 if self._reader is None else self._reader.bytes_read / self.layer_bytes
+        read = self.layer_bytes if self._reader is None else self._reader.bytes_read
+        return read / self.dense_layer_bytes
 
     @property
     def densities(self) -> dict[str, float]:

@@ -99,6 +99,11 @@ class BundleLayout:
         return self.factors_at + self.down.factors_nbytes
 
     @property
+    def dense_nbytes(self) -> int:
+        """Bytes of both matrices in a dense pack."""
+        return self.up.dense_nbytes + self.down.dense_nbytes
+
+    @property
     def factors_at(self) -> int:
         """Where what the scales of down multiply stands, if it is a K-quant: behind the panels."""
         return self.panels * self.panel_bytes

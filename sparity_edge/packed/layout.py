@@ -9,7 +9,7 @@ converters/numbers/layout_bytes.py, the kernels read these offsets, and neither 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -233,6 +233,11 @@ class Layout:
             return round_up(outputs * self.row_bytes, ALIGNMENT)
         panels = self.groups if self.quantized else inputs
         return panels * self.panel_bytes + self.factors_nbytes
+
+    @property
+    def dense_nbytes(self) -> int:
+        """Bytes of the same numbers in a dense pack: what shares of weights are stated of."""
+        return replace(self, orientation="output").nbytes
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that stands in a shard's metadata."""

@@ -174,10 +174,11 @@ def test_plans_run(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
         with Generator.load(folder, threads=1, sparse_prefill=True) as generator:
             ids = np.random.default_rng(0).integers(5, 280, 200).tolist()
             for name, family in families.items():
-                generator.set_plan(name, sparsity=0.3)
+                # More than a pack of so small a model may save by its padding alone.
+                generator.set_plan(name, sparsity=0.45)
                 list(generator.logits(ids))
                 near = 0.01 if family.rule == "top" else 0.1
-                assert generator.active_weight_fraction == pytest.approx(0.7, abs=near), name
+                assert generator.active_weight_fraction == pytest.approx(0.55, abs=near), name
         if layout == "mixed":
             assert families["chess-all"].rule == "top"
             assert families["chess-scaled"].predictors
