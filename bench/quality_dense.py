@@ -3,6 +3,7 @@
 WikiText-2 test, tokenised whole without special tokens and cut into consecutive windows of 1024;
 windows 0, 4, ..., 28, each from a cold start without BOS; loss on all but the first token. The
 reference figure for f32 was made with torch by others: `--expect` says how near we have to come.
+With `--axes` also the KL of groups along the inputs and along the outputs of every matrix.
 
     python bench/quality_dense.py ../shared/data/wikitext2/wiki.test.raw
 """
@@ -18,6 +19,9 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from shared.axes import kl_by_axis
+from shared.common import thread_count
 
 from sparity_edge import Generator
 from sparity_edge.quality.perplexity import perplexity
@@ -52,6 +56,7 @@ def main() -> int:
     parser.add_argument("--dtypes", nargs="+", default=["f32", "int8", "int4"], metavar="DTYPE")
     parser.add_argument("--expect", type=float, default=REFERENCE, help="f32; default %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: bench/results")
+    parser.add_argument("--axes", type=int, metavar="WINDOWS", help="of 512 tokens, for the axes")
     arguments = parser.parse_args()
 
     text = arguments.text.read_text(encoding="utf-8")
@@ -69,6 +74,9 @@ def main() -> int:
         "machine": platform.machine(),
         "versions": {name: importlib.metadata.version(name) for name in ("numpy", "numba")},
     }
+    if arguments.axes:
+        threads = thread_count(None)
+        report["axes"] = kl_by_axis(arguments.model, text, arguments.axes, 512, threads)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0 if math.isclose(base, arguments.expect, rel_tol=1e-3) else 1

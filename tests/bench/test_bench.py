@@ -13,7 +13,6 @@ import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SCRIPTS = (
-    "axes",
     "costs",
     "endings",
     "forced",

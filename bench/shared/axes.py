@@ -4,8 +4,6 @@ Input-major rows whose groups run along the outputs carry their scales with them
 row skips its scales. This is what that costs: all matrices of the layers are dequantised, rounded
 along one axis or the other, and the model is compared with the one that was not rounded. A source
 that comes quantised along its inputs favours that axis, int4 most of all.
-
-    python bench/axes.py --text wiki.test.raw
 """
 
 from __future__ import annotations
@@ -15,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shared.common import models_so_far, parser, save, say, thread_count
-from shared.models import DEFAULT_MODEL
+from shared.common import say
 
 from converters.numbers.quantize import Quantized, quantize
 from converters.pack import convert
@@ -24,8 +21,6 @@ from converters.pack_options import PackOptions
 from converters.store import open_any
 from sparity_edge import Generator
 from sparity_edge.logits import kl_divergence, log_normaliser
-from sparity_edge.measure.machine import machine
-from sparity_edge.measure.rounds import table
 
 GROUP = 32
 SIDES = (("int8", "inputs"), ("int8", "outputs"), ("int4", "inputs"), ("int4", "outputs"))
@@ -84,35 +79,16 @@ def logits_of(model: str, side: tuple[str, str] | None, windows: Any, threads: i
             return np.concatenate(found)
 
 
-def main() -> int:
-    result = parser(__doc__, "axes")
-    result.add_argument("--model", default=DEFAULT_MODEL, help="default: %(default)s")
-    result.add_argument("--text", type=Path, required=True, help="to measure KL on")
-    result.add_argument("--windows", type=int, default=4, help="default: %(default)s")
-    result.add_argument("--window", type=int, default=512, help="tokens; default: %(default)s")
-    options = result.parse_args()
-    threads = thread_count(options.threads)
-    with Generator.load(options.model, threads=threads, notify=say) as generator:
-        ids = np.array(generator.encode(options.text.read_text(encoding="utf-8")))
-    windows = ids[: options.windows * options.window].reshape(options.windows, options.window)
-    exact = logits_of(options.model, None, windows, threads)
+def kl_by_axis(model: str, text: str, windows: int, window: int, threads: int) -> Any:
+    """KL to the model that is not rounded, by number format and axis, ready for JSON."""
+    with Generator.load(model, threads=threads, notify=say) as generator:
+        ids = np.array(generator.encode(text))[: windows * window].reshape(windows, window)
+    exact = logits_of(model, None, ids, threads)
     normaliser = log_normaliser(exact)
     rows = []
-    for side in SIDES:
-        other = logits_of(options.model, side, windows, threads)
-        kl = kl_divergence(exact, normaliser, other, log_normaliser(other))
-        rows.append({"dtype": side[0], "axis": side[1], "kl": float(np.mean(kl))})
-        say(f"{side[0]} along {side[1]}: {rows[-1]['kl']:.5f}")
-    report = models_so_far(options.out)
-    report[options.model] = {
-        "machine": machine(threads), "windows": options.windows, "window": options.window,
-        "text": options.text.name, "rows": rows,
-    }  # fmt: skip
-    save(options.out, {"models": report})
-    print(table(["numbers", "along", "KL"],
-                [[row["dtype"], row["axis"], f"{row['kl']:.5f}"] for row in rows]))  # fmt: skip
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    for dtype, axis in SIDES:
+        other = logits_of(model, (dtype, axis), ids, threads)
+        kl = float(np.mean(kl_divergence(exact, normaliser, other, log_normaliser(other))))
+        say(f"{dtype} along {axis}: KL {kl:.5f}")
+        rows.append({"dtype": dtype, "axis": axis, "kl": kl})
+    return {"windows": windows, "window": window, "rows": rows}
