@@ -8,19 +8,21 @@ neurons) beside the weights. The same text gives the same plans, bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from converters.calibration.checkpoint import NOWHERE, Checkpoint, checkpoint
 from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.observe import observe
 from converters.calibration.statistics import LayerStatistics
 from converters.calibration.windows import WINDOW, Windows, read_documents, token_windows
-from converters.methods import AnyMethod, chosen_methods
+from converters.methods import METHODS, AnyMethod, chosen_methods
 from converters.methods.family import (
     SERVED_BY,
     LayerFit,
@@ -30,6 +32,7 @@ from converters.methods.family import (
     ModelView,
     assemble,
 )
+from converters.methods.fits_kept import fits_from, fits_to
 from converters.pack_options import PackOptions
 from converters.plan_folders import find_folders, layout_of
 from converters.sources import open_source
@@ -37,6 +40,7 @@ from converters.store import cached_pack, packed_path
 from sparity_edge.arrays import Floats
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.folder import PackedFolder, PackedModel, read_weights
+from sparity_edge.packed.manifest import content_of
 from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_file import add_plan, fingerprint
 from sparity_edge.progress import QUIET, CallContext, Progress, silent, unheard
@@ -108,11 +112,27 @@ def calibrate(
         add_plan(carrier, family)
         stored.append(Calibrated(carrier.path, family))
 
+    @contextlib.contextmanager
+    def resumed(kind: str, carrier: PackedFolder, names: list[str]) -> Iterator[Checkpoint]:
+        if any(METHODS.get(each.name) is not each for each in chosen if each.name in names):
+            yield NOWHERE  # what a method from elsewhere does may have changed since
+            return
+        text = [notes["tokens_sha256"], list(windows.shape)]
+        with checkpoint(kind, content_of(carrier.path), names, text) as halfway:
+            if halfway.begun:
+                notify("Going on where a calibration that was interrupted stopped.")
+            yield halfway
+
     # Work is shared among threads of our own; sums must not depend on how many BLAS would take.
     with threadpool_limits(1, "blas"):
         of_layers = [each for each in chosen if isinstance(each, Method) and each.name in folders]
         if of_layers:
-            fits = fit_methods(packed, windows, of_layers, threads=threads, progress=progress)
+            names = [method.name for method in of_layers]
+            with resumed("layers", folder, names) as halfway:
+                fits = fit_methods(
+                    packed, windows, of_layers,
+                    threads=threads, progress=progress, checkpoint=halfway,
+                )  # fmt: skip
             for method in of_layers:
                 carrier = folders[method.name]
                 family = assemble(
@@ -122,10 +142,12 @@ def calibrate(
         for each in chosen:
             if isinstance(each, ModelMethod) and each.name in folders:
                 carrier = folders[each.name]
-                view = ModelView(
-                    read_weights(carrier), layout_of(carrier), windows, notes, threads, progress
-                )
-                store(carrier, each.fit(view))
+                with resumed("model", carrier, [each.name]) as halfway:
+                    view = ModelView(
+                        read_weights(carrier), layout_of(carrier), windows, notes, threads,
+                        progress, halfway,
+                    )  # fmt: skip
+                    store(carrier, each.fit(view))
     return stored
 
 
@@ -151,16 +173,28 @@ def fit_methods(
     *,
     threads: int,
     progress: Progress = silent,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> dict[str, list[LayerFit]]:
     """What each method makes of every layer of a model that reads `windows`."""
-    fits: dict[str, list[LayerFit]] = {method.name: [] for method in methods}
+    names = [method.name for method in methods]
+    fits: dict[str, list[LayerFit]] = {name: [] for name in names}
+
+    def begun(residual: Floats) -> int:
+        fits.update(fits_from(checkpoint.load("layers"), names, residual))
+        return min(map(len, fits.values()), default=0)
+
+    def halfway(residual: Floats) -> None:
+        checkpoint.offer("layers", lambda: fits_to(fits, residual))
 
     def visit(statistics: LayerStatistics, sample: Floats) -> None:
         view = LayerView(statistics, LayerWeights(packed, statistics.layer), sample)
         for method in methods:
             fits[method.name].append(method.fit(view))
 
-    observe(packed, windows, visit, threads=threads, progress=progress)
+    observe(
+        packed, windows, visit,
+        threads=threads, progress=progress, begun=begun, halfway=halfway,
+    )  # fmt: skip
     return fits
 
 

@@ -20,7 +20,7 @@ from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.packed.manifest import MANIFEST, is_packed, read_manifest
 from sparity_edge.spelling import did_you_mean
 from sparity_edge.system.atomic import one_sentence, replace_file
-from sparity_edge.system.folders import cache_root, work_folders
+from sparity_edge.system.folders import cache_root, calibrations_root, work_folders
 from sparity_edge.system.host import bytes_in
 from sparity_edge.system.leftovers import leftovers, partial_name, remove_leftover
 
@@ -76,6 +76,8 @@ def clear(name: str | None = None) -> list[Entry]:
     for path in _folders(packs()):
         if name is None and _is_key(path.name) and not is_packed(path):
             remove(path)
+    if name is None:  # nor can calibrations of them go on
+        shutil.rmtree(calibrations_root(), ignore_errors=True)
     _forget({entry.key for entry in chosen}, everything=name is None)
     return chosen
 

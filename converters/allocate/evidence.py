@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from converters.calibration.checkpoint import NOWHERE, Checkpoint
 from converters.calibration.windows import Windows
 from sparity_edge.arrays import Floats
 from sparity_edge.logits import kl_divergence, log_normaliser
@@ -35,6 +37,7 @@ def measure(
     windows: Windows,
     *,
     progress: Progress = silent,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> list[Evidence]:
     """Compare plans with the dense model.
 
@@ -43,12 +46,17 @@ def measure(
         plans: what to try; the model's layout must allow them.
         windows: token ids, each row read from a cold start.
         progress: told of passes over a window.
+        checkpoint: what a former run has left, and where this one leaves what it has found.
     """
-    kl = np.zeros((len(plans), len(windows)))
-    active = np.zeros_like(kl)
-    done, steps = 0, len(windows) * (1 + len(plans))
+    shape, kept = (len(plans), len(windows)), checkpoint.load("evidence") or {}
+    kl, active, through = (kept.get(name) for name in ("kl", "active", "through"))
+    if kl is None or active is None or through is None or {kl.shape, active.shape} != {shape}:
+        kl, active, through = np.zeros(shape), np.zeros(shape), np.array(0)
+    done, steps = int(through) * (1 + len(plans)), len(windows) * (1 + len(plans))
     try:
         for window, ids in enumerate(windows):
+            if window < through:
+                continue
             model.set_plan(None)
             dense = np.concatenate([part.copy() for part in _logits(model, ids)])
             normaliser = log_normaliser(dense)
@@ -64,6 +72,8 @@ def measure(
                     kl[row, window] += float(found.sum()) / len(ids)
                     active[row, window] += model.active_weight_fraction * len(other) / len(ids)
                 progress("evidence", done := done + 1, steps)
+            so_far = {"kl": kl, "active": active, "through": np.array(window + 1)}
+            checkpoint.offer("evidence", partial(dict, so_far), last=True)
     finally:
         model.set_plan(None)
         model.kv_cache.trim(0)

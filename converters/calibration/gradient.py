@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -37,6 +38,19 @@ Windows = npt.NDArray[np.int64]  # (windows, tokens of a window)
 Visitor = Callable[[int, list[Slopes]], None]
 
 
+@dataclass(frozen=True)
+class Halfway:
+    """Where a backward pass stands: it can go on from there."""
+
+    layer: int  # that came last
+    slopes: Floats  # (windows, tokens, hidden), the gradient at that layer's input
+    losses: npt.NDArray[np.float64]  # (windows,) mean of a token
+
+
+def _unheard(_: Halfway) -> None:
+    """Nobody wants to know."""
+
+
 def backward(
     packed: PackedModel,
     windows: Windows,
@@ -45,6 +59,8 @@ def backward(
     seed: int = 0,
     threads: int = 1,
     progress: Progress = silent,
+    begun: Halfway | None = None,
+    halfway: Callable[[Halfway], None] = _unheard,
 ) -> float:
     """Take the gradient of the sampled labels' loss through the whole decoder.
 
@@ -58,29 +74,37 @@ def backward(
         seed: of the labels.
         threads: windows that are worked on at a time; no result depends on it.
         progress: told of layers, forward and backward.
+        begun: where a former pass over the same windows stood; layers that came then are left out.
+        halfway: told after each layer where the pass stands.
 
     Returns:
         The mean loss of a token, in nats.
     """
     config = packed.config
     layers, steps = config.num_hidden_layers, 2 * config.num_hidden_layers
+    left = layers if begun is None else begun.layer
     table = rotary_table(config, windows.shape[1])
     streams = np.empty((layers + 1, *windows.shape, config.hidden_size), dtype=np.float32)
     streams[0] = _embedded(packed, windows)
     with ThreadPoolExecutor(threads) as pool:
-        for layer in range(layers):
+        for layer in range(left):
             floats = LayerFloats(packed, config, layer, table)
             for out, values in zip(streams[layer + 1], pool.map(floats.forward, streams[layer])):
                 out[:] = values.out
             progress("forward", layer + 1, steps)
         downstream = np.empty_like(streams[0])
         randoms = (np.random.default_rng([seed, window]) for window in range(len(windows)))
-        losses = list(pool.map(partial(_head, packed, config), streams[-1], randoms, downstream))
-        for layer in reversed(range(layers)):
+        if begun is None:
+            head = partial(_head, packed, config)
+            losses = np.array(list(pool.map(head, streams[-1], randoms, downstream)))
+        else:
+            downstream[:], losses = begun.slopes, begun.losses
+        for layer in reversed(range(left)):
             floats = LayerFloats(packed, config, layer, table)
             found = list(pool.map(floats.through, streams[layer], downstream))
             downstream[:] = [slope for _, slope in found]
             visit(layer, [slopes for slopes, _ in found])
+            halfway(Halfway(layer, downstream, losses))
             progress("backward", 2 * layers - layer, steps)
     return float(np.mean(losses))
 

@@ -45,6 +45,8 @@ def observe(
     *,
     threads: int,
     progress: Progress = silent,
+    begun: Callable[[Floats], int] = lambda _: 0,
+    halfway: Callable[[Floats], None] = lambda _: None,
 ) -> None:
     """Run the dense model over `windows` and show the statistics of each layer in turn.
 
@@ -55,6 +57,9 @@ def observe(
             last window.
         threads: how many compute; the statistics do not depend on it.
         progress: told of chunks of text.
+        begun: puts the residual stream of a former run into the array that it is given, and says
+            how many layers that run has come through.
+        halfway: given the residual stream behind each layer that has been shown.
     """
     with (
         dense_model(packed, windows.shape[1], threads, progress) as model,
@@ -62,7 +67,7 @@ def observe(
         ThreadPoolExecutor(threads) as pool,
     ):
         total = layers.layers * layers.chunks
-        for layer in range(layers.layers):
+        for layer in range(begun(layers.residual), layers.layers):
             collector = Collector(layer, pool, threads)
             count = iter(range(layer * layers.chunks, total))
 
@@ -73,4 +78,5 @@ def observe(
             sample = layers.residual[-1, :SAMPLE].copy()
             layers.run(layer, show)
             visit(collector.result(), sample)
+            halfway(layers.residual)
         progress("calibrate", total, total)

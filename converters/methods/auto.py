@@ -17,6 +17,7 @@ import numpy as np
 from converters.allocate.evidence import Evidence, measure
 from converters.allocate.lagrange import Allocation, Allocator, Curve, Price
 from converters.allocate.price import Spec, by_bytes
+from converters.calibration.checkpoint import NOWHERE, Checkpoint
 from converters.calibration.fisher import RATES
 from converters.calibration.observe import dense_model
 from converters.calibration.windows import Windows
@@ -57,6 +58,7 @@ def make(
     threads: int,
     notes: Mapping[str, Any] = MappingProxyType({}),
     progress: Progress = silent,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> PlanFamily:
     """The auto plan of a model, with its evidence.
 
@@ -68,8 +70,12 @@ def make(
         threads: how many compute.
         notes: origin, to be stored with the plan.
         progress: told of layers and windows.
+        checkpoint: what a former run has left, and where this one leaves what it has found.
     """
-    fitted = fit(packed, windows[:-HELD_BACK], layout, threads=threads, progress=progress)
+    fitted = fit(
+        packed, windows[:-HELD_BACK], layout,
+        threads=threads, progress=progress, checkpoint=checkpoint,
+    )  # fmt: skip
     specs = {
         name: each.layout
         for name, each in packed.tensors.items()
@@ -79,7 +85,9 @@ def make(
     expected = family(fitted, layout, specs, spent, fingerprint(packed), notes)
     tried = [expected.at_sparsity(each) for each in TRIED if each <= expected.most]
     with dense_model(packed, windows.shape[1], threads, progress) as model:
-        evidence = measure(model, tried, windows[-HELD_BACK:], progress=progress)
+        evidence = measure(
+            model, tried, windows[-HELD_BACK:], progress=progress, checkpoint=checkpoint
+        )
     return _corrected(expected, evidence)
 
 
@@ -189,6 +197,7 @@ def _fit(view: ModelView) -> PlanFamily:
         threads=view.threads,
         notes=view.notes,
         progress=view.progress,
+        checkpoint=view.checkpoint,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from converters.calibration.checkpoint import NOWHERE, Checkpoint
 from converters.calibration.fisher import (
     CENTRE_RATE,
     GAIN_SITES,
@@ -26,6 +27,13 @@ from converters.calibration.gradient_layer import Slopes
 from converters.calibration.histograms import Array
 from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.observe import dense_model
+from converters.calibration.resuming import (
+    Counted,
+    counted_from,
+    counted_to,
+    gradients_from,
+    gradients_to,
+)
 from converters.calibration.statistics import FIRST, NeuronStatistics, SiteStatistics
 from converters.calibration.windows import Windows
 from converters.methods.centred import folded
@@ -62,6 +70,7 @@ def fit(
     threads: int,
     seed: int = 0,
     progress: Progress = silent,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> Fitted:
     """Measure costs and thresholds.
 
@@ -72,18 +81,26 @@ def fit(
         threads: how many compute.
         seed: of the labels that the gradient pass samples.
         progress: told of layers.
+        checkpoint: what a former run has left, and where this one leaves what it has found.
     """
     neurons = layout == "mixed"
-    costs: dict[int, Mapping[str, PieceCosts]] = {}
+    costs, begun = gradients_from(checkpoint.load("gradients"))
+    if begun and set(costs) != set(range(begun.layer, packed.config.num_hidden_layers)):
+        costs, begun = {}, None
 
     def visit(layer: int, slopes: list[Slopes]) -> None:
         costs[layer] = layer_costs(slopes, neurons=neurons, threads=threads)
 
     some = gradient_windows(windows, _layer_parameters(packed))
     counting = windows[:: -(-len(windows) // COUNTED_WINDOWS)]
-    backward(packed, some, visit, seed=seed, threads=threads, progress=progress)
+    backward(
+        packed, some, visit, seed=seed, threads=threads, progress=progress, begun=begun,
+        halfway=lambda at: checkpoint.offer(
+            "gradients", lambda: gradients_to(costs, at), last=at.layer == 0
+        ),
+    )  # fmt: skip
     ordered = tuple(costs[layer] for layer in range(len(costs)))
-    counted = _counted(packed, counting, ordered, threads=threads, progress=progress)
+    counted = _counted(packed, counting, ordered, threads, progress, checkpoint)
     ordered = tuple(
         {**each, NEURONS: replace(each[NEURONS], centre=centre)} if centre is not None else each
         for each, (_, centre) in zip(ordered, counted, strict=True)
@@ -115,18 +132,18 @@ def _counted(
     packed: PackedModel,
     windows: Windows,
     costs: Sequence[Mapping[str, PieceCosts]],
-    *,
     threads: int,
     progress: Progress,
-) -> list[tuple[Mapping[str, Array], Array | None]]:
+    checkpoint: Checkpoint,
+) -> Counted:
     """By layer: the score below which each of `QUANTILES` lies, by piece, and centres of gates."""
-    found = []
     with (
         dense_model(packed, windows.shape[1], threads, progress) as model,
         LayerRun(model, windows) as run,
         ThreadPoolExecutor(threads) as pool,
     ):
-        for layer in range(run.layers):
+        found = counted_from(checkpoint.load("thresholds"), run.residual)
+        for layer in range(len(found), run.layers):
             centre, of_layer = None, costs[layer]
             if NEURONS in of_layer:  # scores can be counted once their centres are known
                 centres = _Centres(of_layer[NEURONS], pool, threads)
@@ -137,6 +154,9 @@ def _counted(
             scores = _Scores(of_layer, pool)
             run.run(layer, scores)
             found.append((scores.result(), centre))
+            checkpoint.offer(
+                "thresholds", lambda: counted_to(found, run.residual), last=layer + 1 == run.layers
+            )
             progress("thresholds", layer + 1, run.layers)
     return found
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from converters.allocate.price import Spec, skippable_bytes
+from converters.calibration.checkpoint import NOWHERE, Checkpoint
 from converters.calibration.histograms import Array
 from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.statistics import LayerStatistics
@@ -78,6 +79,7 @@ class ModelView:
     notes: Mapping[str, Any]  # origin, to be stored with the plan
     threads: int
     progress: Progress
+    checkpoint: Checkpoint = NOWHERE  # of this method, model and text
 
 
 @dataclass(frozen=True)

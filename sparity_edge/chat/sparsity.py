@@ -105,7 +105,9 @@ def _load(
         session.replace_generator(plans.load(plan, share, session.generator, force))
     except KeyboardInterrupt:
         session.screen.text("\n")  # the terminal has written ^C
-        session.screen.note("Stopped; the conversation goes on as it was.")
+        session.screen.note(
+            "Stopped; the conversation goes on as it was. Calibrating again goes on from here."
+        )
     except MemoryError:
         raise ResourceError(
             f"There is not enough memory for plan {missing} beside the chat; sparity-edge "

@@ -21,6 +21,7 @@ from sparity_edge.generation.plan_setting import family_of, refuse_lossy
 from sparity_edge.measure import gains_kept
 from sparity_edge.measure.gain import Gain, measure_apart, measure_gain, token_seconds
 from sparity_edge.measure.gains_kept import Conditions
+from sparity_edge.packed.manifest import content_of
 from sparity_edge.plans.setting import DENSE, Setting
 from sparity_edge.plans.sparsity_choice import SparsityChoice
 from sparity_edge.progress import Progress, silent
@@ -154,8 +155,8 @@ def _best(found: Sequence[Position], gains: Sequence[Gain]) -> tuple[Position, G
 
 def _conditions(dense: Path, threads: int, cache_dtype: str, position: Position) -> Conditions:
     return Conditions(
-        dense=gains_kept.content_of(dense),
-        sparse=gains_kept.content_of(position.path),
+        dense=content_of(dense),
+        sparse=content_of(position.path),
         plan=position.family.name,
         plan_sha256=gains_kept.plan_sha256(position.path, position.family.name),
         sparsity=position.sparsity,

@@ -17,8 +17,7 @@ from typing import Any
 
 from sparity_edge.errors import FormatError
 from sparity_edge.measure.gain import Gain
-from sparity_edge.packed.manifest import read_manifest
-from sparity_edge.packed.shards import PLAN_FILE
+from sparity_edge.packed.manifest import content_of, read_manifest
 from sparity_edge.system.atomic import replace_file
 from sparity_edge.system.folders import gains_root
 from sparity_edge.system.version import own_version
@@ -43,17 +42,6 @@ class Conditions:
         """Where the gain is kept."""
         text = json.dumps(asdict(self), sort_keys=True)
         return gains_root() / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-
-
-def content_of(folder: Path) -> str:
-    """SHA-256, in hex, of what a packed folder holds besides its plans, by its manifest.
-
-    Raises:
-        FormatError: it has no valid manifest.
-    """
-    files = read_manifest(folder)["files"]
-    own = {name: entry["sha256"] for name, entry in files.items() if not PLAN_FILE.fullmatch(name)}
-    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def plan_sha256(folder: Path, plan: str) -> str:

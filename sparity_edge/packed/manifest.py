@@ -5,6 +5,7 @@ Knows names, sizes and the version of the format; what is in the files is format
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -56,6 +57,18 @@ def listed_files(folder: Path) -> set[str]:
         OSError: it cannot be read.
     """
     return {MANIFEST, *_parse_manifest(folder)["files"]}
+
+
+def content_of(folder: Path) -> str:
+    """SHA-256, in hex, of what a packed folder holds besides its plans, by its manifest.
+
+    Raises:
+        FormatError: it has no valid manifest.
+        OSError: it cannot be read.
+    """
+    files = read_manifest(folder)["files"]
+    own = {name: entry["sha256"] for name, entry in files.items() if not PLAN_FILE.fullmatch(name)}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def encode_manifest(manifest: Mapping[str, Any]) -> bytes:

@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from sparity_edge.system.leftovers import CALIBRATIONS
+
 CACHE_VARIABLE = "SPARITY_EDGE_CACHE"
 _OF_KERNELS = re.compile(r"[0-9a-f]{16}")  # folders of one version's kernels
 
@@ -29,12 +31,17 @@ def gains_root() -> Path:
     return cache_root() / "gains"
 
 
+def calibrations_root() -> Path:
+    """The folder of calibrations that were interrupted, or are at work: each has one in it."""
+    return cache_root() / CALIBRATIONS
+
+
 def besides_packs() -> list[Path]:
-    """What is kept and is no packed model: fetched sources, gains, chat history, kernels.
+    """What is kept and is no packed model: sources, calibrations, gains, chat history, kernels.
 
     Only what is ours: NUMBA_CACHE_DIR may name a folder that others use as well.
     """
-    ours = [cache_root() / name for name in ("sources", "gains", "chat_history")]
+    ours = [cache_root() / name for name in ("sources", CALIBRATIONS, "gains", "chat_history")]
     ours += kernels_kept()
     return [each for each in sorted(ours) if each.exists() and not each.is_symlink()]
 
@@ -48,7 +55,7 @@ def kernels_kept() -> list[Path]:
 
 def work_folders() -> list[Path]:
     """Where interrupted runs may have left something: the pack cache, and the current folder."""
-    return [cache_root(), cache_root() / "packed", Path()]
+    return [cache_root(), cache_root() / "packed", calibrations_root(), Path()]
 
 
 def _users_cache() -> Path:

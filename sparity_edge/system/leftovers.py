@@ -21,12 +21,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 FOREIGN_SECONDS = 24 * 3600  # age at which what another machine began counts as dead
+# Age at which a calibration that was interrupted counts as given up; until then it can go on.
+GIVEN_UP_SECONDS = 30 * 24 * 3600
+CALIBRATIONS = "calibrations"  # the folder that holds them
 _FORMER = "former00"  # in the place of the random digits: the folder that is being replaced
 _NAME = re.compile(
     r"\.(?P<of>.+)\.partial-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)(-(?P<began>\d+))?"
     r"-(?P<token>[0-9a-f]{8}|former00)",
     re.DOTALL,
 )
+
+
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def partial_name(name: str) -> str:
@@ -61,14 +67,17 @@ def held(path: Path) -> Iterator[None]:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether `path` is a temporary file or folder of ours that nobody writes any more."""
+    """Whether `path` is a temporary file or folder of ours that nobody writes any more.
+
+    A calibration that was interrupted is none before it is given up.
+    """
+    if path.parent.name == CALIBRATIONS and _KEY.fullmatch(path.name):
+        return _is_older(path, GIVEN_UP_SECONDS) and not is_locked(path)
     made = _NAME.fullmatch(path.name)
-    if made is None or path.is_symlink() or _is_locked(path):
+    if made is None or path.is_symlink() or is_locked(path):
         return False
     if made["machine"] != _machine():
-        with contextlib.suppress(OSError):
-            return time.time() - path.stat().st_mtime > FOREIGN_SECONDS
-        return False
+        return _is_older(path, FOREIGN_SECONDS)
     return not _lives(int(made["pid"]), int(made["began"] or 0))
 
 
@@ -122,7 +131,13 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _is_locked(path: Path) -> bool:
+def _is_older(path: Path, seconds: float) -> bool:
+    with contextlib.suppress(OSError):
+        return not path.is_symlink() and time.time() - path.stat().st_mtime > seconds
+    return False
+
+
+def is_locked(path: Path) -> bool:
     """Whether some process, this one included, holds the lock of `held`."""
     if sys.platform == "win32":
         return False

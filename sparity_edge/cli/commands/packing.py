@@ -31,6 +31,7 @@ WHAT_IT_IS = {
     "sources": "fetched sources",
     "kernels": "compiled kernels",
     "gains": "measured gains of sparsity plans",
+    "calibrations": "calibrations that were interrupted",
     "chat_history": "what was typed in chats",
 }
 
