@@ -22,6 +22,8 @@ from sparity_edge.kernels.kept.fives_registers import (
     load_fives,
     load_fives_near,
     load_last_fives,
+    load_narrow_fives,
+    narrow_fives_dot,
 )
 from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.matrix import INT5K, ROW_END
@@ -57,6 +59,14 @@ def zero_of(k_quant: bool, product: Product) -> float:
 
 
 @inlined
+def _last_dot(numbers: int, groups: int, x: int) -> Any:
+    """Sums of products of the block at the end of a row."""
+    if groups <= BLOCK_GROUPS // 2:
+        return narrow_fives_dot(load_narrow_fives(numbers, 4 * groups), x)
+    return fives_block_dot(load_last_fives(numbers, 4 * groups), x)
+
+
+@inlined
 def _dot(k_quant: bool, non_temporal: bool, product: Product, row: int, gap: int) -> float:
     a, c, p, scales = splat(0.0), splat(0.0), row, scales_at(k_quant, product, row)
     x, x_scales, x_sums, groups = product.x, product.x_scales, product.x_sums, product.groups
@@ -68,8 +78,8 @@ def _dot(k_quant: bool, non_temporal: bool, product: Product, row: int, gap: int
     prefetch_lines(non_temporal, p + gap, row + gap + load_i64(product.matrix + ROW_END))
     if groups % BLOCK_GROUPS != 0:
         of, offsets = scales_of(k_quant, product, scales, groups // BLOCK_GROUPS * BLOCK_GROUPS)
-        block = load_last_fives(p, groups % BLOCK_GROUPS * 4)
-        a, c = add_groups(fives_block_dot(block, x), of, offsets, x_scales, x_sums, a, c)
+        products = _last_dot(p, groups % BLOCK_GROUPS, x)
+        a, c = add_groups(products, of, offsets, x_scales, x_sums, a, c)
     return total(fma(splat(zero_of(k_quant, product)), c, a))
 
 
@@ -109,9 +119,9 @@ def _dots_of_two(k_quant: bool, mine: Product, yours: Product, row: int, gap: in
     prefetch_lines(False, p + gap, row + gap + load_i64(mine.matrix + ROW_END))
     if groups % BLOCK_GROUPS != 0:
         of, offsets = scales_of(k_quant, mine, scales, groups // BLOCK_GROUPS * BLOCK_GROUPS)
-        block = load_last_fives(p, groups % BLOCK_GROUPS * 4)
-        a, c = add_groups(fives_block_dot(block, x), of, offsets, x_scales, mine.x_sums, a, c)
-        b, d = add_groups(fives_block_dot(block, y), of, offsets, y_scales, yours.x_sums, b, d)
+        left = groups % BLOCK_GROUPS
+        a, c = add_groups(_last_dot(p, left, x), of, offsets, x_scales, mine.x_sums, a, c)
+        b, d = add_groups(_last_dot(p, left, y), of, offsets, y_scales, yours.x_sums, b, d)
     zero = splat(zero_of(k_quant, mine))
     return total(fma(zero, c, a)), total(fma(zero, d, b))
 
