@@ -10,9 +10,11 @@ needs a C++ compiler and CMake):
 It always runs in a process of its own: in this Python, or in the one that --peer-python names.
 
 ik_llama.cpp, the fork with the fastest kernels for CPUs, is built with CMake in its repository's
-folder; target llama is enough, and its flash-attention files take most of the compile time and are
-left out (-DGGML_IQK_FLASH_ATTENTION=OFF; attention without them is its faster way then). --ik names
-the folder of the build. Its weights are repacked while it loads, as -rtr 1 of its programs does.
+folder; target llama is enough. Its flash-attention files take most of the compile time and are left
+out (-DGGML_IQK_FLASH_ATTENTION=OFF; in August 2026 iqk_flash_attn.cpp then lacked two functions of
+its header, which have to be added there and return 0 and false). Its attention is computed without
+them, which was as fast at 0.5B. --ik names the folder that the libraries lie in or below. Weights
+are repacked while it loads, as with -rtr 1 of its own programs.
 
 For a CPU without AVX-512, build both with -DGGML_NATIVE=OFF -DGGML_AVX512=OFF and the GGML_...
 options of that CPU (AVX, AVX2, FMA and F16C for an AMD Zen 3; pip takes a wheel that it built
