@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,7 @@ from sparity_edge.packed.bundle import BundleLayout, bundle_of, halves_of
 from sparity_edge.packed.layout import BY_THEMSELVES, K_QUANT_GROUPS, KEPT_GROUPS, Layout
 from sparity_edge.packed.shards import TensorSpec, spec_nbytes
 from sparity_edge.packed.writer import PackedWriter
-from sparity_edge.progress import Progress, silent
+from sparity_edge.progress import Progress, silent, unheard
 from sparity_edge.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def convert(
     *,
     force: bool = False,
     progress: Progress = silent,
+    notify: Callable[[str], None] = unheard,
 ) -> Path:
     """Write `source` as a packed folder.
 
@@ -84,6 +85,7 @@ def convert(
         options: number format and layout.
         force: replace an existing packed folder (or empty folder) at `out`.
         progress: told of packed bytes.
+        notify: told which numbers of the source the layout cannot hold.
 
     Returns:
         The path of the folder.
@@ -95,6 +97,8 @@ def convert(
             fit the number format.
     """
     tensors = _plan(source, options)
+    if options.dtype is None and (note := _what_is_rounded(source, tensors)):
+        notify(f"{source.label}: layout {options.layout} {note}; layout dense keeps them.")
     Tokenizer.from_files(source.tokenizer_files).demand_rows(source.config.vocab_size)
     total = sum(spec_nbytes(spec) for spec in tensors.values())
     done = 0
@@ -129,6 +133,22 @@ def _without_kept(native: tuple[str, int, bool]) -> tuple[str, int, bool] | None
         ("iq4", 32, False): ("int8", 32, False),  # exact
         ("iq4k", 32, False): ("int8", 32, False),  # scales are rounded
     }.get(native)
+
+
+# Formats that hold the very numbers of another.
+_EXACT = {("int5", "int8"), ("iq4", "int8"), ("int3k", "int6k")}
+
+
+def _what_is_rounded(source: Source, tensors: Mapping[str, TensorSpec]) -> str:
+    """What a layout does to numbers that it has no place for; nothing where it has one for all."""
+    rounded = set()
+    for name, layout in matrices(tensors):
+        dtype, _, minimum = source.native(name) or (layout.dtype, 0, False)
+        exact = (dtype, layout.dtype) in _EXACT and not minimum
+        if dtype in BY_THEMSELVES and dtype != layout.dtype and not exact:
+            linear = name.removesuffix(".weight").rsplit(".", 1)[-1]
+            rounded.add(f"{linear} ({dtype} to {layout.dtype})")
+    return f"rounds numbers anew: {', '.join(sorted(rounded))}" if rounded else ""
 
 
 def _choose_numbers(

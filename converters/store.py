@@ -17,7 +17,7 @@ from converters.pack_cache import is_complete, look_up, packs, remember, remove,
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.manifest import is_packed
 from sparity_edge.packed.shards import FORMAT_VERSION
-from sparity_edge.progress import QUIET, CallContext, Progress
+from sparity_edge.progress import QUIET, CallContext
 from sparity_edge.system.folders import CACHE_VARIABLE
 from sparity_edge.system.split_files import parts_beside
 
@@ -86,7 +86,7 @@ def cached_pack(model: str, options: PackOptions, context: CallContext = QUIET) 
             context.notify(
                 f"Packing {model} into the pack cache, once ({_describe(options)}): {target}"
             )
-            _pack(source, target, options, context.progress)
+            _pack(source, target, options, context)
     remember(request, target)
     touch(target)
     return target
@@ -145,13 +145,13 @@ def _stamps(path: Path) -> list[tuple[str, int, int]]:
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
-def _pack(source: Source, target: Path, options: PackOptions, progress: Progress) -> None:
+def _pack(source: Source, target: Path, options: PackOptions, context: CallContext) -> None:
     from converters.pack import convert
 
     if target.exists():
         remove(target)  # damaged, and only ours can have this name
     try:
-        convert(source, target, options, progress=progress)
+        convert(source, target, options, progress=context.progress, notify=context.notify)
     except FormatError as error:
         # Another process may have been quicker with the same pack; its folder is as good.
         if not is_complete(target):

@@ -130,6 +130,18 @@ def test_superblocks_become_plain_integers(model: Path, tmp_path: Path) -> None:
     refuse_mismatch(direct, PackOptions(**options))
 
 
+def test_what_a_layout_cannot_hold_is_said(model: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    for layout in ("dense", "input"):
+        with open_source(str(model)) as source:
+            convert(source, tmp_path / layout, PackOptions(layout=layout), notify=heard.append)
+    [note] = heard
+    assert "layout input rounds numbers anew: " in note
+    assert "(int5k to int8)" in note
+    assert "(int5 to int8)" in note  # that with minimum
+    assert note.endswith("layout dense keeps them.")
+
+
 @pytest.mark.parametrize(
     ("kind", "place"), [(Kind.Q4_K, 0), (Kind.Q5_K, 2), (Kind.Q6_K, 208), (Kind.Q5_1, 2)]
 )

@@ -51,7 +51,9 @@ def convert(arguments: Namespace) -> None:
         source = open_any(arguments.source, CallContext(arguments.offline, bars))
         try:
             out = Path(arguments.out or _default_out(arguments.source, arguments.dtype))
-            path = pack(source, out, options, force=arguments.force, progress=bars)
+            path = pack(
+                source, out, options, force=arguments.force, progress=bars, notify=bars.notify
+            )
         finally:
             source.close()
         if arguments.calibrate:

@@ -42,12 +42,16 @@ def scales_at(k_quant: bool, product: Product, row: int) -> int:
 
 
 @inlined
-def scales_of(k_quant: bool, product: Product, scales: int, index: int) -> tuple[Any, Any]:
-    """Scales of groups index..index+15, one to a lane, and what `zero_of` times the sums takes."""
-    left = product.groups - index
+def scales_of(
+    k_quant: bool, product: Product, scales: int, index: int, left: int
+) -> tuple[Any, Any]:
+    """Scales of groups index..index+left-1, one to a lane, and what is taken off or added.
+
+    `left` is a constant in loops over whole blocks: masks and branches would stay there.
+    """
     if k_quant:
         place = scales + index // BLOCK_GROUPS * FOUR_SCALES
-        return int4k_scales(place, left >= BLOCK_GROUPS)
+        return int4k_scales(place, left == BLOCK_GROUPS)
     place = scales + 2 * index
     return load_f16(place, left), load_f16(place + product.minima_at, left)
 
@@ -71,14 +75,15 @@ def _dot(k_quant: bool, non_temporal: bool, product: Product, row: int, gap: int
     a, c, p, scales = splat(0.0), splat(0.0), row, scales_at(k_quant, product, row)
     x, x_scales, x_sums, groups = product.x, product.x_scales, product.x_sums, product.groups
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
-        of, offsets = scales_of(k_quant, product, scales, index)
+        of, offsets = scales_of(k_quant, product, scales, index, BLOCK_GROUPS)
         block = load_fives(p, p + gap) if non_temporal else load_fives_near(p, p + gap)
         a, c = add_groups(fives_block_dot(block, x), of, offsets, x_scales, x_sums, a, c)
         p, x, x_scales = p + FIVES, x + X_BLOCK, x_scales + 64
     prefetch_lines(non_temporal, p + gap, row + gap + load_i64(product.matrix + ROW_END))
     if groups % BLOCK_GROUPS != 0:
-        of, offsets = scales_of(k_quant, product, scales, groups // BLOCK_GROUPS * BLOCK_GROUPS)
-        products = _last_dot(p, groups % BLOCK_GROUPS, x)
+        left = groups % BLOCK_GROUPS
+        of, offsets = scales_of(k_quant, product, scales, groups - left, left)
+        products = _last_dot(p, left, x)
         a, c = add_groups(products, of, offsets, x_scales, x_sums, a, c)
     return total(fma(splat(zero_of(k_quant, product)), c, a))
 
@@ -110,7 +115,7 @@ def _dots_of_two(k_quant: bool, mine: Product, yours: Product, row: int, gap: in
     x, x_scales, y, y_scales = mine.x, mine.x_scales, yours.x, yours.x_scales
     p, scales, groups = row, scales_at(k_quant, mine, row), mine.groups
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
-        of, offsets = scales_of(k_quant, mine, scales, index)
+        of, offsets = scales_of(k_quant, mine, scales, index, BLOCK_GROUPS)
         block = load_fives_near(p, p + gap)
         a, c = add_groups(fives_block_dot(block, x), of, offsets, x_scales, mine.x_sums, a, c)
         b, d = add_groups(fives_block_dot(block, y), of, offsets, y_scales, yours.x_sums, b, d)
@@ -118,8 +123,8 @@ def _dots_of_two(k_quant: bool, mine: Product, yours: Product, row: int, gap: in
         x_scales, y_scales = x_scales + 64, y_scales + 64
     prefetch_lines(False, p + gap, row + gap + load_i64(mine.matrix + ROW_END))
     if groups % BLOCK_GROUPS != 0:
-        of, offsets = scales_of(k_quant, mine, scales, groups // BLOCK_GROUPS * BLOCK_GROUPS)
         left = groups % BLOCK_GROUPS
+        of, offsets = scales_of(k_quant, mine, scales, groups - left, left)
         a, c = add_groups(_last_dot(p, left, x), of, offsets, x_scales, mine.x_sums, a, c)
         b, d = add_groups(_last_dot(p, left, y), of, offsets, y_scales, yours.x_sums, b, d)
     zero = splat(zero_of(k_quant, mine))
