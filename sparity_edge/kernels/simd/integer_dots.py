@@ -26,7 +26,6 @@ from sparity_edge.kernels.simd.ir import (
     I32,
     INTEGERS,
     LANES,
-    SHORTS,
     concatenate,
     constant,
     mask_bits,
@@ -50,14 +49,14 @@ _WITHOUT_SUMS = ("avx512bw", "avx2")  # multiply only
 
 
 def _call(builder: Any, name: str, lanes: int, element: ir.Type, *values: Any) -> Any:
-    """An intrinsic of so many lanes for all sixteen; the last two values are what it multiplies."""
+    """An intrinsic of so many lanes for all there are; it multiplies the last two values."""
     result = ir.VectorType(I32, lanes)
     factor = ir.VectorType(element, lanes * 32 // element.width)
     kinds = [*[result] * (len(values) - 2), factor, factor]
     signature = ir.FunctionType(result, kinds)
     function = cgutils.get_or_insert_function(builder.module, signature, name)
     parts = []
-    for start in range(0, LANES, lanes):
+    for start in range(0, values[0].type.count, lanes):
         mine = [shuffle(builder, each, each, range(start, start + lanes)) for each in values]
         casts = [builder.bitcast(each, kind) for each, kind in zip(mine, kinds)]
         parts.append(builder.call(function, casts))
@@ -65,7 +64,8 @@ def _call(builder: Any, name: str, lanes: int, element: ir.Type, *values: Any) -
 
 
 def _as_integers(builder: Any, values: Any) -> Any:
-    return builder.bitcast(values, INTEGERS)
+    count = values.type.count * values.type.element.width // 32
+    return builder.bitcast(values, ir.VectorType(I32, count))
 
 
 def dot_words(builder: Any, sums: Any, left: Any, right: Any) -> Any:
@@ -77,10 +77,11 @@ def dot_words(builder: Any, sums: Any, left: Any, right: Any) -> Any:
     if feature:
         return _call(builder, *_WORD_DOTS[feature], sums, left, right)
     # A pattern that LLVM knows: one instruction even with SSE2.
-    wide = ir.VectorType(I32, 2 * LANES)
-    factors = [builder.sext(builder.bitcast(each, SHORTS), wide) for each in (left, right)]
+    count = 2 * left.type.count
+    wide, shorts = ir.VectorType(I32, count), ir.VectorType(I16, count)
+    factors = [builder.sext(builder.bitcast(each, shorts), wide) for each in (left, right)]
     products = builder.mul(*factors)
-    even, odd = (shuffle(builder, products, products, range(i, 2 * LANES, 2)) for i in (0, 1))
+    even, odd = (shuffle(builder, products, products, range(i, count, 2)) for i in (0, 1))
     return builder.add(sums, builder.add(even, odd))
 
 
@@ -88,7 +89,8 @@ def _dot(builder: Any, sums: Any, weights: Any, half: Any, words: Callable[[Any]
     weights, half = _as_integers(builder, weights), _as_integers(builder, half)
     if feature := byte_dot():
         return _call(builder, *_BYTE_DOTS[feature], sums, weights, half)
-    return dot_words(builder, sums, words(builder.bitcast(weights, SHORTS)), half)
+    shorts = ir.VectorType(I16, 2 * weights.type.count)
+    return dot_words(builder, sums, words(builder.bitcast(weights, shorts)), half)
 
 
 def dot_first(builder: Any, sums: Any, weights: Any, first: Any) -> Any:

@@ -10,8 +10,6 @@ every four lines 0.95, with four of them 0.80 (AMD EPYC; bench/roofline.py measu
 
 from __future__ import annotations
 
-from typing import Any
-
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import BF16, BITS, DTYPE, INT4, INT4K, INT6K, INT8, MINIMUM, PADDED
 from sparity_edge.kernels.simd.conversions import load_bf16
@@ -34,17 +32,13 @@ from sparity_edge.kernels.sparse.active_rows import (
     prefetch_place,
 )
 from sparity_edge.kernels.sparse.integer_axpy import (
-    add_int4,
-    add_int8,
-    natural8,
-    natural16,
     put_int4,
     put_int4_minima,
     put_int8,
-    start_int4,
-    start_int8,
 )
 from sparity_edge.kernels.sparse.kquant_axpy import add_int4k, add_int6k
+from sparity_edge.kernels.sparse.sum_orders import natural8, natural16
+from sparity_edge.kernels.sparse.tile_sums import sum_int4, sum_int8
 
 # Prefetch distance in cache lines, of all rows of a block together, into L1 (rows of 4 KB in int8
 # at density 0.5, of streaming: 16 lines 0.72, 32 0.76, 48 and 64 0.78, 80 0.77; prototype on an AMD
@@ -66,29 +60,6 @@ def bytes_ahead(active: int, inputs: int, nbytes: int) -> int:
     """
     rows = max(1, CHANNELS * load_i64(active) // inputs)
     return min(nbytes, max(1, (LINES_AHEAD + rows // 2) // rows) * 64)
-
-
-@device
-def _sum_int8(rows: int, count: int, place: int, fetch: int, digits: int, whole: float) -> Any:
-    """64 bytes at `place` of `count` rows times their activations; prefetches those at `fetch`."""
-    sums = start_int8(whole)
-    for _ in range(0, count, 4):
-        a, b, c, d = load_i64(rows), load_i64(rows + 8), load_i64(rows + 16), load_i64(rows + 24)
-        prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
-        sums = add_int8(sums, a + place, b + place, c + place, d + place, digits)
-        rows, digits = rows + 32, digits + 8
-    return sums
-
-
-@device
-def _sum_int4(rows: int, count: int, place: int, fetch: int, digits: int, whole: float) -> Any:
-    sums = start_int4(whole)
-    for _ in range(0, count, 4):
-        a, b, c, d = load_i64(rows), load_i64(rows + 8), load_i64(rows + 16), load_i64(rows + 24)
-        prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
-        sums = add_int4(sums, a + place, b + place, c + place, d + place, digits)
-        rows, digits = rows + 32, digits + 8
-    return sums
 
 
 @device
@@ -144,7 +115,7 @@ def _add_int8(
     for place in range(0, nbytes, 64):
         fetch = prefetch_place(following, others, place, ahead, nbytes)
         prefetch_bytes(other + 2 * place, 128)
-        tile = _sum_int8(rows, count, place, fetch, digits, whole)
+        tile = sum_int8(rows, count, place, fetch, digits, whole)
         put_int8(tile, header + 2 * place, sums + 4 * place, scale)
 
 
@@ -161,7 +132,7 @@ def _add_int4(
     for place in range(0, nbytes, 64):
         fetch = prefetch_place(following, others, place, ahead, nbytes)
         prefetch_bytes(other + 4 * place, 256)
-        tile = _sum_int4(rows, count, place, fetch, digits, offset)
+        tile = sum_int4(rows, count, place, fetch, digits, offset)
         scales, to = header + 4 * place, sums + 8 * place
         if minima != 0:
             prefetch_bytes(other + minima + 4 * place, 256)

@@ -11,7 +11,7 @@
 One instruction (`vpdpbusd`, where the CPU has it) adds four products to a lane; activations are two
 signed bytes, high * 256 + low, as in `byte_dots`. Integers: the same bits on every CPU. (16-bit
 weights and `vpdpwssd` need 28 vector instructions where this needs 20, and 52 against 34 for int4.)
-Sums stay in this order of 128-bit quarters until all groups are added (`natural8`, `natural16`):
+Sums stay in this order of 128-bit quarters until all groups are added (`sum_orders`):
 putting the scales of a group into it is half the work of reordering its sums.
 """
 
@@ -23,13 +23,16 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
+from sparity_edge.kernels.simd.cpu import byte_dot, features
 from sparity_edge.kernels.simd.integer_dots import carry, dot_first, dot_second, halves_of
 from sparity_edge.kernels.simd.ir import (
-    BYTES,
     FLOATS,
+    I8,
+    I16,
     I32,
     I64,
     INTEGERS,
+    LANES,
     SHORTS,
     concatenate,
     constant,
@@ -47,8 +50,16 @@ from sparity_edge.kernels.simd.ir import (
 from sparity_edge.kernels.simd.vectors import vector
 
 _QUARTERS = ir.VectorType(I64, 8)  # of 16 float16: four numbers each
-# Integers of the columns of 64 bytes: sums with low digits, then as many with high ones.
-_OF_BYTES, OF_NIBBLES = struct_type("sums8", INTEGERS, 8), struct_type("sums16", INTEGERS, 16)
+# Lanes that are summed together. Sixteen registers of 32 bytes have no room for the sums of 64
+# bytes: they hold those of half of them, and the rows of a block are gone through twice.
+WIDTH = LANES if "avx512f" in features() else LANES // 2
+LINE_PART, _PAIRS = ir.VectorType(I8, 4 * WIDTH), ir.VectorType(I16, 2 * WIDTH)
+_SUMS = ir.VectorType(I32, WIDTH)
+# Integers of the columns of that many bytes: sums with low digits, then as many with high ones.
+_OF_BYTES, OF_NIBBLES = struct_type("sums8", _SUMS, 8), struct_type("sums16", _SUMS, 16)
+# The sums of 64 bytes.
+_TILE_OF_BYTES = struct_type("tile8", INTEGERS, 4)
+TILE_OF_NIBBLES = struct_type("tile16", INTEGERS, 8)
 _FOUR_ROWS = (types.int64,) * 4
 
 
@@ -58,7 +69,7 @@ _FOUR_ROWS = (types.int64,) * 4
 def _interleave(builder: Any, left: Any, right: Any) -> tuple[Any, Any]:
     """Interleaved elements of two vectors, of the lower and of the upper half of each 16 bytes."""
     count = left.type.count
-    quarter = count // 4
+    quarter = 128 // left.type.element.width
     halves = []
     for start in (0, quarter // 2):
         lanes = [
@@ -76,46 +87,13 @@ def columns_of_four(builder: Any, rows: Sequence[Any]) -> list[Any]:
     a, b, c, d = rows
     result: list[Any] = []
     for left, right in zip(_interleave(builder, a, b), _interleave(builder, c, d)):
-        left, right = (builder.bitcast(each, SHORTS) for each in (left, right))
+        left, right = (builder.bitcast(each, _PAIRS) for each in (left, right))
         result += _interleave(builder, left, right)
-    return [builder.bitcast(each, INTEGERS) for each in result]
+    return [builder.bitcast(each, _SUMS) for each in result]
 
 
 def _load_rows(builder: Any, *addresses: Any) -> list[Any]:
-    return [load_from(builder, address, BYTES) for address in addresses]
-
-
-def _natural(builder: Any, sums: list[Any]) -> list[Any]:
-    """From order of quarters to that of the bytes: quarter q of vector k becomes k of q."""
-    result = []
-    for quarter in range(0, 16, 4):
-        lanes = [quarter + i for i in range(4)] + [16 + quarter + i for i in range(4)]
-        low = shuffle(builder, sums[0], sums[1], lanes)
-        high = shuffle(builder, sums[2], sums[3], lanes)
-        result.append(concatenate(builder, [low, high]))
-    return result
-
-
-def _in_order(builder: Any, address: Any, count: int) -> None:
-    vectors = [load_from(builder, address, FLOATS, 64 * index) for index in range(count)]
-    ordered = _natural(builder, vectors[:4])
-    if count == 8:  # 32 columns share 16 bytes, low nibbles first
-        high = _natural(builder, vectors[4:])
-        ordered = [each for pair in zip(ordered, high) for each in pair]
-    for index, each in enumerate(ordered):
-        store_to(builder, each, address, 64 * index)
-
-
-@define(types.none, types.int64)
-def natural8(builder: Any, address: Any) -> Any:
-    """Put 64 float32 into the order of columns."""
-    _in_order(builder, address, 4)
-
-
-@define(types.none, types.int64)
-def natural16(builder: Any, address: Any) -> Any:
-    """Put 128 float32 into the order of columns."""
-    _in_order(builder, address, 8)
+    return [load_from(builder, address, LINE_PART) for address in addresses]
 
 
 # --- scales -----------------------------------------------------------------------------------
@@ -174,31 +152,49 @@ def start_sums(builder: Any, whole: Any, factors: list[int]) -> Any:
 
     Offsets are integers, so that what cancels leaves nothing.
     """
-    whole = splat(builder, builder.fptosi(whole, I32))
-    low = [builder.mul(whole, constant(INTEGERS, factor)) for factor in factors]
-    return join(builder, low + [constant(INTEGERS, 0)] * len(low))
+    whole = splat(builder, builder.fptosi(whole, I32), WIDTH)
+    low = [builder.mul(whole, constant(_SUMS, factor)) for factor in factors]
+    return join(builder, low + [constant(_SUMS, 0)] * len(low))
 
 
 def step(builder: Any, sums: Any, columns: list[Any], digits: Any) -> Any:
     """Sums plus columns of four rows times their high * 256 + low."""
-    high, low = (splat(builder, load_from(builder, digits, I32, place)) for place in (0, 4))
+    high, low = (splat(builder, load_from(builder, digits, I32, place), WIDTH) for place in (0, 4))
     old = members(builder, sums, 2 * len(columns))
     seconds, firsts = old[: len(columns)], old[len(columns) :]
     seconds = [dot_second(builder, t, each, low) for t, each in zip(seconds, columns)]
-    firsts = [dot_first(builder, t, each, high) for t, each in zip(firsts, columns)]
+    if byte_dot():
+        firsts = [dot_first(builder, t, each, high) for t, each in zip(firsts, columns)]
+    else:  # both halves count alike, and registers are scarce
+        seconds = [dot_first(builder, t, each, high) for t, each in zip(seconds, columns)]
     return join(builder, seconds + firsts)
 
 
-def totals(builder: Any, sums: Any, count: int) -> list[Any]:
-    """Integers of so many vectors, from low and high digits."""
-    vectors = members(builder, sums, 2 * count)
-    halves = zip(vectors[count:], vectors[:count])
-    return [builder.add(second, carry(builder, first)) for first, second in halves]
+def _tile(builder: Any, parts: Sequence[Any], count: int) -> Any:
+    """Integers of so many vectors, from low and high digits of LANES / WIDTH parts of them."""
+    totals = []
+    for sums in parts[: LANES // WIDTH]:
+        vectors = members(builder, sums, 2 * count)
+        halves = zip(vectors[count:], vectors[:count])
+        totals.append([builder.add(second, carry(builder, first)) for first, second in halves])
+    return join(builder, [concatenate(builder, each) for each in zip(*totals)])
+
+
+@define(_TILE_OF_BYTES, _OF_BYTES, _OF_BYTES)
+def tile_of_bytes(builder: Any, left: Any, right: Any) -> Any:
+    """The sums of 64 columns from those of the parts; `right` counts where there are two."""
+    return _tile(builder, (left, right), 4)
+
+
+@define(TILE_OF_NIBBLES, OF_NIBBLES, OF_NIBBLES)
+def tile_of_nibbles(builder: Any, left: Any, right: Any) -> Any:
+    """The sums of 128 columns from those of the parts; `right` counts where there are two."""
+    return _tile(builder, (left, right), 8)
 
 
 def low_and_high(builder: Any, sums: Any, scale: Any) -> list[Any]:
     """What sums of low nibbles, then of high ones, stand for."""
-    vectors = totals(builder, sums, 8)
+    vectors = members(builder, sums, 8)
     both, high = vectors[:4], vectors[4:]
     low = [builder.sub(a, b) for a, b in zip(both, high)]
     sixteenth = builder.fmul(scale, constant(FLOATS, 1 / 16))
@@ -220,7 +216,7 @@ def start_int4(builder: Any, whole: Any) -> Any:
 @define(_OF_BYTES, _OF_BYTES, *_FOUR_ROWS, types.int64)
 def add_int8(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: Any) -> Any:
     """Add 64 columns of four rows, each plus 128, times the four activations at `digits`."""
-    flip = constant(INTEGERS, -0x7F7F7F80)
+    flip = constant(_SUMS, -0x7F7F7F80)
     columns = [
         builder.xor(each, flip)
         for each in columns_of_four(builder, _load_rows(builder, a, b, c, d))
@@ -236,25 +232,25 @@ def add_int4(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digits: An
     difference are the low ones, without a mask and two shifts for each vector.
     """
     packed = columns_of_four(builder, _load_rows(builder, a, b, c, d))
-    mask = constant(INTEGERS, -0x0F0F0F10)  # 0xF0 in every byte
+    mask = constant(_SUMS, -0x0F0F0F10)  # 0xF0 in every byte
     high = [builder.and_(each, mask) for each in packed]
     return step(builder, sums, packed + high, digits)
 
 
-@define(types.none, _OF_BYTES, types.int64, types.int64, vector)
+@define(types.none, _TILE_OF_BYTES, types.int64, types.int64, vector)
 def put_int8(builder: Any, sums: Any, scales: Any, place: Any, scale: Any) -> Any:
     """Add 64 sums times `scale` times their own float16 scales to the float32 at place."""
-    values = scaled(builder, totals(builder, sums, 4), scale)
+    values = scaled(builder, members(builder, sums, 4), scale)
     add_to(builder, place, [(values, _scales8(builder, scales))])
 
 
-@define(types.none, OF_NIBBLES, types.int64, types.int64, vector)
+@define(types.none, TILE_OF_NIBBLES, types.int64, types.int64, vector)
 def put_int4(builder: Any, sums: Any, scales: Any, place: Any, scale: Any) -> Any:
     """Add 128 sums times `scale` times their own float16 scales to the float32 at place."""
     add_to(builder, place, [(low_and_high(builder, sums, scale), _scales16(builder, scales))])
 
 
-@define(types.none, OF_NIBBLES, types.int64, types.int64, types.int64, vector, vector)
+@define(types.none, TILE_OF_NIBBLES, types.int64, types.int64, types.int64, vector, vector)
 def put_int4_minima(
     builder: Any, sums: Any, scales: Any, minima: Any, place: Any, scale: Any, total: Any
 ) -> Any:

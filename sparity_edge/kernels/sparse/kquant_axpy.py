@@ -8,8 +8,6 @@ mostly comes from L1.
 
 from __future__ import annotations
 
-from typing import Any
-
 from sparity_edge.kernels.decode.kquant_columns import factors_of
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import PADDED
@@ -21,60 +19,12 @@ from sparity_edge.kernels.sparse.active_rows import (
     SCALE,
     WHOLE,
     prefetch_bytes,
-    prefetch_four,
     prefetch_place,
 )
-from sparity_edge.kernels.sparse.integer_axpy import add_int4, start_int4
-from sparity_edge.kernels.sparse.kquant_sums import (
-    add_high_sixes,
-    add_low_sixes,
-    put_int4k,
-    put_int6k,
-    start_int6k,
-)
+from sparity_edge.kernels.sparse.kquant_sums import put_int4k, put_int6k
+from sparity_edge.kernels.sparse.tile_sums import sum_high_sixes, sum_int4, sum_low_sixes
 
 FOURS_TILE, SIXES_TILE = 192, 256  # bytes of the scales of a tile
-
-
-@device
-def _sum_fours(rows: int, count: int, place: int, fetch: int, digits: int) -> Any:
-    """64 bytes at `place` of `count` rows times their activations; prefetches those at `fetch`."""
-    sums = start_int4(0.0)
-    for _ in range(0, count, 4):
-        a, b, c, d = load_i64(rows), load_i64(rows + 8), load_i64(rows + 16), load_i64(rows + 24)
-        prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
-        sums = add_int4(sums, a + place, b + place, c + place, d + place, digits)
-        rows, digits = rows + 32, digits + 8
-    return sums
-
-
-@device
-def _sum_low_sixes(
-    rows: int, count: int, place: int, fetch: int, other: int, digits: int, whole: float
-) -> Any:
-    """The first 128 columns at `place`; prefetches the lines at `fetch` and at `other`."""
-    sums = start_int6k(whole)
-    for _ in range(0, count, 4):
-        a, b, c, d = load_i64(rows), load_i64(rows + 8), load_i64(rows + 16), load_i64(rows + 24)
-        prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
-        prefetch_four(a + other, b + other, c + other, d + other)
-        sums = add_low_sixes(sums, a + place, b + place, c + place, d + place, digits)
-        rows, digits = rows + 32, digits + 8
-    return sums
-
-
-@device
-def _sum_high_sixes(
-    rows: int, count: int, place: int, fetch: int, digits: int, whole: float
-) -> Any:
-    """The other 128 columns of the tile at `place`."""
-    sums = start_int6k(whole)
-    for _ in range(0, count, 4):
-        a, b, c, d = load_i64(rows), load_i64(rows + 8), load_i64(rows + 16), load_i64(rows + 24)
-        prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
-        sums = add_high_sixes(sums, a + place, b + place, c + place, d + place, digits)
-        rows, digits = rows + 32, digits + 8
-    return sums
 
 
 @device
@@ -93,7 +43,7 @@ def add_int4k(
     for place in range(0, nbytes, 64):
         fetch = prefetch_place(following, next_count, place, ahead, nbytes)
         prefetch_bytes(next_header + 3 * place, FOURS_TILE)
-        tile = _sum_fours(rows, count, place, fetch, digits)
+        tile = sum_int4(rows, count, place, fetch, digits, 0.0)
         own = factors + 4 * place
         put_int4k(tile, header + 3 * place, own, own + others, sums + 8 * place, scale, total)
 
@@ -113,10 +63,10 @@ def add_int6k(
         fetch = prefetch_place(following, next_count, place, ahead, nbytes)
         other = prefetch_place(following, next_count, place + 64, ahead, nbytes)
         prefetch_bytes(next_header, SIXES_TILE)
-        tile = _sum_low_sixes(rows, count, place, fetch, other, digits, whole)
+        tile = sum_low_sixes(rows, count, place, fetch, other, digits, whole)
         put_int6k(tile, header, factors, sums, scale)
         fetch = prefetch_place(following, next_count, place + 128, ahead, nbytes)
-        tile = _sum_high_sixes(rows, count, place, fetch, digits, whole)
+        tile = sum_high_sixes(rows, count, place, fetch, digits, whole)
         put_int6k(tile, header + 128, factors + 256, sums + 512, scale)
         header, next_header = header + SIXES_TILE, next_header + SIXES_TILE
         factors, sums = factors + 512, sums + 1024

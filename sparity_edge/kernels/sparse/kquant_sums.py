@@ -17,6 +17,7 @@ from sparity_edge.kernels.simd.ir import (
     define,
     load_from,
     mask_bits,
+    members,
     shift_right,
     shuffle,
 )
@@ -28,14 +29,15 @@ from sparity_edge.kernels.simd.kquant_columns import (
 from sparity_edge.kernels.simd.kquants import top_bits
 from sparity_edge.kernels.simd.vectors import vector
 from sparity_edge.kernels.sparse.integer_axpy import (
+    LINE_PART,
     OF_NIBBLES,
+    TILE_OF_NIBBLES,
     add_to,
     columns_of_four,
     low_and_high,
     scaled,
     start_sums,
     step,
-    totals,
 )
 
 _FOUR_ROWS = (types.int64,) * 4
@@ -58,7 +60,7 @@ def _sixes(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 def _lines(builder: Any, rows: tuple[Any, ...], index: int) -> list[Any]:
-    return [load_from(builder, row, BYTES, 64 * index) for row in rows]
+    return [load_from(builder, row, LINE_PART, 64 * index) for row in rows]
 
 
 @define(OF_NIBBLES, OF_NIBBLES, *_FOUR_ROWS, types.int64)
@@ -79,10 +81,10 @@ def add_high_sixes(builder: Any, sums: Any, a: Any, b: Any, c: Any, d: Any, digi
     return step(builder, sums, columns, digits)
 
 
-@define(types.none, OF_NIBBLES, types.int64, types.int64, types.int64, vector)
+@define(types.none, TILE_OF_NIBBLES, types.int64, types.int64, types.int64, vector)
 def put_int6k(builder: Any, sums: Any, scales: Any, factors: Any, place: Any, scale: Any) -> Any:
     """Add 128 sums times `scale`, their own scales and factors to the float32 at place."""
-    values = scaled(builder, totals(builder, sums, 8), scale)
+    values = scaled(builder, members(builder, sums, 8), scale)
     own = []
     for index in range(8):
         factor = factors_from(builder, factors, index)
@@ -90,7 +92,9 @@ def put_int6k(builder: Any, sums: Any, scales: Any, factors: Any, place: Any, sc
     add_to(builder, place, [(values, own)])
 
 
-@define(types.none, OF_NIBBLES, types.int64, types.int64, types.int64, types.int64, vector, vector)
+@define(
+    types.none, TILE_OF_NIBBLES, types.int64, types.int64, types.int64, types.int64, vector, vector
+)
 def put_int4k(
     builder: Any, sums: Any, scales: Any, factors: Any, others: Any, place: Any, scale: Any,
     total: Any,
