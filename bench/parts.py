@@ -6,8 +6,12 @@ parts lose by standing side by side. Before each run the caches are emptied, or 
 a small model would stay in them and every part seem too long. The state is that after real text,
 with the same active channels throughout. A norm fused with what follows counts as a norm.
 
+With --phases: what a token reads and how far its time is from that of streaming so many bytes, for
+the whole of it and for all that runs between two barriers (`shared/traffic.py`).
+
     python bench/parts.py --dtype int4 dense auto:0.25 chess@0.5
     python bench/parts.py --model model.gguf --packs ./neurons centred@0.7
+    python bench/parts.py --phases --packs ./neurons -- dense centred@0.7
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shared.common import models_so_far, parser, save, say, thread_count
+from shared import traffic
+from shared.common import RESULTS, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
 from shared.names import ATTENTION, DENSE, FFN, HEAD, NORMS, PARTS, REST, SELECTION, TOKEN
 from shared.rows import packs
@@ -172,6 +177,7 @@ def main() -> int:
     result.add_argument("--label", help="of the model in the results (default: its name)")
     result.add_argument("--dtype", help="our number format; default: the file's own")
     result.add_argument("--packs", type=Path, nargs="*", default=[], metavar="FOLDER")
+    result.add_argument("--phases", action="store_true", help="bytes against time, traffic.json")
     result.add_argument("--tokens", type=int, default=16, help="read before the one measured")
     result.add_argument("settings", nargs="*", default=[DENSE], metavar="SETTING")
     options = result.parse_args()
@@ -188,13 +194,17 @@ def main() -> int:
         for text in settings:
             say(f"{place} {text}")
             side = Side(place, [text], threads, options.dtype if place == options.model else None)
-            rows[text] = measure(side, text, options)
+            rows[text] = (traffic.measure if options.phases else measure)(side, text, options)
             side.generator.close()
     label = options.label or f"{Path(options.model).stem} {options.dtype or ''}".strip()
+    if options.phases and options.out == result.get_default("out"):
+        options.out = RESULTS / "traffic.json"
     known = models_so_far(options.out)
+    if options.phases:  # a model's settings may be measured one after the other
+        rows = {**known.get(label, {}).get("rows", {}), **rows}
     known[label] = {"machine": machine(threads), "rounds": options.rounds, "rows": rows}
     save(options.out, {"models": known})
-    print(show(known))
+    print((traffic.show if options.phases else show)(known))
     return 0
 
 

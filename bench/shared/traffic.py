@@ -5,25 +5,18 @@ streams so many, the time of the token, and the ratio of the two; and for every 
 (what runs between two barriers) as well. Whole tokens, tokens with clocks at barriers, and
 streaming reads run interleaved; caches are emptied before each token. The state is that after real
 text.
-
-    python bench/traffic.py --model model.gguf --packs ./neurons -- dense centred@0.7
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from shared.common import models_so_far, parser, save, say, thread_count
-from shared.models import DEFAULT_MODEL
-from shared.names import DENSE
-from shared.rows import packs
-from shared.side import Side, holders
+from shared.phases import Phases
+from shared.side import Side
 
 from sparity_edge.measure.ceiling import Memory
-from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, ratios, summary, table, timed, with_spread
 
 EVICTED = 128 << 20  # bytes read to empty the caches, of all levels
@@ -32,8 +25,6 @@ LEAST_SHARE = 0.005  # of a token's time, of phases that are printed
 
 def measure(side: Side, text: str, options: Any) -> dict[str, Any]:
     """Bytes and times of a token at one setting, and of each kind of phase."""
-    from shared.phases import Phases
-
     generator, model = side.generator, side.generator.loaded.model
     ids = side.continuation(options.tokens)
     recorded = Phases(model)
@@ -101,40 +92,6 @@ def _of_kind(
     }
 
 
-def main() -> int:
-    result = parser(__doc__, "traffic")
-    result.set_defaults(rounds=40)
-    result.add_argument("--model", default=DEFAULT_MODEL, help="default: %(default)s")
-    result.add_argument("--label", help="of the model in the results (default: its name)")
-    result.add_argument("--dtype", help="our number format; default: the file's own")
-    result.add_argument("--packs", type=Path, nargs="*", default=[], metavar="FOLDER")
-    result.add_argument("--tokens", type=int, default=16, help="read before the one measured")
-    result.add_argument("settings", nargs="*", default=[DENSE], metavar="SETTING")
-    options = result.parse_args()
-    threads = thread_count(options.threads)
-    options.rounds = min(options.rounds, 10) if options.quick else options.rounds
-    sparse = [text for text in options.settings if text != DENSE]
-    places: dict[Any, list[str]] = {}
-    if sparse:
-        places = holders([*packs(options.model, options.dtype), *options.packs], sparse)
-    if DENSE in options.settings:
-        places[options.model] = [DENSE, *places.get(options.model, [])]
-    rows = {}
-    for place, settings in places.items():
-        for text in settings:
-            say(f"{place} {text}")
-            side = Side(place, [text], threads, options.dtype if place == options.model else None)
-            rows[text] = measure(side, text, options)
-            side.generator.close()
-    label = options.label or f"{Path(options.model).stem} {options.dtype or ''}".strip()
-    known = models_so_far(options.out)
-    rows = {**known.get(label, {}).get("rows", {}), **rows}
-    known[label] = {"machine": machine(threads), "rounds": options.rounds, "rows": rows}
-    save(options.out, {"models": known})
-    print(show({label: known[label]}))
-    return 0
-
-
 def show(models: dict[str, Any]) -> str:
     """A table of settings, and one of phases for each setting."""
     head = ["model", "setting", "MB", "GB/s", "of bytes, ms", "ms", "ratio"]
@@ -166,7 +123,3 @@ def phases(row: dict[str, Any]) -> str:
             )  # fmt: skip
     head = ["phase", "times", "MB", "of bytes, us", "us", "ratio", "over"]
     return table(head, lines, aligned=True)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
