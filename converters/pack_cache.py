@@ -50,7 +50,7 @@ def clear(name: str | None = None) -> list[Entry]:
     """Remove packs from the pack cache.
 
     Args:
-        name: the name or the beginning of the key of an entry; None: all of them.
+        name: the name or the beginning of the key of an entry; None: all of them, and screens.
 
     Returns:
         The entries that were removed.
@@ -79,6 +79,9 @@ def clear(name: str | None = None) -> list[Entry]:
     if name is None:  # nor can calibrations of them go on
         shutil.rmtree(calibrations_root(), ignore_errors=True)
     _forget({entry.key for entry in chosen}, everything=name is None)
+    if name is None:
+        with one_sentence(screens()), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(screens())
     return chosen
 
 
@@ -112,6 +115,11 @@ def packs() -> Path:
 def requests() -> Path:
     """The folder of request files, each of which names the key of a pack."""
     return cache_root() / "requests"
+
+
+def screens() -> Path:
+    """The folder of the screens of LM heads (screen_file.py)."""
+    return cache_root() / "screens"
 
 
 def look_up(request: Path) -> Path | None:

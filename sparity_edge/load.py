@@ -39,6 +39,7 @@ def load(
     sparse_prefill: bool = False,
     max_context: int | None = None,
     cache_dtype: str | None = None,
+    full_head: bool = False,
     offline: bool = False,
     progress: Progress = silent,
     notify: Callable[[str], None] = unheard,
@@ -60,6 +61,12 @@ def load(
         generator = Generator(open_model(path, threads, max_context, cache_dtype))
         generator.sparse_prefill = sparse_prefill
         generator.loaded.progress = progress
+        if not full_head:
+            try:
+                set_screen(generator.loaded, context)
+            except BaseException:
+                generator.close()
+                raise
         return generator
 
     if share:
@@ -82,6 +89,18 @@ def load(
         generator.close()
         raise
     return generator
+
+
+def set_screen(loaded: LoadedModel, context: CallContext = QUIET) -> None:
+    """Put the screen before a model's LM head, made if that has not been done.
+
+    Args:
+        loaded: the model; it keeps reading all of its head where a screen would not pay.
+        context: whom it is told.
+    """
+    from converters.screen_file import ready_screen
+
+    loaded.model.set_screen(ready_screen(loaded.model, loaded.tokenizer, context))
 
 
 def describe(

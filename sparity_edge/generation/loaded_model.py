@@ -78,6 +78,7 @@ class LoadedModel:
         own = self.model
         machine = ThreadedMachine(own.threads if threads is None else checked_threads(threads))
         model = Model(own.packed, machine, own.kv_cache.max_context, own.kv_cache.dtype)
+        model.set_screen(own.screen)
         other = LoadedModel(self.path, model, self.tokenizer, self._load_seconds)
         other.plan_setting = self.plan_setting.twin(model)
         other.sparse_prefill, other.progress = self.sparse_prefill, self.progress

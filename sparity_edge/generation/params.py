@@ -50,6 +50,7 @@ class SamplingParams:
     max_tokens: int | None = None  # None: until the model ends or the context is full
     logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)  # -inf bans a token
     ignore_eos: bool = False  # go on after the model's end-of-text token
+    logprobs: bool = False  # give each token's log-probability, whatever has to be read for it
     top_logprobs: int = 0  # give so many of the most likely tokens with each step, at most 20
     stop_loops: bool = False  # end a text that repeats itself word for word without end
 
@@ -73,7 +74,7 @@ class SamplingParams:
             put(self, "max_tokens", _integer("max_tokens", self.max_tokens, 1, 1 << 31))
         put(self, "logit_bias", _logit_bias(self.logit_bias))
         put(self, "top_logprobs", _integer("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS))
-        for name in ("ignore_eos", "stop_loops"):
+        for name in ("logprobs", "ignore_eos", "stop_loops"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionError(f"{name}={show(getattr(self, name))} is neither true nor false.")
 

@@ -58,7 +58,9 @@ class Step:
 
     text: str
     token_id: int
-    logprob: float  # natural logarithm, under the model's own distribution
+    # Natural logarithm, under the model's own distribution. None behind a screened LM head, where
+    # few logits are known, unless `logprobs` or `top_logprobs` asks for it.
+    logprob: float | None
     finish_reason: str | None  # None, "stop" (end of text or stop string), "length" or "loop"
     stats: Statistics
     # Token id -> natural logarithm, the most likely first; as many as `top_logprobs` asks for.
@@ -79,7 +81,7 @@ class Completion:
     token_ids: tuple[int, ...]  # end of text included
     finish_reason: str  # "stop", "length", or "loop" (`SamplingParams.stop_loops`)
     stats: Statistics
-    logprobs: tuple[float, ...] = ()  # of each token, under the model's own distribution
+    logprobs: tuple[float | None, ...] = ()  # of each token, as in `Step`
     # Of each token's place, as in `Step`; empty mappings unless `top_logprobs` asks for some.
     top_logprobs: tuple[Mapping[int, float], ...] = ()
 

@@ -23,15 +23,17 @@ from sparity_edge.generation.logits_processors import (
 )
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.logits import log_normaliser
+from sparity_edge.model.screened_head import Ids, Wanted
 
 __all__ = ["Sampler", "SamplingParams"]
 
+# Of the best logits, to which the LM head is screened: of more the screen leaves out too few.
+MOST_WANTED = 1000
 # How many of the best tokens the nucleus is looked for in before all are sorted: sorting 49,152
 # takes 0.4 ms and picking the best 1,024 takes 0.05 ms (Zen 4), and they hold 95 % nearly always.
 NUCLEUS_GUESS = 1024
 
 Logits = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.intp]
 Weights = npt.NDArray[np.float64]
 
 
@@ -64,9 +66,30 @@ class Sampler:
         if np.isneginf(self._biases).sum() == vocab_size:
             raise OptionError("logit_bias bans every token of the vocabulary; leave at least one.")
 
+    def wanted(self, history: Sequence[int], sampled: int = 0) -> Wanted | None:
+        """Which logits the next token depends on; arguments as for `sample`.
+
+        Returns:
+            How many of the best, and all that bias and penalties change; None: all logits.
+        """
+        p = self.params
+        best = 1 if p.temperature == 0 else p.top_k
+        if self._processors or p.logprobs or p.top_logprobs or not 0 < best <= MOST_WANTED:
+            return None
+        changed = [self._biased_ids]
+        if p.repetition_penalty != 1 and len(history) > 0:
+            changed.append(self._count(history)[0])
+        elif (p.presence_penalty or p.frequency_penalty) and sampled > 0:
+            changed.append(self._count(history[-sampled:])[0])
+        return Wanted(best, np.unique(np.concatenate(changed)))
+
     def sample(
-        self, logits: npt.NDArray[Any], history: Sequence[int], sampled: int = 0
-    ) -> tuple[int, float]:
+        self,
+        logits: npt.NDArray[Any],
+        history: Sequence[int],
+        sampled: int = 0,
+        exact: Ids | None = None,
+    ) -> tuple[int, float | None]:
         """Choose the next token.
 
         Args:
@@ -74,10 +97,12 @@ class Sampler:
             history: the ids so far, which processors and the repetition penalty look at.
             sampled: how many of them, the last ones, were sampled and are no prompt; presence and
                 frequency penalty look at those.
+            exact: ids of the logits that count, ascending, where only those are known that
+                `wanted` asked for; None: all.
 
         Returns:
             The token id, and its log-probability (natural logarithm) under the softmax of the
-            unmodified logits.
+            unmodified logits; None where not all of them are known.
 
         Raises:
             OptionError: processors, bias and model together leave no token, a processor gives
@@ -86,19 +111,28 @@ class Sampler:
         """
         x = np.asarray(logits, dtype=np.float32)
         assert x.shape == (self.vocab_size,), x.shape
-        peak = x.max()
-        if not np.isfinite(peak):  # max() hands a NaN on
-            raise SparityError(
-                "The model produced a logit that is not a number; its weights are damaged or "
-                "overflow in this number format."
-            )
+        if exact is not None:
+            return self._sample_of(x[exact], exact, history, sampled), None
+        peak = _peak(x)
         log_total = np.log(np.exp(x - peak).sum(dtype=np.float64)) + float(peak)
         given = processed(self._processors, history, x) if self._processors else x
         token = self._choose(self._adjust(given, history, sampled))
         return token, float(x[token] - log_total)
 
-    def _adjust(self, x: Logits, history: Sequence[int], sampled: int) -> Logits:
+    def _sample_of(self, x: Logits, ids: Ids, history: Sequence[int], sampled: int) -> int:
+        """Choose one of some ids by their logits x."""
+        _peak(x)
+        return int(ids[self._choose(self._adjust(x, history, sampled, ids))])
+
+    def _adjust(
+        self, x: Logits, history: Sequence[int], sampled: int, ids: Ids | None = None
+    ) -> Logits:
         """Bias and penalties, on a copy where there are any.
+
+        Args:
+            x: logits of all ids, or of `ids`.
+            history, sampled: as for `sample`.
+            ids: ascending; all that are changed are among them.
 
         The repetition penalty is that of CTRL (Keskar et al. 2019, section 4.1), with negative
         logits multiplied, over prompt and answer as in transformers; presence and frequency are
@@ -110,14 +144,18 @@ class Sampler:
         if not (self._biased_ids.size or repeating or counting):
             return x
         x = x.copy()
-        x[self._biased_ids] += self._biases
+
+        def place(changed: Ids) -> Ids:
+            return changed if ids is None else np.searchsorted(ids, changed)
+
+        x[place(self._biased_ids)] += self._biases
         if repeating:
-            seen, _ = self._count(history)
+            seen = place(self._count(history)[0])
             s = x[seen]
             x[seen] = np.where(s > 0, s / p.repetition_penalty, s * p.repetition_penalty)
         if counting:
             seen, counts = self._count(history[-sampled:])
-            x[seen] -= p.presence_penalty + p.frequency_penalty * counts
+            x[place(seen)] -= p.presence_penalty + p.frequency_penalty * counts
         return x
 
     def _count(self, history: Sequence[int]) -> tuple[Ids, Ids]:
@@ -150,6 +188,21 @@ class Sampler:
             kept = np.flatnonzero(w >= p.min_p)
             ids, w = ids[kept], w[kept]
         return int(ids[draw(w, self._random.random())])
+
+
+def _peak(x: Logits) -> np.float32:
+    """The largest logit.
+
+    Raises:
+        SparityError: they are not numbers.
+    """
+    peak: np.float32 = x.max()
+    if not np.isfinite(peak):  # max() hands a NaN on
+        raise SparityError(
+            "The model produced a logit that is not a number; its weights are damaged or "
+            "overflow in this number format."
+        )
+    return peak
 
 
 def highest(x: npt.NDArray[np.floating[Any]], k: int) -> Ids:

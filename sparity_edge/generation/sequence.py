@@ -19,7 +19,11 @@ from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Meter, Step
 from sparity_edge.generation.sampler import Sampler, top_logprobs
 from sparity_edge.generation.stop_strings import StopStrings
+from sparity_edge.model.screened_head import Ids, Wanted
 from sparity_edge.text.tokenizer import Tokenizer
+
+# A token, its log-probability if it is known, and the likeliest tokens with theirs.
+Choice = tuple[int, float | None, dict[int, float]]
 
 
 class DecodingSequence:
@@ -54,17 +58,26 @@ class DecodingSequence:
         self._max_context = max_context
         self._loops = LoopDetector() if params.stop_loops else None
 
-    def choose(self, logits: Floats) -> tuple[int, float, dict[int, float]]:
-        """Of the logits (vocab_size,) after all ids: token, log-probability, and the likeliest."""
-        likeliest = top_logprobs(logits, self._params.top_logprobs)
-        return *self._sampler.sample(logits, self.ids, self.generated), likeliest
+    def wanted(self) -> Wanted | None:
+        """Which logits the next token depends on; None: all."""
+        return self._sampler.wanted(self.ids, self.generated)
 
-    def take(self, token: int, logprob: float, likeliest: Mapping[int, float]) -> Step:
+    def choose(self, logits: Floats, exact: Ids | None = None) -> Choice:
+        """Of the logits (vocab_size,) after all ids: token, log-probability, and the likeliest.
+
+        Args:
+            logits: of all ids.
+            exact: those that are known, as `wanted` asked for them; None: all.
+        """
+        likeliest = top_logprobs(logits, self._params.top_logprobs)
+        return *self._sampler.sample(logits, self.ids, self.generated, exact), likeliest
+
+    def take(self, token: int, logprob: float | None, likeliest: Mapping[int, float]) -> Step:
         """Append the token that was chosen, and end the sequence if it is the last one.
 
         Args:
             token: its id.
-            logprob: its natural log-probability.
+            logprob: its natural log-probability, if it is known.
             likeliest: the most likely tokens with theirs.
         """
         self.ids.append(token)
@@ -129,8 +142,9 @@ def steps_of(
             if not sequence.generated:
                 sequence.meter.cached = model.kv_cache.reuse(sequence.ids)
             sparse = sequence.generated > 0 or loaded.sparse_prefill
-            logits = model.read(sequence.ids[len(model.kv_cache) :], sparse=sparse)
-            chosen = sequence.choose(logits)
+            ids, wanted = sequence.ids[len(model.kv_cache) :], sequence.wanted()
+            logits = model.read(ids, sparse, wanted=wanted)
+            chosen = sequence.choose(logits, model.exact_ids)
             seconds = time.perf_counter() - started
             sequence.meter.add(seconds, model.active_weight_fraction, model.densities)
         yield sequence.take(*chosen)

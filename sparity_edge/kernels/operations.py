@@ -1,21 +1,20 @@
-"""Operations: the vocabulary a model is written in, and the machines that carry it out.
+"""Operations: the vocabulary a model is written in.
 
 A model calls operations on arrays; whether they are computed at once (`reference`) or recorded for
-a team of threads (`program`) is the machine's affair. Arrays of activations are (tokens, size)
-float32 from `arrays.rows`, all of whose rows are followed by zeros. Imports no Numba.
+a team of threads (`program`) is the affair of a `machines.Machine`. Arrays of activations are
+(tokens, size) float32 from `arrays.rows`, all of whose rows are followed by zeros. Imports no
+Numba.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sparity_edge.arrays import Floats, Integers, Numbers
+from sparity_edge.kernels.screen import Candidates, Screen
 from sparity_edge.kernels.sparse_vector import Selector, SparseVector
-from sparity_edge.packed.bundle import PackedBundle
-from sparity_edge.packed.layout import PackedMatrix
-from sparity_edge.progress import Progress
 
 Matrix = Any  # whatever `Machine.matrix` returned
 Bundle = Any  # whatever `Machine.bundle` returned
@@ -251,38 +250,24 @@ class Operations(Protocol):
             [2]
         """
 
-
-class Machine(Protocol):
-    """Carries out operations."""
-
-    threads: int
-
-    def matrix(self, packed: PackedMatrix) -> Matrix:
-        """What operations take as a matrix."""
-
-    def bundle(self, packed: PackedBundle) -> Bundle:
-        """What `neurons` takes as a bundle."""
-
-    def prepare(
-        self, forward: Callable[[Operations], None], decoding: bool = False
-    ) -> Callable[[bool], None]:
-        """Make `forward` runnable again and again while the arrays it names stay in place.
+    def screened(
+        self, x: Floats, matrix: Matrix, screen: Screen, candidates: Candidates, out: Floats
+    ) -> None:
+        """x W^T where it is large or required, and about that elsewhere.
 
         Args:
-            forward: calls operations.
-            decoding: every row is the next token of a sequence of its own, so that reading weights
-                is what costs: each is read once for all rows, and not if no row needs it.
+            x: (1, inputs).
+            matrix: W, (outputs, inputs), output-major.
+            screen: its coarse copy, as `Machine.screen` gives it.
+            candidates: how many of the best outputs are wanted, and which ones in any case; holds
+                those that were computed afterwards.
+            out: (1, outputs).
 
-        Returns:
-            A function that runs it; called with True where the run may take long, so that it can be
-            interrupted.
+        Example:
+            >>> w, out, asked = np.float32([[3, 0], [1, 1], [0, 1]]), rows(1, 3), Candidates(3, 1)
+            >>> asked.ask(1, np.array([2]))
+            >>> coarse = Screen(np.float32([[1, 0]]), np.float32([[3], [1], [0]]))
+            >>> ops.screened(np.float32([[2, 0.5]]), w, coarse, asked, out)
+            >>> channels(asked.found).tolist(), out.tolist()
+            ([0, 2], [[6.0, 2.0, 0.5]])
         """
-
-    def compile(self, progress: Progress) -> None:
-        """Get machine code for prompts and single tokens ready, telling how far it is."""
-
-    def compile_batches(self, progress: Progress) -> None:
-        """Get ready besides what several sequences that decode together need."""
-
-    def close(self) -> None:
-        """Give threads back."""

@@ -16,6 +16,7 @@ from sparity_edge.kernels.kept.families import FIRST, KEPT, family_of
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.prefill import attention as prefill_attention
 from sparity_edge.kernels.prefill import gemm, packing
+from sparity_edge.kernels.screened import lane_rows, near_best
 from sparity_edge.kernels.simd.int16_tiles import has_word_dot
 from sparity_edge.kernels.sparse import ffn, select, spvmm, vmmsp
 from sparity_edge.packed.layout import Layout
@@ -33,6 +34,7 @@ class When(Enum):
     FORMAT = "a start, if a matrix has its format"
     PROMPT = "a start, if prompts multiply a matrix by it"
     SPARSE = "a start, if a matrix is input-major"
+    SCREEN = "a start, if the LM head has a screen"
     BATCH = "the first batch, if a matrix needs it"
     USE = "first use"
 
@@ -188,14 +190,21 @@ TABLE = (
             ),
         )
     ),
+    # --- the LM head behind a screen -------------------------------------------------------------
+    Entry(lane_rows.split_small, "screened", "64 numbers", When.SCREEN),
+    Entry(lane_rows.vmm_lane_rows, "screened", "64 KB of rows", When.SCREEN),
+    Entry(
+        near_best.select_near_best, "screened", "all outputs", When.SCREEN,
+        scratch="maxima of groups of scores",
+    ),
+    Entry(
+        vmmsp.vmmsp, "vmmsp", _PART, When.SCREEN, EVERY, "output", "a vector of scales",
+        bench="sparse",
+    ),
     # --- operations that no model records so far -------------------------------------------------
     Entry(
         select.select_n_of_m, "select_n_of_m", "64 groups of m channels", When.USE,
         scratch="scores of a group", bench="select",
-    ),
-    Entry(
-        vmmsp.vmmsp, "vmmsp", _PART, When.USE, EVERY, "output", "a vector of scales",
-        bench="sparse",
     ),
 )  # fmt: skip
 
@@ -206,6 +215,7 @@ class Stored:
 
     layout: Layout
     of_bundle: bool = False
+    of_screen: bool = False
 
 
 def by_words(layout: Layout) -> bool:
@@ -231,7 +241,9 @@ def kernels_of_batches(matrices: Iterable[Stored]) -> list[Kernel]:
 
 def _at_start(entry: Entry, stored: Stored) -> bool:
     layout = stored.layout
-    if entry.when is When.PROMPT:
+    if entry.when is When.SCREEN:
+        return stored.of_screen
+    if entry.when is When.PROMPT and not stored.of_screen:
         family = family_of(layout)
         if by_words(layout):
             return entry.kernel in (packing.pack_words, family.words)
@@ -246,7 +258,7 @@ def _at_start(entry: Entry, stored: Stored) -> bool:
 
 def _in_batch(entry: Entry, stored: Stored) -> bool:
     layout = stored.layout
-    if entry.when is not When.BATCH:
+    if entry.when is not When.BATCH or stored.of_screen:
         return False
     if entry.kernel is products.split_each:
         return layout.orientation == "output" and layout.quantized

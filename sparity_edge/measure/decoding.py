@@ -81,6 +81,6 @@ def bytes_of_a_token(model: Model, depth: float, active: float | None = None) ->
         depth: positions of the KV cache in use, on average; summed over sequences.
         active: active weight fraction of the decoder layers; None: all that is stored is read.
     """
-    head = model.decoder.lm_head.layout.nbytes
+    head = model.head_bytes
     layers = model.layer_bytes if active is None else model.dense_layer_bytes * active
     return int(layers + head + depth * model.kv_cache.bytes_per_token)

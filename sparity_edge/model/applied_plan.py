@@ -13,10 +13,11 @@ import numpy as np
 
 from sparity_edge.arrays import Floats, Integers, aligned_zeros, padded, rows
 from sparity_edge.errors import OptionError
-from sparity_edge.kernels.operations import Machine, Matrix, Operations
+from sparity_edge.kernels.machines import Machine
+from sparity_edge.kernels.operations import Matrix, Operations
 from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle
-from sparity_edge.packed.folder import PackedModel
+from sparity_edge.packed.folder import PackedFolder, PackedModel
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.plans.plan import (
     LINEARS,
@@ -239,7 +240,7 @@ def _channels(layout: Layout | BundleLayout) -> int:
     return layout.neurons if isinstance(layout, BundleLayout) else layout.shape[1]
 
 
-def layer_bytes(packed: PackedModel) -> int:
+def layer_bytes(packed: PackedFolder | PackedModel) -> int:
     """Bytes of the weights of all decoder layers."""
     return sum(each.nbytes for name, each in packed.layouts.items() if ".layers." in name)
 

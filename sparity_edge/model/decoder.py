@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparity_edge.arrays import Floats
-from sparity_edge.kernels.operations import Bundle, Machine, Operations
+from sparity_edge.kernels.machines import Machine
+from sparity_edge.kernels.operations import Bundle, Operations
 from sparity_edge.model.applied_plan import ATTENTION, FFN, AppliedPlan, Reader
 from sparity_edge.model.bound_layer import BoundLayer, SparsityRecord
 from sparity_edge.model.buffers import Buffers
 from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.model.layer import load_layer, matrix, vector
 from sparity_edge.model.rotary import no_rotation, rotary_table
+from sparity_edge.model.screened_head import ScreenedHead
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import NEURONS
 
@@ -59,6 +61,7 @@ class Decoder:
         this: Buffers,
         caches: Sequence[KVCache],
         plan: AppliedPlan | None = None,
+        screened: ScreenedHead | None = None,
     ) -> Reader | None:
         """From the ids of a pass to the logits of its last rows.
 
@@ -67,6 +70,7 @@ class Decoder:
             this: the arrays of the pass.
             caches: the KV cache of each of its sequences.
             plan: which channels are skipped; None: none.
+            screened: computes the logits of a single token; None: all of them are computed.
 
         Returns:
             What counts the bytes that the pass reads; None without a plan.
@@ -80,7 +84,10 @@ class Decoder:
         reader = record.tally()
         last = slice(len(this.x) - len(this.logits), None)
         ops.rmsnorm(this.x[last], self.norm, self.epsilon, this.h[last])
-        ops.linear(this.h[last], self.lm_head, this.logits)
+        if screened is None:
+            ops.linear(this.h[last], self.lm_head, this.logits)
+        else:
+            screened.forward(ops, this.h[last], self.lm_head, this.logits)
         return reader
 
     def attention(self, layer: BoundLayer, this: Buffers, caches: Sequence[KVCache]) -> None:

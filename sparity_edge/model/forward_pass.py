@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sparity_edge.arrays import Floats
-from sparity_edge.kernels.operations import Machine, Operations
+from sparity_edge.kernels.machines import Machine
+from sparity_edge.kernels.operations import Operations
 from sparity_edge.model.applied_plan import AppliedPlan, Reader
 from sparity_edge.model.buffers import Buffers
 from sparity_edge.model.decoder import Decoder
 from sparity_edge.model.kv_cache import KVCache
+from sparity_edge.model.screened_head import ScreenedHead
 
 
 class ForwardPass:
@@ -26,6 +28,7 @@ class ForwardPass:
         tokens: read for each of them; with one each, the pass is recorded for decoding.
         outputs: how many rows, the last ones, get logits.
         plan: which channels are skipped; None: none.
+        screened: computes the logits of a single token; None: all of them are computed.
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class ForwardPass:
         tokens: int,
         outputs: int,
         plan: AppliedPlan | None = None,
+        screened: ScreenedHead | None = None,
     ) -> None:
         self.plan = plan
+        self._screened = screened
         self.reader: Reader | None = None  # counts what the pass reads, where there is a plan
         self.caches: tuple[KVCache, ...] = ()  # that it is recorded for
         self._decoder, self._machine = decoder, machine
@@ -77,4 +82,6 @@ class ForwardPass:
         return self._replay
 
     def _forward(self, ops: Operations) -> None:
-        self.reader = self._decoder.forward(ops, self.buffers, self.caches, self.plan)
+        self.reader = self._decoder.forward(
+            ops, self.buffers, self.caches, self.plan, self._screened
+        )

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from sparity_edge.arrays import Floats, padded
 from sparity_edge.config.model_config import LAYER_LINEARS, QK_NORMS
 from sparity_edge.errors import FormatError
-from sparity_edge.kernels.operations import Bundle, Machine, Matrix
+from sparity_edge.kernels.machines import Machine
+from sparity_edge.kernels.operations import Bundle, Matrix
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix

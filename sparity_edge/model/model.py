@@ -13,11 +13,12 @@ from functools import cached_property
 import numpy as np
 
 from sparity_edge.arrays import Floats
-from sparity_edge.kernels.operations import Machine
+from sparity_edge.kernels.machines import Machine
 from sparity_edge.model.applied_plan import AppliedPlan, Reader, dense_layer_bytes, layer_bytes
 from sparity_edge.model.decoder import Decoder
 from sparity_edge.model.forward_pass import ForwardPass
 from sparity_edge.model.kv_cache import KVCache
+from sparity_edge.model.screened_head import HeadScreen, Ids, ScreenedHead, Wanted
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.progress import Progress
@@ -46,8 +47,11 @@ class Model:
         self.decoder = Decoder(packed, machine)
         self.packed = packed
         self._plan: AppliedPlan | None = None
-        # Those of one token a sequence, by whether the plan applies and how many sequences.
-        self._passes: dict[tuple[bool, int], ForwardPass] = {}
+        self._screened: ScreenedHead | None = None
+        # Those of one token a sequence, by whether the plan applies, how many sequences there are,
+        # and whether the head is screened.
+        self._passes: dict[tuple[bool, int, bool], ForwardPass] = {}
+        self.exact_ids: Ids | None = None  # logits that `read` computed last; None: all
         self._reader: Reader | None = None  # of the latest pass
 
     @property
@@ -92,6 +96,24 @@ class Model:
         self._passes = {key: each for key, each in self._passes.items() if each.plan is None}
 
     @property
+    def head_bytes(self) -> int:
+        """Bytes of the LM head, or of its screen and rows, that the latest pass read."""
+        head = self.decoder.lm_head.layout
+        if self._screened is None or self.exact_ids is None:
+            return int(head.nbytes)
+        return int(self._screened.nbytes + len(self.exact_ids) * head.row_bytes)
+
+    @property
+    def screen(self) -> HeadScreen | None:
+        """The screen before the LM head."""
+        return None if self._screened is None else self._screened.packed
+
+    def set_screen(self, screen: HeadScreen | None) -> None:
+        """Have `read` screen the LM head where it is told what is wanted; None: never."""
+        self._screened = None if screen is None else ScreenedHead(screen, self.machine)
+        self._passes = {key: each for key, each in self._passes.items() if not key[2]}
+
+    @property
     def active_weight_fraction(self) -> float:
         """Of the latest pass: bytes of decoder weights read / bytes of them in a dense pack.
 
@@ -123,7 +145,11 @@ class Model:
         return KVCache(self.config, self.kv_cache.max_context, self.kv_cache.dtype)
 
     def read(
-        self, ids: Sequence[int], sparse: bool = False, cache: KVCache | None = None
+        self,
+        ids: Sequence[int],
+        sparse: bool = False,
+        cache: KVCache | None = None,
+        wanted: Wanted | None = None,
     ) -> Floats:
         """Append tokens to a KV cache.
 
@@ -131,6 +157,8 @@ class Model:
             ids: one or more token ids.
             sparse: whether the plan applies, except at the first positions.
             cache: None: the model's own.
+            wanted: which logits have to be exact; None: all. A pass over one token leaves it at
+                those where the model has a screen, and `exact_ids` names them.
 
         Returns:
             The logits (vocab_size,) after the last of them, valid until the next call.
@@ -142,7 +170,7 @@ class Model:
         logits = np.empty(0, dtype=np.float32)
         cache.reserve(len(cache) + len(ids))  # once, not chunk by chunk
         for part, applies in self._parts(ids, sparse, cache):
-            logits = self._run(part, [cache], 1, applies)[-1]
+            logits = self._run(part, [cache], 1, applies, wanted)[-1]
         return logits
 
     def read_all_logits(self, ids: Sequence[int], sparse: bool = False) -> Iterator[Floats]:
@@ -194,24 +222,35 @@ class Model:
             yield ids[start : start + CHUNK], sparse and self._plan is not None
 
     def _run(
-        self, ids: Sequence[int], caches: Sequence[KVCache], outputs: int, sparse: bool
+        self,
+        ids: Sequence[int],
+        caches: Sequence[KVCache],
+        outputs: int,
+        sparse: bool,
+        wanted: Wanted | None = None,
     ) -> Floats:
         """Append ids to KV caches, as many to each, and give the logits of the last `outputs`."""
         tokens = len(ids) // len(caches)
+        head = self._screened if wanted is not None and len(ids) == 1 else None
         for cache in caches:
             cache.reserve(len(cache) + tokens)
-        this = self._pass(len(caches), tokens, outputs, sparse)
+        this = self._pass(len(caches), tokens, outputs, sparse, head)
+        if head is not None and wanted is not None:
+            head.ask(wanted)
         logits = this.run(ids, caches)
         self._reader = this.reader
+        self.exact_ids = None if head is None else head.exact_ids()
         return logits
 
-    def _pass(self, sequences: int, tokens: int, outputs: int, sparse: bool) -> ForwardPass:
+    def _pass(
+        self, sequences: int, tokens: int, outputs: int, sparse: bool, head: ScreenedHead | None
+    ) -> ForwardPass:
         """Recorded before, where it decodes; prompts are recorded anew."""
         plan = self._plan if sparse else None
-        key = (sparse, sequences)
+        key = (sparse, sequences, head is not None)
         if tokens == 1 and key in self._passes:
             return self._passes[key]
-        made = ForwardPass(self.decoder, self.machine, sequences, tokens, outputs, plan)
+        made = ForwardPass(self.decoder, self.machine, sequences, tokens, outputs, plan, head)
         if tokens == 1:
             self._passes[key] = made
         return made

@@ -41,7 +41,10 @@ def besides_packs() -> list[Path]:
 
     Only what is ours: NUMBA_CACHE_DIR may name a folder that others use as well.
     """
-    ours = [cache_root() / name for name in ("sources", CALIBRATIONS, "gains", "chat_history")]
+    ours = [
+        cache_root() / name
+        for name in ("sources", "screens", CALIBRATIONS, "gains", "chat_history")
+    ]
     ours += kernels_kept()
     return [each for each in sorted(ours) if each.exists() and not each.is_symlink()]
 

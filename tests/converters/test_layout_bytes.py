@@ -12,7 +12,8 @@ from packing import equal, layouts, random_quantized, random_weights
 from converters.numbers.layout_bytes import pack_matrix, rows_layout, unpack_matrix, write_rows
 from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import aligned_empty
-from sparity_edge.packed.layout import BY_THEMSELVES, Layout
+from sparity_edge.kernels.reference.unpack import unpack
+from sparity_edge.packed.layout import BY_THEMSELVES, Layout, PackedMatrix
 
 ANY_ORIENTATION = layouts().filter(lambda layout: layout.dtype not in BY_THEMSELVES)
 
@@ -253,3 +254,12 @@ def test_bf16_rounds_to_nearest_even_like_ml_dtypes() -> None:
     layout = Layout("bf16", "output", values.shape)
     expected = values.astype(ml_dtypes.bfloat16).astype(np.float32)
     assert np.array_equal(unpack_matrix(pack_matrix(values, layout), layout), expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(layouts())
+def test_both_readings_give_the_same_values(layout: Layout) -> None:
+    packed = pack_matrix(random_weights(layout), layout)
+    read = unpack_matrix(packed, layout)
+    expected = read if isinstance(read, np.ndarray) else read.dequantize()
+    np.testing.assert_array_equal(unpack(PackedMatrix(layout, packed)), expected)

@@ -6,11 +6,13 @@ import numpy as np
 from hypothesis import strategies as st
 from packing import random_weights
 
+from converters.numbers.lane_bytes import pack_lanes
 from converters.numbers.layout_bytes import pack_matrix
-from sparity_edge.arrays import Floats, Numbers, rows
+from sparity_edge.arrays import Floats, Numbers, aligned_zeros, rows
 from sparity_edge.kernels.active_list import ActiveList, empty_list, set_channels
 from sparity_edge.kernels.kv_format import empty_rows, write
 from sparity_edge.packed.bundle import PackedBundle, join
+from sparity_edge.packed.lane_rows import LaneLayout, LaneRows
 from sparity_edge.packed.layout import GROUPS, Layout, PackedMatrix
 
 Form = tuple[str, int, bool]  # number format, group, minimum
@@ -39,6 +41,14 @@ def bundle_of(up: Form, down: Form, neurons: int, hidden: int, seed: int) -> Pac
         matrix_of(up, "output", (neurons, hidden), seed),
         matrix_of(down, "input", (hidden, neurons), seed + 1),
     )
+
+
+def lanes(weights: Floats) -> LaneRows:
+    """The rows of a screen with about these weights (outputs, inputs)."""
+    layout = LaneLayout(*weights.shape)
+    data = aligned_zeros(layout.nbytes)
+    data[:] = pack_lanes(weights, layout)
+    return LaneRows(layout, data)
 
 
 def some(size: int, density: float, seed: int) -> ActiveList:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from builders import Form, bundle_of, filled, matrix_of, normal, some
+from builders import Form, bundle_of, filled, lanes, matrix_of, normal, some
 from packing import (
     INT2K,
     INT3K,
@@ -28,6 +28,7 @@ from packing import (
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.active_list import empty_list
+from sparity_edge.kernels.screen import Candidates
 from sparity_edge.kernels.sparse_vector import Selector
 from sparity_edge.kernels.table import TABLE
 
@@ -135,6 +136,17 @@ def vmmsp(machine: Any, at: Setting) -> Any:
     return lambda ops: ops.vmmsp(x, matrix, active, out, bias), (out,)
 
 
+def screened(machine: Any, at: Setting) -> Any:
+    """By a screen that has nothing to do with the matrix, so that all outputs may be large."""
+    outputs, inputs = at.size
+    coarse = lanes(np.ascontiguousarray(normal(6, outputs, 64)))
+    screen = machine.screen(matrix_of(at.form, "output", (64, inputs), 5), coarse)
+    matrix = machine.matrix(matrix_of(at.form, "output", at.size, 4))
+    x, out, asked = at.x(1, inputs), rows(1, outputs), Candidates(outputs, 64)
+    asked.ask(3, np.arange(0, outputs, 100))
+    return lambda ops: ops.screened(x, matrix, screen, asked, out), (out, asked.found[:2])
+
+
 def rmsnorm(_machine: Any, at: Setting) -> Any:
     size = at.size[1]
     x, weight, out = at.x(1, size), padded(normal(2, 1, size)[0]), rows(at.tokens, size)
@@ -214,8 +226,8 @@ def _thresholds(x: Floats, density: float) -> Floats:
 CASES: dict[str, Case] = {
     each.__name__: each
     for each in (
-        linear, neurons, embed, vmmsp, rmsnorm, silu, silu_mul, sparsify, select_n_of_m, rope,
-        append, attention,
+        linear, neurons, embed, vmmsp, screened, rmsnorm, silu, silu_mul, sparsify, select_n_of_m,
+        rope, append, attention,
     )
 }  # fmt: skip
 CASES["tally"] = sparsify
@@ -237,6 +249,8 @@ def settings() -> Iterator[Setting]:
         for head_dim in (2, 40, 64):
             yield Setting("attention", (1, head_dim), tokens)
             yield Setting("append", (1, head_dim), tokens)
+    for size in ((1, 1), (33, 70), (300, 590), (1537, 640)):
+        yield Setting("screened", size)
     for operation, form, orientation in sorted(_of_weights()):
         yield from _sizes(Setting(operation, (1, 1), 1, False, form, orientation))
 

@@ -14,7 +14,8 @@ from packing import layouts
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.choices import KV_DTYPES
 from sparity_edge.kernels.kv_format import GROUP, LEAST, floats
-from sparity_edge.kernels.operations import Machine, Operations
+from sparity_edge.kernels.machines import Machine
+from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.packed.layout import Layout

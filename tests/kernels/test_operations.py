@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from sparity_edge.arrays import rows
+from sparity_edge.kernels.active_list import channels
 from sparity_edge.kernels.kv_format import empty_rows
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.reference.reference import Reference
+from sparity_edge.kernels.screen import Candidates, Screen
 from sparity_edge.kernels.sparse_vector import Selector
 
 NAMES = [name for name in vars(Operations) if not name.startswith("_")]
@@ -22,7 +24,8 @@ NAMES = [name for name in vars(Operations) if not name.startswith("_")]
 def test_an_example_runs(name: str) -> None:
     (example,) = doctest.DocTestFinder().find(getattr(Operations, name), name)
     example.globs = {
-        "ops": Reference(), "np": np, "rows": rows, "empty_rows": empty_rows, "Selector": Selector
+        "ops": Reference(), "np": np, "rows": rows, "empty_rows": empty_rows,
+        "Selector": Selector, "Candidates": Candidates, "Screen": Screen, "channels": channels,
     }  # fmt: skip
     failed, tried = doctest.DocTestRunner().run(example)
     assert (failed, tried) == (0, len(example.examples))

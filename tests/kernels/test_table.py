@@ -143,7 +143,7 @@ def test_what_is_compiled_beforehand_is_all_that_is_recorded(at: Setting, decodi
     if at.tokens > 1 and decoding:
         known |= {*kernels_of_batches(machine._matrices)}
     recorded = _recorded(forward, decoding)
-    later = {entry.kernel for entry in TABLE if entry.when is When.USE}
+    later = {entry.kernel for entry in TABLE if entry.when in (When.USE, When.SCREEN)}
     if at.operation in OF_ACTIVATIONS:  # where no matrix can be skipped nothing is selected
         later |= {entry.kernel for entry in TABLE if entry.when in (When.SPARSE, When.BATCH)}
     assert recorded <= known | later

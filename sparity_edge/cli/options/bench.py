@@ -82,6 +82,7 @@ def _add_configurations(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sparse-prefill", action="store_true", help="sparsify prefill too, all but four tokens"
     )
+    group.add_argument("--full-head", action="store_true", help="compute all logits of every token")
     group.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
 

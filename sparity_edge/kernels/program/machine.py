@@ -11,9 +11,11 @@ from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program.program import Program
 from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.program.team import Team
+from sparity_edge.kernels.screen import Screen
 from sparity_edge.kernels.sparse.ffn import Bundle
 from sparity_edge.kernels.table import Stored, kernels_at_start, kernels_of_batches
 from sparity_edge.packed.bundle import PackedBundle
+from sparity_edge.packed.lane_rows import LaneRows
 from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.progress import Progress
 
@@ -40,6 +42,11 @@ class ThreadedMachine:
         for layout in (packed.layout.up, packed.layout.down):
             self._matrices[Stored(layout, of_bundle=True)] = None
         return Bundle(packed)
+
+    def screen(self, projection: PackedMatrix, rows: LaneRows) -> Screen:
+        """The words that kernels read about the projection, and the rows as they are."""
+        self._matrices[Stored(projection.layout, of_screen=True)] = None
+        return Screen(Matrix(projection), rows)
 
     def prepare(
         self, forward: Callable[[Operations], None], decoding: bool = False

@@ -16,6 +16,8 @@ from sparity_edge.kernels.active_list import ActiveList
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program import attention, batch, dense, elementwise, masked, sparse
 from sparity_edge.kernels.program.recorder import Recorder
+from sparity_edge.kernels.program.screened import screened
+from sparity_edge.kernels.screen import Candidates, Screen
 from sparity_edge.kernels.sparse.ffn import Bundle
 from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 
@@ -125,6 +127,12 @@ class Program:
     def tally(self, vectors: Sequence[SparseVector], out: Integers) -> None:
         """out[i] = sum of the counts of vectors[i]."""
         masked.tally(self.recorder, vectors, out)
+
+    def screened(
+        self, x: Floats, matrix: Matrix, screen: Screen, candidates: Candidates, out: Floats
+    ) -> None:
+        """out = x W^T where it is large or required, and about that elsewhere."""
+        screened(self.recorder, x, matrix, screen, candidates, out)
 
     # --- over lists that the caller has, for tests and benchmarks of single kernels ---------------
 

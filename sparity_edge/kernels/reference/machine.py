@@ -11,8 +11,10 @@ from sparity_edge.arrays import Floats
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.reference.reference import Reference
 from sparity_edge.kernels.reference.sparse import UpDown
-from sparity_edge.kernels.reference.unpack import unpack
+from sparity_edge.kernels.reference.unpack import unpack, unpack_lanes
+from sparity_edge.kernels.screen import Screen
 from sparity_edge.packed.bundle import PackedBundle, split
+from sparity_edge.packed.lane_rows import LaneRows
 from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.progress import Progress
 
@@ -30,6 +32,10 @@ class ReferenceMachine:
         """The values of up (neurons, hidden) and down (hidden, neurons)."""
         up, down = split(packed)
         return unpack(up), unpack(down)
+
+    def screen(self, projection: PackedMatrix, rows: LaneRows) -> Screen:
+        """The values of both matrices, float32."""
+        return Screen(unpack(projection), unpack_lanes(rows))
 
     def prepare(
         self, forward: Callable[[Operations], None], decoding: bool = False

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from sparity_edge.arrays import Floats
 from sparity_edge.kernels.reference import dense, selection, sparse
+from sparity_edge.kernels.reference.screened import screened
 from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 
 
@@ -31,6 +32,7 @@ class Reference:
     silu_mul = staticmethod(dense.silu_mul)
     neurons = staticmethod(sparse.neurons)
     tally = staticmethod(sparse.tally)
+    screened = staticmethod(screened)
     # What only a recorded program has: decoding with an active list.
     select_threshold = staticmethod(selection.select_threshold)
     select_top = staticmethod(selection.select_top)

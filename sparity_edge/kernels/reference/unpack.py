@@ -20,6 +20,7 @@ from sparity_edge.kernels.reference.unpack_low import (
     iq4_values,
     iq4k_blocks,
 )
+from sparity_edge.packed.lane_rows import LaneRows
 from sparity_edge.packed.layout import (
     K_QUANT_SCALES,
     SUPERBLOCK,
@@ -68,6 +69,21 @@ def unpack(packed: PackedMatrix) -> Floats:
     elif layout.dtype == "int4":
         values -= 8 * scales[:, 0].T[..., None]
     return np.ascontiguousarray(values.reshape(layout.padded, -1)[:outputs, :inputs])
+
+
+def unpack_lanes(rows: LaneRows) -> Floats:
+    """The values of the rows of a screen, float32 (outputs, inputs)."""
+    layout = rows.layout
+    data = rows.data.reshape(layout.blocks, layout.block_bytes)
+    packed = data[:, : layout.number_bytes].reshape(layout.blocks, layout.groups, 8, 1, 16, 4)
+    nibbles = np.concatenate([packed & 15, packed >> 4], axis=3)  # (..., vector, nibble, row, four)
+    header = np.ascontiguousarray(data[:, layout.number_bytes :][:, : 32 * layout.groups])
+    scales = header.view(np.float16).astype(np.float32)
+    values = (nibbles.astype(np.float32) - 8) * scales.reshape(
+        layout.blocks, layout.groups, 1, 1, 16, 1
+    )
+    turned = values.transpose(0, 4, 1, 2, 3, 5).reshape(-1, layout.inputs)
+    return np.ascontiguousarray(turned[: layout.outputs])
 
 
 def _numbers(rows: Bytes, layout: Layout) -> Floats:

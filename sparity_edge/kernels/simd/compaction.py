@@ -90,6 +90,30 @@ def append_above(
     return _append(builder, address, _indices(builder, first), mask)
 
 
+@define(types.int64, types.int64, types.int64, vector, vector, types.int64)
+def append_not_below(
+    builder: Any, address: Any, first: Any, value: Any, limit: Any, count: Any
+) -> Any:
+    """Store first + lane for those of `count` lanes that are not below the limit, or either is NaN.
+
+    Returns:
+        How many were stored.
+    """
+    above = builder.fcmp_unordered(">=", value, limit)
+    mask = builder.and_(above, _below(builder, count))
+    return _append(builder, address, _indices(builder, first), mask)
+
+
+@define(types.none, types.int64, vector)
+def store_ordered(builder: Any, address: Any, value: Any) -> Any:
+    """Write integers from 0 on that are ordered as the numbers, whose last bit is lost."""
+    bits = builder.bitcast(value, INTEGERS)
+    negative = builder.ashr(bits, constant(INTEGERS, 31))
+    ordered = builder.xor(bits, mask_bits(builder, negative, 0x7FFFFFFF))
+    half = builder.ashr(ordered, constant(INTEGERS, 1))
+    store_to(builder, builder.add(half, constant(INTEGERS, 1 << 30)), address)
+
+
 @define(types.none, types.int64, vector)
 def store_magnitude(builder: Any, address: Any, value: Any) -> Any:
     """Write the bits of |value|: integers that are ordered as the magnitudes, NaN the largest."""

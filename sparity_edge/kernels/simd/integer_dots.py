@@ -103,6 +103,37 @@ def dot_second(builder: Any, sums: Any, weights: Any, second: Any) -> Any:
     return _dot(builder, sums, weights, second, lambda shorts: shift_right(builder, shorts, 8))
 
 
+def dot_bytes(builder: Any, sums: Any, weights: Any, activations: Any) -> Any:
+    """sums[i] plus bytes 4 i to 4 i + 3 of weights, of 0 to 127, times signed bytes."""
+    weights, activations = _as_integers(builder, weights), _as_integers(builder, activations)
+    if feature := byte_dot():
+        return _call(builder, *_BYTE_DOTS[feature], sums, weights, activations)
+    if word_dot() == "avx2":
+        pairs = _pairs(builder, weights, activations)
+        return dot_words(builder, sums, pairs, constant(SHORTS, 1))
+    left, right = (builder.bitcast(each, SHORTS) for each in (weights, activations))
+    eight = constant(SHORTS, 8)
+    even = builder.ashr(builder.shl(right, eight), eight)
+    sums = dot_words(builder, sums, mask_bits(builder, left, 255), even)
+    return dot_words(builder, sums, shift_right(builder, left, 8), builder.ashr(right, eight))
+
+
+def _pairs(builder: Any, weights: Any, activations: Any) -> Any:
+    """Products of bytes 2 i and 2 i + 1, added as shorts, which AVX2 saturates."""
+    kind, result = ir.VectorType(I8, 32), ir.VectorType(I16, 16)
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(result, [kind, kind]), "llvm.x86.avx2.pmadd.ub.sw"
+    )
+    parts = []
+    for start in (0, 8):
+        mine = [
+            builder.bitcast(shuffle(builder, each, each, range(start, start + 8)), kind)
+            for each in (weights, activations)
+        ]
+        parts.append(builder.call(function, mine))
+    return concatenate(builder, parts)
+
+
 def carry(builder: Any, sums: Any) -> Any:
     """What sums of first halves count for in sums of second ones."""
     return builder.shl(sums, constant(INTEGERS, 8)) if byte_dot() else sums

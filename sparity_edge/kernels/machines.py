@@ -1,0 +1,56 @@
+"""Machine: what carries out the operations of a model (`operations`).
+
+There are two: `reference.machine`, in plain NumPy, and `program.machine`, compiled kernels on a
+team of threads. Imports no Numba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sparity_edge.kernels.operations import Bundle, Matrix, Operations
+from sparity_edge.kernels.screen import Screen
+from sparity_edge.packed.bundle import PackedBundle
+from sparity_edge.packed.lane_rows import LaneRows
+from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.progress import Progress
+
+
+class Machine(Protocol):
+    """Carries out operations."""
+
+    threads: int
+
+    def matrix(self, packed: PackedMatrix) -> Matrix:
+        """What operations take as a matrix."""
+
+    def bundle(self, packed: PackedBundle) -> Bundle:
+        """What `neurons` takes as a bundle."""
+
+    def screen(self, projection: PackedMatrix, rows: LaneRows) -> Screen:
+        """What `screened` takes as a screen: (coordinates, inputs) and (outputs, coordinates)."""
+
+    def prepare(
+        self, forward: Callable[[Operations], None], decoding: bool = False
+    ) -> Callable[[bool], None]:
+        """Make `forward` runnable again and again while the arrays it names stay in place.
+
+        Args:
+            forward: calls operations.
+            decoding: every row is the next token of a sequence of its own, so that reading weights
+                is what costs: each is read once for all rows, and not if no row needs it.
+
+        Returns:
+            A function that runs it; called with True where the run may take long, so that it can be
+            interrupted.
+        """
+
+    def compile(self, progress: Progress) -> None:
+        """Get machine code for prompts and single tokens ready, telling how far it is."""
+
+    def compile_batches(self, progress: Progress) -> None:
+        """Get ready besides what several sequences that decode together need."""
+
+    def close(self) -> None:
+        """Give threads back."""

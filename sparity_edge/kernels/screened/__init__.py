@@ -1,0 +1,1 @@
+"""Kernels of a screened product: coarse scores of all outputs, and which come near the best."""

@@ -1,0 +1,71 @@
+"""The LM head behind a screen: of one token's logits, the largest exactly and the others about so.
+
+A screen is a copy of the head in fewer coordinates and four bits (`converters.screen` makes it).
+Who draws the next token says how many of the largest logits count, and which ids in any case; those
+are what the whole head gives, bit for bit. Knows nothing of sampling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sparity_edge.arrays import Floats, Integers
+from sparity_edge.kernels.active_list import channels
+from sparity_edge.kernels.machines import Machine
+from sparity_edge.kernels.operations import Matrix, Operations
+from sparity_edge.kernels.screen import Candidates
+from sparity_edge.packed.lane_rows import LaneRows
+from sparity_edge.packed.layout import PackedMatrix
+
+Ids = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class HeadScreen:
+    """A screen in memory as it is packed."""
+
+    projection: PackedMatrix  # (coordinates, hidden)
+    rows: LaneRows  # (vocab_size, coordinates)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which logits have to be exact: the `count` largest of all but `required`, and those."""
+
+    count: int
+    required: Integers  # (n,) token ids, ascending
+
+
+class ScreenedHead:
+    """The head of one model, its screen, and the memory of a product of one token.
+
+    Args:
+        screen: made for this head.
+        machine: what will carry it out.
+    """
+
+    def __init__(self, screen: HeadScreen, machine: Machine) -> None:
+        self.packed = screen
+        layout = screen.rows.layout
+        self._screen = machine.screen(screen.projection, screen.rows)
+        self._candidates = Candidates(layout.outputs, layout.inputs)
+
+    def forward(self, ops: Operations, h: Floats, head: Matrix, logits: Floats) -> None:
+        """The logits (1, vocab_size) of one token's normalised activations (1, hidden)."""
+        ops.screened(h, head, self._screen, self._candidates, logits)
+
+    def ask(self, wanted: Wanted) -> None:
+        """Say what the next pass has to compute exactly."""
+        self._candidates.ask(wanted.count, wanted.required)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the screen."""
+        return self.packed.projection.layout.nbytes + self.packed.rows.layout.nbytes
+
+    def exact_ids(self) -> Ids:
+        """The ids whose logits the latest pass computed, ascending."""
+        return channels(self._candidates.found).astype(np.intp)
