@@ -26,6 +26,7 @@ from sparity_edge.kernels.simd.ir import (
     I32,
     INTEGERS,
     LANES,
+    SHORTS,
     concatenate,
     constant,
     mask_bits,
