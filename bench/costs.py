@@ -4,6 +4,9 @@ For the matrices of some models, by kernel and format: microseconds of one produ
 its rows active, weights coming from memory, all densities of a matrix taking turns with the dense
 output-major product of the same matrix and with streaming reads.
 
+Curves of it are kept for plans that are calibrated on this machine; `--ship` puts them beside the
+package, for CPUs of the same class.
+
     python bench/costs.py
     python bench/costs.py --models Llama-3-8B --formats int8
 """
@@ -11,13 +14,17 @@ output-major product of the same matrix and with streaming reads.
 from __future__ import annotations
 
 import json
+import statistics
+from pathlib import Path
 from typing import Any
 
 from shared.common import parser, save, say, thread_count
 from shared.synthetic import SHAPES
 
+from converters.allocate.curves import KERNELS, cpu_class
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import alternate, summary, table
+from sparity_edge.system.folders import curves_root
 
 MODELS = ("SmolLM2-135M", "Qwen2.5-1.5B", "Llama-3-8B")
 FORMATS = ("int8", "int4+min")
@@ -85,6 +92,60 @@ def results_of(cases: Any, samples: Any, about: dict[str, Any]) -> list[dict[str
     return found
 
 
+def sizes_of(model: str) -> tuple[int, int]:
+    """Channels of the vectors that are chosen from."""
+    return SHAPES[model].hidden, SHAPES[model].inner
+
+
+def selections(bench: Any, model: str, rounds: int) -> list[tuple[int, float]]:
+    """(channels, microseconds) of choosing the active ones of the vectors of a model."""
+    cases = {size: bench.select("threshold", size, 0.6) for size in sizes_of(model)}
+    samples = alternate({str(size): case.seconds for size, case in cases.items()}, rounds)
+    return [(size, 1e6 * summary(samples[str(size)])["median"]) for size in cases]
+
+
+def curves_of(report: dict[str, Any]) -> dict[str, Any]:
+    """What `converters.allocate.curves` reads, from a results file: ratios to the dense product."""
+    results, found = report["results"], {}
+    dense = {_matrix(each, "instead_of"): each for each in results if each["kernel"] == "vmm"}
+    for kernel in KERNELS:
+        by_row: dict[int, list[list[float]]] = {}
+        for row in (each for each in results if each["kernel"] == kernel):
+            if row["density"] == 1.0:
+                key = _matrix(row, "kernel")
+                same = [each for each in results if _matrix(each, "kernel") == key]
+                times = {each["density"]: each["microseconds"] for each in same}
+                curve = [times[d] / dense[key]["microseconds"] for d in sorted(times)]
+                by_row.setdefault(row["row_bytes"], []).append(curve)
+        found[kernel] = {
+            str(size): [round(sum(at) / len(at), 3) for at in zip(*curves, strict=True)]
+            for size, curves in sorted(by_row.items())
+        }
+    # A line through what choosing takes, in bytes that dense products read in a microsecond.
+    rate = statistics.median(each["bytes"] / each["microseconds"] for each in dense.values())
+    sizes, times = zip(*report["selections"], strict=True)
+    slope, offset = statistics.linear_regression(sizes, times)
+    machine = {key: report["machine"].get(key) for key in ("cpu", "threads", "date")}
+    selection = [round(max(0.0, offset) * rate), round(max(0.0, slope) * rate, 3)]
+    return {"machine": machine, "densities": sorted(DENSITIES), "selection": selection, **found}
+
+
+def _matrix(row: dict[str, Any], kernel: str) -> tuple[Any, ...]:
+    return (row[kernel], *(row[name] for name in ("model", "format", "outputs", "inputs")))
+
+
+def write_curves(report: dict[str, Any], ship: bool) -> None:
+    """Keep the curves for plans that are made on this machine, and beside the package."""
+    text = json.dumps(curves_of(report), indent=1) + "\n"
+    places = [curves_root()]
+    if ship:
+        places.append(Path(__file__).resolve().parent.parent / "converters/allocate/cost_curves")
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{cpu_class()}.json").write_text(text, encoding="utf-8")
+        say(f"curves in {place / cpu_class()}.json")
+
+
 def show(results: list[dict[str, Any]]) -> str:
     """A line for each matrix: microseconds, dense and at each density."""
     lines = []
@@ -106,6 +167,9 @@ def main() -> int:
     command = parser(__doc__, "costs")
     command.add_argument("--models", nargs="+", choices=SHAPES, default=list(MODELS), metavar="M")
     command.add_argument("--formats", nargs="+", default=list(FORMATS), metavar="F")
+    command.add_argument(
+        "--ship", action="store_true", help="put the curves beside the package, for CPUs like this"
+    )
     options = command.parse_args()
     threads = thread_count(options.threads)
     rounds = 3 if options.quick else options.rounds
@@ -129,10 +193,14 @@ def main() -> int:
                 for each in report["results"]
                 if (each["model"], each["format"]) != (model, form)
             ]
-            report = {"machine": machine(threads), "rounds": rounds, "results": kept + found}
+            report |= {"machine": machine(threads), "rounds": rounds, "results": kept + found}
             save(options.out, report)
             print(show(found), flush=True)
+        others = [each for each in report.get("selections", ()) if each[0] not in sizes_of(model)]
+        report["selections"] = sorted([*others, *map(list, selections(bench, model, rounds))])
+        save(options.out, report)
     bench.close()
+    write_curves(report, options.ship)
     return 0
 
 

@@ -48,10 +48,13 @@ def measure(
         progress: told of passes over a window.
         checkpoint: what a former run has left, and where this one leaves what it has found.
     """
-    shape, kept = (len(plans), len(windows)), checkpoint.load("evidence") or {}
-    kl, active, through = (kept.get(name) for name in ("kl", "active", "through"))
-    if kl is None or active is None or through is None or {kl.shape, active.shape} != {shape}:
-        kl, active, through = np.zeros(shape), np.zeros(shape), np.array(0)
+    shape = (len(plans), len(windows))
+    new = {name: np.zeros(shape) for name in ("kl", "active")}
+    new |= {"through": np.array(0), "plans": np.array([_values(plan) for plan in plans])}
+    kept = checkpoint.load("evidence") or {}
+    same = {name: each.shape for name, each in kept.items()} == {n: e.shape for n, e in new.items()}
+    state = kept if same and np.array_equal(kept["plans"], new["plans"]) else new
+    kl, active, through = state["kl"], state["active"], state["through"]
     done, steps = int(through) * (1 + len(plans)), len(windows) * (1 + len(plans))
     try:
         for window, ids in enumerate(windows):
@@ -72,7 +75,7 @@ def measure(
                     kl[row, window] += float(found.sum()) / len(ids)
                     active[row, window] += model.active_weight_fraction * len(other) / len(ids)
                 progress("evidence", done := done + 1, steps)
-            so_far = {"kl": kl, "active": active, "through": np.array(window + 1)}
+            so_far = {**state, "through": np.array(window + 1)}
             checkpoint.offer("evidence", partial(dict, so_far), last=True)
     finally:
         model.set_plan(None)
@@ -81,6 +84,11 @@ def measure(
         Evidence(plan.sparsity, float(read.mean()), float(distance.mean()))
         for plan, read, distance in zip(plans, active, kl, strict=True)
     ]
+
+
+def _values(plan: SparsityPlan) -> float:
+    """A number that two plans of one family have in common only if they are the same."""
+    return sum(rule.value for layer in plan.layers for rule in layer.values())
 
 
 def _logits(model: Model, ids: npt.NDArray[np.int64]) -> Iterator[Floats]:

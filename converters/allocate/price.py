@@ -1,33 +1,21 @@
-"""What reading the weights of a piece takes: bytes, or time by the length of its rows.
+"""What reading the weights of a piece takes: bytes, or time by cost curves.
 
 Bytes are not time: rows of half a kilobyte, read here and there, come at half the speed of a
-stream, those of 9 KB at nearly all of it. The typical speeds below were measured on two cores of a
-Zen 4 with 33 GB/s; only their ratios matter to an allocation.
+stream, those of 9 KB at nearly all of it; and a matrix that can be skipped row by row may be slower
+to read whole than one that cannot. Time is in bytes that a dense product reads meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
-
+from converters.allocate.curves import Curves
 from converters.allocate.lagrange import Array, Price
 from sparity_edge.packed.bundle import BundleLayout
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.plans.plan import NEURONS, linear_name
 
 Spec = Layout | BundleLayout  # how a matrix or a bundle is stored
-# Speed of reading a share of rows over that of reading all, by bytes of a row and share.
-SHARES = (0.3, 0.5, 0.75, 1.0)
-SPEEDS: Mapping[int, tuple[float, ...]] = {
-    320: (0.45, 0.52, 0.70, 1.0),
-    640: (0.56, 0.62, 0.66, 1.0),
-    2304: (0.55, 0.61, 0.76, 1.0),
-    4608: (0.72, 0.72, 0.81, 1.0),
-    9216: (0.80, 0.88, 1.0, 1.0),
-    18432: (0.85, 0.9, 1.0, 1.0),
-}
 
 
 def by_bytes(specs: Mapping[str, Spec], means: Sequence[PackedMatrix | None] = ()) -> Price:
@@ -37,36 +25,50 @@ def by_bytes(specs: Mapping[str, Spec], means: Sequence[PackedMatrix | None] = (
         specs: tensor name -> how it is stored.
         means: by layer, what has to be read where neurons are skipped at all.
     """
-    return _price(specs, means, lambda _, densities: densities)
 
-
-def by_time(specs: Mapping[str, Spec], means: Sequence[PackedMatrix | None] = ()) -> Price:
-    """As `by_bytes`, each byte divided by the typical speed at which rows of its length come.
-
-    The unit is that of a byte of a stream.
-    """
-    return _price(specs, means, lambda row, densities: densities / speed(row, densities))
-
-
-def speed(row_bytes: int, densities: Array) -> Array:
-    """Of reading a share of rows, over that of reading them all; straight lines between."""
-    sizes = np.log(list(SPEEDS))
-    table = np.array(list(SPEEDS.values()))
-    row = [np.interp(np.log(row_bytes), sizes, column) for column in table.T]
-    result: Array = np.interp(densities, SHARES, row)
-    return result
-
-
-def _price(specs: Mapping[str, Spec], means: Sequence[PackedMatrix | None], part: Any) -> Price:
     def price(piece: str, layer: int, densities: Array) -> Array:
         spec, rows = _stored(specs, layer, piece), skippable_bytes(specs, layer, piece)
-        taken = part(spec.row_bytes, densities) * rows + (spec.nbytes - rows)
-        if piece == NEURONS and means and (mean := means[layer]) is not None:
-            taken = taken + (densities < 1) * mean.layout.nbytes
-        result: Array = taken
+        result: Array = densities * rows + (spec.nbytes - rows)
+        result += (densities < 1) * _mean_bytes(means, layer, piece)
         return result
 
     return price
+
+
+def by_time(
+    specs: Mapping[str, Spec], means: Sequence[PackedMatrix | None], curves: Curves
+) -> Price:
+    """Time of each piece, choosing its active channels and folded matrices included.
+
+    Args:
+        specs: tensor name -> how it is stored.
+        means: by layer, what has to be read where neurons are skipped at all.
+        curves: of the machine that decodes.
+    """
+
+    def price(piece: str, layer: int, densities: Array) -> Array:
+        spec = _stored(specs, layer, piece)
+        kernel, channels = ("ffn", spec.neurons) if isinstance(spec, BundleLayout) else (
+            "spvmm", spec.shape[1]
+        )  # fmt: skip
+        taken = spec.dense_nbytes * curves.ratio(kernel, spec.row_bytes, densities)
+        more = curves.choosing(channels) + _mean_bytes(means, layer, piece)
+        result: Array = taken + (densities < 1) * more
+        return result
+
+    return price
+
+
+def dense_bytes(specs: Mapping[str, Spec], pieces: Sequence[str], layers: int) -> int:
+    """What dense decoding reads of some pieces of all layers, as a pack for it stores them."""
+    return sum(
+        _stored(specs, layer, piece).dense_nbytes for layer in range(layers) for piece in pieces
+    )
+
+
+def _mean_bytes(means: Sequence[PackedMatrix | None], layer: int, piece: str) -> int:
+    mean = means[layer] if piece == NEURONS and means else None
+    return 0 if mean is None else mean.layout.nbytes
 
 
 def _stored(specs: Mapping[str, Spec], layer: int, piece: str) -> Spec:

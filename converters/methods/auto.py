@@ -7,16 +7,17 @@ of up and down or skips whole neurons around centred gates, whichever the pack c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from converters.allocate.curves import curves_here
 from converters.allocate.evidence import Evidence, measure
 from converters.allocate.lagrange import Allocation, Allocator, Curve, Price
-from converters.allocate.price import Spec, by_bytes
+from converters.allocate.price import Spec, by_bytes, by_time, dense_bytes
 from converters.calibration.checkpoint import NOWHERE, Checkpoint
 from converters.calibration.fisher import RATES
 from converters.calibration.observe import dense_model
@@ -36,6 +37,7 @@ BUDGETS = np.linspace(0.98, 0.1, 45)  # of the dense model's bytes or time
 HELD_BACK = 2  # windows that only the evidence is taken of
 TRIED = (0.15, 0.25, 0.35, 0.5, 0.65)  # sparsities that the evidence is taken at
 LEAST_STEP = 0.01  # of sparsity between two rows of the table
+BY_LEVEL = ("estimated_kl", "estimated_speed")  # notes with a number for each row of the table
 ALWAYS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj")
 FORMS = {"input": (*ALWAYS, "up_proj", "down_proj"), "mixed": (*ALWAYS, NEURONS)}
 # Of the FFN's weights: centred gates with a larger folded matrix save too little to be the default.
@@ -53,7 +55,6 @@ def make(
     packed: PackedModel,
     windows: Windows,
     layout: str,
-    price: Callable[[Mapping[str, Spec], Sequence[PackedMatrix | None]], Price] = by_bytes,
     *,
     threads: int,
     notes: Mapping[str, Any] = MappingProxyType({}),
@@ -66,7 +67,6 @@ def make(
         packed: the model, in the layout that will carry the plan.
         windows: calibration text; the last `HELD_BACK` of it serve the evidence alone.
         layout: "input" or "mixed".
-        price: of `converters.allocate.price`: what to spend, bytes or time.
         threads: how many compute.
         notes: origin, to be stored with the plan.
         progress: told of layers and windows.
@@ -81,8 +81,10 @@ def make(
         for name, each in packed.tensors.items()
         if isinstance(each, PackedMatrix | PackedBundle)
     }
-    spent = price(specs, fitted.means)
-    expected = family(fitted, layout, specs, spent, fingerprint(packed), notes)
+    curves = curves_here()
+    spent = by_time(specs, fitted.means, curves)
+    origin = {**notes, "cost_curves": curves.name}
+    expected = family(fitted, layout, specs, spent, fingerprint(packed), origin)
     tried = [expected.at_sparsity(each) for each in TRIED if each <= expected.most]
     with dense_model(packed, windows.shape[1], threads, progress) as model:
         evidence = measure(
@@ -113,14 +115,15 @@ def family(
     forms = [
         ({piece: Curve(RATES, costs[piece].costs) for piece in pieces},) for costs in fitted.costs
     ]
-    allocator = Allocator(forms, price)
     saved = _Saved(specs, fitted.means)
-    dense = Allocation(tuple({} for _ in fitted.costs), (), 0.0, allocator.dense)
-    levels, plans = [0.0], [dense]
-    for plan in map(allocator.within, BUDGETS):
-        if levels[-1] + LEAST_STEP < saved(plan) <= MAX_LEVEL:
-            levels.append(saved(plan))
-            plans.append(plan)
+    levels, plans = [0.0], [Allocation(tuple({} for _ in fitted.costs), (), 0.0, 0.0)]
+    # Where no more time can be saved the dial goes on with bytes: what that gains is measured.
+    for spent in (price, by_bytes(specs, fitted.means)):
+        for plan in map(Allocator(forms, spent).within, BUDGETS):
+            if levels[-1] + LEAST_STEP < saved(plan) <= MAX_LEVEL:
+                levels.append(saved(plan))
+                plans.append(plan)
+    speeds = [_speed(plan, specs, pieces, price) for plan in plans]
     gains = {piece: _stacked(fitted, piece, "gain") for piece in pieces}
     return PlanFamily(
         name=AUTO.name,
@@ -135,8 +138,24 @@ def family(
         centres={NEURONS: _stacked(fitted, NEURONS, "centre")} if NEURONS in pieces else {},
         gains={piece: gain for piece, gain in gains.items() if gain.any()},
         means=fitted.means,
-        notes={**notes, "estimated_kl": [round(plan.cost, 6) for plan in plans]},
+        notes={
+            **notes,
+            "estimated_kl": [round(plan.cost, 6) for plan in plans],
+            "estimated_speed": speeds,  # of the layers' products, over dense decoding
+        },
     )
+
+
+def _speed(
+    plan: Allocation, specs: Mapping[str, Spec], pieces: Sequence[str], price: Price
+) -> float:
+    """Speed of the layers' products over that of dense decoding, by a price that is time."""
+    taken = sum(
+        float(price(piece, layer, np.array([1 - rates.get(piece, 0.0)]))[0])
+        for layer, rates in enumerate(plan.rates)
+        for piece in pieces
+    )
+    return round(dense_bytes(specs, pieces, len(plan.rates)) / taken, 3) if any(plan.rates) else 1.0
 
 
 def _corrected(expected: PlanFamily, evidence: Sequence[Evidence]) -> PlanFamily:
@@ -151,7 +170,11 @@ def _corrected(expected: PlanFamily, evidence: Sequence[Evidence]) -> PlanFamily
         levels=expected.levels[rising],
         active=(1 - saved)[rising].astype(np.float32),
         tables={piece: table[rising] for piece, table in expected.tables.items()},
-        notes={**expected.notes, "evidence": [asdict(each) for each in evidence]},
+        notes={
+            **expected.notes,
+            **{name: np.array(expected.notes[name])[rising].tolist() for name in BY_LEVEL},
+            "evidence": [asdict(each) for each in evidence],
+        },
     )
 
 

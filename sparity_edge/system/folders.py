@@ -31,6 +31,11 @@ def gains_root() -> Path:
     return cache_root() / "gains"
 
 
+def curves_root() -> Path:
+    """The folder of cost curves that bench/costs.py has measured on this machine."""
+    return cache_root() / "curves"
+
+
 def calibrations_root() -> Path:
     """The folder of calibrations that were interrupted, or are at work: each has one in it."""
     return cache_root() / CALIBRATIONS
@@ -41,10 +46,8 @@ def besides_packs() -> list[Path]:
 
     Only what is ours: NUMBA_CACHE_DIR may name a folder that others use as well.
     """
-    ours = [
-        cache_root() / name
-        for name in ("sources", "screens", CALIBRATIONS, "gains", "chat_history")
-    ]
+    names = ("sources", "screens", CALIBRATIONS, "curves", "gains", "chat_history")
+    ours = [cache_root() / name for name in names]
     ours += kernels_kept()
     return [each for each in sorted(ours) if each.exists() and not each.is_symlink()]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from converters.allocate.curves import Curves, cpu_class, curves_here, shipped
 from converters.allocate.lagrange import Allocator, Curve
-from converters.allocate.price import by_bytes, by_time, speed
+from converters.allocate.price import by_bytes, by_time, dense_bytes
 from sparity_edge.packed.bundle import BundleLayout
 from sparity_edge.packed.layout import Layout, PackedMatrix
+from sparity_edge.system.folders import curves_root
 
 RATES = np.linspace(0, 0.95, 20)
 
@@ -102,18 +105,69 @@ def test_bytes_count_headers_and_folded_matrices() -> None:
     ]
 
 
-def test_time_of_short_rows_falls_less_than_their_bytes() -> None:
-    shares = np.linspace(0.05, 1, 20)
-    for row in (100, 320, 1000, 9216, 50000):
-        found = speed(row, shares)
-        assert (np.diff(found) >= 0).all()
-        assert 0.4 < found.min() < found[-1] == 1
-    assert all(
-        (speed(short, shares) <= speed(long, shares) + 0.06).all()
-        for short, long in itertools.pairwise((320, 640, 4608, 9216))
-    )
+def curves(first: float = 1000, each: float = 1.0) -> Curves:
+    """Rows of 100 bytes gain nothing below a density of 0.5, long ones almost all."""
+    rows = {"100": [0.9, 1.2, 1.3], "10000": [0.1, 0.5, 1.0]}
+    content = {"densities": [0.1, 0.5, 1.0], "selection": [first, each], "spvmm": rows, "ffn": rows}
+    return Curves.parse(content, "test")
+
+
+def test_time_by_curves() -> None:
+    found = curves().ratio("spvmm", 1000, np.array([0.1, 0.3, 1.0]))
+    assert found == pytest.approx([0.5, 0.675, 1.15])
+    assert curves().ratio("ffn", 50, np.array([1.0])) == pytest.approx([1.3])
     layout = Layout("int8", "input", (576, 1536), 32)
     specs = {"model.layers.0.mlp.down_proj.weight": layout}
-    half = np.array([0.5])
-    taken = [price("down_proj", 0, half)[0] for price in (by_time(specs), by_bytes(specs))]
-    assert taken[0] > 1.2 * taken[1]
+    price = by_time(specs, (), curves())
+    whole, half = price("down_proj", 0, np.array([1.0, 0.5]))
+    ratios = curves().ratio("spvmm", layout.row_bytes, np.array([1.0, 0.5]))
+    assert whole == pytest.approx(layout.dense_nbytes * ratios[0])
+    assert half == pytest.approx(layout.dense_nbytes * ratios[1] + 1000 + 1536)
+    assert dense_bytes(specs, ("down_proj",), 1) == layout.dense_nbytes
+
+
+def test_a_piece_whose_skipping_saves_no_time_is_left_whole() -> None:
+    layout = Layout("int8", "input", (576, 1536), 32)
+    specs = {"model.layers.0.mlp.down_proj.weight": layout}
+    pieces = [({"down_proj": curve(1.0)},)]
+    dear = Allocator(pieces, by_time(specs, (), curves(first=1e9)))
+    cheap = Allocator(pieces, by_time(specs, (), curves(first=0)))
+    for budget in (0.9, 0.5, 0.1):
+        assert not dear.within(budget).rates[0]
+        assert cheap.within(budget).rates[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"densities": [0.1, 0.5]}, {"densities": [0.5, 0.1, 1.0]}, {"spvmm": {}},
+        {"ffn": {"a": []}}, {"ffn": {"100": [1.0, 1.0]}}, {"ffn": {"100": [0.0, 1.0, 1.0]}},
+        {"selection": [1]}, {"ffn": {"0": [1.0, 1.0, 1.0]}}, {"spvmm": None},
+    ],
+)  # fmt: skip
+def test_damaged_curves_are_refused(change: dict[str, Any]) -> None:
+    rows = {"100": [0.9, 1.2, 1.3]}
+    content = {"densities": [0.1, 0.5, 1.0], "selection": [0, 1], "spvmm": rows, "ffn": rows}
+    Curves.parse(content, "test")
+    with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
+        Curves.parse({**content, **change}, "test")
+
+
+def test_curves_of_this_machine_are_used_once_they_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARITY_EDGE_CACHE", str(tmp_path))
+    name = cpu_class()
+    shipped_one = curves_here()
+    assert shipped_one.name == name
+    curves_root().mkdir()
+    file = curves_root() / f"{name}.json"
+    for damage in (b"", b"[]", b"{}", b'{"densities": 3}'):
+        file.write_bytes(damage)
+        assert curves_here().name == name
+    rows = {"100": [0.9, 1.2, 1.3]}
+    content = {"densities": [0.1, 0.5, 1.0], "selection": [0, 1], "spvmm": rows, "ffn": rows}
+    file.write_text(json.dumps(content))
+    assert curves_here().name == f"this machine ({name})"
+    for each in ("avx512vnni", "avx2"):
+        assert shipped(each).densities[-1] == 1

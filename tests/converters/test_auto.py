@@ -103,7 +103,10 @@ def test_thresholds_drop_what_they_promise(families: dict[str, PlanFamily], layo
     assert (np.diff(family.active) < 0).all()
     assert family.most > 0.5
     evidence = family.notes["evidence"]
-    assert [each["kl"] for each in evidence] == sorted(each["kl"] for each in evidence)
+    # Where time cannot be saved any more, bytes are, which may cost less.
+    losses = np.array([each["kl"] for each in evidence])
+    assert (losses[1:] > 0.8 * losses[:-1]).all()
+    assert len(family.notes["estimated_speed"]) == len(family.levels)
     # The rows are named by the bytes that they were to save; `active` is what they did save.
     for each in evidence:
         plan = family.at_level(each["sparsity"])

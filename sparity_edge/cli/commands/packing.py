@@ -30,6 +30,7 @@ WHAT_IT_IS = {
     "requests": "which pack a model's name leads to",
     "sources": "fetched sources",
     "kernels": "compiled kernels",
+    "curves": "measured cost curves",
     "gains": "measured gains of sparsity plans",
     "calibrations": "calibrations that were interrupted",
     "chat_history": "what was typed in chats",
