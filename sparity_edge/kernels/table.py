@@ -23,7 +23,6 @@ from sparity_edge.packed.layout import Layout
 
 FLOATS = ("f32", "bf16")
 GROUPED = ("int8", "int4")
-BY_FLOATS = ("int2k",)  # integers that prompts multiply as float32: see `kept.lows`
 EVERY = FIRST.formats  # of matrices of either orientation and of bundles
 
 
@@ -220,7 +219,7 @@ class Stored:
 
 def by_words(layout: Layout) -> bool:
     """Whether prompts multiply a matrix as integers."""
-    return layout.quantized and layout.dtype not in BY_FLOATS and has_word_dot()
+    return layout.quantized and has_word_dot()
 
 
 def kernels_at_start(matrices: Iterable[Stored]) -> list[Kernel]:

@@ -14,7 +14,12 @@ from sparity_edge.kernels.kept.fives_dots import (
 )
 from sparity_edge.kernels.kept.fives_rows import prefetch_fives, unpack_fives, word_panel_of_fives
 from sparity_edge.kernels.kernel import Kernel
-from sparity_edge.kernels.prefill.gemm import GEMM, multiply_floats_of, multiply_words_of
+from sparity_edge.kernels.prefill.gemm import (
+    GEMM,
+    multiply_floats_of,
+    multiply_with_minimum,
+    multiply_words_of,
+)
 
 
 @Kernel(DOT)
@@ -44,7 +49,10 @@ def vmm_each_fives(arguments: int, chunk: int, scratch: int) -> None:
 @Kernel(GEMM)
 def gemm_words_fives(arguments: int, chunk: int, scratch: int) -> None:
     """`gemm_words` of five bits."""
-    multiply_words_of(arguments, chunk, scratch, word_panel_of_fives, prefetch_fives, False)
+    multiply_words_of(
+        arguments, chunk, scratch, word_panel_of_fives, prefetch_fives, False,
+        multiply_with_minimum,
+    )  # fmt: skip
 
 
 @Kernel(GEMM)

@@ -14,7 +14,12 @@ from sparity_edge.kernels.kept.iq4s_dots import (
 )
 from sparity_edge.kernels.kept.iq4s_rows import prefetch_iq4s, unpack_iq4s, word_panel_of_iq4s
 from sparity_edge.kernels.kernel import Kernel
-from sparity_edge.kernels.prefill.gemm import GEMM, multiply_floats_of, multiply_words_of
+from sparity_edge.kernels.prefill.gemm import (
+    GEMM,
+    multiply_floats_of,
+    multiply_with_minimum,
+    multiply_words_of,
+)
 
 
 @Kernel(DOT)
@@ -44,7 +49,10 @@ def vmm_each_iq4s(arguments: int, chunk: int, scratch: int) -> None:
 @Kernel(GEMM)
 def gemm_words_iq4s(arguments: int, chunk: int, scratch: int) -> None:
     """`gemm_words` of iq4 and iq4k."""
-    multiply_words_of(arguments, chunk, scratch, word_panel_of_iq4s, prefetch_iq4s, False)
+    multiply_words_of(
+        arguments, chunk, scratch, word_panel_of_iq4s, prefetch_iq4s, False,
+        multiply_with_minimum,
+    )  # fmt: skip
 
 
 @Kernel(GEMM)

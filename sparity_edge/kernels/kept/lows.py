@@ -1,8 +1,4 @@
-"""Kernels of two and three bits, int2k and int3k: dense products, embedding, prompts, batches.
-
-Prompts multiply int3k as integers; int2k has minima for every 16 inputs, which panels of integers
-have no place for, and is multiplied in float32.
-"""
+"""Kernels of two and three bits, int2k and int3k: dense products, embedding, prompts, batches."""
 
 from __future__ import annotations
 
@@ -16,13 +12,14 @@ from sparity_edge.kernels.kept.lows_dots import (
     lows_dot,
     lows_dots_of_two,
 )
-from sparity_edge.kernels.kept.lows_rows import (
-    prefetch_threes,
-    unpack_lows,
-    word_panel_of_threes,
-)
+from sparity_edge.kernels.kept.lows_rows import prefetch_lows, unpack_lows, word_panel_of_lows
 from sparity_edge.kernels.kernel import Kernel
-from sparity_edge.kernels.prefill.gemm import GEMM, multiply_floats_of, multiply_words_of
+from sparity_edge.kernels.prefill.gemm import (
+    GEMM,
+    multiply_by_halves_with_minima,
+    multiply_floats_of,
+    multiply_words_of,
+)
 
 
 @Kernel(DOT)
@@ -51,8 +48,11 @@ def vmm_each_lows(arguments: int, chunk: int, scratch: int) -> None:
 
 @Kernel(GEMM)
 def gemm_words_lows(arguments: int, chunk: int, scratch: int) -> None:
-    """`gemm_words` of int3k."""
-    multiply_words_of(arguments, chunk, scratch, word_panel_of_threes, prefetch_threes, True)
+    """`gemm_words` of two and three bits."""
+    multiply_words_of(
+        arguments, chunk, scratch, word_panel_of_lows, prefetch_lows, True,
+        multiply_by_halves_with_minima,
+    )  # fmt: skip
 
 
 @Kernel(GEMM)

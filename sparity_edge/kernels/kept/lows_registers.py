@@ -20,6 +20,7 @@ from llvmlite import ir
 from numba.core import types
 
 from sparity_edge.kernels.simd.float_tiles import ROW
+from sparity_edge.kernels.simd.int16_tiles import W_LEAST, W_UNIT
 from sparity_edge.kernels.simd.ir import (
     BYTES,
     FLOATS,
@@ -47,6 +48,7 @@ from sparity_edge.kernels.simd.transposes import load_rows, row_address, store_c
 from sparity_edge.kernels.simd.vectors import byte_vector, integer_vector, vector
 
 _FOUR, _HALF = ir.VectorType(I8, 4), ir.VectorType(I8, 32)
+_MINIMA_OF_PANEL = [(group * W_UNIT + place) // ROW for place in W_LEAST for group in range(8)]
 _TOP = 0xC0 - 0x100  # bits 6 and 7 as a signed byte
 
 
@@ -182,6 +184,13 @@ def transpose_threes(
     store_pairs(builder, out, numbers, constant(SHORTS, 4))
 
 
+@define(types.none, *[types.int64] * 5)
+def transpose_twos(builder: Any, out: Any, place: Any, stride: Any, last: Any, places: Any) -> Any:
+    """Bits places..places+1 of 32 bytes of sixteen rows: pairs by columns."""
+    numbers = list(_take(builder, (place, stride, last), places, I64(3)))
+    store_pairs(builder, out, numbers, constant(SHORTS, 0))
+
+
 @define(types.none, *[types.int64] * 6)
 def transpose_top_threes(
     builder: Any, out: Any, upper: Any, lowest: Any, stride: Any, last: Any, bit: Any
@@ -191,6 +200,35 @@ def transpose_top_threes(
     bits = _take(builder, (lowest, stride, last), bit, I64(1))
     numbers = [builder.or_(*pair) for pair in zip(tops, bits, strict=True)]
     store_pairs(builder, out, numbers, constant(SHORTS, 4))
+
+
+@define(types.none, *[types.int64] * 6)
+def transpose_int2k_scales(
+    builder: Any, out: Any, first: Any, second: Any, factors: Any, stride: Any, last: Any
+) -> Any:
+    """Both scales and both minima of eight groups of sixteen rows, to their places in a panel."""
+    scales, least, second_halves = [], [], [*range(8, 16)] * 2
+    for i in range(16):
+        places = [row_address(builder, each, stride, i, last) for each in (first, second)]
+        halves = [load_from(builder, place, ir.VectorType(I8, 8)) for place in places]
+        packed = concatenate(builder, halves)
+        low, high = mask_bits(builder, packed, 15), shift_right(builder, packed, 4)
+        place = row_address(builder, factors, stride, i, last)
+        pair = halves_to_floats(builder, load_from(builder, place, ir.VectorType(I16, 2)))
+        of_scales, of_minima = (
+            builder.fmul(
+                shuffle(builder, pair, pair, [index] * 16),
+                builder.sitofp(builder.zext(nibbles, INTEGERS), FLOATS),
+            )
+            for index, nibbles in enumerate((low, high))
+        )
+        scales.append(of_scales)
+        # They are taken off: of the first halves as much as they have more than the second.
+        others = shuffle(builder, of_minima, of_minima, second_halves)
+        signed = builder.fsub(others, of_minima), builder.fneg(of_minima)
+        least.append(shuffle(builder, *signed, [*range(8), *range(24, 32)]))
+    store_columns(builder, scales, out, I64(ROW), SCALES_OF_PANEL)
+    store_columns(builder, least, out, I64(ROW), _MINIMA_OF_PANEL)
 
 
 @define(types.none, *[types.int64] * 5)

@@ -1,4 +1,4 @@
-"""Rows of int2k and int3k as float32, and of int3k as panels of integers for prefill."""
+"""Rows of int2k and int3k as float32, and as panels of integers for prefill."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from sparity_edge.kernels.kept.lows_registers import (
     load_second_threes,
     load_twos,
     second_of_half,
+    transpose_int2k_scales,
     transpose_int3k_scales,
     transpose_threes,
     transpose_top_threes,
+    transpose_twos,
 )
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DTYPE, INT3K, OUTPUTS, PADDED, ROW_BYTES
@@ -85,8 +87,8 @@ def _unpack_threes(numbers: int, scales: int, whole: bool, out: int, scratch: in
 
 
 @device
-def word_panel_of_threes(arguments: int, first: int, start: int, stop: int, panel: int) -> None:  # noqa: ARG001
-    """Eight units from `start` on of 32 outputs of int3k; scales of second halves at W_MINIMA."""
+def word_panel_of_lows(arguments: int, first: int, start: int, stop: int, panel: int) -> None:  # noqa: ARG001
+    """Eight units from `start` on of 32 outputs; scales of second halves at W_MINIMA."""
     matrix = load_i64(arguments + GEMM.matrix)
     stride, outputs = load_i64(matrix + ROW_BYTES), load_i64(matrix + OUTPUTS)
     units, block, odd = load_i64(matrix + PADDED) // 32, start // BLOCK_UNITS, start // 8 % 2
@@ -94,7 +96,13 @@ def word_panel_of_threes(arguments: int, first: int, start: int, stop: int, pane
     for half in range(0, min(PANEL, outputs - first), 16):
         row = row_place(matrix, first + half)
         last = min(16, outputs - first - half) - 1
-        numbers, out = row + THREES * block + 32 * odd, panel + 4 * half
+        out = panel + 4 * half
+        if load_i64(matrix + DTYPE) != INT3K:
+            numbers = row + TWOS * block + 32 * odd
+            scales = row + units * (TWOS // 16) + TWO_SCALES * block
+            _transpose_twos(numbers, scales, stride, last, out, odd, whole)
+            continue
+        numbers = row + THREES * block + 32 * odd
         if whole:
             _transpose_block(numbers, stride, last, out)
         else:
@@ -102,6 +110,20 @@ def word_panel_of_threes(arguments: int, first: int, start: int, stop: int, pane
         scales = row + units * (THREES // 16) + THREE_SCALES * block + 12 * odd
         factors = scales - 12 * odd + (24 + 2 * odd if whole else 12)
         transpose_int3k_scales(out, scales, factors, stride, last)
+
+
+@device
+def _transpose_twos(
+    numbers: int, scales: int, stride: int, last: int, out: int, odd: int, whole: bool
+) -> None:
+    """Eight units of int2k."""
+    for half in range(2):
+        line, to = numbers + (64 if whole else 32) * half, out + 8 * ROW * half
+        for vector in range(4):
+            transpose_twos(to + 2 * ROW * vector, line, stride, last, 2 * vector)
+    factors = scales + (32 + 4 * odd if whole else 16)
+    scales += 8 * odd
+    transpose_int2k_scales(out, scales, scales + (16 if whole else 8), factors, stride, last)
 
 
 @device
@@ -125,14 +147,15 @@ def _transpose_half_block(numbers: int, stride: int, last: int, out: int) -> Non
 
 
 @device
-def prefetch_threes(arguments: int, first: int, start: int) -> None:
-    """Prefetch into L2 what `word_panel_of_threes` will read; both halves of a block at once."""
+def prefetch_lows(arguments: int, first: int, start: int) -> None:
+    """Prefetch into L2 what `word_panel_of_lows` will read; both halves of a block at once."""
     if start % BLOCK_UNITS != 0:
         return
     matrix = load_i64(arguments + GEMM.matrix)
     stride, outputs = load_i64(matrix + ROW_BYTES), load_i64(matrix + OUTPUTS)
-    row = row_place(matrix, first) + THREES * (start // BLOCK_UNITS)
+    width = THREES if load_i64(matrix + DTYPE) == INT3K else TWOS
+    row = row_place(matrix, first) + width * (start // BLOCK_UNITS)
     for _ in range(first, min(first + PANEL, outputs)):
-        for place in range(row, row + THREES, 64):
+        for place in range(row, row + width, 64):
             prefetch(place)
         row += stride

@@ -49,6 +49,7 @@ from sparity_edge.kernels.simd.int16_tiles import (
     cross_weights_by_halves,
     step_words,
     step_words_by_halves,
+    step_words_by_halves_with_minima,
     step_words_with_minimum,
 )
 from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, prefetch, store, store_f32
@@ -158,11 +159,12 @@ def _multiply_words(step: Any) -> Any:
     return multiply
 
 
-_multiply, _multiply_with_minimum = (
+_multiply, multiply_with_minimum = (
     _multiply_words(step_words),
     _multiply_words(step_words_with_minimum),
 )
 _multiply_by_halves = _multiply_words(step_words_by_halves)
+multiply_by_halves_with_minima = _multiply_words(step_words_by_halves_with_minima)
 
 
 @device
@@ -195,8 +197,9 @@ def _prefetch_words(arguments: int, first: int, start: int) -> None:
 
 @inlined
 def multiply_words_of(
-    arguments: int, chunk: int, scratch: int, unpack: Any, ahead: Any, halves: bool
-) -> None:
+    arguments: int, chunk: int, scratch: int,
+    unpack: Any, ahead: Any, halves: bool, multiply_with_minima: Any,
+) -> None:  # fmt: skip
     """What `gemm_words` does, by functions that unpack and prefetch as its own do.
 
     Args:
@@ -204,6 +207,7 @@ def multiply_words_of(
         unpack: as `_unpack_words`.
         ahead: as `_prefetch_words`.
         halves: whether sixteen inputs share a scale.
+        multiply_with_minima: what multiplies a matrix that has them.
     """
     matrix, depth = load_i64(arguments + GEMM.matrix), load_i64(arguments + GEMM.depth)
     tiles = (load_i64(arguments + GEMM.tokens) + TOKENS - 1) // TOKENS
@@ -235,7 +239,7 @@ def multiply_words_of(
             x = load_i64(arguments + GEMM.tiles) + X_UNIT * start * tiles
             for _ in range(tiles):
                 if minimum:
-                    _multiply_with_minimum(panel, stop - start, x, place)
+                    multiply_with_minima(panel, stop - start, x, place)
                 elif halves:
                     _multiply_by_halves(panel, stop - start, x, place)
                 else:
@@ -251,4 +255,6 @@ def multiply_words_of(
 def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
     """PANELS times PANEL outputs of all tokens from integers; `pack_words` gives activations."""
     halves = load_i64(load_i64(arguments + GEMM.matrix) + DTYPE) == INT6K
-    multiply_words_of(arguments, chunk, scratch, _unpack_words, _prefetch_words, halves)
+    multiply_words_of(
+        arguments, chunk, scratch, _unpack_words, _prefetch_words, halves, multiply_with_minimum
+    )

@@ -17,7 +17,7 @@ from sparity_edge.kernels.simd.transposes import transpose_floats
 from sparity_edge.kernels.simd.vectors import fma, largest, maximum, mul, splat, sub, total
 from sparity_edge.kernels.words import Words
 
-# Units of 32 inputs in a block of 256: 18 KB, and 4 KB of activations; 12 lose 10 %, 16 lose 40 %
+# Units of 32 inputs in a block of 256: 22 KB, and 4 KB of activations; 12 lose 10 %, 16 lose 40 %
 # (AMD EPYC; bench/kernels.py).
 WORD_BLOCK = 8
 # Units of activations that share a scale; 1 costs 4 % of the speed (AMD EPYC; bench/kernels.py).

@@ -8,6 +8,8 @@
     row 17     minima, or second halves' scales      sums of the integers, float32
     row 18     excess, int32: of all or first half   excess, int32: of all inputs
     row 19     of the second half                    of the first half; row 20: of the second
+    row 20     first halves' minima less the next
+    row 21     second halves' minima
 
 A step multiplies 32 outputs by six tokens, a pair of inputs to a lane (`vpdpwssd`), and applies a
 scale to each sum. Cores of AMD multiply in two places and add in four; Winograd's inner product
@@ -61,8 +63,8 @@ CROSSED = (1, 2, 4, 5, 7) if has_spare_adders() else ()
 X_SCALES, X_SUMS, X_CROSS = (4 * TOKENS * row for row in (16, 17, 18))
 X_HALVES, X_UNIT = (4 * TOKENS * 19, 4 * TOKENS * 20), 512
 # Places in a unit of weights, in rows of a panel.
-W_SCALES, W_MINIMA, W_UNIT = 16 * ROW, 17 * ROW, 20 * ROW
-W_CROSS = (18 * ROW, 19 * ROW)
+W_SCALES, W_MINIMA, W_UNIT = 16 * ROW, 17 * ROW, 22 * ROW
+W_CROSS, W_LEAST = (18 * ROW, 19 * ROW), (20 * ROW, 21 * ROW)
 
 
 def has_word_dot() -> bool:
@@ -155,7 +157,12 @@ def _word_step(minimum: bool = False, halves: bool = False) -> Any:
                 totals = _add_up(builder, *start, 2 * count)
             _add_unit(builder, values, totals, offset(builder, w, scales))
         if minimum:
-            _add_minima(builder, values, w, x)
+            least = offset(builder, w, W_LEAST[1] if halves else W_MINIMA)
+            x_sums = [load_from(builder, x, F32, X_SUMS + 4 * j) for j in range(TOKENS)]
+            _add_minima(builder, values, least, x_sums)
+        if minimum and halves:
+            x_sums = _sums_of_first_halves(builder, x)
+            _add_minima(builder, values, offset(builder, w, W_LEAST[0]), x_sums)
         return join(builder, values)
 
     return step
@@ -171,19 +178,30 @@ def _add_unit(builder: Any, values: list[Any], totals: list[Any], scales: Any) -
             values[index] = multiply_add(builder, number, scale, values[index])
 
 
-def _add_minima(builder: Any, values: list[Any], w: Any, x: Any) -> None:
+def _sums_of_first_halves(builder: Any, x: Any) -> list[Any]:
+    """Of each token the sum of the first sixteen inputs of a unit."""
+    sums = constant(INTEGERS, 0)
+    for pair in range(UNIT // 4):
+        numbers = load_from(builder, x, INTEGERS, 4 * TOKENS * pair)  # more than TOKENS lanes
+        sums = dot_words(builder, sums, numbers, constant(SHORTS, 1))
+    floats = builder.sitofp(sums, FLOATS)
+    return [builder.extract_element(floats, I32(j)) for j in range(TOKENS)]
+
+
+def _add_minima(builder: Any, values: list[Any], minima: Any, sums: list[Any]) -> None:
     """Add minima times sums of activations to the sums of a tile."""
     for j in range(TOKENS):
-        x_sum = splat(builder, load_from(builder, x, F32, X_SUMS + 4 * j))
+        x_sum = splat(builder, sums[j])
         for i in range(WIDTH):
             index = i * TOKENS + j
-            least = load_from(builder, w, FLOATS, W_MINIMA + 64 * i)
+            least = load_from(builder, minima, FLOATS, 64 * i)
             values[index] = multiply_add(builder, least, x_sum, values[index])
 
 
 step_words, step_words_with_minimum = _word_step(), _word_step(minimum=True)
 # With scales for 16 inputs: those of the second half of a unit stand in place of minima.
 step_words_by_halves = _word_step(halves=True)
+step_words_by_halves_with_minima = _word_step(minimum=True, halves=True)
 
 
 def _cross_weights(halves: bool) -> Any:
