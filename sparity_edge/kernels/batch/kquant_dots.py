@@ -22,9 +22,11 @@ from sparity_edge.kernels.decode.kquant_dots import (
     X_ZEROS,
     int4k_scales,
     int6k_factors,
+    kquant_dot,
 )
+from sparity_edge.kernels.decode.vmm import put
 from sparity_edge.kernels.kernel import device, inlined
-from sparity_edge.kernels.matrix import DTYPE, INT4K, PADDED
+from sparity_edge.kernels.matrix import DATA, DTYPE, INT4K, PADDED, ROW_BYTES
 from sparity_edge.kernels.simd.byte_dots import (
     dot_first_half,
     dot_second_half,
@@ -65,6 +67,38 @@ def kquant_dots_of_two(
     if load_i64(matrix + DTYPE) == INT4K:
         return _int4k(matrix, row, other, mine, yours, ahead)
     return _int6k(matrix, row, other, mine, yours, ahead)
+
+
+@device
+def kquant_rows_by_pairs(each: int, each_bytes: int, tokens: int, first: int, last: int) -> None:
+    """Outputs first..last-1 of a matrix of K-quants, two rows and two tokens at a time.
+
+    Args:
+        each: the argument block of the first token.
+        each_bytes: from one argument block to the next.
+        tokens: how many there are.
+        first, last: rows of the matrix.
+    """
+    matrix, ahead = load_i64(each + DOT.matrix), load_i64(each + DOT.ahead)
+    row_bytes = load_i64(matrix + ROW_BYTES)
+    for output in range(first, last, 2):
+        row = load_i64(matrix + DATA) + output * row_bytes
+        other = row + row_bytes if output + 1 < last else row
+        wanted = other + ahead
+        for token in range(0, tokens - 1, 2):
+            mine = each + token * each_bytes
+            yours = mine + each_bytes
+            a, b, c, d = kquant_dots_of_two(matrix, row, other, mine, yours, wanted)
+            put(mine, output, a)
+            put(yours, output, c)
+            if other != row:
+                put(mine, output + 1, b)
+                put(yours, output + 1, d)
+        if tokens % 2 != 0:
+            mine = each + (tokens - 1) * each_bytes
+            put(mine, output, kquant_dot(matrix, row, mine, wanted))
+            if other != row:
+                put(mine, output + 1, kquant_dot(matrix, other, mine, wanted + row_bytes))
 
 
 @inlined

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.kernels.batch.dots import row_two_tokens
-from sparity_edge.kernels.batch.kquant_dots import kquant_dots_of_two
+from sparity_edge.kernels.batch.kquant_dots import kquant_rows_by_pairs
+from sparity_edge.kernels.batch.tiles import rows_times_tokens
 from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.decode.activations import BLOCK, SPLIT, split_numbers
 from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
 from sparity_edge.kernels.decode.dots import row_dot
-from sparity_edge.kernels.decode.kquant_dots import kquant_dot
 from sparity_edge.kernels.decode.vmm import put
 from sparity_edge.kernels.kernel import Kernel, device, inlined
 from sparity_edge.kernels.matrix import (
@@ -28,6 +28,7 @@ from sparity_edge.kernels.matrix import (
     PADDED,
     ROW_BYTES,
 )
+from sparity_edge.kernels.simd.batch_tiles import BOTH_HALVES
 from sparity_edge.kernels.simd.memory import load_i64, store, store_f32
 from sparity_edge.kernels.simd.vectors import splat
 from sparity_edge.kernels.sparse.active_rows import (
@@ -113,33 +114,6 @@ def _by_tokens(arguments: int, first: int, last: int, scratch: int, dot: Any) ->
                 row, wanted = row + row_bytes, wanted + share
 
 
-@device
-def _kquant_rows(arguments: int, first: int, last: int) -> None:
-    """Outputs first..last-1 of a matrix of K-quants, two rows and two tokens at a time."""
-    each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
-    matrix, ahead = load_i64(each + DOT.matrix), load_i64(each + DOT.ahead)
-    tokens = load_i64(arguments + EACH.tokens)
-    row_bytes = load_i64(matrix + ROW_BYTES)
-    for output in range(first, last, 2):
-        row = load_i64(matrix + DATA) + output * row_bytes
-        other = row + row_bytes if output + 1 < last else row
-        wanted = other + ahead
-        for token in range(0, tokens - 1, 2):
-            mine = each + token * each_bytes
-            yours = mine + each_bytes
-            a, b, c, d = kquant_dots_of_two(matrix, row, other, mine, yours, wanted)
-            put(mine, output, a)
-            put(yours, output, c)
-            if other != row:
-                put(mine, output + 1, b)
-                put(yours, output + 1, d)
-        if tokens % 2 != 0:
-            mine = each + (tokens - 1) * each_bytes
-            put(mine, output, kquant_dot(matrix, row, mine, wanted))
-            if other != row:
-                put(mine, output + 1, kquant_dot(matrix, other, mine, wanted + row_bytes))
-
-
 @inlined
 def multiply_each(arguments: int, chunk: int, scratch: int, dot: Any, dots_of_two: Any) -> None:
     """What `vmm_each` does, by functions that multiply as `row_dot` and `row_two_tokens` do."""
@@ -167,17 +141,35 @@ def multiply_each(arguments: int, chunk: int, scratch: int, dot: Any, dots_of_tw
             put(mine, output, dot(product, row, ahead, scratch))
 
 
+@inlined
+def _by_pairs(matrix: int, tokens: int) -> bool:
+    """Whether two tokens at a time are faster than `rows_times_tokens`, or all there is.
+
+    With 32 registers, two rows of K-quants with two tokens need no detour by L1 as long as
+    activations stay there; with 16, two tokens alone are not worth it (AMD EPYC, Zen 5;
+    bench/passes.py).
+    """
+    if load_i64(matrix + GROUP) == 0:
+        return True
+    if load_i64(matrix + DTYPE) >= INT4K:
+        worth = BOTH_HALVES or tokens == 2
+        return worth and tokens * load_i64(matrix + PADDED) <= IN_L1
+    return BOTH_HALVES and tokens == 2
+
+
 @Kernel(EACH, table=DOT)
 def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
     """`vmm` for every token: dot products of a row with all of them."""
-    each = load_i64(arguments + EACH.table)
+    each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     matrix, step = load_i64(each + DOT.matrix), load_i64(each + DOT.step)
-    numbers = load_i64(arguments + EACH.tokens) * load_i64(matrix + PADDED)
-    if load_i64(matrix + DTYPE) >= INT4K and numbers <= IN_L1:
-        last = min((chunk + 1) * step, load_i64(matrix + OUTPUTS))
-        _kquant_rows(arguments, chunk * step, last)
-        return
-    multiply_each(arguments, chunk, scratch, row_dot, row_two_tokens)
+    tokens, first = load_i64(arguments + EACH.tokens), chunk * step
+    last = min(first + step, load_i64(matrix + OUTPUTS))
+    if not _by_pairs(matrix, tokens):
+        rows_times_tokens(each, each_bytes, tokens, first, last, scratch)
+    elif load_i64(matrix + DTYPE) >= INT4K:
+        kquant_rows_by_pairs(each, each_bytes, tokens, first, last)
+    else:
+        multiply_each(arguments, chunk, scratch, row_dot, row_two_tokens)
 
 
 @device

@@ -11,7 +11,7 @@ from typing import Any
 
 from sparity_edge.arrays import Floats, round_up
 from sparity_edge.kernels.active_list import ActiveList
-from sparity_edge.kernels.batch import products
+from sparity_edge.kernels.batch import few, products
 from sparity_edge.kernels.kept.families import family_of
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program import sparse
@@ -42,6 +42,7 @@ def vmm_each(
     words |= {**dense_words(layout, step), **digits._asdict()}
     kernel = family_of(layout).each
     table = recorder.table(kernel, len(x), words)
+    recorder.need_scratch(few.SCRATCH_BYTES)
     stream = stream_of(matrix, step)
     recorder.record(kernel, chunks, **table, writes=out, stream=stream)
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from sparity_edge.arrays import ROW_MULTIPLE, Floats, aligned_zeros, round_up
+from sparity_edge.arrays import ROW_MULTIPLE, Floats, aligned_zeros, round_up, rows
 from sparity_edge.kernels.batch.products import split_each
 from sparity_edge.kernels.decode import activations, kquant_dots
 from sparity_edge.kernels.decode.dot_arguments import BLOCK_GROUPS
@@ -107,8 +105,8 @@ def _new_digits(layout: Layout, order: int, tokens: int) -> Digits:
     groups = layout.padded // 32
     unit = BLOCK_GROUPS if order == activations.BY_BLOCKS else 2
     digits = aligned_zeros(tokens * 64 * round_up(groups, unit)).reshape(tokens, -1)
-    scales, sums = np.zeros((2, tokens, round_up(groups, 16)), dtype=np.float32)
+    scales, sums = (rows(tokens, round_up(groups, 16)) for _ in range(2))
     if order == activations.FOR_KQUANTS:
         floats = kquant_dots.X_FLOATS // 4 * -(-layout.padded // (2 * SUPERBLOCK))
-        scales = np.zeros((tokens, floats), dtype=np.float32)
+        scales = rows(tokens, floats)
     return Digits(digits, scales, sums)

@@ -140,6 +140,37 @@ def carry(builder: Any, sums: Any) -> Any:
     return builder.shl(sums, constant(INTEGERS, 8)) if byte_dot() else sums
 
 
+# --- as many lanes as one instruction has -----------------------------------------------------
+
+_LANES_OF_ANY = 4  # of the pattern that LLVM knows
+
+
+def dot_lanes() -> int:
+    """How many sums one instruction makes."""
+    if feature := byte_dot():
+        return _BYTE_DOTS[feature][1]
+    return _WORD_DOTS[word_dot()][1] if word_dot() else _LANES_OF_ANY
+
+
+def dot_part(builder: Any, sums: Any, weights: Any, half: Any) -> Any:
+    """`dot_lanes` sums, plus weights times a half of their activations.
+
+    Args:
+        builder: LLVM's.
+        sums: int32.
+        weights: unsigned bytes, or shorts of them where there is no product of bytes.
+        half: the first or the second half of activations.
+    """
+    if feature := byte_dot():
+        return _call(builder, *_BYTE_DOTS[feature], sums, weights, half)
+    return dot_words(builder, sums, weights, half)
+
+
+def carry_part(builder: Any, sums: Any) -> Any:
+    """`carry` of `dot_lanes` sums."""
+    return builder.shl(sums, constant(sums.type, 8)) if byte_dot() else sums
+
+
 def halves_of(builder: Any, integers: Any) -> tuple[Any, Any]:
     """Sixteen int32 of at most 127 * 256 as two vectors of 16 bytes."""
     small = ir.VectorType(I8, LANES)
