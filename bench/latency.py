@@ -3,7 +3,9 @@
 TTFT is the time to the first token of a prompt of 512 tokens, TPOT the time of each of the 128
 after it, both through Generator.stream with sampling; then TPOT at other depths of context. The
 share of the ceiling is bytes of a token / streaming speed / TPOT. A warm start finds compiled
-kernels and the packed model, a cold one has to compile (NUMBA_CACHE_DIR is empty).
+kernels and the packed model, a cold one has to compile (NUMBA_CACHE_DIR is empty). Passes over 2, 4
+and 8 tokens are compared with one over a single token. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES let
+kernels be those of another CPU (peers.py says how); rows are then labelled "as NAME".
 
     python bench/latency.py
     python bench/latency.py --model model.gguf --contexts 0,2048,8192 --starts 0
@@ -22,6 +24,7 @@ from typing import Any
 
 from shared.common import add_models, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
+from shared.passes import SIDES, measure_passes
 
 from sparity_edge.measure.context import fill_cache
 from sparity_edge.measure.decoding import bytes_of_a_token, time_sequence
@@ -133,11 +136,19 @@ def measure(model: str, options: Any) -> dict[str, Any]:
             for depth in sorted({min(depth, most) for depth in options.contexts})
         }
         memory.close()
+        if options.passes:
+            report["passes"] = _passes(generator, options.passes, rounds)
     del generator, memory
     report["memory_bytes"] = in_fresh_process(peak_memory, path, threads, PROMPT)
     if starts:
         report["starts"] = measure_starts(model, dtype, threads, starts)
     return report
+
+
+def _passes(generator: Any, counts: list[int], rounds: int) -> dict[str, Any]:
+    model = generator.loaded.model
+    model.compile_batches(lambda *_: None)
+    return measure_passes(model, counts, rounds, lambda text: say(f"passes: {text}"))
 
 
 def show(name: str, report: dict[str, Any]) -> str:
@@ -160,6 +171,9 @@ def show(name: str, report: dict[str, Any]) -> str:
     used = {key: value / 1e6 for key, value in report["memory_bytes"].items()}
     facts.append(["peak memory, MB", f"{used['peak']:.0f}"])
     facts.append(["... beyond weights and cache", f"{used['beyond_weights_and_cache']:.0f}"])
+    for case, times in report.get("passes", {}).get("times_one", {}).items():
+        side, _, count = case.rpartition(" ")
+        facts.append([f"a pass over {count} {SIDES[side]} / over one", with_spread(times)])
     for kind, figure in report.get("starts", {}).items():
         facts.append(
             [f"first token after process start, {kind.replace('_', ' in ')}", with_spread(figure)]
@@ -173,11 +187,15 @@ def main() -> int:
     result.add_argument("--dtype", help="number format; default: the file's own")
     result.add_argument("--contexts", default="0,2048,8192", help="default: %(default)s")
     result.add_argument("--starts", type=int, default=5, help="warm starts; 0: no starts at all")
+    result.add_argument("--passes", default="2,4,8", help="tokens; '': none; default: %(default)s")
     options = result.parse_args()
+    options.passes = [int(count) for count in options.passes.split(",") if count]
     options.contexts = [int(depth) for depth in options.contexts.split(",")]
     reports = models_so_far(options.out)
     for model in options.model or [DEFAULT_MODEL]:
         name = f"{Path(model).stem} {options.dtype}" if options.dtype else Path(model).stem
+        if cpu := os.environ.get("NUMBA_CPU_NAME"):
+            name += f" as {cpu}"
         reports[name] = measure(model, options)
         save(options.out, {"models": reports})
         print(show(name, reports[name]))

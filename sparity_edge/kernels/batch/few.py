@@ -1,7 +1,7 @@
 """The loops of an output-major matrix of integers times a few tokens, over what a format adds.
 
 A block of two rows is unpacked into L1 once for all tokens, then multiplied and scaled in the steps
-that a token alone takes, so that the bits are the same (`simd/batch_tiles.py`). GROUPED rows take
+that a token alone takes, so that the bits are the same (`register_tiles.py`). GROUPED rows take
 a block before any takes the next one: the activations of a block of eight tokens, 8 KB, stay in L1
 for all of them, however long rows are.
 """
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from sparity_edge.kernels.batch.register_tiles import ROW_TOTALS, ROWS, SCALES, TOTAL, W_ROW
 from sparity_edge.kernels.decode.dot_arguments import DOT
 from sparity_edge.kernels.kernel import inlined
 from sparity_edge.kernels.matrix import DATA
-from sparity_edge.kernels.simd.batch_tiles import ROW_TOTALS, ROWS, SCALES, TOTAL, W_ROW
 from sparity_edge.kernels.simd.memory import load_i64, prefetch_near, store
 from sparity_edge.kernels.simd.vectors import splat
 

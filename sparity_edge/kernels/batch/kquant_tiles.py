@@ -12,19 +12,7 @@ from sparity_edge.kernels.batch.few import (
     grouped_rows,
     scales_of,
 )
-from sparity_edge.kernels.decode.dot_arguments import X_BLOCK
-from sparity_edge.kernels.decode.kquant_dots import (
-    FOUR_SCALES,
-    FOURS,
-    SIX_SCALES,
-    SIXES,
-    X_FLOATS,
-    int4k_scales,
-    int6k_factors,
-)
-from sparity_edge.kernels.decode.vmm import put
-from sparity_edge.kernels.kernel import device, inlined
-from sparity_edge.kernels.simd.batch_tiles import (
+from sparity_edge.kernels.batch.register_tiles import (
     SCALES,
     TOTAL,
     VECTORS,
@@ -39,6 +27,18 @@ from sparity_edge.kernels.simd.batch_tiles import (
     sixes_by_two,
     store_weights,
 )
+from sparity_edge.kernels.decode.dot_arguments import X_BLOCK
+from sparity_edge.kernels.decode.kquant_dots import (
+    FOUR_SCALES,
+    FOURS,
+    SIX_SCALES,
+    SIXES,
+    X_FLOATS,
+    int4k_scales,
+    int6k_factors,
+)
+from sparity_edge.kernels.decode.vmm import put
+from sparity_edge.kernels.kernel import device, inlined
 from sparity_edge.kernels.simd.byte_dots import high_nibbles, low_nibbles
 from sparity_edge.kernels.simd.conversions import load_i8
 from sparity_edge.kernels.simd.kquants import low_sixes, top_sixes

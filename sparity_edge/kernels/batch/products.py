@@ -11,6 +11,7 @@ from typing import Any
 
 from sparity_edge.kernels.batch.dots import row_two_tokens
 from sparity_edge.kernels.batch.kquant_dots import kquant_rows_by_pairs
+from sparity_edge.kernels.batch.register_tiles import BOTH_HALVES
 from sparity_edge.kernels.batch.tiles import rows_times_tokens
 from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.decode.activations import BLOCK, SPLIT, split_numbers
@@ -28,7 +29,6 @@ from sparity_edge.kernels.matrix import (
     PADDED,
     ROW_BYTES,
 )
-from sparity_edge.kernels.simd.batch_tiles import BOTH_HALVES
 from sparity_edge.kernels.simd.memory import load_i64, store, store_f32
 from sparity_edge.kernels.simd.vectors import splat
 from sparity_edge.kernels.sparse.active_rows import (
@@ -147,7 +147,7 @@ def _by_pairs(matrix: int, tokens: int) -> bool:
 
     With 32 registers, two rows of K-quants with two tokens need no detour by L1 as long as
     activations stay there; with 16, two tokens alone are not worth it (AMD EPYC, Zen 5;
-    bench/passes.py).
+    bench/latency.py).
     """
     if load_i64(matrix + GROUP) == 0:
         return True

@@ -13,6 +13,17 @@ from sparity_edge.kernels.batch.few import (
     sums_of,
 )
 from sparity_edge.kernels.batch.kquant_tiles import int4k_rows, int6k_rows
+from sparity_edge.kernels.batch.register_tiles import (
+    SCALES,
+    TOTAL,
+    VECTORS,
+    W_ROW,
+    W_VECTOR,
+    blocks_by_four,
+    blocks_by_one,
+    blocks_by_two,
+    store_weights,
+)
 from sparity_edge.kernels.decode.dot_arguments import (
     BLOCK_GROUPS,
     DOT,
@@ -37,17 +48,6 @@ from sparity_edge.kernels.matrix import (
     PADDED,
     ROW_BYTES,
     SCALES_AT,
-)
-from sparity_edge.kernels.simd.batch_tiles import (
-    SCALES,
-    TOTAL,
-    VECTORS,
-    W_ROW,
-    W_VECTOR,
-    blocks_by_four,
-    blocks_by_one,
-    blocks_by_two,
-    store_weights,
 )
 from sparity_edge.kernels.simd.byte_dots import high_nibbles, load_offset_bytes, low_nibbles
 from sparity_edge.kernels.simd.memory import load, load_bytes, load_i64, store
