@@ -4,8 +4,8 @@ TTFT is the time to the first token of a prompt of 512 tokens, TPOT the time of 
 after it, both through Generator.stream with sampling; then TPOT at other depths of context. The
 share of the ceiling is bytes of a token / streaming speed / TPOT. A warm start finds compiled
 kernels and the packed model, a cold one has to compile (NUMBA_CACHE_DIR is empty). Passes over 2, 4
-and 8 tokens are compared with one over a single token. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES let
-kernels be those of another CPU (peers.py says how); rows are then labelled "as NAME".
+and 8 tokens are compared with one over a single token. With --as-cpu, or NUMBA_CPU_NAME and
+NUMBA_CPU_FEATURES, kernels are those of another CPU, and rows are labelled "as NAME".
 
     python bench/latency.py
     python bench/latency.py --model model.gguf --contexts 0,2048,8192 --starts 0
