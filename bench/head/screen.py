@@ -43,7 +43,7 @@ def main() -> int:
     report["protocol"] = {"best": BEST, "least": LEAST, "top": TOP, "window": options.window}
     lines = []
     for model in options.models:
-        with Generator.load(model, threads=threads) as generator:
+        with Generator.load(model, threads=threads, screened_head=True) as generator:
             if generator.loaded.model.screen is None:
                 say(f"{model}: a screen would not pay; left out.")
                 continue

@@ -243,7 +243,11 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sparse-prefill", action="store_true", help="sparsify prefill too, all but four tokens"
     )
-    group.add_argument("--full-head", action="store_true", help="compute all logits of every token")
+    group.add_argument(
+        "--screened-head",
+        action="store_true",
+        help="read only the rows of the LM head whose logits can matter",
+    )
     group.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
 

@@ -28,7 +28,7 @@ class LoadOptions(TypedDict, total=False):
     sparse_prefill: bool
     max_context: int | None
     cache_dtype: str | None
-    full_head: bool
+    screened_head: bool
     offline: bool
     progress: Progress
     notify: Callable[[str], None]

@@ -30,7 +30,13 @@ device = linked  # for functions that kernels call
 inlined = functools.partial(linked, inline=True)
 _SIGNATURE = (types.int64,) * 3, types.void
 # Files outside of kernels/ whose constants reach machine code.
-OUTSIDE = ("arrays.py", "packed/bundle.py", "packed/layout.py", "plans/plan.py")
+OUTSIDE = (
+    "arrays.py",
+    "packed/bundle.py",
+    "packed/lane_rows.py",
+    "packed/layout.py",
+    "plans/plan.py",
+)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,8 @@ def rows_of(cases: Sequence[Case], rounds: Sequence[Round], sides: Sides) -> lis
         info = generator.info()
         row = _facts(case, info)
         row |= speeds(case, base, rounds)
-        sparse = row["active_weight_fraction"] < 1  # a prompt is read dense unless asked for
+        # A prompt is read dense unless asked for.
+        sparse = case.task.later or generator.loaded.sparse_prefill
         row["plan_kl"] = _maybe(generator.loaded.plan_setting.held_out_kl) if sparse else None
         if case.task.later:
             reads = bytes_of_a_token(

@@ -64,7 +64,7 @@ def test_the_words_of_a_fault(told: dict[str, str]) -> None:
 
 
 def test_checked_kernels_have_a_cache_of_their_own() -> None:
-    script = "from sparity_edge.kernels import kernel; print(kernel._digest())"
+    script = "from sparity_edge.kernels import kernel; print(kernel.version_of_kernels())"
     digests = {
         value: subprocess.run(
             [sys.executable, "-c", script],
@@ -76,7 +76,7 @@ def test_checked_kernels_have_a_cache_of_their_own() -> None:
         for value in ("", "0", "1")
     }
     assert digests[""] == digests["0"] != digests["1"]
-    assert kernel._digest() == digests["1" if CHECKED else "0"]
+    assert kernel.version_of_kernels() == digests["1" if CHECKED else "0"]
 
 
 @pytest.mark.parametrize("nbytes", [1, 64, 4096, 1 << 20, (1 << 20) + 4032])

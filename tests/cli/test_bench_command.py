@@ -199,9 +199,10 @@ def test_plans_have_their_quality_beside_them(run: Run, planned: Path) -> None:
     decoded = {(row["sparsity"], row["n_depth"]): row for row in rows if row["n_gen"]}
     for depth in (0, 20):
         dense, some, more = (decoded[share, depth] for share in (0, 0.2, 0.45))
-        assert (dense["plan"], dense["active_weight_fraction"], dense["plan_kl"]) == (None, 1, None)
+        assert (dense["plan"], dense["plan_kl"]) == (None, None)
         assert some["plan"] == "by-hand"
-        assert 1 > some["active_weight_fraction"] > more["active_weight_fraction"] > 0
+        fractions = [each["active_weight_fraction"] for each in (dense, some, more)]
+        assert fractions[0] > fractions[1] > fractions[2] > 0
         assert some["plan_kl"] == pytest.approx(0.01)  # half way to what was measured at 0.4
         assert more["plan_kl"] is None  # beyond it
         assert some["bytes_per_token"] < dense["bytes_per_token"]

@@ -56,7 +56,7 @@ def test_a_small_vocabulary_has_no_screen(checkpoint: Callable[[str], Path]) -> 
 def test_a_screen_is_made_once_and_again_where_it_is_damaged(
     smollm2_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Generator.load(smollm2_gguf, full_head=True) as generator:
+    with Generator.load(smollm2_gguf) as generator:
         model, tokenizer = generator.loaded.model, generator.tokenizer
         monkeypatch.setattr("converters.screen.TOKENS", 1024)
         monkeypatch.setattr("converters.screen_file.screens", lambda: tmp_path / "screens")
@@ -95,6 +95,6 @@ def test_a_cache_that_cannot_be_written_costs_no_start(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr("converters.screen_file.screens", lambda: tmp_path / "file")
-    with Generator.load(smollm2_gguf, full_head=True) as generator:
+    with Generator.load(smollm2_gguf) as generator:
         assert ready_screen(generator.loaded.model, generator.tokenizer, QUIET) is None
     assert screens() != tmp_path

@@ -155,11 +155,11 @@ def test_ctrl_c_between_tokens_leaves_the_generator_usable(
     expected = fresh(generator).generate(PROMPT, GREEDY).text
     model, calls = generator.loaded.model, []
 
-    def interrupted(ids: list[int], sparse: bool) -> np.ndarray:
+    def interrupted(ids: list[int], sparse: bool, **options: Any) -> np.ndarray:
         calls.append(ids)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return type(model).read(model, ids, sparse)
+        return type(model).read(model, ids, sparse, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(model, "read", interrupted)

@@ -20,7 +20,10 @@ PROMPT = [{"role": "user", "content": "Write a short story about a lighthouse ke
 @pytest.fixture(scope="module")
 def pair(smollm2_gguf: Path) -> Iterator[tuple[Generator, Generator]]:
     """The model with its screen, and with its full head."""
-    with Generator.load(smollm2_gguf, threads=2) as screened, screened.twin() as full:
+    with (
+        Generator.load(smollm2_gguf, threads=2, screened_head=True) as screened,
+        screened.twin() as full,
+    ):
         full.loaded.model.set_screen(None)
         yield screened, full
 

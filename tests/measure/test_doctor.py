@@ -210,7 +210,7 @@ def test_the_report_is_json_alone_on_stdout(
     assert err == ""
     assert list(facts) == [
         "version", "machine", "kernels", "cores", "memory", "power", "storage", "problems",
-        "bandwidth", "models", "advice",
+        "bandwidth", "models", "advice", "gains",
     ]  # fmt: skip
     assert facts["machine"]["threads"] == 2
     measured = facts["bandwidth"]
