@@ -142,7 +142,8 @@ def steps_of(
             if not sequence.generated:
                 sequence.meter.cached = model.kv_cache.reuse(sequence.ids)
             sparse = sequence.generated > 0 or loaded.sparse_prefill
-            ids, wanted = sequence.ids[len(model.kv_cache) :], sequence.wanted()
+            ids = sequence.ids[len(model.kv_cache) :]
+            wanted = None if model.screen is None else sequence.wanted()
             logits = model.read(ids, sparse, wanted=wanted)
             chosen = sequence.choose(logits, model.exact_ids)
             seconds = time.perf_counter() - started
