@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from converters.sources.source import Source
 
 # Inputs, in both orientations. Groups of outputs would let scales of input-major rows be skipped,
-# but int8 so costs SmolLM2 a KL of 0.0032 where this costs 0.0013 (bench/quality_dense.py --axes).
+# but cost two to four times the KL (bench/quality_dense.py --axes), and rows cannot be summed as
+# integers before they are scaled.
 DEFAULT_GROUP = 32
 MAX_WORKERS = 4  # more only wait for the one thread that writes
 BUNDLED = ("neurons", "mixed")  # layouts in which up and down are stored together

@@ -36,6 +36,16 @@ def quality_table(results: Results) -> str:
     return table(["format", "perplexity", "ratio to f32"], lines)
 
 
+def axes_table(results: Results) -> str:
+    """KL of quantising floats along either axis of a matrix."""
+    lines = [
+        [model, row["dtype"], row["axis"], f"{row['kl']:.5f}"]
+        for model, each in results["quality_dense"]["axes"].items()
+        for row in each["rows"]
+    ]
+    return table(["model", "format", "groups along", "KL"], lines)
+
+
 def plans_table(results: Results) -> str:
     """Decoding with plans against our dense pack and llama.cpp."""
     lines = []
@@ -223,6 +233,7 @@ def robustness_table(results: Results) -> str:
 
 SECTIONS: dict[str, Section] = {
     "quality": Section(("quality_dense",), quality_table),
+    "axes": Section(("quality_dense",), axes_table),
     "summary": Section(("plans",), summary_table),
     "plans": Section(("plans",), plans_table),
     "ladder": Section(("ladder",), ladder_table),
