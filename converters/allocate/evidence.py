@@ -21,6 +21,8 @@ from sparity_edge.model.model import Model
 from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.progress import Progress, silent
 
+ENOUGH = 0.5  # nats: whoever goes further need not be told how much worse that is
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -43,7 +45,8 @@ def measure(
 
     Args:
         model: whose KV cache is emptied; it is left dense.
-        plans: what to try; the model's layout must allow them.
+        plans: what to try, the most careful first; the model's layout must allow them. None is
+            tried behind the first whose KL on the first window is above `ENOUGH`.
         windows: token ids, each row read from a cold start.
         progress: told of passes over a window.
         checkpoint: what a former run has left, and where this one leaves what it has found.
@@ -55,16 +58,17 @@ def measure(
     same = {name: each.shape for name, each in kept.items()} == {n: e.shape for n, e in new.items()}
     state = kept if same and np.array_equal(kept["plans"], new["plans"]) else new
     kl, active, through = state["kl"], state["active"], state["through"]
-    done, steps = int(through) * (1 + len(plans)), len(windows) * (1 + len(plans))
     try:
         for window, ids in enumerate(windows):
             if window < through:
                 continue
+            tried = _tried(kl[:, 0])
+            done, steps = window * (1 + tried), len(windows) * (1 + tried)
             model.set_plan(None)
             dense = np.concatenate([part.copy() for part in _logits(model, ids)])
             normaliser = log_normaliser(dense)
             progress("evidence", done := done + 1, steps)
-            for row, plan in enumerate(plans):
+            for row, plan in enumerate(plans[:tried]):
                 model.set_plan(plan)
                 start = 0
                 for other in _logits(model, ids):
@@ -75,15 +79,24 @@ def measure(
                     kl[row, window] += float(found.sum()) / len(ids)
                     active[row, window] += model.active_weight_fraction * len(other) / len(ids)
                 progress("evidence", done := done + 1, steps)
+                if window == 0 and kl[row, 0] > ENOUGH:
+                    break
             so_far = {**state, "through": np.array(window + 1)}
             checkpoint.offer("evidence", partial(dict, so_far), last=True)
     finally:
         model.set_plan(None)
         model.kv_cache.trim(0)
+    rows = range(_tried(kl[:, 0]))
     return [
-        Evidence(plan.sparsity, float(read.mean()), float(distance.mean()))
-        for plan, read, distance in zip(plans, active, kl, strict=True)
+        Evidence(plans[row].sparsity, float(active[row].mean()), float(kl[row].mean()))
+        for row in rows
     ]
+
+
+def _tried(first: npt.NDArray[np.float64]) -> int:
+    """How many plans are worth a look, from their KL on the first window, 0 where unknown."""
+    beyond = np.flatnonzero(first > ENOUGH)
+    return int(beyond[0]) + 1 if len(beyond) else len(first)
 
 
 def _values(plan: SparsityPlan) -> float:

@@ -9,6 +9,7 @@ are names, prices any unit.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,16 +65,19 @@ class Allocator:
 
     def __init__(self, layers: Sequence[Forms], price: Price) -> None:
         self._shares = np.linspace(0, 0.95, STEPS)
-        self._tables = [
-            [
-                {
-                    piece: (curve.at(self._shares), price(piece, layer, 1 - self._shares))
-                    for piece, curve in form.items()
-                }
-                for form in forms
-            ]
+        # A row of each table for each piece of each form of each layer, all searched at once.
+        self._pieces = [
+            (layer, form, piece)
             for layer, forms in enumerate(layers)
+            for form, curves in enumerate(forms)
+            for piece in curves
         ]
+        self._costs = np.array(
+            [layers[i][j][piece].at(self._shares) for i, j, piece in self._pieces]
+        )
+        self._prices = np.array([price(piece, i, 1 - self._shares) for i, _, piece in self._pieces])
+        self._forms = np.cumsum([0, *map(len, layers)])  # where those of a layer begin
+        self._form = np.array([self._forms[i] + j for i, j, _ in self._pieces])  # of each row
         self.dense = self._at(0.0).price
 
     def within(self, budget: float) -> Allocation:
@@ -91,24 +95,23 @@ class Allocator:
         return self._at(float(np.exp(high)))
 
     def _at(self, multiplier: float) -> Allocation:
-        rates, forms, cost, price = [], [], 0.0, 0.0
-        for tables in self._tables:
-            found = [self._best(form, multiplier) for form in tables]
-            best = int(np.argmin([each[1] + multiplier * each[2] for each in found]))
-            rates.append(found[best][0])
-            forms.append(best)
-            cost += found[best][1]
-            price += found[best][2]
-        return Allocation(tuple(rates), tuple(forms), cost, price)
-
-    def _best(
-        self, form: Mapping[str, tuple[Array, Array]], multiplier: float
-    ) -> tuple[dict[str, float], float, float]:
-        rates, cost, price = {}, 0.0, 0.0
-        for piece, (costs, prices) in form.items():
-            place = int(np.argmin(costs + multiplier * prices)) if multiplier else 0
-            cost += float(costs[place])
-            price += float(prices[place])
-            if place:
-                rates[piece] = float(self._shares[place])
-        return rates, cost, price
+        rows = np.arange(len(self._pieces))
+        places = np.zeros(len(rows), dtype=np.int64)
+        if multiplier:
+            places = np.argmin(self._costs + multiplier * self._prices, axis=1)
+        costs, prices = (
+            np.bincount(self._form, table[rows, places], minlength=self._forms[-1])
+            for table in (self._costs, self._prices)
+        )
+        spent = costs + multiplier * prices
+        best = [
+            start + int(np.argmin(spent[start:stop]))
+            for start, stop in itertools.pairwise(self._forms)
+        ]
+        rates: list[dict[str, float]] = [{} for _ in best]
+        for row in np.flatnonzero(places):
+            layer, _, piece = self._pieces[row]
+            if best[layer] == self._form[row]:
+                rates[layer][piece] = float(self._shares[places[row]])
+        forms = tuple(int(each - start) for each, start in zip(best, self._forms))
+        return Allocation(tuple(rates), forms, float(costs[best].sum()), float(prices[best].sum()))

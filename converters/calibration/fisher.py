@@ -16,25 +16,21 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
 from converters.calibration.gradient_layer import Slopes
+from converters.calibration.histograms import MAGNITUDES, Array, count_scores, quantiles
 from converters.calibration.statistics import FIRST
 from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.kernel import cache_of_these_kernels
 from sparity_edge.kernels.sparse_vector import LARGEST_EXPONENT
 from sparity_edge.plans.plan import LINEARS, NEURONS, SITES
 
-Array = npt.NDArray[Any]
-
 RATES = np.linspace(0, 0.95, 20)
 EXPONENT = 0.375
 LEAST_WEIGHT = 1e-3  # of the mean one: a channel never felt here may be felt elsewhere
-SAMPLE = 500_000  # numbers that a quantile is taken of
 CENTRE_RATE = 0.7
 ROUNDS = 3
 # Of gains: how much of the guessed logarithm counts, the ridge in the regression over standardised
@@ -98,9 +94,11 @@ class Regression:
 
     def __init__(self, x: Array) -> None:
         self.x = x
-        self._mean = x.mean(axis=0, dtype=np.float64)
-        self._spread = x.std(axis=0, dtype=np.float64) + 1e-6
-        self._standard = ((x - self._mean) / self._spread).astype(np.float32)
+        self._mean = x.mean(axis=0)
+        self._standard = x - self._mean
+        energy = np.einsum("tc,tc->c", self._standard, self._standard)
+        self._spread = np.sqrt(energy / np.float32(len(x))) + np.float32(1e-6)
+        self._standard /= self._spread
         ridge = RIDGE * len(x) * np.eye(x.shape[1])
         normal = (self._standard.T @ self._standard).astype(np.float64) + ridge
         # Well conditioned by the ridge, and solved with for every piece of the half.
@@ -160,7 +158,7 @@ def dropping_costs(
     """
     centre = np.zeros(x.shape[1], np.float32) if centre is None else centre
     factors = np.ones(len(x), np.float32) if factors is None else factors
-    taus = sampled_quantiles(x, weights, centre, RATES, factors)
+    taus = score_quantiles(x, weights, centre, RATES, factors)
     dropped = np.zeros((len(x), len(RATES)), dtype=np.float32)
     _sum_by_rate(x, gradient, weights, centre, factors, taus, dropped)
     costs: Array = 0.5 * np.einsum("tr,tr->r", dropped, dropped, dtype=np.float64) / len(x)
@@ -169,13 +167,11 @@ def dropping_costs(
     return rising
 
 
-def sampled_quantiles(
-    x: Array, weights: Array, centre: Array, rates: Array, factors: Array
-) -> Array:
-    """Quantiles of |x - centre| * weight * factor over some of the tokens, (rates,) float32."""
-    step = -(-x.size // SAMPLE)
-    scores = np.abs(x[::step] - centre) * weights * factors[::step, None]
-    result: Array = np.quantile(scores, rates).astype(np.float32)
+def score_quantiles(x: Array, weights: Array, centre: Array, rates: Array, factors: Array) -> Array:
+    """Quantiles of |x - centre| * weight * factor, (rates,) float32; that of rate 0 is -1."""
+    counts = np.zeros(MAGNITUDES, dtype=np.int64)
+    count_scores(x, centre, weights, factors, counts)
+    result: Array = quantiles(counts, rates).astype(np.float32)
     result[0] = -1
     return result
 
@@ -186,7 +182,7 @@ def _neuron_costs(gate: Array, up: Array, gradient: Array, regression: Regressio
     energy = up * up
     centre = _centre(gate, energy, np.ones(gate.shape, bool), np.zeros(gate.shape[1], np.float32))
     for _ in range(ROUNDS):
-        tau = sampled_quantiles(gate, weights, centre, np.array([0, CENTRE_RATE]), factors)[1]
+        tau = score_quantiles(gate, weights, centre, np.array([0, CENTRE_RATE]), factors)[1]
         scores = np.abs(gate - centre) * weights * factors[:, None]
         centre = _centre(gate, energy, scores <= tau, centre)
     costs = dropping_costs(gate, gradient, weights, centre, factors)

@@ -56,6 +56,7 @@ def backward(
     windows: Windows,
     visit: Visitor,
     *,
+    streams: Callable[[int], Floats] | None = None,
     seed: int = 0,
     threads: int = 1,
     progress: Progress = silent,
@@ -71,9 +72,12 @@ def backward(
         packed: the weights, in any layout and number format.
         windows: token ids; each row is read from a cold start.
         visit: called with a layer's number and what it computes for each window, last layer first.
+        streams: given how many of the first layers are wanted, gives the residual stream before
+            each of them and behind the last, (layers + 1, windows, tokens, hidden); None: computed
+            here, in NumPy.
         seed: of the labels.
         threads: windows that are worked on at a time; no result depends on it.
-        progress: told of layers, forward and backward.
+        progress: told of layers.
         begun: where a former pass over the same windows stood; layers that came then are left out.
         halfway: told after each layer where the pass stands.
 
@@ -81,32 +85,39 @@ def backward(
         The mean loss of a token, in nats.
     """
     config = packed.config
-    layers, steps = config.num_hidden_layers, 2 * config.num_hidden_layers
+    layers = config.num_hidden_layers
     left = layers if begun is None else begun.layer
     table = rotary_table(config, windows.shape[1])
-    streams = np.empty((layers + 1, *windows.shape, config.hidden_size), dtype=np.float32)
-    streams[0] = _embedded(packed, windows)
     with ThreadPoolExecutor(threads) as pool:
-        for layer in range(left):
-            floats = LayerFloats(packed, config, layer, table)
-            for out, values in zip(streams[layer + 1], pool.map(floats.forward, streams[layer])):
-                out[:] = values.out
-            progress("forward", layer + 1, steps)
-        downstream = np.empty_like(streams[0])
+        before = streams(left) if streams else _forward(packed, windows, left, table, pool)
+        downstream = np.empty_like(before[0])
         randoms = (np.random.default_rng([seed, window]) for window in range(len(windows)))
         if begun is None:
             head = partial(_head, packed, config)
-            losses = np.array(list(pool.map(head, streams[-1], randoms, downstream)))
+            losses = np.array(list(pool.map(head, before[-1], randoms, downstream)))
         else:
             downstream[:], losses = begun.slopes, begun.losses
         for layer in reversed(range(left)):
             floats = LayerFloats(packed, config, layer, table)
-            found = list(pool.map(floats.through, streams[layer], downstream))
+            found = list(pool.map(floats.through, before[layer], downstream))
             downstream[:] = [slope for _, slope in found]
             visit(layer, [slopes for slopes, _ in found])
             halfway(Halfway(layer, downstream, losses))
-            progress("backward", 2 * layers - layer, steps)
+            progress("backward", layers - layer, layers)
     return float(np.mean(losses))
+
+
+def _forward(
+    packed: PackedModel, windows: Windows, layers: int, table: Floats, pool: ThreadPoolExecutor
+) -> Floats:
+    """The residual stream before each of the first layers, and behind the last of them."""
+    config = packed.config
+    streams = np.empty((layers + 1, *windows.shape, config.hidden_size), dtype=np.float32)
+    streams[0] = _embedded(packed, windows)
+    for layer in range(layers):
+        floats = LayerFloats(packed, config, layer, table)
+        streams[layer + 1] = list(pool.map(floats.forward, streams[layer]))
+    return streams
 
 
 def _head(

@@ -51,7 +51,6 @@ class _Values:
     mlp_in: Floats
     gate: Floats  # before SiLU
     up: Floats
-    out: Floats
 
 
 class LayerFloats:
@@ -84,8 +83,14 @@ class LayerFloats:
             for name in ("input", "post_attention")
         ]
 
-    def forward(self, x: Floats) -> _Values:
-        """Everything the layer computes for one window, x (tokens, hidden)."""
+    def forward(self, x: Floats) -> Floats:
+        """The layer's output for one window, x (tokens, hidden)."""
+        found = self._values(x)
+        product = found.gate * sigmoid(found.gate) * found.up
+        result: Floats = found.middle + self._linear("down_proj", product)
+        return result
+
+    def _values(self, x: Floats) -> _Values:
         epsilon = self._config.rms_norm_eps
         attn_in = rmsnorm(x, self._norms[0], epsilon)
         q, k, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
@@ -95,15 +100,11 @@ class LayerFloats:
         middle = x + self._linear("o_proj", attn_out)
         mlp_in = rmsnorm(middle, self._norms[1], epsilon)
         gate, up = self._linear("gate_proj", mlp_in), self._linear("up_proj", mlp_in)
-        out = middle + self._linear("down_proj", gate * sigmoid(gate) * up)
-        return _Values(x, attn_in, q, k, v, attn_out, middle, mlp_in, gate, up, out)
+        return _Values(x, attn_in, q, k, v, attn_out, middle, mlp_in, gate, up)
 
     def through(self, x: Floats, slope: Floats) -> tuple[Slopes, Floats]:
-        """`backward` of `forward`."""
-        return self.backward(self.forward(x), slope)
-
-    def backward(self, values: _Values, slope: Floats) -> tuple[Slopes, Floats]:
-        """Gradients at the layer's linears and at its input, given the one at its output."""
+        """Gradients at the layer's linears and at its input x, given the one at its output."""
+        values = self._values(x)
         share = sigmoid(values.gate)
         silu = values.gate * share
         slopes = {"down_proj": self._back("down_proj", slope)}

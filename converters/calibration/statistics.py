@@ -23,6 +23,7 @@ from converters.calibration.histograms import (
     gate_bins,
     interpolate_below,
     magnitude_edges,
+    quantiles,
 )
 from sparity_edge.errors import SourceError
 from sparity_edge.model.layer_run import Vectors
@@ -83,13 +84,7 @@ class SiteStatistics:
 
     def quantiles(self, levels: Array) -> Array:
         """The size below which the share `levels` of all numbers lies; within 0.4 %."""
-        below = np.concatenate([[0], np.cumsum(self.counts)])
-        wanted = np.asarray(levels, dtype=np.float64) * below[-1]
-        place = np.clip(np.searchsorted(below, wanted, side="left") - 1, 0, MAGNITUDES - 1)
-        inside = (wanted - below[place]) / np.maximum(self.counts[place], 1)
-        edges = magnitude_edges()
-        sizes: Array = edges[place] + inside * (edges[place + 1] - edges[place])
-        return sizes
+        return quantiles(self.counts, levels)
 
     def share_below(self, size: float) -> float:
         """The share of all numbers with |x| <= size."""

@@ -160,10 +160,9 @@ def _speed(
 
 def _corrected(expected: PlanFamily, evidence: Sequence[Evidence]) -> PlanFamily:
     """The family with fractions as they were while sparse, which changes what later layers see."""
-    asked = [0.0, *(each.sparsity for each in evidence)]
-    ratios = [(1 - each.active) / each.sparsity for each in evidence]
-    ratios = [ratios[0], *ratios]
-    saved = (1 - expected.active) * np.interp(1 - expected.active, asked, ratios)
+    asked = [0.0, *(each.sparsity for each in evidence), 1.0]
+    found = [0.0, *(1 - each.active for each in evidence), 1.0]
+    saved = np.interp(1 - expected.active, asked, found)
     rising = np.concatenate([[True], saved[1:] > np.maximum.accumulate(saved)[:-1]])
     return replace(
         expected,

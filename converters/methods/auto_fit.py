@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from converters.calibration.fisher import (
 )
 from converters.calibration.gradient import backward
 from converters.calibration.gradient_layer import Slopes
-from converters.calibration.histograms import Array
+from converters.calibration.histograms import MAGNITUDES, Array, count_scores, quantiles
 from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.observe import dense_model
 from converters.calibration.resuming import (
@@ -34,7 +35,7 @@ from converters.calibration.resuming import (
     gradients_from,
     gradients_to,
 )
-from converters.calibration.statistics import FIRST, NeuronStatistics, SiteStatistics
+from converters.calibration.statistics import FIRST, NeuronStatistics
 from converters.calibration.windows import Windows
 from converters.methods.centred import folded
 from converters.methods.family import positive
@@ -49,7 +50,7 @@ from sparity_edge.progress import Progress, silent
 # a window each; and long ones: windows of 512 gave SmolLM2 KL 0.19 at 0.3 where 1024 give 0.15.
 GRADIENT_WORK = 5 << 38
 MOST_GRADIENT_TOKENS, LEAST_GRADIENT_TOKENS = 4096, 512
-COUNTED_WINDOWS = 8  # that thresholds are learned of: all 30 of them gave the same KL
+COUNTED_WINDOWS = 4  # that thresholds are learned of: 8 or all 30 of them gave the same KL
 QUANTILES = np.linspace(0, 0.95, 191)  # shares at which thresholds are known
 
 
@@ -95,6 +96,7 @@ def fit(
     counting = windows[:: -(-len(windows) // COUNTED_WINDOWS)]
     backward(
         packed, some, visit, seed=seed, threads=threads, progress=progress, begun=begun,
+        streams=partial(_streams, packed, some, threads, progress),
         halfway=lambda at: checkpoint.offer(
             "gradients", lambda: gradients_to(costs, at), last=at.layer == 0
         ),
@@ -108,6 +110,26 @@ def fit(
     taus = tuple(each for each, _ in counted)
     means = tuple(_mean(packed, layer, each) for layer, each in enumerate(ordered) if neurons)
     return Fitted(ordered, taus, means)
+
+
+def _streams(
+    packed: PackedModel, windows: Windows, threads: int, progress: Progress, layers: int
+) -> Array:
+    """The residual stream before the first layers and behind them: (layers + 1, *windows, hidden).
+
+    By the kernels that read prompts, in a quarter of NumPy's time.
+    """
+    with (
+        dense_model(packed, windows.shape[1], threads, progress) as model,
+        LayerRun(model, windows) as run,
+    ):
+        streams = np.empty((layers + 1, *run.residual.shape), dtype=np.float32)
+        streams[0] = run.residual
+        for layer in range(layers):
+            run.run(layer)
+            streams[layer + 1] = run.residual
+            progress("forward", layer + 1, layers)
+    return streams
 
 
 def gradient_windows(windows: Windows, parameters: int) -> Windows:
@@ -166,7 +188,7 @@ class _Scores:
 
     def __init__(self, costs: Mapping[str, PieceCosts], pool: ThreadPoolExecutor) -> None:
         self._costs, self._pool = costs, pool
-        self._counted = {piece: SiteStatistics(len(each.weights)) for piece, each in costs.items()}
+        self._counts = {piece: np.zeros(MAGNITUDES, dtype=np.int64) for piece in costs}
 
     def __call__(self, vectors: Vectors) -> None:
         """Count a chunk."""
@@ -177,14 +199,13 @@ class _Scores:
         skip, costs = max(0, FIRST - vectors.position), self._costs[piece]
         factors = token_factors(getattr(vectors, GAIN_SITES[piece])[skip:], costs.gain)
         x = getattr(vectors, SITES[piece])[skip:]
-        change = x if costs.centre is None else x - costs.centre
-        self._counted[piece].add(change * costs.weights * factors[:, None])
+        centre = np.zeros_like(costs.weights) if costs.centre is None else costs.centre
+        count_scores(x, centre, costs.weights, factors, self._counts[piece])
 
     def result(self) -> Mapping[str, Array]:
         """Piece -> (QUANTILES,)."""
         return {
-            piece: positive(counted.quantiles(QUANTILES))
-            for piece, counted in self._counted.items()
+            piece: positive(quantiles(counts, QUANTILES)) for piece, counts in self._counts.items()
         }
 
 

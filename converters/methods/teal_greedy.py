@@ -82,7 +82,7 @@ class _MaskedLayer(LayerFloats):
 
     def _last(self) -> Floats:
         """The output for the last quarter of the tokens, as in the paper."""
-        out = self.forward(self._x).out
+        out = self.forward(self._x)
         return out[len(out) * 3 // 4 :]
 
     def _linear(self, name: str, x: Floats) -> Floats:

@@ -91,12 +91,12 @@ class LayerRun:
         """How often a visitor is called in a run of one layer."""
         return len(self.windows) * len(self._spans)
 
-    def run(self, layer: int, visit: Visitor, *, advance: bool = True) -> None:
+    def run(self, layer: int, visit: Visitor | None = None, *, advance: bool = True) -> None:
         """Run one layer over all windows.
 
         Args:
             layer: the one whose input the residual stream holds: 0 first, then each in turn.
-            visit: called with each chunk's vectors, in order.
+            visit: called with each chunk's vectors, in order; None: nobody looks at them.
             advance: keep the layer's output for the next one; otherwise it can be run again.
         """
         runs = {size: self._prepare(layer, this) for size, this in self._buffers.items()}
@@ -107,11 +107,12 @@ class LayerRun:
                 this.x[:] = residual[start:stop]
                 attention, ffn = runs[stop - start]
                 attention(True)
-                attn_in = this.h.copy()  # the FFN's input takes its place
+                attn_in = None if visit is None else this.h.copy()  # the FFN's takes its place
                 ffn(True)
-                gate = self._activated(layer, this)
-                vectors = (attn_in, this.mixed, this.h, gate, this.up, this.middle, this.x)
-                visit(Vectors(window, start, *vectors))
+                if visit is not None and attn_in is not None:
+                    gate = self._activated(layer, this)
+                    vectors = (attn_in, this.mixed, this.h, gate, this.up, this.middle, this.x)
+                    visit(Vectors(window, start, *vectors))
                 if advance:
                     residual[start:stop] = this.x
 

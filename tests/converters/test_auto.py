@@ -60,7 +60,7 @@ def test_costs_are_those_of_plain_masking() -> None:
     for rate, cost in zip(RATES[1:], costs[1:], strict=True):
         dropped = scores <= np.quantile(scores, rate)
         expected = 0.5 * np.mean((dropped * gradient * (x - centre)).sum(axis=1) ** 2)
-        assert cost >= expected * (1 - 1e-4)  # a cost never falls with the rate
+        assert cost >= expected * 0.99  # quantiles are known within 0.4 %
     assert cost == pytest.approx(expected, rel=0.3)
     assert costs[0] == 0
 
