@@ -33,14 +33,24 @@ _BESIDE = (
 )
 
 
-def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
-    """Compile what is not compiled yet, telling how far it is."""
+def compile_kernels(
+    kernels: Iterable[Kernel], progress: Progress, later: Iterable[Kernel] = ()
+) -> None:
+    """Compile what is not compiled yet, telling how far it is.
+
+    Args:
+        kernels: what is needed.
+        progress: is told how many there are.
+        later: what may be needed later. It is compiled too where nothing has been kept of earlier
+            runs; a start that finds its kernels does not fetch these.
+    """
     wanted = list(kernels)
+    progress("compiling kernels", 0, len(wanted))
+    missed = bool(wanted) and wanted[0].address != 0 and not wanted[0].was_cached
+    wanted += later if missed else ()
     # Short ones stand first in the table of kernels and long ones last: a long one at the end
     # would be waited for.
     left = deque(reversed([each for each in wanted[1:] if not each.compiled]))
-    progress("compiling kernels", 0, len(wanted))
-    missed = bool(wanted) and wanted[0].address != 0 and not wanted[0].was_cached
     with _beside(left if missed else deque()):
         for each in _taken_from(left):
             _ = each.address

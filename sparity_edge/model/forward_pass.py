@@ -25,7 +25,8 @@ class ForwardPass:
         decoder: what is traced.
         machine: what carries it out.
         sequences: how many there are.
-        tokens: read for each of them; with one each, the pass is recorded for decoding.
+        tokens: read for each of them; with one each, the pass is recorded for decoding. Tokens of
+            one KV cache may count as sequences of one token each, see `run`.
         outputs: how many rows, the last ones, get logits.
         plan: which channels are skipped; None: none.
         screened: computes the logits of a single token; None: all of them are computed.
@@ -56,7 +57,8 @@ class ForwardPass:
 
         Args:
             ids: those of the first cache, then those of the next one.
-            caches: one a sequence.
+            caches: one a sequence. One that is named again gets its next token: every row then has
+                the bits that it gets when it is read alone after those before it.
 
         Returns:
             The logits (outputs, vocab_size), valid until the next run.
@@ -66,7 +68,7 @@ class ForwardPass:
         """
         replay = self._recorded(tuple(caches))
         self.buffers.set_ids(ids)
-        self.buffers.positions[:] = [len(cache) for cache in caches]
+        self.buffers.positions[:] = _positions(caches)
         replay(self._tokens > 1)
         for index, cache in enumerate(caches):
             own = ids[index * self._tokens :][: self._tokens]
@@ -85,3 +87,12 @@ class ForwardPass:
         self.reader = self._decoder.forward(
             ops, self.buffers, self.caches, self.plan, self._screened
         )
+
+
+def _positions(caches: Sequence[KVCache]) -> list[int]:
+    """Where the first tokens of caches go; behind each other, where it is one and the same."""
+    found = [len(cache) for cache in caches]
+    for index, cache in enumerate(caches[1:], 1):
+        if cache is caches[index - 1]:
+            found[index] = found[index - 1] + 1
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +25,22 @@ from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.progress import Progress
 
 CHUNK = 256  # tokens of a prompt read at once: enough to use each unpacked weight many times
+# Up to so many tokens of one sequence are read as a batch decodes, which costs less than a prompt's
+# products until there are 16 to 24 (AMD EPYC, Zen 5, and as znver3; bench/latency.py).
+FEW = 16
+FEW_KEPT = 4  # recordings of such passes, by how many tokens there are
 # Attention sinks: what stands here is looked at by all later tokens, so nothing of it is skipped.
 DENSE_POSITIONS = 4
+
+
+class _Key(NamedTuple):
+    """What recordings of passes over one token a row differ by."""
+
+    sparse: bool  # whether the plan applies
+    rows: int
+    outputs: int
+    screened: bool  # whether the head is
+    few: bool  # whether rows are tokens of one sequence
 
 
 class Model:
@@ -48,9 +63,7 @@ class Model:
         self.packed = packed
         self._plan: AppliedPlan | None = None
         self._screened: ScreenedHead | None = None
-        # Those of one token a sequence, by whether the plan applies, how many sequences there are,
-        # and whether the head is screened.
-        self._passes: dict[tuple[bool, int, bool], ForwardPass] = {}
+        self._passes: dict[_Key, ForwardPass] = {}  # those of one token a row, latest last
         self.exact_ids: Ids | None = None  # logits that `read` computed last; None: all
         self._reader: Reader | None = None  # of the latest pass
 
@@ -111,7 +124,7 @@ class Model:
     def set_screen(self, screen: HeadScreen | None) -> None:
         """Have `read` screen the LM head where it is told what is wanted; None: never."""
         self._screened = None if screen is None else ScreenedHead(screen, self.machine)
-        self._passes = {key: each for key, each in self._passes.items() if not key[2]}
+        self._passes = {key: each for key, each in self._passes.items() if not key.screened}
 
     @property
     def active_weight_fraction(self) -> float:
@@ -153,6 +166,8 @@ class Model:
     ) -> Floats:
         """Append tokens to a KV cache.
 
+        Up to FEW of them without a plan get the bits that they get one by one.
+
         Args:
             ids: one or more token ids.
             sparse: whether the plan applies, except at the first positions.
@@ -174,7 +189,11 @@ class Model:
         return logits
 
     def read_all_logits(self, ids: Sequence[int], sparse: bool = False) -> Iterator[Floats]:
-        """Append tokens and give the logits of every one, (up to CHUNK, vocab_size) at a time."""
+        """Append tokens and give the logits of every one, (up to CHUNK, vocab_size) at a time.
+
+        Up to FEW of them, such as a draft that is checked, cost about what a batch of as many
+        sequences does.
+        """
         for part, applies in self._parts(ids, sparse, self.kv_cache):
             yield self._run(part, [self.kv_cache], len(part), applies)
 
@@ -208,7 +227,9 @@ class Model:
     def release(self) -> None:
         """Let go of all KV caches but the model's own."""
         self._passes = {
-            key: each for key, each in self._passes.items() if each.caches == (self.kv_cache,)
+            key: each
+            for key, each in self._passes.items()
+            if all(cache is self.kv_cache for cache in each.caches)
         }
 
     def _parts(
@@ -234,7 +255,9 @@ class Model:
         head = self._screened if wanted is not None and len(ids) == 1 else None
         for cache in caches:
             cache.reserve(len(cache) + tokens)
-        this = self._pass(len(caches), tokens, outputs, sparse, head)
+        if len(caches) == 1 and tokens <= FEW:
+            caches, tokens = [*caches] * tokens, 1
+        this = self._pass(caches, tokens, outputs, sparse, head)
         if head is not None and wanted is not None:
             head.ask(wanted)
         logits = this.run(ids, caches)
@@ -243,14 +266,24 @@ class Model:
         return logits
 
     def _pass(
-        self, sequences: int, tokens: int, outputs: int, sparse: bool, head: ScreenedHead | None
+        self,
+        caches: Sequence[KVCache],
+        tokens: int,
+        outputs: int,
+        sparse: bool,
+        head: ScreenedHead | None,
     ) -> ForwardPass:
-        """Recorded before, where it decodes; prompts are recorded anew."""
+        """Recorded before, where rows are decoded; prompts are recorded anew."""
         plan = self._plan if sparse else None
-        key = (sparse, sequences, head is not None)
-        if tokens == 1 and key in self._passes:
-            return self._passes[key]
-        made = ForwardPass(self.decoder, self.machine, sequences, tokens, outputs, plan, head)
+        few = len(caches) > 1 and caches[0] is caches[1]
+        key = _Key(sparse, len(caches), outputs, head is not None, few)
+        known = self._passes.pop(key, None) if tokens == 1 else None
+        if known is None:
+            known = ForwardPass(
+                self.decoder, self.machine, len(caches), tokens, outputs, plan, head
+            )
         if tokens == 1:
-            self._passes[key] = made
-        return made
+            self._passes[key] = known
+            for old in [each for each in self._passes if each.few][:-FEW_KEPT]:
+                del self._passes[old]
+        return known

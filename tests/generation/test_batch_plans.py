@@ -66,7 +66,7 @@ def test_plans_of_number_formats(layout: str, dtype: str, pack: Pack) -> None:
         model.set_plan(plan)
     wanted, ours = (logits_together(model, sequences, DENSE_POSITIONS) for model in models)
     # Activations are rounded to 16 bits, so a few channels near a threshold may change sides.
-    assert np.abs(ours - wanted).mean() < 2e-3 * np.abs(wanted).max()
+    assert np.abs(ours - wanted).mean() < 5e-3 * np.abs(wanted).max()
     machine.close()
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sparity_edge.arrays import ROW_MULTIPLE, Floats, aligned_zeros, round_up, rows
+import numpy as np
+
+from sparity_edge.arrays import ROW_MULTIPLE, Floats, aligned_zeros, round_up
 from sparity_edge.kernels.batch.products import split_each
 from sparity_edge.kernels.decode import activations, kquant_dots
 from sparity_edge.kernels.decode.dot_arguments import BLOCK_GROUPS
@@ -59,10 +61,7 @@ def tiles_of(recorder: Recorder, x: Floats, words: bool) -> Tiles:
         if words:
             tile_bytes = round_up(size // UNIT, packing.WORD_BLOCK) * X_UNIT
         packed = recorder.pool(("tiles", words, size, len(x)), tiles * tile_bytes, zeroed=True)
-        # The memory serves all activations of this shape: what it held before is gone.
-        recorder.forms = {
-            form: place for form, place in recorder.forms.items() if place[0] is not packed
-        }
+        _forget(recorder, packed)
         recorder.barrier()  # it waits for x, and what follows waits for it
         recorder.record(
             packing.pack_words if words else packing.pack_floats, tiles, x=x, x_stride=x.strides[0],
@@ -79,7 +78,7 @@ def _digits(recorder: Recorder, x: Floats, layout: Layout, record: Any) -> Digit
     order = activations.ORDERS.get(layout.dtype, activations.IN_A_ROW)
     form = (recorder.word(x), order, layout.padded)
     if form not in recorder.forms:
-        places = _new_digits(layout, order, len(x))
+        places = _new_digits(recorder, layout, order, len(x))
         recorder.barrier()  # it waits for x, and what follows waits for it
         record(recorder, {"x": x, "size": layout.padded, "order": order, **places._asdict()})
         recorder.barrier()
@@ -100,13 +99,36 @@ def _split_each(recorder: Recorder, words: dict[str, Any]) -> None:
     recorder.record(split_each, tokens * chunks, **table, chunks_of_one=chunks)
 
 
-def _new_digits(layout: Layout, order: int, tokens: int) -> Digits:
-    """Memory for digits, scales and sums, a row for each token."""
+def _new_digits(recorder: Recorder, layout: Layout, order: int, tokens: int) -> Digits:
+    """Memory for digits, scales and sums, a row for each token.
+
+    Of several tokens all activations of this shape take turns in it: a layer's of eight tokens, 240
+    KB, stay in L2.
+    """
     groups = layout.padded // 32
     unit = BLOCK_GROUPS if order == activations.BY_BLOCKS else 2
-    digits = aligned_zeros(tokens * 64 * round_up(groups, unit)).reshape(tokens, -1)
-    scales, sums = (rows(tokens, round_up(groups, 16)) for _ in range(2))
+    floats = round_up(groups, 16)
     if order == activations.FOR_KQUANTS:
         floats = kquant_dots.X_FLOATS // 4 * -(-layout.padded // (2 * SUPERBLOCK))
-        scales = rows(tokens, floats)
-    return Digits(digits, scales, sums)
+    sizes = [64 * round_up(groups, unit)]
+    sizes += [4 * round_up(each, ROW_MULTIPLE) for each in (floats, groups)]
+
+    def memory(index: int) -> Any:
+        nbytes = tokens * sizes[index]
+        if tokens == 1:
+            return aligned_zeros(nbytes)
+        return recorder.pool(("digits", order, layout.padded, tokens, index), nbytes, zeroed=True)
+
+    digits, scales, sums = (memory(index).reshape(tokens, -1) for index in range(3))
+    if tokens > 1:
+        _forget(recorder, digits)
+    return Digits(digits, scales.view(np.float32), sums.view(np.float32))
+
+
+def _forget(recorder: Recorder, memory: Any) -> None:
+    """What a piece of memory that others take over held before is gone."""
+    recorder.forms = {
+        form: place
+        for form, place in recorder.forms.items()
+        if not np.may_share_memory(place[0], memory)
+    }

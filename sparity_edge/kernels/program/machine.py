@@ -59,9 +59,13 @@ class ThreadedMachine:
         return lambda may_take_long: self.team.run(recorder, patient=may_take_long)
 
     def compile(self, progress: Progress) -> None:
-        """Compile what prompts and one token need, by the matrices seen so far."""
+        """Compile what prompts and one token need, by the matrices seen so far.
+
+        A few tokens need what batches do; that is compiled now, or fetched when it is needed.
+        """
         self.team.compile()
-        compile_kernels(kernels_at_start(self._matrices), progress)
+        batches = kernels_of_batches(self._matrices)
+        compile_kernels(kernels_at_start(self._matrices), progress, batches)
 
     def compile_batches(self, progress: Progress) -> None:
         """Compile what several sequences that decode together need besides, if it is not yet."""

@@ -1,0 +1,111 @@
+"""A few tokens of one sequence at a time: the bits that they get one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from plan_families import family
+
+from sparity_edge import Generator
+from sparity_edge.kernels.program.machine import ThreadedMachine
+from sparity_edge.model.model import FEW, FEW_KEPT, Model
+from sparity_edge.packed.folder import PackedModel
+
+CONTEXT = 9
+IDS = [5 + 11 * index % 200 for index in range(CONTEXT + FEW)]
+CASES = ["llama_gqa", "llama_odd", "mistral_window", "qwen2_plain"]
+
+
+def one_by_one(model: Model) -> npt.NDArray[np.float32]:
+    """The logits (FEW, vocab_size) behind CONTEXT tokens."""
+    model.kv_cache.trim(0)
+    model.read(IDS[:CONTEXT])
+    return np.stack([model.read([token]).copy() for token in IDS[CONTEXT:]])
+
+
+def rows_of(model: Model, cache: int) -> list[npt.NDArray[np.generic]]:
+    """Copies of so many positions of the model's KV cache."""
+    kept = model.kv_cache
+    return [each[:, :cache].copy() for each in (*kept.keys, *kept.values)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["f32", "int8", "int4"])
+@pytest.mark.parametrize("cache_dtype", ["f32", "bf16", "int8"])
+def test_few_tokens_have_the_bits_of_each_alone(
+    checkpoint: Callable[[str], Path], dtype: str, cache_dtype: str, threads: int
+) -> None:
+    options = {"dtype": dtype, "cache_dtype": cache_dtype, "threads": threads}
+    for case in CASES:
+        with Generator.load(checkpoint(case), **options) as generator:
+            model = generator.loaded.model
+            expected = one_by_one(model)
+            kept = rows_of(model, len(IDS))
+            for count in (2, 3, FEW):
+                model.kv_cache.trim(CONTEXT)
+                drafted = IDS[CONTEXT : CONTEXT + count]
+                (logits,) = model.read_all_logits(drafted)
+                assert np.array_equal(logits, expected[:count])
+                assert model.kv_cache.ids == IDS[: CONTEXT + count]
+                for mine, theirs in zip(rows_of(model, CONTEXT + count), kept, strict=True):
+                    assert np.array_equal(mine, theirs[:, : CONTEXT + count])
+                model.kv_cache.trim(CONTEXT)
+                assert np.array_equal(model.read(drafted), expected[count - 1])
+
+
+def test_a_window_that_slides_past_them(checkpoint: Callable[[str], Path]) -> None:
+    with Generator.load(checkpoint("mistral_window"), dtype="f32") as generator:
+        model = generator.loaded.model
+        model.read(IDS)
+        context = len(model.kv_cache)
+        expected = [model.read([token]).copy() for token in IDS[:FEW]]
+        model.kv_cache.trim(context)
+        (logits,) = model.read_all_logits(IDS[:FEW])
+        assert np.array_equal(logits, np.stack(expected))
+
+
+def test_a_cache_of_ones_own_and_room_that_grows(
+    checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sparity_edge.model.kv_cache.FIRST_CAPACITY", CONTEXT)
+    monkeypatch.setattr("sparity_edge.model.kv_cache.STEP", 2)
+    with Generator.load(checkpoint("llama_gqa"), dtype="f32", threads=2) as generator:
+        model = generator.loaded.model
+        expected = one_by_one(model)
+        other = model.new_kv_cache()
+        model.read(IDS[:CONTEXT], cache=other)
+        for start in (0, 3):
+            logits = model.read(IDS[CONTEXT + start :][:3], cache=other)
+            assert np.array_equal(logits, expected[start + 2])
+        model.release()
+        assert all(each.caches[0] is model.kv_cache for each in model._passes.values())
+
+
+def test_only_the_latest_recordings_are_kept(checkpoint: Callable[[str], Path]) -> None:
+    with Generator.load(checkpoint("llama_gqa"), dtype="f32") as generator:
+        model = generator.loaded.model
+        model.read([5])
+        for count in (*range(2, FEW + 1), 2, 3):
+            model.read(IDS[:count])
+        few = [key for key in model._passes if key.few]
+        assert [key.rows for key in few] == [*range(2, FEW + 1), 2, 3][-FEW_KEPT:]
+        assert len(model._passes) == FEW_KEPT + 1
+
+
+@pytest.mark.parametrize("layout", ["neurons", "mixed", "input"])
+def test_a_plan_applies_to_few_tokens(pack: Callable[..., PackedModel], layout: str) -> None:
+    packed = pack(layout, "f32")
+    model = Model(packed, ThreadedMachine(2), 64, "f32")
+    model.set_plan(family(packed, layout).at_level(0.6))
+    model.read(IDS[:CONTEXT])
+    drafted = IDS[CONTEXT:][:3]
+    expected = np.stack([model.read([token], sparse=True).copy() for token in drafted])
+    model.kv_cache.trim(CONTEXT)
+    (logits,) = model.read_all_logits(drafted, sparse=True)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    assert 0 < model.active_weight_fraction < 1
+    model.close()
