@@ -72,9 +72,12 @@ def load(
     if share:
         from sparity_edge.measure.dial import follow
 
+        carried = carried_plans(str(model), path, plan, dtype)
+        if len(carried) == 1:
+            _demand_evidence(*carried[0], threads, context)
         return follow(
             Setting(plan, sparsity, level),
-            carried_plans(str(model), path, plan, dtype),
+            carried,
             packed_folder(str(model), context, sparse=False, dtype=dtype),
             open_pack,
             threads=threads,
@@ -190,6 +193,13 @@ def carried_plans(
         return [(path, plan)]
     own = [(path, each) for each in plan_names(path) or [DEFAULT_PLAN]]
     return ready_plans(model, dtype) or own
+
+
+def _demand_evidence(path: Path, plan: str, threads: int, context: CallContext) -> None:
+    """Have it known what the only plan to choose from changes of the text."""
+    from converters.plan_evidence import ready_evidence
+
+    ready_evidence(path, plan, threads, context)
 
 
 def open_model(

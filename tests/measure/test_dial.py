@@ -18,7 +18,7 @@ from sparity_edge.errors import NoPlanError, OptionError, SparityError, TooLossy
 from sparity_edge.measure import dial, gains_kept
 from sparity_edge.measure.gain import Gain, measure_apart, measure_gain
 from sparity_edge.model.opening import open_folder, open_packed
-from sparity_edge.plans.plan_file import add_plan, plan_names
+from sparity_edge.plans.plan_file import add_plan, plan_names, read_plan
 
 Make = Callable[..., Path]
 CHEAP = ((0.1, 0.01), (0.3, 0.03), (0.5, 0.3))  # (sparsity, KL)
@@ -119,14 +119,41 @@ def test_the_fastest_of_those_that_lose_little_is_chosen(
     speeds |= {"auto": 1.3, "other": 1.29}
     with Generator.load(path, threads=2, sparsity=0.3) as generator:
         assert generator.plan == "other"  # as fast, and loses less
-    speeds["unknown"] = 1.1
-    plan, line = loaded(path, sparsity=0.3, plan="unknown")
-    assert plan == "unknown"
-    assert "KL not measured" in line
     with pytest.raises(NoPlanError, match="carries no plan 'nobody'"):
         Generator.load(path, threads=1, sparsity=0.3, plan="nobody")
     with pytest.raises(OptionError, match="reaches from 0 to"):
         Generator.load(path, threads=1, sparsity=0.8)
+
+
+def test_what_a_plan_changes_is_measured_once_when_it_is_first_followed(
+    make: Make, speeds: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(auto=CHEAP, unknown=())
+    speeds["unknown"] = 1.1
+    notes: list[str] = []
+    with pytest.raises(TooLossyError):  # weights are random
+        Generator.load(path, threads=1, sparsity=0.3, plan="unknown", notify=notes.append)
+    assert [note for note in notes if "held-out text what plan unknown changes" in note]
+    evidence = read_plan(open_folder(path), "unknown").notes["evidence"]
+    assert [each["sparsity"] for each in evidence] == pytest.approx(
+        [0.1, 0.2, 0.3][: len(evidence)]
+    )
+    assert all(each["kl"] > 0 for each in evidence)
+    monkeypatch.setattr("converters.plan_evidence.measure", None)
+    plan, line = loaded(path, sparsity=0.3, plan="unknown", force=True)
+    assert plan == "unknown"
+    assert "KL 0." in line
+
+
+def test_a_folder_that_cannot_be_written_is_followed_unmeasured(
+    make: Make, speeds: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(unknown=())
+    monkeypatch.setattr("converters.plan_evidence.os.access", lambda *_: False)
+    speeds["unknown"] = 1.1
+    plan, line = loaded(path, sparsity=0.3, plan="unknown")
+    assert plan == "unknown"
+    assert "KL not measured" in line
 
 
 def test_another_pack_is_decoded_densely_where_there_is_one(
@@ -139,8 +166,9 @@ def test_another_pack_is_decoded_densely_where_there_is_one(
 
     model = checkpoint(PLANNED)
     path = prepare(str(model), PackOptions(layout="mixed"))
-    made = dataclasses.replace(family(open_packed(path), "mixed"), name="auto")
-    add_plan(open_folder(path), made)
+    rows = [{"sparsity": s, "active": 1 - s, "kl": kl} for s, kl in CHEAP]
+    made = family(open_packed(path), "mixed")
+    add_plan(open_folder(path), dataclasses.replace(made, name="auto", notes={"evidence": rows}))
     assert plan_names(path) == ["auto"]
     speeds["auto"] = 0.5
     with Generator.load(model, threads=1, sparsity=0.3) as generator:
