@@ -50,7 +50,7 @@ END = """
    row and a kernel of its own; `sparity_edge/kernels/decode/activations.py`: the order of digits;
    `sparity_edge/kernels/decode/unpack.py`: rows as floats.
 6. `sparity_edge/kernels/prefill/panels.py` and `sparity_edge/kernels/prefill/gemm.py`: panels for
-   prompts; `sparity_edge/kernels/batch/dots.py`: two tokens.
+   prompts; `sparity_edge/kernels/batch/tiles.py` and `dots.py` beside it: a few tokens, and two.
 7. `sparity_edge/kernels/sparse/axpy_blocks.py` if rows can be input-major (K-quants:
    `kquant_axpy.py` beside it).
 8. `sparity_edge/kernels/table.py`: the formats of the rows above; `sparity_edge/choices.py`: its
@@ -67,10 +67,11 @@ Output-major alone, never made from floats, and compiled only for models that ha
    it becomes elsewhere, if that is exact.
 3. `sparity_edge/kernels/matrix.py`, `sparity_edge/kernels/reference/unpack.py` and ORDERS of
    `sparity_edge/kernels/decode/activations.py`, as above.
-4. `sparity_edge/kernels/kept/`: registers, dot products with one token and two, rows as floats and
-   as panels, and a kernel each that hands these to what all formats share (`multiply_rows`,
-   `embed_row`, `multiply_each`, `multiply_words_of`, `multiply_floats_of`). Functions that take
-   functions are `inlined`: otherwise Numba keeps no machine code of theirs.
+4. `sparity_edge/kernels/kept/`: registers, dot products with one token and two, blocks for a few
+   tokens, rows as floats and as panels, and a kernel each that hands these to what all formats
+   share (`multiply_rows`, `embed_row`, `multiply_two_or_more`, `multiply_words_of`,
+   `multiply_floats_of`). Functions that take functions are `inlined`: otherwise Numba keeps no
+   machine code of theirs.
 5. `sparity_edge/kernels/kept/families.py`: the family, which the table of kernels is made of.
 6. FORMS of `tests/kernels/cases.py`, `tests/packing.py`, `bench/shared/cases.py`.
 

@@ -146,9 +146,13 @@ TABLE = (
     Entry(masks.tally, "tally", "all counts", When.SPARSE),
     # --- several sequences -----------------------------------------------------------------------
     Entry(products.split_each, "linear", "512 numbers of a token", When.BATCH, waits=True),
-    Entry(
-        products.vmm_each, "linear", "64 KB of rows", When.BATCH, EVERY, "output",
-        "a vector of scales",
+    *(
+        Entry(kernel, "linear", "64 KB of rows", When.BATCH, formats, "output", "scales, sums")
+        for kernel, formats in (
+            (products.vmm_each_floats, FLOATS),
+            (products.vmm_each_integers, ("int8", "int4")),
+            (products.vmm_each_kquants, ("int4k", "int6k")),
+        )
     ),
     Entry(
         products.spvmm_each, "linear", "a panel of columns of " + _PART, When.BATCH, EVERY, "input",
@@ -183,9 +187,12 @@ TABLE = (
                 family.floats, "linear", "32 outputs", When.PROMPT, family.formats, "output",
                 "an unpacked panel, sums", bench="prefill",
             ),
-            Entry(
-                family.each, "linear", "64 KB of rows", When.BATCH, family.formats, "output",
-                "a vector of scales",
+            *(
+                Entry(
+                    kernel, "linear", "64 KB of rows", When.BATCH, family.formats, "output",
+                    "scales, sums",
+                )
+                for kernel in dict.fromkeys(family.each.values())
             ),
         )
     ),

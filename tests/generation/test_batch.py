@@ -19,7 +19,7 @@ from sparity_edge import (
     SamplingParams,
 )
 from sparity_edge.generation.batch import LEAST_SHARED, MOST_TOGETHER
-from sparity_edge.kernels.batch.products import vmm_each
+from sparity_edge.kernels.batch.products import vmm_each_floats
 
 CASE = "llama_gqa"
 PROMPTS = [[5 + (7 * i + 3 * k) % 200 for k in range(n)] for i, n in enumerate((1, 7, 2, 40, 3))]
@@ -123,7 +123,7 @@ def test_the_first_batch_compiles_before_the_lock_is_taken(
 
     monkeypatch.setattr(generator.loaded, "progress", progress)
     generator.generate_batch(PROMPTS[:1], GREEDY)
-    monkeypatch.setattr(vmm_each, "_compiled", None)
+    monkeypatch.setattr(vmm_each_floats, "_compiled", None)
     generator.generate_batch(PROMPTS[:1], GREEDY)  # alone, one needs no other kernels
     assert not told
     for _ in range(2):

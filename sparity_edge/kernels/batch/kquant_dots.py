@@ -117,11 +117,11 @@ def _add_products(
 
 
 @inlined
-def _add_int4k(
+def add_int4k_of_two(
     row: int, other: int, scales: int, scales_of_other: int, whole: bool,
     x: int, y: int, about: int, about_y: int, a: Any, b: Any, c: Any, d: Any,
 ) -> tuple[Any, Any, Any, Any]:  # fmt: skip
-    """Add a block, or the half block at the end of a row."""
+    """Add a block, or the half block at the end of a row: both rows times x, then times y."""
     e, f, g, h = no_integers(), no_integers(), no_integers(), no_integers()
     i, j, k, m = no_integers(), no_integers(), no_integers(), no_integers()
     for line in range(0, FOURS if whole else FOURS // 2, 64):
@@ -151,14 +151,14 @@ def _int4k(matrix: int, row: int, other: int, mine: int, yours: int, ahead: int)
     for _ in range(size // 512):
         for line in range(0, 2 * (FOURS + FOUR_SCALES), 64):
             prefetch_near(ahead + line)
-        a, b, c, d = _add_int4k(row, other, p, q, True, x, y, about, about_y, a, b, c, d)
+        a, b, c, d = add_int4k_of_two(row, other, p, q, True, x, y, about, about_y, a, b, c, d)
         row, other, p, q = row + FOURS, other + FOURS, p + FOUR_SCALES, q + FOUR_SCALES
         x, y, about, about_y = x + X_DIGITS, y + X_DIGITS, about + X_FLOATS, about_y + X_FLOATS
         ahead += 2 * (FOURS + FOUR_SCALES)
     if size % 512 != 0:
         for line in range(0, FOURS + FOUR_SCALES, 64):
             prefetch_near(ahead + line)
-        a, b, c, d = _add_int4k(row, other, p, q, False, x, y, about, about_y, a, b, c, d)
+        a, b, c, d = add_int4k_of_two(row, other, p, q, False, x, y, about, about_y, a, b, c, d)
     return total(a), total(b), total(c), total(d)
 
 
@@ -185,11 +185,11 @@ def _sum_sixes(
 
 
 @inlined
-def _add_int6k(
+def add_int6k_of_two(
     row: int, other: int, scales: int, scales_of_other: int, whole: bool,
     x: int, y: int, about: int, about_y: int, a: Any, b: Any, c: Any, d: Any,
 ) -> tuple[Any, Any, Any, Any]:  # fmt: skip
-    """Add a block, or the half block at the end of a row."""
+    """Add a block, or the half block at the end of a row: both rows times x, then times y."""
     e, f, g, h = _sum_sixes(row, other, x, y, about + X_ZEROS, about_y + X_ZEROS)
     v, w = load_i8(scales), load_i8(scales_of_other)
     e, f, g, h = mul(v, e), mul(w, f), mul(v, g), mul(w, h)
@@ -215,12 +215,12 @@ def _int6k(matrix: int, row: int, other: int, mine: int, yours: int, ahead: int)
     for _ in range(size // 512):
         for line in range(0, 2 * (SIXES + SIX_SCALES), 64):
             prefetch_near(ahead + line)
-        a, b, c, d = _add_int6k(row, other, p, q, True, x, y, about, about_y, a, b, c, d)
+        a, b, c, d = add_int6k_of_two(row, other, p, q, True, x, y, about, about_y, a, b, c, d)
         row, other, p, q = row + SIXES, other + SIXES, p + SIX_SCALES, q + SIX_SCALES
         x, y, about, about_y = x + X_DIGITS, y + X_DIGITS, about + X_FLOATS, about_y + X_FLOATS
         ahead += 2 * (SIXES + SIX_SCALES)
     if size % 512 != 0:
         for line in range(0, SIXES + SIX_SCALES, 64):
             prefetch_near(ahead + line)
-        a, b, c, d = _add_int6k(row, other, p, q, False, x, y, about, about_y, a, b, c, d)
+        a, b, c, d = add_int6k_of_two(row, other, p, q, False, x, y, about, about_y, a, b, c, d)
     return total(a), total(b), total(c), total(d)

@@ -8,71 +8,116 @@ from sparity_edge.kernels.batch.few import (
     ROW_SCALES_AT,
     WEIGHTS_AT,
     Few,
-    digits_of,
+    Tokens,
+    few_of,
     grouped_rows,
-    scales_of,
+    multiply_block,
 )
+from sparity_edge.kernels.batch.kquant_dots import add_int4k_of_two, add_int6k_of_two
 from sparity_edge.kernels.batch.register_tiles import (
+    BOTH_HALVES,
+    ROW_TOTALS,
     SCALES,
     TOTAL,
     VECTORS,
     W_ROW,
     W_VECTOR,
-    fours_by_four,
-    fours_by_one,
-    fours_by_two,
-    half_sixes_by_one,
-    sixes_by_four,
-    sixes_by_one,
-    sixes_by_two,
+    fours_by,
+    half_sixes_by,
+    sixes_by,
     store_weights,
 )
-from sparity_edge.kernels.decode.dot_arguments import X_BLOCK
+from sparity_edge.kernels.decode.dot_arguments import DOT
 from sparity_edge.kernels.decode.kquant_dots import (
     FOUR_SCALES,
     FOURS,
     SIX_SCALES,
     SIXES,
+    X_DIGITS,
     X_FLOATS,
+    add_int4k,
+    add_int6k,
     int4k_scales,
     int6k_factors,
 )
 from sparity_edge.kernels.decode.vmm import put
 from sparity_edge.kernels.kernel import device, inlined
+from sparity_edge.kernels.matrix import DTYPE, INT4K, PADDED
 from sparity_edge.kernels.simd.byte_dots import high_nibbles, low_nibbles
 from sparity_edge.kernels.simd.conversions import load_i8
 from sparity_edge.kernels.simd.kquants import low_sixes, top_sixes
-from sparity_edge.kernels.simd.memory import load, load_bytes, store
+from sparity_edge.kernels.simd.memory import load, load_bytes, load_i64, store
 from sparity_edge.kernels.simd.vectors import total
 
+_four_fours, _two_fours, _one_fours = fours_by
+_four_sixes, _two_sixes, _one_sixes = sixes_by
+_four_halves, _two_halves, _one_halves = half_sixes_by
 
-@inlined
-def _by_tokens(
-    by_four: Any, by_two: Any, by_one: Any, few: Few, block: int, n: int, scratch: int, totals: int
-) -> None:
-    """Add a block of two rows that has been unpacked, n vectors at a time."""
-    w, s = scratch + WEIGHTS_AT, scratch + ROW_SCALES_AT
-    x, y, i = block * X_BLOCK, block * X_FLOATS, 0
-    while i + 4 <= few.tokens:
-        by_four(
-            totals, w, n, s, digits_of(few, i, x), digits_of(few, i + 1, x),
-            digits_of(few, i + 2, x), digits_of(few, i + 3, x), scales_of(few, i, y),
-            scales_of(few, i + 1, y), scales_of(few, i + 2, y), scales_of(few, i + 3, y),
-        )  # fmt: skip
-        i, totals = i + 4, totals + 4 * TOTAL
-    if i + 2 <= few.tokens:
-        by_two(
-            totals, w, n, s, digits_of(few, i, x), digits_of(few, i + 1, x), scales_of(few, i, y),
-            scales_of(few, i + 1, y),
-        )  # fmt: skip
-        i, totals = i + 2, totals + 2 * TOTAL
-    if i < few.tokens:
-        by_one(totals, w, n, s, digits_of(few, i, x), scales_of(few, i, y))
+
+@device
+def kquant_rows(tokens: Tokens, first: int, last: int, scratch: int) -> None:
+    """Outputs first..last-1 of a matrix in int4k or int6k."""
+    matrix = load_i64(tokens[0] + DOT.matrix)
+    size = load_i64(matrix + PADDED)
+    blocks = (size + 256) // 512
+    if load_i64(matrix + DTYPE) == INT4K:
+        _int4k_rows(few_of(tokens, 0, size // 2, blocks, X_FLOATS), first, last, scratch)
+    else:
+        _int6k_rows(few_of(tokens, 0, size // 4 * 3, blocks, X_FLOATS), first, last, scratch)
 
 
 @inlined
-def _finish(totals: int, row: int, own: int, output: int, scratch: int) -> None:  # noqa: ARG001
+def _finish(few: Few, totals: int, row: int, own: int, output: int, scratch: int) -> None:  # noqa: ARG001
     put(own, output, total(load(totals)))
+
+
+@inlined
+def _is_whole(few: Few, block: int) -> bool:
+    return 16 * block + 16 <= few.groups
+
+
+@inlined
+def _add_pairs(
+    of_one: Any, of_two: Any, width: int, behind: int, few: Few, row: int, other: int, block: int,
+    totals: int,
+) -> None:  # fmt: skip
+    """Add a block of two rows times all tokens, two at a time, without a detour by L1."""
+    whole, x, y = _is_whole(few, block), block * X_DIGITS, block * X_FLOATS
+    scales = row + few.scales_at + block * behind
+    to_other, own = other - row, few.each
+    row += block * width
+    for _ in range(0, few.tokens - 1, 2):
+        his = own + few.each_bytes
+        mine, about = load_i64(own + DOT.digits) + x, load_i64(own + DOT.scales) + y
+        yours, about_yours = load_i64(his + DOT.digits) + x, load_i64(his + DOT.scales) + y
+        a, b = load(totals), load(totals + ROW_TOTALS)
+        c, d = load(totals + TOTAL), load(totals + ROW_TOTALS + TOTAL)
+        if whole:
+            a, b, c, d = of_two(
+                row, row + to_other, scales, scales + to_other, True, mine, yours, about,
+                about_yours, a, b, c, d,
+            )  # fmt: skip
+        else:
+            a, b, c, d = of_two(
+                row, row + to_other, scales, scales + to_other, False, mine, yours, about,
+                about_yours, a, b, c, d,
+            )  # fmt: skip
+        store(totals, a)
+        store(totals + ROW_TOTALS, b)
+        store(totals + TOTAL, c)
+        store(totals + ROW_TOTALS + TOTAL, d)
+        own, totals = his + few.each_bytes, totals + 2 * TOTAL
+    if few.tokens % 2 != 0:
+        mine, about = load_i64(own + DOT.digits) + x, load_i64(own + DOT.scales) + y
+        a, b = load(totals), load(totals + ROW_TOTALS)
+        if whole:
+            a = of_one(row, scales, True, mine, about, a)
+            b = of_one(row + to_other, scales + to_other, True, mine, about, b)
+        else:
+            a = of_one(row, scales, False, mine, about, a)
+            b = of_one(row + to_other, scales + to_other, False, mine, about, b)
+        store(totals, a)
+        store(totals + ROW_TOTALS, b)
 
 
 # --- int4k ------------------------------------------------------------------------------------
@@ -98,20 +143,22 @@ def _widen_int4k(few: Few, row: int, block: int, whole: bool, to: int, scales: i
 
 @inlined
 def _add_int4k(few: Few, row: int, other: int, block: int, scratch: int, totals: int) -> None:
+    if BOTH_HALVES:
+        _add_pairs(add_int4k, add_int4k_of_two, FOURS, FOUR_SCALES, few, row, other, block, totals)
+        return
     w, s, n = scratch + WEIGHTS_AT, scratch + ROW_SCALES_AT, few.vectors
-    if block < few.whole:
+    if _is_whole(few, block):
         _widen_int4k(few, row, block, True, w, s)
         _widen_int4k(few, other, block, True, w + W_ROW, s + SCALES)
     else:
         _widen_int4k(few, row, block, False, w, s)
         _widen_int4k(few, other, block, False, w + W_ROW, s + SCALES)
         n //= 2
-    _by_tokens(fours_by_four, fours_by_two, fours_by_one, few, block, n, scratch, totals)
+    multiply_block(_four_fours, _two_fours, _one_fours, few, block, n, scratch, totals)
 
 
 @device
-def int4k_rows(few: Few, first: int, last: int, scratch: int) -> None:
-    """Outputs first..last-1 of a matrix in int4k."""
+def _int4k_rows(few: Few, first: int, last: int, scratch: int) -> None:
     grouped_rows(_add_int4k, _finish, few, first, last, scratch)
 
 
@@ -142,20 +189,20 @@ def _widen_int6k(few: Few, row: int, block: int, whole: bool, to: int, scales: i
 
 @inlined
 def _add_int6k(few: Few, row: int, other: int, block: int, scratch: int, totals: int) -> None:
+    if BOTH_HALVES:
+        _add_pairs(add_int6k, add_int6k_of_two, SIXES, SIX_SCALES, few, row, other, block, totals)
+        return
     w, s, n = scratch + WEIGHTS_AT, scratch + ROW_SCALES_AT, few.vectors // 2
-    if block < few.whole:
+    if _is_whole(few, block):
         _widen_int6k(few, row, block, True, w, s)
         _widen_int6k(few, other, block, True, w + W_ROW, s + SCALES)
-        _by_tokens(sixes_by_four, sixes_by_two, sixes_by_one, few, block, n, scratch, totals)
-        return
-    _widen_int6k(few, row, block, False, w, s)
-    _widen_int6k(few, other, block, False, w + W_ROW, s + SCALES)
-    for i in range(few.tokens):  # one half block a row
-        x, y = digits_of(few, i, block * X_BLOCK), scales_of(few, i, block * X_FLOATS)
-        half_sixes_by_one(totals + i * TOTAL, w, n, s, x, y)
+        multiply_block(_four_sixes, _two_sixes, _one_sixes, few, block, n, scratch, totals)
+    else:
+        _widen_int6k(few, row, block, False, w, s)
+        _widen_int6k(few, other, block, False, w + W_ROW, s + SCALES)
+        multiply_block(_four_halves, _two_halves, _one_halves, few, block, n, scratch, totals)
 
 
 @device
-def int6k_rows(few: Few, first: int, last: int, scratch: int) -> None:
-    """Outputs first..last-1 of a matrix in int6k."""
+def _int6k_rows(few: Few, first: int, last: int, scratch: int) -> None:
     grouped_rows(_add_int6k, _finish, few, first, last, scratch)

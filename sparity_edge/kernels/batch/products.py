@@ -7,24 +7,21 @@ the other, by the same products in the same order, so that a result does not dep
 
 from __future__ import annotations
 
-from typing import Any
-
 from sparity_edge.kernels.batch.dots import row_two_tokens
+from sparity_edge.kernels.batch.few import EACH, multiply_each, multiply_two_or_more
 from sparity_edge.kernels.batch.kquant_dots import kquant_rows_by_pairs
+from sparity_edge.kernels.batch.kquant_tiles import kquant_rows
 from sparity_edge.kernels.batch.register_tiles import BOTH_HALVES
-from sparity_edge.kernels.batch.tiles import rows_times_tokens
+from sparity_edge.kernels.batch.tiles import integer_rows
 from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.decode.activations import BLOCK, SPLIT, split_numbers
 from sparity_edge.kernels.decode.dot_arguments import DOT, product_of
-from sparity_edge.kernels.decode.dots import row_dot
+from sparity_edge.kernels.decode.dots import float_dot
 from sparity_edge.kernels.decode.vmm import put
-from sparity_edge.kernels.kernel import Kernel, device, inlined
+from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.matrix import (
     DATA,
-    DTYPE,
-    GROUP,
     INPUTS,
-    INT4K,
     OUTPUTS,
     PADDED,
     ROW_BYTES,
@@ -67,18 +64,14 @@ from sparity_edge.kernels.sparse.ffn import (
 )
 from sparity_edge.kernels.sparse.spvmm import SPVMM, prepare
 from sparity_edge.kernels.sparse.spvmm import TABLES as SPVMM_TABLES
-from sparity_edge.kernels.words import Words
 
-# The argument blocks of TOKENS tokens are rows of TABLE, TABLE_STRIDE bytes apart. Each has
-# SCRATCH_SHARE bytes of scratch memory; CHUNKS_OF_ONE are those of one token.
-EACH = Words("table tokens table_stride")
+# As `EACH`; each token has SCRATCH_SHARE bytes of scratch memory, and CHUNKS_OF_ONE are those of
+# one token.
 SPLIT_EACH = EACH.plus("chunks_of_one")
 SHARING = EACH.plus("scratch_share")
 # Activations of so many numbers stay in L1, beside rows (48 KB; 32 KB take rows from L2 instead;
 # AMD EPYC, `sparity-edge bench --batch`).
 IN_L1 = 16384
-# Rows that wait in L2 for the next token; 4 give 6 % less (AMD EPYC; `sparity-edge bench --batch`).
-GROUPED = 6
 
 
 @Kernel(SPLIT_EACH, table=SPLIT)
@@ -91,85 +84,38 @@ def split_each(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
     split_numbers(own, start, start + BLOCK)
 
 
-@inlined
-def _by_tokens(arguments: int, first: int, last: int, scratch: int, dot: Any) -> None:
-    """Outputs first..last-1, GROUPED rows with one token after the other.
-
-    Two tokens at a time evict each other's activations from L1 where those are long: rows of 8960
-    in int4k were read at 27 GB/s (two threads of an AMD EPYC), and are at 49 so.
-    """
+@Kernel(EACH, table=DOT)
+def vmm_each_kquants(arguments: int, chunk: int, scratch: int) -> None:
+    """`vmm` of int4k or int6k for every token: dot products of a row with all of them."""
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     matrix, tokens = load_i64(each + DOT.matrix), load_i64(arguments + EACH.tokens)
-    row_bytes = load_i64(matrix + ROW_BYTES)
-    share = row_bytes // tokens  # every product prefetches its share of the next rows
-    for output in range(first, last, GROUPED):
-        end = min(output + GROUPED, last)
-        start = load_i64(matrix + DATA) + output * row_bytes
-        wanted = start + GROUPED * row_bytes
-        for token in range(tokens):
-            own, row = each + token * each_bytes, start
-            product = product_of(matrix, own)
-            for index in range(output, end):
-                put(own, index, dot(product, row, wanted - row, scratch))
-                row, wanted = row + row_bytes, wanted + share
-
-
-@inlined
-def multiply_each(arguments: int, chunk: int, scratch: int, dot: Any, dots_of_two: Any) -> None:
-    """What `vmm_each` does, by functions that multiply as `row_dot` and `row_two_tokens` do."""
-    each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
-    matrix, ahead = load_i64(each + DOT.matrix), load_i64(each + DOT.ahead)
-    tokens = load_i64(arguments + EACH.tokens)
-    row_bytes = load_i64(matrix + ROW_BYTES)
-    first = chunk * load_i64(each + DOT.step)
-    last = min(first + load_i64(each + DOT.step), load_i64(matrix + OUTPUTS))
-    if load_i64(matrix + GROUP) != 0 and tokens * load_i64(matrix + PADDED) > IN_L1:
-        _by_tokens(arguments, first, last, scratch, dot)
-        return
-    for output in range(first, last):
-        row = load_i64(matrix + DATA) + output * row_bytes
-        for token in range(0, tokens - 1, 2):
-            mine = each + token * each_bytes
-            yours = mine + each_bytes
-            product, other = product_of(matrix, mine), product_of(matrix, yours)
-            a, b = dots_of_two(product, other, row, ahead, scratch)
-            put(mine, output, a)
-            put(yours, output, b)
-        if tokens % 2 != 0:
-            mine = each + (tokens - 1) * each_bytes
-            product = product_of(matrix, mine)
-            put(mine, output, dot(product, row, ahead, scratch))
-
-
-@inlined
-def _by_pairs(matrix: int, tokens: int) -> bool:
-    """Whether two tokens at a time are faster than `rows_times_tokens`, or all there is.
-
-    With 32 registers, two rows of K-quants with two tokens need no detour by L1 as long as
-    activations stay there; with 16, two tokens alone are not worth it (AMD EPYC, Zen 5;
-    bench/latency.py).
-    """
-    if load_i64(matrix + GROUP) == 0:
-        return True
-    if load_i64(matrix + DTYPE) >= INT4K:
-        worth = BOTH_HALVES or tokens == 2
-        return worth and tokens * load_i64(matrix + PADDED) <= IN_L1
-    return BOTH_HALVES and tokens == 2
+    if BOTH_HALVES and tokens * load_i64(matrix + PADDED) <= IN_L1:
+        first = chunk * load_i64(each + DOT.step)
+        last = min(first + load_i64(each + DOT.step), load_i64(matrix + OUTPUTS))
+        kquant_rows_by_pairs(each, each_bytes, tokens, first, last)
+    else:
+        multiply_each(arguments, chunk, scratch, kquant_rows)
 
 
 @Kernel(EACH, table=DOT)
-def vmm_each(arguments: int, chunk: int, scratch: int) -> None:
-    """`vmm` for every token: dot products of a row with all of them."""
+def vmm_each_integers(arguments: int, chunk: int, scratch: int) -> None:
+    """`vmm` of int8 or int4 for every token."""
+    multiply_two_or_more(arguments, chunk, scratch, integer_rows, row_two_tokens)
+
+
+@Kernel(EACH, table=DOT)
+def vmm_each_floats(arguments: int, chunk: int, scratch: int) -> None:
+    """`vmm` of f32 or bf16 for every token: a row with one after the other."""
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
-    matrix, step = load_i64(each + DOT.matrix), load_i64(each + DOT.step)
-    tokens, first = load_i64(arguments + EACH.tokens), chunk * step
-    last = min(first + step, load_i64(matrix + OUTPUTS))
-    if not _by_pairs(matrix, tokens):
-        rows_times_tokens(each, each_bytes, tokens, first, last, scratch)
-    elif load_i64(matrix + DTYPE) >= INT4K:
-        kquant_rows_by_pairs(each, each_bytes, tokens, first, last)
-    else:
-        multiply_each(arguments, chunk, scratch, row_dot, row_two_tokens)
+    matrix, ahead = load_i64(each + DOT.matrix), load_i64(each + DOT.ahead)
+    tokens, row_bytes = load_i64(arguments + EACH.tokens), load_i64(matrix + ROW_BYTES)
+    first = chunk * load_i64(each + DOT.step)
+    last = min(first + load_i64(each + DOT.step), load_i64(matrix + OUTPUTS))
+    for output in range(first, last):
+        row = load_i64(matrix + DATA) + output * row_bytes
+        for token in range(tokens):
+            own = each + token * each_bytes
+            put(own, output, float_dot(product_of(matrix, own), row, ahead, scratch))
 
 
 @device

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from sparity_edge.kernels.decode.dot_arguments import DOT
 from sparity_edge.kernels.simd.cpu import byte_dot
 from sparity_edge.kernels.simd.integer_dots import carry_part, dot_lanes, dot_part
 from sparity_edge.kernels.simd.ir import (
@@ -47,7 +48,7 @@ W_ROW = VECTORS * W_VECTOR
 # Bytes of what a row of up to eight tokens is summed up to: two vectors each.
 TOTAL = 128
 ROW_TOTALS = 8 * TOTAL
-SCALES = 192  # bytes of the scales of a row: three vectors
+SCALES = 384  # bytes of the scales of a row: up to six vectors
 # With 32 registers both halves of activations have sums of their own: sixteen wait less for each
 # other than eight.
 BOTH_HALVES = byte_dot() == "avx512vnni"
@@ -60,15 +61,21 @@ class _Tile(NamedTuple):
     scales: Any
 
 
-@define(types.none, types.int64, byte_vector)
-def store_weights(builder: Any, address: Any, weights: Any) -> Any:
-    """Write a vector of unsigned bytes as tiles read it: W_VECTOR bytes."""
+def write_weights(builder: Any, weights: Any, address: Any, vector: int = 0) -> None:
+    """Write a vector of unsigned bytes as tiles read it: W_VECTOR bytes, at their place."""
+    at = vector * W_VECTOR
     if byte_dot():
-        store_to(builder, weights, address)
+        store_to(builder, weights, address, at)
         return
     shorts = builder.bitcast(weights, SHORTS)
-    store_to(builder, mask_bits(builder, shorts, 255), address)
-    store_to(builder, shift_right(builder, shorts, 8), address, W_HALF)
+    store_to(builder, mask_bits(builder, shorts, 255), address, at)
+    store_to(builder, shift_right(builder, shorts, 8), address, at + W_HALF)
+
+
+@define(types.none, types.int64, byte_vector)
+def store_weights(builder: Any, address: Any, weights: Any) -> Any:
+    """`write_weights` from compiled Python."""
+    write_weights(builder, weights, address)
 
 
 # --- sums of integers -------------------------------------------------------------------------
@@ -125,27 +132,38 @@ def _add_halves(
 
 # --- scaled and added up ----------------------------------------------------------------------
 
-# Of a token in a tile: the address of its digits and those of its floats.
+# Of a token in a tile: the addresses of its digits, of its scales (of K-quants all floats), and of
+# its sums.
 Token = Sequence[Any]
 
 
-def _for_tokens(floats: int, emit: Callable[..., None]) -> tuple[Any, Any, Any]:
+def _for_tokens(emit: Callable[..., None]) -> tuple[Any, Any, Any]:
     """Intrinsics for four tokens, for two, and for one.
 
     Args:
-        floats: addresses of floats of a token besides that of its digits.
         emit: (builder, tile, tokens, skip) adds what the lanes from byte `skip` on sum up to.
     """
 
     def intrinsic(count: int) -> Any:
-        @define(types.none, *[types.int64] * (4 + count * (1 + floats)))
-        def multiply(builder: Any, totals: Any, w: Any, vectors: Any, scales: Any, *x: Any) -> Any:
+        @define(types.none, *[types.int64] * 8)
+        def multiply(
+            builder: Any, totals: Any, w: Any, vectors: Any, scales: Any, own: Any, own_bytes: Any,
+            x: Any, y: Any,
+        ) -> Any:  # fmt: skip
             """Add the products of a block of two rows with some tokens to their totals.
 
             Totals of rows are ROW_TOTALS bytes apart, those of tokens TOTAL; `vectors` vectors of
-            weights of each row stand at w, an even number, and SCALES bytes at `scales`.
+            weights of each row stand at w, an even number, and SCALES bytes at `scales`. Argument
+            blocks of tokens are OWN_BYTES apart; the block stands x bytes into their digits and y
+            into their scales and sums.
             """
-            tokens = [x[token::count] for token in range(count)]
+            tokens = []
+            for token in range(count):
+                block = builder.add(own, builder.mul(own_bytes, I64(token)))
+                words = ((DOT.digits, x), (DOT.scales, y), (DOT.sums, y))
+                tokens.append(
+                    [builder.add(load_from(builder, block, I64, at), by) for at, by in words]
+                )
             for first in range(0, LANES, dot_lanes()):
                 emit(builder, _Tile(totals, w, vectors, scales), tokens, 4 * first)
 
@@ -188,7 +206,7 @@ def _add_block(builder: Any, tile: _Tile, tokens: Sequence[Token], skip: int) ->
 def _add_fours(builder: Any, tile: _Tile, tokens: Sequence[Token], skip: int) -> None:
     """int4k: of each row scales and minima, of each token digits and floats (X_FLOATS)."""
     sums = _sums(builder, _KQUANTS, tile, [each[0] for each in tokens], skip)
-    for token, (_, about) in enumerate(tokens):
+    for token, (_, about, _) in enumerate(tokens):
         x_scale, x_least = _floats(builder, about, skip), _floats(builder, about, 64 + skip)
         for row in range(ROWS):
             place = TOTAL * token + ROW_TOTALS * row + skip
@@ -200,18 +218,36 @@ def _add_fours(builder: Any, tile: _Tile, tokens: Sequence[Token], skip: int) ->
             store_to(builder, new, tile.totals, place)
 
 
-def _adding_sixes(halves: int) -> Callable[..., None]:
+def _sums_of_half(
+    builder: Any, tile: _Tile, tokens: Sequence[Token], skip: int, half: int
+) -> list[Any]:
+    """Sums of products with a half of every group, whose vectors are half of a block's."""
+    w = builder.add(tile.w, I64(half * VECTORS // 2 * W_VECTOR))
+    x = [builder.add(each[0], I64(half * VECTORS // 2 * _KQUANTS[0])) for each in tokens]
+    return _sums(builder, _KQUANTS, tile._replace(w=w), x, skip)
+
+
+def _zeros(builder: Any, about: Any, half: int, skip: int) -> Any:
+    """-32 times the sums of activations of a half of every group."""
+    return load_from(builder, about, ir.VectorType(I32, dot_lanes()), 128 + 64 * half + skip)
+
+
+def _adding_halves(halves: int, places: int) -> Callable[..., None]:
+    """Add blocks of which each half of a group has a scale of its own: int6k, int3k.
+
+    Args:
+        halves: of a group in the block.
+        places: the number 0 stands for minus 32 >> places.
+    """
+
     def add(builder: Any, tile: _Tile, tokens: Sequence[Token], skip: int) -> None:
-        """int6k: of each row factors and scales for each half of a group."""
-        kind = ir.VectorType(I32, dot_lanes())
+        """Of each row factors and scales for each half of a group."""
         results: list[Any] = []
         for half in range(halves):
-            w = builder.add(tile.w, I64(half * VECTORS // 2 * W_VECTOR))
-            x = [builder.add(each[0], I64(half * VECTORS // 2 * _KQUANTS[0])) for each in tokens]
-            sums = _sums(builder, _KQUANTS, tile._replace(w=w), x, skip)
-            for index, each in enumerate(sums):
+            for index, each in enumerate(_sums_of_half(builder, tile, tokens, skip, half)):
                 token, row = divmod(index, ROWS)
-                zeros = load_from(builder, tokens[token][1], kind, 128 + 64 * half + skip)
+                zeros = _zeros(builder, tokens[token][1], half, skip)
+                zeros = builder.ashr(zeros, constant(zeros.type, places))
                 scale = _floats(builder, tile.scales, SCALES * row + 64 * (1 + half) + skip)
                 number = _to_floats(builder, builder.add(each, zeros))
                 if half:
@@ -229,7 +265,33 @@ def _adding_sixes(halves: int) -> Callable[..., None]:
     return add
 
 
-blocks_by_four, blocks_by_two, blocks_by_one = _for_tokens(2, _add_block)
-fours_by_four, fours_by_two, fours_by_one = _for_tokens(1, _add_fours)
-sixes_by_four, sixes_by_two, sixes_by_one = _for_tokens(1, _adding_sixes(2))
-_, _, half_sixes_by_one = _for_tokens(1, _adding_sixes(1))
+def _add_twos(builder: Any, tile: _Tile, tokens: Sequence[Token], skip: int) -> None:
+    """int2k: of each row factors of scales and minima, scales of halves, minima of halves."""
+    results: list[Any] = []
+    for half in range(2):
+        for index, each in enumerate(_sums_of_half(builder, tile, tokens, skip, half)):
+            scale = _floats(builder, tile.scales, SCALES * (index % ROWS) + 128 + 64 * half + skip)
+            number = _to_floats(builder, each)
+            if half:
+                results[index] = _fma(builder, scale, number, results[index])
+            else:
+                results.append(builder.fmul(scale, number))
+    for index, result in enumerate(results):
+        token, row = divmod(index, ROWS)
+        about, scales = tokens[token][1], SCALES * row + skip
+        first, second = (_to_floats(builder, _zeros(builder, about, half, skip)) for half in (0, 1))
+        least = builder.fmul(_floats(builder, tile.scales, scales + 256), first)
+        least = _fma(builder, _floats(builder, tile.scales, scales + 320), second, least)
+        factor = builder.fmul(_floats(builder, tile.scales, scales), result)
+        both = _fma(builder, _floats(builder, tile.scales, scales + 64), least, factor)
+        place = TOTAL * token + ROW_TOTALS * row + skip
+        old = _floats(builder, tile.totals, place)
+        store_to(
+            builder, _fma(builder, _floats(builder, about, skip), both, old), tile.totals, place
+        )
+
+
+groups_by = _for_tokens(_add_block)
+fours_by = _for_tokens(_add_fours)
+sixes_by, half_sixes_by = (_for_tokens(_adding_halves(halves, 0)) for halves in (2, 1))
+threes_by, twos_by = _for_tokens(_adding_halves(2, 3)), _for_tokens(_add_twos)

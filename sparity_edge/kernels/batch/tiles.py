@@ -1,27 +1,22 @@
-"""Rows of int8 and int4 times a few tokens, and which function takes the rows of which format."""
+"""Rows of int8 and int4 times a few tokens: what they add to the loops of `few`."""
 
 from __future__ import annotations
 
 from sparity_edge.kernels.batch.few import (
-    MOST_TOKENS,
     ROW_SCALES_AT,
     WEIGHTS_AT,
     Few,
-    digits_of,
+    Tokens,
+    few_of,
     grouped_rows,
-    scales_of,
-    sums_of,
+    multiply_block,
 )
-from sparity_edge.kernels.batch.kquant_tiles import int4k_rows, int6k_rows
 from sparity_edge.kernels.batch.register_tiles import (
     SCALES,
-    TOTAL,
     VECTORS,
     W_ROW,
     W_VECTOR,
-    blocks_by_four,
-    blocks_by_one,
-    blocks_by_two,
+    groups_by,
     store_weights,
 )
 from sparity_edge.kernels.decode.dot_arguments import (
@@ -29,7 +24,6 @@ from sparity_edge.kernels.decode.dot_arguments import (
     DOT,
     INT4_BLOCK,
     INT8_BLOCK,
-    X_BLOCK,
     product_of,
     spread,
 )
@@ -41,58 +35,28 @@ from sparity_edge.kernels.matrix import (
     GROUP,
     GROUPS,
     HEADER_BYTES,
-    INT4,
-    INT4K,
     INT8,
     MINIMUM,
     PADDED,
-    ROW_BYTES,
     SCALES_AT,
 )
 from sparity_edge.kernels.simd.byte_dots import high_nibbles, load_offset_bytes, low_nibbles
 from sparity_edge.kernels.simd.memory import load, load_bytes, load_i64, store
 from sparity_edge.kernels.simd.vectors import fma, splat, total
 
+_four, _two, _one = groups_by
+
 
 @device
-def rows_times_tokens(
-    each: int, each_bytes: int, tokens: int, first: int, last: int, scratch: int
-) -> None:
-    """Outputs first..last-1 of all tokens, MOST_TOKENS at a time.
-
-    Args:
-        each: the argument block of the first token.
-        each_bytes: from one argument block to the next.
-        tokens: how many there are.
-        first, last: rows of the matrix.
-        scratch: SCRATCH_BYTES.
-    """
-    matrix = load_i64(each + DOT.matrix)
-    dtype, padded = load_i64(matrix + DTYPE), load_i64(matrix + PADDED)
-    row_bytes, vectors = load_i64(matrix + ROW_BYTES), VECTORS if padded > 0 else 0
-    half, scales_at = False, load_i64(matrix + SCALES_AT)
-    minima = 2 * load_i64(matrix + GROUPS) if load_i64(matrix + MINIMUM) != 0 else 0
-    if dtype == INT4K:
-        half, scales_at = padded % 512 != 0, padded // 2
-    elif dtype > INT4K:
-        half, scales_at = padded % 512 != 0, padded // 4 * 3
-    for token in range(0, tokens, MOST_TOKENS):
-        few = Few(
-            each + token * each_bytes, each_bytes, min(MOST_TOKENS, tokens - token), matrix,
-            row_bytes, row_bytes // max(1, padded // 512), padded // 512, half, vectors,
-            load_i64(matrix + HEADER_BYTES), scales_at, minima, load_i64(matrix + GROUP),
-        )  # fmt: skip
-        if dtype == INT8:
-            _int8_rows(few, first, last, scratch)
-        elif dtype == INT4:
-            _int4_rows(few, first, last, scratch)
-        elif dtype == INT4K:
-            int4k_rows(few, first, last, scratch)
-        else:
-            int6k_rows(few, first, last, scratch)
-
-
-# --- int8 and int4 ----------------------------------------------------------------------------
+def integer_rows(tokens: Tokens, first: int, last: int, scratch: int) -> None:
+    """Outputs first..last-1 of a matrix in int8 or int4."""
+    matrix = load_i64(tokens[0] + DOT.matrix)
+    numbers_at, scales_at = load_i64(matrix + HEADER_BYTES), load_i64(matrix + SCALES_AT)
+    few = few_of(tokens, numbers_at, scales_at, load_i64(matrix + PADDED) // 512, 64)
+    if load_i64(matrix + DTYPE) == INT8:
+        _int8_rows(few, first, last, scratch)
+    else:
+        _int4_rows(few, first, last, scratch)
 
 
 @inlined
@@ -112,40 +76,22 @@ def _widen_int4(numbers: int, to: int) -> None:
 @inlined
 def _store_scales(few: Few, row: int, block: int, to: int) -> None:
     """Scales and minima (or scales again) of sixteen groups, one to a lane."""
-    header = row + few.scales_at
-    scales = spread(few.group, header, block * BLOCK_GROUPS, BLOCK_GROUPS)
+    header, group = row + few.scales_at, load_i64(few.matrix + GROUP)
+    scales = spread(group, header, block * BLOCK_GROUPS, BLOCK_GROUPS)
     store(to, scales)
-    if few.minima_at != 0:
-        header += few.minima_at
-        scales = spread(few.group, header, block * BLOCK_GROUPS, BLOCK_GROUPS)
+    if load_i64(few.matrix + MINIMUM) != 0:
+        header += 2 * load_i64(few.matrix + GROUPS)
+        scales = spread(group, header, block * BLOCK_GROUPS, BLOCK_GROUPS)
     store(to + 64, scales)
 
 
 @inlined
 def _add_block(few: Few, row: int, other: int, block: int, scratch: int, totals: int) -> None:
     """Add a block of two rows that has been unpacked."""
-    w, s, n = scratch + WEIGHTS_AT, scratch + ROW_SCALES_AT, few.vectors
+    s = scratch + ROW_SCALES_AT
     _store_scales(few, row, block, s)
     _store_scales(few, other, block, s + SCALES)
-    x, y, i = block * X_BLOCK, 64 * block, 0
-    while i + 4 <= few.tokens:
-        blocks_by_four(
-            totals, w, n, s, digits_of(few, i, x), digits_of(few, i + 1, x),
-            digits_of(few, i + 2, x), digits_of(few, i + 3, x), scales_of(few, i, y),
-            scales_of(few, i + 1, y), scales_of(few, i + 2, y), scales_of(few, i + 3, y),
-            sums_of(few, i, y), sums_of(few, i + 1, y), sums_of(few, i + 2, y),
-            sums_of(few, i + 3, y),
-        )  # fmt: skip
-        i, totals = i + 4, totals + 4 * TOTAL
-    if i + 2 <= few.tokens:
-        blocks_by_two(
-            totals, w, n, s, digits_of(few, i, x), digits_of(few, i + 1, x), scales_of(few, i, y),
-            scales_of(few, i + 1, y), sums_of(few, i, y), sums_of(few, i + 1, y),
-        )  # fmt: skip
-        i, totals = i + 2, totals + 2 * TOTAL
-    if i < few.tokens:
-        x, y, sums = digits_of(few, i, x), scales_of(few, i, y), sums_of(few, i, y)
-        blocks_by_one(totals, w, n, s, x, y, sums)
+    multiply_block(_four, _two, _one, few, block, few.vectors, scratch, totals)
 
 
 @inlined
@@ -165,8 +111,8 @@ def _add_int4(few: Few, row: int, other: int, block: int, scratch: int, totals: 
 
 
 @inlined
-def _finish_int8(totals: int, row: int, own: int, output: int, scratch: int) -> None:
-    product = product_of(load_i64(own + DOT.matrix), own)
+def _finish_int8(few: Few, totals: int, row: int, own: int, output: int, scratch: int) -> None:
+    product = product_of(few.matrix, own)
     a, c = load(totals), load(totals + 64)
     if product.groups % BLOCK_GROUPS != 0:
         a, c = int8_tail(product, row, a, c, scratch)
@@ -174,8 +120,8 @@ def _finish_int8(totals: int, row: int, own: int, output: int, scratch: int) -> 
 
 
 @inlined
-def _finish_int4(totals: int, row: int, own: int, output: int, scratch: int) -> None:
-    product = product_of(load_i64(own + DOT.matrix), own)
+def _finish_int4(few: Few, totals: int, row: int, own: int, output: int, scratch: int) -> None:
+    product = product_of(few.matrix, own)
     a, c = load(totals), load(totals + 64)
     if product.groups % BLOCK_GROUPS != 0:
         a, c = int4_tail(product, row, a, c, scratch)

@@ -205,3 +205,9 @@ def following_kquant_dot(product: Product, row: int, gap: int, scratch: int) -> 
 def following_float_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
     """`row_dot` of f32 or bf16 for rows that follow each other: prefetches are non-temporal."""
     return _floats(True, product, row, gap)
+
+
+@inlined
+def float_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
+    """`row_dot` of f32 or bf16."""
+    return _floats(False, product, row, gap)

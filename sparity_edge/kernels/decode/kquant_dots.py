@@ -129,7 +129,7 @@ def int4k_scales(scales: int, whole: bool) -> tuple[Any, Any]:
 
 
 @inlined
-def _add_int4k(numbers: int, scales: int, whole: bool, x: int, about: int, result: Any) -> Any:
+def add_int4k(numbers: int, scales: int, whole: bool, x: int, about: int, result: Any) -> Any:
     """Add a block, or half of one, whose activations stand at x and `about`."""
     scale, least = int4k_scales(scales, whole)
     result = fma(least, load(about + X_LEAST), result)
@@ -167,7 +167,7 @@ def int6k_factors(scales: int, whole: bool) -> Any:
 
 
 @inlined
-def _add_int6k(numbers: int, scales: int, whole: bool, x: int, about: int, result: Any) -> Any:
+def add_int6k(numbers: int, scales: int, whole: bool, x: int, about: int, result: Any) -> Any:
     """Add a block, or half of one, whose activations stand at x and `about`."""
     sums = mul(load_i8(scales), _sum_sixes(numbers, x, about + X_ZEROS))
     if whole:
@@ -206,12 +206,12 @@ def _dot_int4k(non_temporal: bool, matrix: int, row: int, arguments: int, ahead:
     scales = row + size // 2
     for _ in range(size // 512):
         prefetch_lines(non_temporal, ahead, ahead + FOURS + FOUR_SCALES)
-        result = _add_int4k(row, scales, True, x, about, result)
+        result = add_int4k(row, scales, True, x, about, result)
         row, scales, x, about = row + FOURS, scales + FOUR_SCALES, x + X_DIGITS, about + X_FLOATS
         ahead += FOURS + FOUR_SCALES
     if size % 512 != 0:
         prefetch_lines(non_temporal, ahead, ahead + FOURS // 2 + FOUR_SCALES // 2)
-        result = _add_int4k(row, scales, False, x, about, result)
+        result = add_int4k(row, scales, False, x, about, result)
     return total(result)
 
 
@@ -222,10 +222,10 @@ def _dot_int6k(non_temporal: bool, matrix: int, row: int, arguments: int, ahead:
     scales = row + size // 4 * 3
     for _ in range(size // 512):
         prefetch_lines(non_temporal, ahead, ahead + SIXES + SIX_SCALES)
-        result = _add_int6k(row, scales, True, x, about, result)
+        result = add_int6k(row, scales, True, x, about, result)
         row, scales, x, about = row + SIXES, scales + SIX_SCALES, x + X_DIGITS, about + X_FLOATS
         ahead += SIXES + SIX_SCALES
     if size % 512 != 0:
         prefetch_lines(non_temporal, ahead, ahead + SIXES // 2 + SIX_SCALES // 2)
-        result = _add_int6k(row, scales, False, x, about, result)
+        result = add_int6k(row, scales, False, x, about, result)
     return total(result)

@@ -25,13 +25,13 @@ class Family:
     Args:
         dense: by format, products of one token.
         embed: rows of an embedding.
-        each: products of several tokens.
+        each: by format, products of several tokens.
         words, floats: products of a prompt, by integers and as float32.
     """
 
     dense: Mapping[str, Kernel]
     embed: Kernel
-    each: Kernel
+    each: Mapping[str, Kernel]
     words: Kernel
     floats: Kernel
 
@@ -51,28 +51,35 @@ FIRST = Family(
         "int6k": vmm.vmm_kquants,
     },
     unpack.embed,
-    products.vmm_each,
+    {
+        "f32": products.vmm_each_floats,
+        "bf16": products.vmm_each_floats,
+        "int8": products.vmm_each_integers,
+        "int4": products.vmm_each_integers,
+        "int4k": products.vmm_each_kquants,
+        "int6k": products.vmm_each_kquants,
+    },
     gemm.gemm_words,
     gemm.gemm_floats,
 )
 FIVES = Family(
     {"int5": fives.vmm_int5, "int5k": fives.vmm_int5k},
     fives.embed_fives,
-    fives.vmm_each_fives,
+    dict.fromkeys(("int5", "int5k"), fives.vmm_each_fives),
     fives.gemm_words_fives,
     fives.gemm_floats_fives,
 )
 IQ4S = Family(
     {"iq4": iq4s.vmm_iq4, "iq4k": iq4s.vmm_iq4k},
     iq4s.embed_iq4s,
-    iq4s.vmm_each_iq4s,
+    dict.fromkeys(("iq4", "iq4k"), iq4s.vmm_each_iq4s),
     iq4s.gemm_words_iq4s,
     iq4s.gemm_floats_iq4s,
 )
 LOWS = Family(
     {"int2k": lows.vmm_int2k, "int3k": lows.vmm_int3k},
     lows.embed_lows,
-    lows.vmm_each_lows,
+    dict.fromkeys(("int2k", "int3k"), lows.vmm_each_lows),
     lows.gemm_words_lows,
     lows.gemm_floats_lows,
 )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from sparity_edge.kernels.batch.products import EACH, multiply_each
+from sparity_edge.kernels.batch.few import EACH, multiply_two_or_more
 from sparity_edge.kernels.decode.dot_arguments import DOT
 from sparity_edge.kernels.decode.unpack import EMBED, embed_row
 from sparity_edge.kernels.decode.vmm import multiply_rows
 from sparity_edge.kernels.kept.fives_dots import (
-    fives_dot,
     fives_dots_of_two,
     following_int5_dot,
     following_int5k_dot,
 )
 from sparity_edge.kernels.kept.fives_rows import prefetch_fives, unpack_fives, word_panel_of_fives
+from sparity_edge.kernels.kept.fives_tiles import fives_rows
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.prefill.gemm import (
     GEMM,
@@ -43,7 +43,7 @@ def embed_fives(arguments: int, chunk: int, scratch: int) -> None:
 @Kernel(EACH, table=DOT)
 def vmm_each_fives(arguments: int, chunk: int, scratch: int) -> None:
     """`vmm_each` of five bits."""
-    multiply_each(arguments, chunk, scratch, fives_dot, fives_dots_of_two)
+    multiply_two_or_more(arguments, chunk, scratch, fives_rows, fives_dots_of_two)
 
 
 @Kernel(GEMM)

@@ -71,15 +71,15 @@ def _last_dot(numbers: int, groups: int, x: int) -> Any:
 
 
 @inlined
-def _dot(k_quant: bool, non_temporal: bool, product: Product, row: int, gap: int) -> float:
+def _dot(k_quant: bool, product: Product, row: int, gap: int) -> float:
     a, c, p, scales = splat(0.0), splat(0.0), row, scales_at(k_quant, product, row)
     x, x_scales, x_sums, groups = product.x, product.x_scales, product.x_sums, product.groups
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
         of, offsets = scales_of(k_quant, product, scales, index, BLOCK_GROUPS)
-        block = load_fives(p, p + gap) if non_temporal else load_fives_near(p, p + gap)
-        a, c = add_groups(fives_block_dot(block, x), of, offsets, x_scales, x_sums, a, c)
+        products = fives_block_dot(load_fives(p, p + gap), x)
+        a, c = add_groups(products, of, offsets, x_scales, x_sums, a, c)
         p, x, x_scales = p + FIVES, x + X_BLOCK, x_scales + 64
-    prefetch_lines(non_temporal, p + gap, row + gap + load_i64(product.matrix + ROW_END))
+    prefetch_lines(True, p + gap, row + gap + load_i64(product.matrix + ROW_END))
     if groups % BLOCK_GROUPS != 0:
         left = groups % BLOCK_GROUPS
         of, offsets = scales_of(k_quant, product, scales, groups - left, left)
@@ -91,21 +91,13 @@ def _dot(k_quant: bool, non_temporal: bool, product: Product, row: int, gap: int
 @inlined
 def following_int5_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
     """`row_dot` of int5 for rows that follow each other: prefetches are non-temporal."""
-    return _dot(False, True, product, row, gap)
+    return _dot(False, product, row, gap)
 
 
 @inlined
 def following_int5k_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
     """`row_dot` of int5k for rows that follow each other: prefetches are non-temporal."""
-    return _dot(True, True, product, row, gap)
-
-
-@device
-def fives_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
-    """`row_dot` of five bits."""
-    if product.dtype == INT5K:
-        return _dot(True, False, product, row, gap)
-    return _dot(False, False, product, row, gap)
+    return _dot(True, product, row, gap)
 
 
 @inlined

@@ -19,6 +19,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
+from sparity_edge.kernels.batch.register_tiles import write_weights
 from sparity_edge.kernels.simd.block_dots import DIGITS, block, digit_sums, load_lines
 from sparity_edge.kernels.simd.integer_dots import carry, dot_first, dot_second
 from sparity_edge.kernels.simd.ir import (
@@ -155,6 +156,16 @@ def narrow_fives_dot(builder: Any, weights: Any, digits: Any) -> Any:
     lanes = [lane if lane < 8 else 16 for lane in range(16)]
     folded = shuffle(builder, folded, constant(INTEGERS, 0), lanes)
     return builder.sitofp(folded, FLOATS)
+
+
+@define(types.none, types.int64, types.int64, types.int64)
+def store_fives(builder: Any, numbers: Any, width: Any, to: Any) -> Any:
+    """Unpack a block, whose lines have `width` bytes, to where tiles read its vectors."""
+    places = [builder.add(numbers, builder.mul(width, I64(line))) for line in range(LINES)]
+    vectors = _vectors(builder, [load_from(builder, each, BYTES) for each in places])
+    vectors[WHOLE:] = [shift_right(builder, each, 3) for each in vectors[WHOLE:]]
+    for index, each in enumerate(vectors):
+        write_weights(builder, each, to, index)
 
 
 # --- floats -----------------------------------------------------------------------------------

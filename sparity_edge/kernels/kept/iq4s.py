@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from sparity_edge.kernels.batch.products import EACH, multiply_each
+from sparity_edge.kernels.batch.few import EACH, multiply_two_or_more
 from sparity_edge.kernels.decode.dot_arguments import DOT
 from sparity_edge.kernels.decode.unpack import EMBED, embed_row
 from sparity_edge.kernels.decode.vmm import multiply_rows
 from sparity_edge.kernels.kept.iq4s_dots import (
     following_iq4_dot,
     following_iq4k_dot,
-    iq4s_dot,
     iq4s_dots_of_two,
 )
 from sparity_edge.kernels.kept.iq4s_rows import prefetch_iq4s, unpack_iq4s, word_panel_of_iq4s
+from sparity_edge.kernels.kept.iq4s_tiles import iq4s_rows
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.prefill.gemm import (
     GEMM,
@@ -43,7 +43,7 @@ def embed_iq4s(arguments: int, chunk: int, scratch: int) -> None:
 @Kernel(EACH, table=DOT)
 def vmm_each_iq4s(arguments: int, chunk: int, scratch: int) -> None:
     """`vmm_each` of iq4 and iq4k."""
-    multiply_each(arguments, chunk, scratch, iq4s_dot, iq4s_dots_of_two)
+    multiply_two_or_more(arguments, chunk, scratch, iq4s_rows, iq4s_dots_of_two)
 
 
 @Kernel(GEMM)

@@ -43,7 +43,7 @@ def scales_at(k_quant: bool, product: Product, row: int) -> int:
 
 
 @inlined
-def _scales(k_quant: bool, scales: int, index: int, left: int) -> Any:
+def scales_of(k_quant: bool, scales: int, index: int, left: int) -> Any:
     """Scales of groups index..index+15, one to a lane; the row has `left` of them."""
     if not k_quant:
         return load_f16(scales + 2 * index, left)
@@ -52,18 +52,18 @@ def _scales(k_quant: bool, scales: int, index: int, left: int) -> Any:
 
 
 @inlined
-def _dot(k_quant: bool, non_temporal: bool, product: Product, row: int, gap: int) -> float:
+def _dot(k_quant: bool, product: Product, row: int, gap: int) -> float:
     a, c, p, scales = splat(0.0), splat(0.0), row, scales_at(k_quant, product, row)
     x, x_scales, x_sums, groups = product.x, product.x_scales, product.x_sums, product.groups
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
-        of = _scales(k_quant, scales, index, BLOCK_GROUPS)
-        block = load_iq4(p, p + gap) if non_temporal else load_iq4_near(p, p + gap)
-        a, c = add_groups(int8_block_dot(block, x), of, of, x_scales, x_sums, a, c)
+        of = scales_of(k_quant, scales, index, BLOCK_GROUPS)
+        products = int8_block_dot(load_iq4(p, p + gap), x)
+        a, c = add_groups(products, of, of, x_scales, x_sums, a, c)
         p, x, x_scales = p + INT4_BLOCK, x + X_BLOCK, x_scales + 64
-    prefetch_lines(non_temporal, p + gap, row + gap + load_i64(product.matrix + ROW_END))
+    prefetch_lines(True, p + gap, row + gap + load_i64(product.matrix + ROW_END))
     left = groups % BLOCK_GROUPS
     if left != 0:
-        of = _scales(k_quant, scales, groups - left, left)
+        of = scales_of(k_quant, scales, groups - left, left)
         block = load_last_iq4(p, left * 4)
         a, c = add_groups(int8_block_dot(block, x), of, of, x_scales, x_sums, a, c)
     return total(fma(splat(-float(OFFSET)), c, a))
@@ -72,21 +72,13 @@ def _dot(k_quant: bool, non_temporal: bool, product: Product, row: int, gap: int
 @inlined
 def following_iq4_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
     """`row_dot` of iq4 for rows that follow each other: prefetches are non-temporal."""
-    return _dot(False, True, product, row, gap)
+    return _dot(False, product, row, gap)
 
 
 @inlined
 def following_iq4k_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
     """`row_dot` of iq4k for rows that follow each other: prefetches are non-temporal."""
-    return _dot(True, True, product, row, gap)
-
-
-@device
-def iq4s_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
-    """`row_dot` of iq4 and iq4k."""
-    if product.dtype == IQ4K:
-        return _dot(True, False, product, row, gap)
-    return _dot(False, False, product, row, gap)
+    return _dot(True, product, row, gap)
 
 
 @inlined
@@ -96,7 +88,7 @@ def _dots_of_two(k_quant: bool, mine: Product, yours: Product, row: int, gap: in
     x, x_scales, y, y_scales = mine.x, mine.x_scales, yours.x, yours.x_scales
     p, scales, groups = row, scales_at(k_quant, mine, row), mine.groups
     for index in range(0, groups - BLOCK_GROUPS + 1, BLOCK_GROUPS):
-        of = _scales(k_quant, scales, index, BLOCK_GROUPS)
+        of = scales_of(k_quant, scales, index, BLOCK_GROUPS)
         block = load_iq4_near(p, p + gap)
         a, c = add_groups(int8_block_dot(block, x), of, of, x_scales, mine.x_sums, a, c)
         b, d = add_groups(int8_block_dot(block, y), of, of, y_scales, yours.x_sums, b, d)
@@ -105,7 +97,7 @@ def _dots_of_two(k_quant: bool, mine: Product, yours: Product, row: int, gap: in
     prefetch_lines(False, p + gap, row + gap + load_i64(mine.matrix + ROW_END))
     left = groups % BLOCK_GROUPS
     if left != 0:
-        of = _scales(k_quant, scales, groups - left, left)
+        of = scales_of(k_quant, scales, groups - left, left)
         block = load_last_iq4(p, left * 4)
         a, c = add_groups(int8_block_dot(block, x), of, of, x_scales, mine.x_sums, a, c)
         b, d = add_groups(int8_block_dot(block, y), of, of, y_scales, yours.x_sums, b, d)

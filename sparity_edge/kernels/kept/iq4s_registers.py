@@ -15,6 +15,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from sparity_edge.kernels.batch.register_tiles import write_weights
 from sparity_edge.kernels.simd.block_dots import block, load_lines
 from sparity_edge.kernels.simd.cpu import features
 from sparity_edge.kernels.simd.int16_tiles import W_SCALES, W_UNIT
@@ -122,6 +123,15 @@ def load_last_iq4(builder: Any, numbers: Any, width: Any) -> Any:
     """The block at the end of a row, whose lines have `width` bytes; other lanes hold whatever."""
     places = [builder.add(numbers, builder.mul(width, I64(line))) for line in range(LINES)]
     return join(builder, _vectors(builder, [load_from(builder, each, BYTES) for each in places]))
+
+
+@define(types.none, types.int64, types.int64, types.int64)
+def store_iq4(builder: Any, numbers: Any, width: Any, to: Any) -> Any:
+    """Look up a block, whose lines have `width` bytes, to where tiles read its vectors."""
+    places = [builder.add(numbers, builder.mul(width, I64(line))) for line in range(LINES)]
+    vectors = _vectors(builder, [load_from(builder, each, BYTES) for each in places])
+    for index, each in enumerate(vectors):
+        write_weights(builder, each, to, index)
 
 
 # --- scales -----------------------------------------------------------------------------------

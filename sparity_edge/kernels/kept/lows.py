@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from sparity_edge.kernels.batch.products import EACH, multiply_each
+from sparity_edge.kernels.batch.few import EACH, multiply_two_or_more
 from sparity_edge.kernels.decode.dot_arguments import DOT
 from sparity_edge.kernels.decode.unpack import EMBED, embed_row
 from sparity_edge.kernels.decode.vmm import multiply_rows
 from sparity_edge.kernels.kept.lows_dots import (
     following_int2k_dot,
     following_int3k_dot,
-    lows_dot,
     lows_dots_of_two,
 )
 from sparity_edge.kernels.kept.lows_rows import prefetch_lows, unpack_lows, word_panel_of_lows
+from sparity_edge.kernels.kept.lows_tiles import lows_rows
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.prefill.gemm import (
     GEMM,
@@ -43,7 +43,7 @@ def embed_lows(arguments: int, chunk: int, scratch: int) -> None:
 @Kernel(EACH, table=DOT)
 def vmm_each_lows(arguments: int, chunk: int, scratch: int) -> None:
     """`vmm_each` of two and three bits."""
-    multiply_each(arguments, chunk, scratch, lows_dot, lows_dots_of_two)
+    multiply_two_or_more(arguments, chunk, scratch, lows_rows, lows_dots_of_two)
 
 
 @Kernel(GEMM)

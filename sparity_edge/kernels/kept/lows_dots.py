@@ -56,6 +56,12 @@ TWOS, TWO_SCALES, THREES, THREE_SCALES = 128, 40, 192, 28
 TWO = tuple[float, float]
 
 
+@inlined
+def scales_at(width: int, size: int) -> int:
+    """Where in a row of `size` inputs, whose blocks have `width` bytes, scales stand."""
+    return size // 512 * width + size // 256 % 2 * (width // 2)
+
+
 # --- two bits ---------------------------------------------------------------------------------
 
 
@@ -85,7 +91,7 @@ def two_factors(scales: int, whole: bool) -> tuple[Any, Any]:
 
 
 @inlined
-def _add_twos(numbers: int, scales: int, whole: bool, x: int, about: int, result: Any) -> Any:
+def add_twos(numbers: int, scales: int, whole: bool, x: int, about: int, result: Any) -> Any:
     """Add a block, or half of one, whose activations stand at x and `about`."""
     # -32 times the sums of activations are whole numbers below 2**24.
     sums = mul(load_low(scales), _sum_twos(numbers, x))
@@ -180,7 +186,7 @@ def three_factors(scales: int, whole: bool) -> Any:
 
 
 @inlined
-def _add_threes(numbers: int, scales: int, whole: bool, x: int, about: int, result: Any) -> Any:
+def add_threes(numbers: int, scales: int, whole: bool, x: int, about: int, result: Any) -> Any:
     """Add a block, or half of one, whose activations stand at x and `about`."""
     first, second = three_scales(scales, whole)
     if whole:
@@ -195,9 +201,7 @@ def _add_threes(numbers: int, scales: int, whole: bool, x: int, about: int, resu
 
 
 @inlined
-def _dot(
-    add: Any, width: int, behind: int, non_temporal: bool, product: Product, row: int, gap: int
-) -> float:
+def _dot(add: Any, width: int, behind: int, product: Product, row: int, gap: int) -> float:
     """The product of a row by blocks of `width` bytes of numbers and `behind` bytes of scales."""
     size, result, x, about = (
         load_i64(product.matrix + PADDED),
@@ -205,14 +209,14 @@ def _dot(
         product.x,
         product.x_scales,
     )
-    ahead, scales = row + gap, row + size // 512 * width + size // 256 % 2 * (width // 2)
+    ahead, scales = row + gap, row + scales_at(width, size)
     for _ in range(size // 512):
-        prefetch_lines(non_temporal, ahead, ahead + width + behind)
+        prefetch_lines(True, ahead, ahead + width + behind)
         result = add(row, scales, True, x, about, result)
         row, scales, x, about = row + width, scales + behind, x + X_DIGITS, about + X_FLOATS
         ahead += width + behind
     if size % 512 != 0:
-        prefetch_lines(non_temporal, ahead, ahead + (width + behind) // 2)
+        prefetch_lines(True, ahead, ahead + (width + behind) // 2)
         result = add(row, scales, False, x, about, result)
     return total(result)
 
@@ -224,7 +228,7 @@ def _dots_of_two(
     """Two products, each in the order of `_dot`; numbers are unpacked once for both."""
     size, a, b = load_i64(mine.matrix + PADDED), splat(0.0), splat(0.0)
     x, about, y, about_y = mine.x, mine.x_scales, yours.x, yours.x_scales
-    ahead, scales = row + gap, row + size // 512 * width + size // 256 % 2 * (width // 2)
+    ahead, scales = row + gap, row + scales_at(width, size)
     for _ in range(size // 512):
         prefetch_lines(False, ahead, ahead + width + behind)
         a, b = add(row, scales, True, x, about, a), add(row, scales, True, y, about_y, b)
@@ -239,26 +243,18 @@ def _dots_of_two(
 @inlined
 def following_int2k_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
     """`row_dot` of int2k for rows that follow each other: prefetches are non-temporal."""
-    return _dot(_add_twos, TWOS, TWO_SCALES, True, product, row, gap)
+    return _dot(add_twos, TWOS, TWO_SCALES, product, row, gap)
 
 
 @inlined
 def following_int3k_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
     """`row_dot` of int3k for rows that follow each other: prefetches are non-temporal."""
-    return _dot(_add_threes, THREES, THREE_SCALES, True, product, row, gap)
-
-
-@device
-def lows_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
-    """`row_dot` of int2k and int3k."""
-    if product.dtype == INT3K:
-        return _dot(_add_threes, THREES, THREE_SCALES, False, product, row, gap)
-    return _dot(_add_twos, TWOS, TWO_SCALES, False, product, row, gap)
+    return _dot(add_threes, THREES, THREE_SCALES, product, row, gap)
 
 
 @device
 def lows_dots_of_two(mine: Product, yours: Product, row: int, gap: int, scratch: int) -> TWO:  # noqa: ARG001
     """`row_two_tokens` of int2k and int3k."""
     if mine.dtype == INT3K:
-        return _dots_of_two(_add_threes, THREES, THREE_SCALES, mine, yours, row, gap)
-    return _dots_of_two(_add_twos, TWOS, TWO_SCALES, mine, yours, row, gap)
+        return _dots_of_two(add_threes, THREES, THREE_SCALES, mine, yours, row, gap)
+    return _dots_of_two(add_twos, TWOS, TWO_SCALES, mine, yours, row, gap)

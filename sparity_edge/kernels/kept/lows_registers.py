@@ -19,6 +19,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
+from sparity_edge.kernels.batch.register_tiles import write_weights
 from sparity_edge.kernels.simd.float_tiles import ROW
 from sparity_edge.kernels.simd.int16_tiles import W_LEAST, W_UNIT
 from sparity_edge.kernels.simd.ir import (
@@ -86,6 +87,27 @@ def _above(places: int, bit: int) -> Any:
 
 # Vectors 6 and 7 of lines 0 and 2, 1 and 2; vector 2 of half a block of line 0 and the nibbles.
 seventh_threes, eighth_threes, third_of_half = _above(-1, 6), _above(-2, 7), _above(2, 3)
+
+
+@define(types.none, types.int64, types.int64)
+def store_twos(builder: Any, numbers: Any, to: Any) -> Any:
+    """Unpack a block of int2k to where tiles read its vectors."""
+    for line in range(2):
+        packed = load_from(builder, numbers, BYTES, 64 * line)
+        for index in range(4):
+            write_weights(builder, _moved(builder, packed, 2 * index, 3), to, 4 * line + index)
+
+
+@define(types.none, types.int64, types.int64)
+def store_threes(builder: Any, numbers: Any, to: Any) -> Any:
+    """Unpack a block of int3k to where tiles read its vectors."""
+    lines = [load_from(builder, numbers, BYTES, 64 * line) for line in range(3)]
+    for line, packed in enumerate(lines):
+        for index in range(2):
+            write_weights(builder, _moved(builder, packed, 3 * index, 7), to, 2 * line + index)
+    for index in range(2):
+        upper, lowest = _moved(builder, lines[index], 5, 6), _moved(builder, lines[2], 6 + index, 1)
+        write_weights(builder, builder.or_(upper, lowest), to, 6 + index)
 
 
 def _divided(places: int) -> Any:

@@ -40,7 +40,7 @@ def vmm_each(
     chunks, step = steps_of(layout)
     words = {"matrix": matrix, "x": x, "bias": bias, "out": out, "accumulate": accumulate}
     words |= {**dense_words(layout, step), **digits._asdict()}
-    kernel = family_of(layout).each
+    kernel = family_of(layout).each[layout.dtype]
     table = recorder.table(kernel, len(x), words)
     recorder.need_scratch(few.SCRATCH_BYTES)
     stream = stream_of(matrix, step)
