@@ -8,7 +8,7 @@ with the package. Knows no model.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +22,8 @@ from sparity_edge.system.folders import curves_root
 
 Array = npt.NDArray[Any]
 KERNELS = ("spvmm", "ffn")
-MEASURED, ALL_OTHERS = ("avx512vnni",), "avx2"  # classes, by how they multiply integers
+MEASURED, OTHER = ("avx512vnni", "avx2"), "other"  # classes, by how they multiply integers
+MARGIN = 1.15  # on what skipping takes where a CPU is of no class that was measured
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Curves:
 
 def cpu_class() -> str:
     """The class that the CPU belongs to which kernels are compiled for."""
-    return word_dot() if word_dot() in MEASURED else ALL_OTHERS
+    return word_dot() if word_dot() in MEASURED else OTHER
 
 
 def curves_here() -> Curves:
@@ -94,8 +95,33 @@ def curves_here() -> Curves:
 
 
 def shipped(name: str) -> Curves:
-    """The curves of a class of CPUs."""
+    """The curves of a class of CPUs.
+
+    Args:
+        name: one of `MEASURED`; or `OTHER`, for which the dearest of these is taken.
+    """
+    if name == OTHER:
+        return dearest([shipped(each) for each in MEASURED], OTHER)
     return _read(Path(str(files("converters.allocate") / "cost_curves" / f"{name}.json")), name)
+
+
+def dearest(known: Sequence[Curves], name: str) -> Curves:
+    """Curves by which nothing seems to pay that may not pay on a CPU that nobody has measured.
+
+    What skips rows takes as long as on the slowest of the known ones and `MARGIN` times that, what
+    reads all of them as on the quickest.
+    """
+    densities = known[0].densities
+    rows, ratios = {}, {}
+    for kernel in KERNELS:
+        rows[kernel] = np.unique(np.concatenate([each.rows[kernel] for each in known]))
+        found = np.array(
+            [[each.ratio(kernel, size, densities) for size in rows[kernel]] for each in known]
+        )
+        ratios[kernel] = MARGIN * found.max(axis=0)
+        ratios[kernel][:, -1] = found[..., -1].min(axis=0)
+    first, each = np.max([curves.selection for curves in known], axis=0)
+    return Curves(name, densities, rows, ratios, (MARGIN * float(first), MARGIN * float(each)))
 
 
 def _read(path: Path, name: str) -> Curves:

@@ -22,7 +22,7 @@ from converters.calibration.checkpoint import NOWHERE, Checkpoint
 from converters.calibration.fisher import RATES
 from converters.calibration.observe import dense_model
 from converters.calibration.windows import Windows
-from converters.methods.auto_fit import QUANTILES, Fitted, fit
+from converters.methods.auto_fit import QUANTILES, Fitted, fit, layer_parameters
 from converters.methods.family import ModelMethod, ModelView
 from sparity_edge.choices import MAX_LEVEL
 from sparity_edge.config.model_config import ModelConfig
@@ -34,7 +34,8 @@ from sparity_edge.plans.plan_file import fingerprint
 from sparity_edge.progress import Progress, silent
 
 BUDGETS = np.linspace(0.98, 0.1, 45)  # of the dense model's bytes or time
-HELD_BACK = 2  # windows that only the evidence is taken of
+HELD_BACK = 2  # windows that only the evidence is taken of, or their beginnings:
+EVIDENCE_WORK, LEAST_EVIDENCE = 1 << 40, 512  # tokens x parameters, and tokens of each at least
 TRIED = (0.15, 0.25, 0.35, 0.5, 0.65)  # sparsities that the evidence is taken at
 LEAST_STEP = 0.01  # of sparsity between two rows of the table
 BY_LEVEL = ("estimated_kl", "estimated_speed")  # notes with a number for each row of the table
@@ -86,10 +87,10 @@ def make(
     origin = {**notes, "cost_curves": curves.name}
     expected = family(fitted, layout, specs, spent, fingerprint(packed), origin)
     tried = [expected.at_sparsity(each) for each in TRIED if each <= expected.most]
-    with dense_model(packed, windows.shape[1], threads, progress) as model:
-        evidence = measure(
-            model, tried, windows[-HELD_BACK:], progress=progress, checkpoint=checkpoint
-        )
+    tokens = max(LEAST_EVIDENCE, EVIDENCE_WORK // layer_parameters(packed) // HELD_BACK)
+    held_out = windows[-HELD_BACK:, :tokens]
+    with dense_model(packed, held_out.shape[1], threads, progress) as model:
+        evidence = measure(model, tried, held_out, progress=progress, checkpoint=checkpoint)
     return _corrected(expected, evidence)
 
 

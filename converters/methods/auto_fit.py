@@ -92,7 +92,7 @@ def fit(
     def visit(layer: int, slopes: list[Slopes]) -> None:
         costs[layer] = layer_costs(slopes, neurons=neurons, threads=threads)
 
-    some = gradient_windows(windows, _layer_parameters(packed))
+    some = gradient_windows(windows, layer_parameters(packed))
     counting = windows[:: -(-len(windows) // COUNTED_WINDOWS)]
     backward(
         packed, some, visit, seed=seed, threads=threads, progress=progress, begun=begun,
@@ -139,7 +139,8 @@ def gradient_windows(windows: Windows, parameters: int) -> Windows:
     return windows[:: len(windows) // count][:count, : tokens // count]
 
 
-def _layer_parameters(packed: PackedModel) -> int:
+def layer_parameters(packed: PackedModel) -> int:
+    """How many weights the decoder layers have."""
     shapes = packed.config.tensor_shapes()
     return sum(math.prod(shape) for name, shape in shapes.items() if ".layers." in name)
 

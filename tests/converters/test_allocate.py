@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.allocate.curves import Curves, cpu_class, curves_here, shipped
+from converters.allocate.curves import (
+    KERNELS,
+    MEASURED,
+    OTHER,
+    Curves,
+    cpu_class,
+    curves_here,
+    shipped,
+)
 from converters.allocate.lagrange import Allocator, Curve
 from converters.allocate.price import by_bytes, by_time, dense_bytes
 from sparity_edge.packed.bundle import BundleLayout
@@ -169,5 +177,18 @@ def test_curves_of_this_machine_are_used_once_they_are_there(
     content = {"densities": [0.1, 0.5, 1.0], "selection": [0, 1], "spvmm": rows, "ffn": rows}
     file.write_text(json.dumps(content))
     assert curves_here().name == f"this machine ({name})"
-    for each in ("avx512vnni", "avx2"):
+    for each in (*MEASURED, OTHER):
         assert shipped(each).densities[-1] == 1
+
+
+def test_on_an_unknown_cpu_skipping_has_to_pay_more() -> None:
+    other = shipped(OTHER)
+    for known in map(shipped, MEASURED):
+        for kernel in KERNELS:
+            sizes = known.rows[kernel]
+            for size in sizes:
+                least = known.ratio(kernel, int(size), known.densities)
+                found = other.ratio(kernel, int(size), known.densities)
+                assert (found[:-1] > least[:-1]).all()
+                assert found[-1] <= least[-1]
+        assert other.choosing(500) > known.choosing(500)
