@@ -147,9 +147,7 @@ def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
         own, mine = each + token * each_bytes, token * share
         clear(_sums_of(own, part, first), columns)
         if start < stop:
-            blocks = prepare(
-                own, start, stop, rows + mine, digits + mine, block + mine, first, columns, ahead
-            )
+            blocks = prepare(own, start, stop, rows + mine, digits + mine, block + mine, first)
     for _ in range(blocks):
         count = load_i64(block + ROWS)
         for token in range(tokens):

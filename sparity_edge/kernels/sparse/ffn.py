@@ -17,6 +17,7 @@ from sparity_edge.kernels.matrix import INPUTS, PADDED, down_of, up_of
 from sparity_edge.kernels.simd.memory import load_f32, load_i64, store, store_f32, store_i64
 from sparity_edge.kernels.simd.vectors import splat
 from sparity_edge.kernels.sparse.active_rows import (
+    AGAIN,
     BLOCK_BYTES,
     CHANNELS,
     FIRST_FREE,
@@ -32,6 +33,7 @@ from sparity_edge.kernels.sparse.active_rows import (
     digit_bytes,
     fours,
     prefetch_bytes,
+    prefetch_near_bytes,
     quantize_values,
     repeat,
     unsound,
@@ -61,6 +63,7 @@ SCRATCH_BYTES = TABLES + 2 * TABLE_BYTES
 # where two rows ahead take 39; 1.7 KB: 220 and 425; 4 KB, slow memory: 1030 and 1000; two AMD EPYC,
 # bench/kernels.py).
 LONG_ROW = 3072
+ROWS_AGAIN = 5  # up rows of so many neurons on are prefetched once more, if they are short
 
 
 class Bundle:
@@ -138,14 +141,23 @@ def _middle(arguments: int, neuron: int, up: float) -> float:
 
 @device
 def _values(arguments: int, position: int, end: int, rows: int, later: int, scratch: int) -> None:
-    """The middle values of a block to VALUES; prefetches the rows on the table `later`."""
-    up, active = load_i64(load_i64(arguments + FFN.bundle) + UP), load_i64(arguments + FFN.active)
+    """The middle values of a block to VALUES; prefetches the rows on the table `later`.
+
+    What is read next was prefetched already, and is once more if rows are short (AGAIN).
+    """
+    bundle, active = load_i64(arguments + FFN.bundle), load_i64(arguments + FFN.active)
+    up, offset = load_i64(bundle + UP), load_i64(bundle + DOWN_OFFSET)
+    short = load_i64(bundle + ROW_BYTES) <= LONG_ROW
     place = scratch + VALUES
     store(place, splat(0.0))
     store(place + 64, splat(0.0))
     product = product_of(up, arguments)
     for index in range(position, end):
         row = load_i64(rows)
+        if short:
+            again = load_i64(rows + 8 * ROWS_AGAIN) if index + ROWS_AGAIN < end else row
+            prefetch_near_bytes(again, offset)
+            prefetch_near_bytes(row + offset, AGAIN)
         dot = row_dot(product, row, load_i64(later) - row, scratch)
         store_f32(place, _middle(arguments, channel(active, index), dot))
         rows, later, place = rows + 8, later + 8, place + 4
@@ -166,6 +178,14 @@ def prefetch_short_rows(bundle: int, table: int, first: int, count: int) -> None
     if row_bytes <= LONG_ROW:
         for place in range(8 * first, 8 * count, 8):
             prefetch_bytes(load_i64(table + place), row_bytes)
+
+
+@device
+def prefetch_up_rows(bundle: int, table: int, count: int) -> None:
+    """Prefetch the first up rows of a block once more, unless rows are long (LONG_ROW)."""
+    if load_i64(bundle + ROW_BYTES) <= LONG_ROW:
+        for place in range(table, table + 8 * min(ROWS_AGAIN, count), 8):
+            prefetch_near_bytes(load_i64(place), load_i64(bundle + DOWN_OFFSET))
 
 
 @device
@@ -266,6 +286,7 @@ def ffn(arguments: int, chunk: int, scratch: int) -> None:
         prefetch_short_rows(bundle, following, end - start, after - end)
         prefetch_columns(bundle, here, count, ahead)
         add_columns(down, here, count, header, wanted, others, other, ahead, sums, scratch)
+        prefetch_up_rows(bundle, following, after - end)
         here, there = there, here
         start, end, header = end, after, other
     order_sums(down, sums, columns)

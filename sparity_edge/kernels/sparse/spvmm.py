@@ -36,6 +36,7 @@ from sparity_edge.kernels.sparse.active_rows import (
     channel,
     collect,
     digit_bytes,
+    fours,
     prefetch_bytes,
     quantize_values,
     unsound,
@@ -86,14 +87,15 @@ def _group_shift(matrix: int) -> int:
 
 @device
 def _prefetch_first(
-    matrix: int, scales: int, columns: int, rows: int, count: int, ahead: int
+    matrix: int, block: int, columns: int, first: int, rows: int, ahead: int
 ) -> None:
     """Prefetch the scales of the first block and the beginnings of its rows into L2."""
+    scales = load_i64(block + HEADER) + scale_bytes(matrix, first)
     prefetch_bytes(scales, scale_bytes(matrix, columns))
     if load_i64(matrix + DTYPE) == INT4 and load_i64(matrix + MINIMUM) != 0:
         minima = scales + 2 * load_i64(matrix + PADDED)
         prefetch_bytes(minima, 2 * columns)
-    for place in range(rows, rows + 8 * count, 8):
+    for place in range(rows, rows + 8 * load_i64(block + ROWS), 8):
         prefetch_bytes(load_i64(place), ahead)
 
 
@@ -107,54 +109,64 @@ def _take_values(x: int, active: int, start: int, end: int, values: int) -> None
 
 
 @device
-def prepare(
-    arguments: int, start: int, stop: int, rows: int, digits: int, blocks: int, first: int,
-    columns: int, ahead: int,
-) -> int:  # fmt: skip
-    """Write the tables of the channels at start..stop-1 of the list (see `active_rows`).
-
-    Prefetches what is read first, since the tables of a whole part take a microsecond. An entry
-    without rows follows the last block.
+def prepare_block(
+    arguments: int, start: int, stop: int, rows: int, digits: int, entry: int, first: int
+) -> int:
+    """Write the tables of the block that begins at a position of the list (see `active_rows`).
 
     Args:
         arguments: the argument block.
-        start, stop: positions on the list, at borders of blocks.
+        start, stop: positions on the list, where the block begins and where it ends at the latest.
         rows: where addresses of rows go.
         digits: where activations go.
-        blocks: where entries of blocks go.
+        entry: where the entry of the block goes.
         first: the column where rows begin.
-        columns: of the panel.
-        ahead: the prefetch distance in a row, in bytes.
+
+    Returns:
+        The end of the block on the list.
+    """
+    matrix, active = load_i64(arguments + SPVMM.matrix), load_i64(arguments + SPVMM.active)
+    row_bytes, offset = load_i64(matrix + ROW_BYTES), bytes_of(matrix, first)
+    shift, block = _group_shift(matrix), block_shift(load_i64(matrix + GROUP))
+    panel = channel(active, start) >> shift
+    header = load_i64(matrix + DATA) + panel * load_i64(matrix + PANEL_BYTES)
+    base = header + load_i64(matrix + HEADER_BYTES) - (panel << shift) * row_bytes + offset
+    end = collect(active, start, stop, block, base, row_bytes, rows)
+    floats = digit_bytes(matrix) == 16
+    values = digits if floats else digits + 64
+    _take_values(load_i64(arguments + SPVMM.x), active, start, end, values)
+    store_i64(entry + HEADER, header)
+    store_i64(entry + ROWS, fours(end - start))
+    if not floats:
+        scale, whole = quantize_values(values, digits)
+        store_f32(entry + SCALE, scale)
+        store_f32(entry + WHOLE, whole)
+    return end
+
+
+@device
+def end_blocks(entry: int) -> None:
+    """Write an entry without rows behind that of the last block."""
+    store_i64(entry + HEADER, load_i64(entry - BLOCK_BYTES + HEADER))
+    store_i64(entry + ROWS, 0)
+
+
+@device
+def prepare(
+    arguments: int, start: int, stop: int, rows: int, digits: int, blocks: int, first: int
+) -> int:
+    """Write the tables of all blocks at start..stop-1 of the list, as `prepare_block` does.
 
     Returns:
         How many blocks there are.
     """
-    matrix, active = load_i64(arguments + SPVMM.matrix), load_i64(arguments + SPVMM.active)
-    row_bytes, offset = load_i64(matrix + ROW_BYTES), bytes_of(matrix, first)
-    shift, step, first_block = _group_shift(matrix), digit_bytes(matrix), blocks
-    block = block_shift(load_i64(matrix + GROUP))
+    step, entry = digit_bytes(load_i64(arguments + SPVMM.matrix)), blocks
     while start < stop:
-        panel = channel(active, start) >> shift
-        header = load_i64(matrix + DATA) + panel * load_i64(matrix + PANEL_BYTES)
-        base = header + load_i64(matrix + HEADER_BYTES) - (panel << shift) * row_bytes + offset
-        end = collect(active, start, stop, block, base, row_bytes, rows)
-        if blocks == first_block:
-            scales = header + scale_bytes(matrix, first)
-            _prefetch_first(matrix, scales, columns, rows, end - start, ahead)
-        values = digits if step == 16 else digits + 64
-        _take_values(load_i64(arguments + SPVMM.x), active, start, end, values)
-        count = (end - start + 3) // 4 * 4
-        store_i64(blocks + HEADER, header)
-        store_i64(blocks + BLOCK_BYTES + HEADER, header)
-        store_i64(blocks + ROWS, count)
-        if step == 8:
-            scale, whole = quantize_values(values, digits)
-            store_f32(blocks + SCALE, scale)
-            store_f32(blocks + WHOLE, whole)
-        rows, digits, blocks = rows + 8 * count, digits + step * count // 4, blocks + BLOCK_BYTES
-        start = end
-    store_i64(blocks + ROWS, 0)
-    return (blocks - first_block) // BLOCK_BYTES
+        start = prepare_block(arguments, start, stop, rows, digits, entry, first)
+        count = load_i64(entry + ROWS)
+        rows, digits, entry = rows + 8 * count, digits + step * count // 4, entry + BLOCK_BYTES
+    end_blocks(entry)
+    return (entry - blocks) // BLOCK_BYTES
 
 
 @Kernel(SPVMM)
@@ -174,16 +186,26 @@ def spvmm(arguments: int, chunk: int, scratch: int) -> None:
     start, stop = boundary(active, part, parts), boundary(active, part + 1, parts)
     if start >= stop:
         return
+    # One block is prepared while the one before it is read. The first of the next part, too, which
+    # this thread most likely takes: its rows are prefetched.
+    wanted = load_i64(active) if panels == 1 else stop
     rows, digits = scratch + TABLES, scratch + load_i64(arguments + SPVMM.digits_at)
     block = digits + load_i64(arguments + SPVMM.blocks_after)
     nbytes, step = bytes_of(matrix, columns), digit_bytes(matrix)
     ahead = bytes_ahead(active, load_i64(matrix + INPUTS), nbytes)
-    blocks = prepare(arguments, start, stop, rows, digits, block, first, columns, ahead)
-    for _ in range(blocks):
+    end = prepare_block(arguments, start, stop, rows, digits, block, first)
+    _prefetch_first(matrix, block, columns, first, rows, ahead)
+    while start < stop:
         count = load_i64(block + ROWS)
-        following = rows + 8 * count
+        following, later, entry = rows + 8 * count, digits + step * count // 4, block + BLOCK_BYTES
+        start = end
+        if start < wanted:
+            until = stop if start < stop else wanted
+            end = prepare_block(arguments, start, until, following, later, entry, first)
+        else:
+            end_blocks(entry)
         add_block(matrix, block, rows, following, ahead, digits, first, nbytes, sums)
-        rows, digits, block = following, digits + step * count // 4, block + BLOCK_BYTES
+        rows, digits, block = following, later, entry
     order_sums(matrix, sums, columns)
 
 
