@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converters.screen_place import screens, screens_of
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.packed.manifest import MANIFEST, is_packed, read_manifest
 from sparity_edge.spelling import did_you_mean
@@ -47,10 +48,10 @@ def entries() -> list[Entry]:
 
 
 def clear(name: str | None = None) -> list[Entry]:
-    """Remove packs from the pack cache.
+    """Remove packs from the pack cache, with the screens of LM heads that serve no other pack.
 
     Args:
-        name: the name or the beginning of the key of an entry; None: all of them, and screens.
+        name: the name or the beginning of the key of an entry; None: all of them, and all screens.
 
     Returns:
         The entries that were removed.
@@ -71,8 +72,14 @@ def clear(name: str | None = None) -> list[Entry]:
             f"The pack cache holds no {name!r}; it holds {', '.join(names) or 'nothing'}."
             + did_you_mean(name, names)
         )
+    going = {each.path for each in chosen}
+    staying = {each.path for each in everything} - going
+    needless = screens_of(going) - screens_of(staying)
     for entry in chosen:
         remove(entry.path)
+    for screen in needless:
+        with contextlib.suppress(OSError):
+            screen.unlink()
     for path in _folders(packs()):
         if name is None and _is_key(path.name) and not is_packed(path):
             remove(path)
@@ -115,11 +122,6 @@ def packs() -> Path:
 def requests() -> Path:
     """The folder of request files, each of which names the key of a pack."""
     return cache_root() / "requests"
-
-
-def screens() -> Path:
-    """The folder of the screens of LM heads (screen_file.py)."""
-    return cache_root() / "screens"
 
 
 def look_up(request: Path) -> Path | None:

@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 
-from converters.pack_cache import screens
-from converters.screen import head_name, layouts, make_screen, pays
-from sparity_edge.arrays import Bytes, aligned_empty
+from converters.screen import layouts, make_screen, pays
+from converters.screen_place import head_name, path_of
+from sparity_edge.arrays import Bytes, aligned_empty, round_up
 from sparity_edge.errors import FormatError, OptionError
+from sparity_edge.kernels.screen import LARGEST
 from sparity_edge.model.model import Model
 from sparity_edge.model.screened_head import HeadScreen
-from sparity_edge.packed.folder import PackedFolder, PackedModel
-from sparity_edge.packed.lane_rows import LaneRows
+from sparity_edge.packed.folder import PackedModel
+from sparity_edge.packed.lane_rows import TOGETHER, LaneRows
 from sparity_edge.packed.layout import Layout, PackedMatrix
-from sparity_edge.plans.plan_file import fingerprint
 from sparity_edge.progress import CallContext
 from sparity_edge.system.atomic import one_sentence, replace_file
 from sparity_edge.text.tokenizer import Tokenizer
 
-VERSION = 1  # raised whenever screens are made otherwise
 KEY = "sparity_edge_screen"  # of the metadata: SHA-256 of some rows of the head
-PROJECTION, ROWS = "projection", "rows"
+PROJECTION, ROWS, ERRORS = "projection", "rows", "errors"
 SAMPLED = 64  # rows
 
 
@@ -53,6 +51,7 @@ def ready_screen(model: Model, tokenizer: Tokenizer, context: CallContext) -> He
     if screen is not None:
         return screen
     context.notify(f"Making a screen of the LM head of {packed.path}, once: {path}")
+    model.machine.expect_screen(layouts(_head(packed))[0])
     model.compile(context.progress)  # in several processes; the first pass would do it in one
     # Python without its help texts, or a cache that cannot be written: a screen made at every
     # start would cost more than it saves.
@@ -65,18 +64,14 @@ def ready_screen(model: Model, tokenizer: Tokenizer, context: CallContext) -> He
     return screen
 
 
-def path_of(packed: PackedFolder | PackedModel) -> Path:
-    """The file of the screen of a model's head, be it there or not."""
-    layout = packed.layouts[head_name(packed)]
-    assert isinstance(layout, Layout)
-    key = json.dumps([fingerprint(packed), layout.to_dict(), VERSION])
-    return screens() / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
-
-
 def _content(screen: HeadScreen, packed: PackedModel) -> bytes:
     from safetensors.numpy import save
 
-    tensors = {PROJECTION: screen.projection.data, ROWS: screen.rows.data}
+    tensors = {
+        PROJECTION: screen.projection.data,
+        ROWS: screen.rows.data,
+        ERRORS: screen.errors,
+    }
     return save(tensors, metadata={KEY: _sample(packed)})
 
 
@@ -84,23 +79,29 @@ def _read(path: Path, packed: PackedModel) -> HeadScreen | None:
     """The screen in a file, if it is one of this very head."""
     from safetensors import SafetensorError, safe_open
 
-    head = packed.layouts[head_name(packed)]
-    assert isinstance(head, Layout)
-    projection, rows = layouts(head)
+    projection, rows = layouts(_head(packed))
     try:
         with safe_open(str(path), framework="np") as file:
             sample = (file.metadata() or {}).get(KEY)
-            found = {name: file.get_tensor(name) for name in (PROJECTION, ROWS)}
+            found = {name: file.get_tensor(name) for name in (PROJECTION, ROWS, ERRORS)}
     except (SafetensorError, OSError, TypeError, ValueError):
         return None
-    wanted = {PROJECTION: (projection.nbytes,), ROWS: (rows.nbytes,)}
+    wanted = {
+        PROJECTION: projection.nbytes,
+        ROWS: rows.nbytes,
+        ERRORS: round_up(rows.outputs, TOGETHER),
+    }
     healthy = all(
-        each.dtype == np.uint8 and each.shape == wanted[name] for name, each in found.items()
+        each.dtype == np.uint8 and each.shape == (wanted[name],) for name, each in found.items()
     )
+    if healthy:  # no number that divides may be 0
+        healthy = bool((found[ERRORS][: rows.outputs] - 1 < LARGEST).all())
     if not healthy or sample != _sample(packed):
         return None
     return HeadScreen(
-        PackedMatrix(projection, _aligned(found[PROJECTION])), LaneRows(rows, _aligned(found[ROWS]))
+        PackedMatrix(projection, _aligned(found[PROJECTION])),
+        LaneRows(rows, _aligned(found[ROWS])),
+        _aligned(found[ERRORS]),
     )
 
 
@@ -108,6 +109,12 @@ def _aligned(data: Bytes) -> Bytes:
     copy = aligned_empty(data.nbytes)
     copy[:] = data
     return copy
+
+
+def _head(packed: PackedModel) -> Layout:
+    layout = packed.layouts[head_name(packed)]
+    assert isinstance(layout, Layout)
+    return layout
 
 
 def _sample(packed: PackedModel) -> str:

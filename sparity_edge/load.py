@@ -39,7 +39,7 @@ def load(
     sparse_prefill: bool = False,
     max_context: int | None = None,
     cache_dtype: str | None = None,
-    screened_head: bool = False,
+    full_head: bool = False,
     offline: bool = False,
     progress: Progress = silent,
     notify: Callable[[str], None] = unheard,
@@ -61,7 +61,7 @@ def load(
         generator = Generator(open_model(path, threads, max_context, cache_dtype))
         generator.sparse_prefill = sparse_prefill
         generator.loaded.progress = progress
-        if screened_head:
+        if not full_head:
             try:
                 set_screen(generator.loaded, context)
             except BaseException:

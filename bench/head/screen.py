@@ -1,11 +1,11 @@
 """The LM head behind its screen: are its logits those that matter, and what does it save?
 
-Positions of a held-out text, whose hidden states go through the full head and through the screen:
-the best token, the best 40, and how many logits were computed, with the margins that would have
-been enough in standard deviations of the token's errors. Then decoding with the screen and without
-it, interleaved, greedy and sampled.
+Positions of held-out texts, whose hidden states go through the full head and through the screen:
+the best token, the best 40, and how many logits were computed; the best token also with margins
+that are one spread less. Then decoding with the screen and without it, interleaved, greedy and
+sampled.
 
-    python bench/head/screen.py --text ../shared/data/wikitext2/wiki.test.raw
+    python bench/head/screen.py --text ../shared/data/wikitext2/wiki.test.raw --text chats.jsonl
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from shared.common import models_so_far, parser, save, say, thread_count
 
+from converters.calibration.windows import read_documents
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.arrays import Floats, rows
 from sparity_edge.kernels.active_list import channels
+from sparity_edge.kernels.program import screened
 from sparity_edge.kernels.screen import BEST, LEAST, Candidates
 from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import table
@@ -43,19 +46,22 @@ def main() -> int:
     report["protocol"] = {"best": BEST, "least": LEAST, "top": TOP, "window": options.window}
     lines = []
     for model in options.models:
-        with Generator.load(model, threads=threads, screened_head=True) as generator:
+        with Generator.load(model, threads=threads) as generator:
             if generator.loaded.model.screen is None:
                 say(f"{model}: a screen would not pay; left out.")
                 continue
             name = Path(str(generator.info()["source"])).stem
             generator.compile()
-            text = options.text.read_text(encoding="utf-8")
-            found = agreement(generator, _windows(generator, text, options))
+            found: dict[str, Any] = {"texts": {}}
+            for path in options.text:
+                windows = _windows(generator, path, options)
+                found["texts"][path.name] = agreement(generator, windows)
             found["speed"] = speed(generator, options.rounds, options.tokens)
             report["models"][name] = found
-            lines += [_line(name, kind, found) for kind in WANTED]
+            lines += [_line(name, text, kind, found) for text in found["texts"] for kind in WANTED]
         save(options.out, report)
-    head = ["model", "", "positions", "best equal", "of top 40", "computed", "screened / full"]
+    head = ["model", "text", "", "positions", "best equal (one spread less)", "of top 40"]
+    head += ["computed", "screened / full"]
     print(f"\n{table(head, lines)}\n")
     return 0
 
@@ -74,35 +80,62 @@ def agreement(generator: Generator, windows: Any) -> dict[str, Any]:
 
 def _positions(generator: Generator, states: Floats, count: int) -> dict[str, Any]:
     model = generator.loaded.model
-    assert model.screen is not None
-    layout = model.screen.rows.layout
-    screen = model.machine.screen(model.screen.projection, model.screen.rows)
-    asked = Candidates(layout.outputs, layout.inputs)
-    asked.ask(count, np.zeros(0, dtype=np.int64))
-    h, out, whole = rows(1, states.shape[1]), rows(1, layout.outputs), rows(1, layout.outputs)
     head = model.decoder.lm_head
-    screened = model.machine.prepare(lambda ops: ops.screened(h, head, screen, asked, out))
+    h, whole = rows(1, states.shape[1]), rows(1, model.config.vocab_size)
     full = model.machine.prepare(lambda ops: ops.linear(h, head, whole))
-    equal, held, computed = 0, 0, []
+    sides = [_Screened(generator, h, count, less) for less in (0.0, 1.0)]
     for state in states:
         h[0] = state
-        screened(False)
         full(False)
-        found = channels(asked.found)
-        best = np.argpartition(-whole[0], count)[:count]
-        held += len(np.intersect1d(best, found, assume_unique=True))
-        equal += int(found[out[0, found].argmax()] == whole[0].argmax())
-        computed.append(len(found))
+        for side in sides:
+            side.look(whole[0])
+    positions, (found, with_less) = len(states), sides
     return {
-        "positions": len(states),
-        "best_equal": equal,
-        "of_top": held / (count * len(states)),
+        "positions": positions,
+        "best_equal": found.equal,
+        "best_equal_one_spread_less": with_less.equal,
+        "of_top": found.held / (count * positions),
         "computed": {
-            "mean": float(np.mean(computed)) / layout.outputs,
-            "p50": float(np.median(computed)) / layout.outputs,
-            "p99": float(np.quantile(computed, 0.99)) / layout.outputs,
+            "mean": float(np.mean(found.computed)),
+            "p50": float(np.median(found.computed)),
+            "p99": float(np.quantile(found.computed, 0.99)),
         },
     }
+
+
+class _Screened:
+    """What a screen finds, position by position.
+
+    Args:
+        generator: with a screen.
+        h: (1, hidden), the state that is looked at.
+        count: of the best logits that are wanted.
+        less: spreads that margins are less than they are in use.
+    """
+
+    def __init__(self, generator: Generator, h: Floats, count: int, less: float) -> None:
+        model = generator.loaded.model
+        made, head = model.screen, model.decoder.lm_head
+        assert made is not None
+        screen = model.machine.screen(made.projection, made.rows, made.errors)
+        layout = made.rows.layout
+        self._count, self._asked = count, Candidates(layout.outputs, layout.inputs)
+        self._asked.ask(count, np.zeros(0, dtype=np.int64))
+        self._out = rows(1, layout.outputs)
+        with patch.multiple(screened, BEST=BEST - less, LEAST=LEAST - less):
+            self._run = model.machine.prepare(
+                lambda ops: ops.screened(h, head, screen, self._asked, self._out)
+            )
+        self.equal, self.held, self.computed = 0, 0, list[float]()
+
+    def look(self, whole: Floats) -> None:
+        """Count what is there of the logits (vocab_size,)."""
+        self._run(False)
+        found, out = channels(self._asked.found), self._out[0]
+        best = np.argpartition(-whole, self._count)[: self._count]
+        self.held += len(np.intersect1d(best, found, assume_unique=True))
+        self.equal += int(found[out[found].argmax()] == whole.argmax())
+        self.computed.append(len(found) / len(whole))
 
 
 def speed(generator: Generator, rounds: int, tokens: int) -> dict[str, Any]:
@@ -134,20 +167,22 @@ def _gaps(generator: Generator, ids: Sequence[int], params: SamplingParams) -> f
     return float(np.median(np.diff(marks)[2:]))
 
 
-def _windows(generator: Generator, text: str, options: argparse.Namespace) -> Any:
+def _windows(generator: Generator, path: Path, options: argparse.Namespace) -> Any:
+    text = "\n\n".join(read_documents([path]))
     ids = generator.tokenizer.encode(text, add_special_tokens=False)
     count = options.positions // options.window
     starts = np.linspace(0, len(ids) - options.window, count).astype(int)
     return np.array([ids[start : start + options.window] for start in starts], dtype=np.int64)
 
 
-def _line(name: str, kind: str, found: dict[str, Any]) -> list[str]:
-    here = found[kind]
+def _line(name: str, text: str, kind: str, found: dict[str, Any]) -> list[str]:
+    here = found["texts"][text][kind]
     return [
         name,
+        text,
         kind,
         str(here["positions"]),
-        str(here["best_equal"]),
+        f"{here['best_equal']} ({here['best_equal_one_spread_less']})",
         f"{here['of_top']:.4%}",
         f"{here['computed']['mean']:.1%}",
         f"{found['speed'][kind]['ratio']:.2f}x as fast",
@@ -157,7 +192,9 @@ def _line(name: str, kind: str, found: dict[str, Any]) -> list[str]:
 def _options() -> argparse.Namespace:
     result = parser(__doc__, "screen")
     result.add_argument("--model", action="append", dest="models", default=[], help="to measure")
-    result.add_argument("--text", type=Path, required=True, help="held-out text")
+    result.add_argument(
+        "--text", action="append", type=Path, required=True, help="held-out, .txt or .jsonl"
+    )
     result.add_argument("--positions", type=int, default=2048, help="default: %(default)s")
     result.add_argument("--window", type=int, default=256, help="tokens; default: %(default)s")
     result.add_argument("--tokens", type=int, default=64, help="decoded; default: %(default)s")

@@ -9,19 +9,19 @@ from sparity_edge.arrays import Bytes
 from sparity_edge.packed.lane_rows import GROUP, TOGETHER, ZERO, LaneLayout
 
 # The largest number of a group, of either sign, becomes -8 under one of these; more clips it.
-STEPS = (-8.0, -7.4, -6.8)
+STEPS = (-8.0, -7.1)
 
 
-def pack_lanes(rows: Array, layout: LaneLayout) -> Bytes:
+def pack_lanes(numbers: Array, scales: Array, layout: LaneLayout) -> Bytes:
     """The bytes of whole blocks.
 
     Args:
-        rows: (n, inputs) float32, all of one or more blocks, or less at the end of the matrix.
+        numbers, scales: of `quantized_lanes`; n rows, all of one or more blocks, or less at the
+            end of the matrix.
         layout: of the whole matrix.
     """
-    count, inputs = rows.shape
+    count, inputs = len(numbers), layout.inputs
     blocks = -(-count // TOGETHER)
-    numbers, scales = _quantized(rows.reshape(count, -1, GROUP))
     filled = np.zeros((blocks * TOGETHER, inputs), dtype=np.uint8)
     filled[:count] = numbers.reshape(count, inputs)
     # block, row, group, vector, nibble, input -> block, group, vector, nibble, row, input
@@ -38,8 +38,22 @@ def pack_lanes(rows: Array, layout: LaneLayout) -> Bytes:
     return data.reshape(-1)
 
 
-def _quantized(groups: Array) -> tuple[Array, Array]:
-    """Numbers (rows, groups, 64) of 0..15 and scales (rows, groups), of the least squared error."""
+def lane_values(numbers: Array, scales: Array) -> Array:
+    """The values (n, inputs) that numbers and scales stand for, float32."""
+    values: Array = (numbers.astype(np.float32) - ZERO) * scales.astype(np.float32)[:, :, None]
+    return values.reshape(len(numbers), -1)
+
+
+def quantized_lanes(rows: Array) -> tuple[Array, Array]:
+    """Rows (n, inputs) as numbers of 0..15 and scales, those of the least squared error.
+
+    Args:
+        rows: float32, inputs a multiple of GROUP.
+
+    Returns:
+        (n, groups, GROUP) uint8 and (n, groups) float16.
+    """
+    groups = rows.reshape(len(rows), -1, GROUP)
     at = np.abs(groups).argmax(axis=2, keepdims=True)
     extreme = np.take_along_axis(groups, at, axis=2)
     best = np.zeros_like(groups)

@@ -244,9 +244,9 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         "--sparse-prefill", action="store_true", help="sparsify prefill too, all but four tokens"
     )
     group.add_argument(
-        "--screened-head",
+        "--full-head",
         action="store_true",
-        help="read only the rows of the LM head whose logits can matter",
+        help="compute all logits, also where few of them can matter",
     )
     group.add_argument("--offline", action="store_true", help="use only what is on this machine")
 

@@ -56,9 +56,9 @@ class Generator(BatchCalls):
             max_context: positions of the KV cache; None: the model's own, at most 32768.
             cache_dtype: "f32", "bf16" or "int8" for keys and values; None: bf16, or f32 where all
                 weights are.
-            screened_head: have a screen of the LM head, made once and kept in the cache, tell which
-                logits greedy decoding and sampling with `top_k` need, and compute only those. It
-                may miss the best one: at 2 of 2,048 positions of C4 with a 1.5B model.
+            full_head: compute all logits of every token. Otherwise greedy decoding and sampling
+                with `top_k` compute only those that may be among the largest, where that reads
+                clearly less: a screen of the LM head, made once and kept in the cache, tells which.
             offline: use only what is on this machine.
             progress: told of downloads, packing and compiling.
             notify: given one sentence before something is made that stays on disk.

@@ -28,7 +28,7 @@ class LoadOptions(TypedDict, total=False):
     sparse_prefill: bool
     max_context: int | None
     cache_dtype: str | None
-    screened_head: bool
+    full_head: bool
     offline: bool
     progress: Progress
     notify: Callable[[str], None]

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from sparity_edge.arrays import Bytes
 from sparity_edge.kernels.operations import Bundle, Matrix, Operations
 from sparity_edge.kernels.screen import Screen
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.lane_rows import LaneRows
-from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import Progress
 
 
@@ -28,8 +29,17 @@ class Machine(Protocol):
     def bundle(self, packed: PackedBundle) -> Bundle:
         """What `neurons` takes as a bundle."""
 
-    def screen(self, projection: PackedMatrix, rows: LaneRows) -> Screen:
-        """What `screened` takes as a screen: (coordinates, inputs) and (outputs, coordinates)."""
+    def expect_screen(self, projection: Layout) -> None:
+        """Have what a screen with such a projection needs compiled with the rest."""
+
+    def screen(self, projection: PackedMatrix, rows: LaneRows, errors: Bytes) -> Screen:
+        """What `screened` takes as a screen.
+
+        Args:
+            projection: (coordinates, inputs).
+            rows: (outputs, coordinates).
+            errors: `screen.error_bytes` of its outputs.
+        """
 
     def prepare(
         self, forward: Callable[[Operations], None], decoding: bool = False

@@ -264,10 +264,11 @@ class Operations(Protocol):
             out: (1, outputs).
 
         Example:
-            >>> w, out, asked = np.float32([[3, 0], [1, 1], [0, 1]]), rows(1, 3), Candidates(3, 1)
+            >>> w = np.float32([[30, 0], [1, 1], [0, 1], [2, 0]])
+            >>> out, asked = rows(1, 4), Candidates(4, 1)
             >>> asked.ask(1, np.array([2]))
-            >>> coarse = Screen(np.float32([[1, 0]]), np.float32([[3], [1], [0]]))
+            >>> coarse = Screen(np.float32([[1, 0]]), w[:, :1], np.ones(16, np.uint8))
             >>> ops.screened(np.float32([[2, 0.5]]), w, coarse, asked, out)
             >>> channels(asked.found).tolist(), out.tolist()
-            ([0, 2], [[6.0, 2.0, 0.5]])
+            ([0, 2, 3], [[60.0, 2.0, 0.5, 4.0]])
         """

@@ -200,8 +200,10 @@ TABLE = (
     Entry(lane_rows.split_small, "screened", "64 numbers", When.SCREEN),
     Entry(lane_rows.vmm_lane_rows, "screened", "64 KB of rows", When.SCREEN),
     Entry(
-        near_best.select_near_best, "screened", "all outputs", When.SCREEN,
-        scratch="maxima of groups of scores",
+        near_best.select_highest, "screened", "all outputs", When.SCREEN, scratch="largest scores",
+    ),
+    Entry(
+        near_best.select_near_best, "screened", "all outputs", When.SCREEN, scratch="exact values",
     ),
     Entry(
         vmmsp.vmmsp, "vmmsp", _PART, When.SCREEN, EVERY, "output", "a vector of scales",

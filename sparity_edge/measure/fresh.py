@@ -10,9 +10,12 @@ import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sparity_edge.errors import SparityError
+
+if TYPE_CHECKING:
+    from sparity_edge.generation.generator import Generator
 
 LATER = 8  # tokens decoded after the prompt
 
@@ -85,13 +88,19 @@ def peak_memory(
         fill_cache(generator.loaded.model, depth, prompt + LATER)
         time_sequence(generator, [1] * depth + [5] * prompt, LATER)
         found = {
-            "weights": generator.info()["weight_bytes"] + generator.loaded.model.plan_bytes,
+            "weights": _weights(generator),
             "cache": cache.bytes_per_token * len(cache),
             "rss": psutil.Process().memory_info().rss,
             "peak": peak_of_this_process(),
         }
     found["beyond_weights_and_cache"] = found["peak"] - found["weights"] - found["cache"]
     return found
+
+
+def _weights(generator: Generator) -> int:
+    """Bytes of all weights, of what the plan brings along, and of the screen."""
+    model = generator.loaded.model
+    return int(generator.info()["weight_bytes"]) + model.plan_bytes + model.screen_bytes
 
 
 def peak_of_this_process() -> int:

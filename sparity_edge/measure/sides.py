@@ -37,7 +37,7 @@ class Sides:
     Args:
         packs: the packed folder of each configuration.
         cases: what will be asked for.
-        cache_dtype, sparse_prefill, screened_head: as for `Generator.load`.
+        cache_dtype, sparse_prefill, full_head: as for `Generator.load`.
         progress: told of loading, compiling and reading contexts.
 
     Raises:
@@ -53,12 +53,12 @@ class Sides:
         *,
         cache_dtype: str | None = None,
         sparse_prefill: bool = False,
-        screened_head: bool = False,
+        full_head: bool = False,
         progress: Progress = silent,
     ) -> None:
         self._paths, self._progress = packs, progress
         self._cache_dtype, self._sparse_prefill = cache_dtype, sparse_prefill
-        self._screened_head = screened_head
+        self._full_head = full_head
         self._open = contextlib.ExitStack()
         self._generators: dict[Place, Generator] = {}
         self._ids: dict[Path, list[int]] = {}  # of a text, longer than any depth and prompt
@@ -132,7 +132,7 @@ class Sides:
                 threads=max(case.configuration.threads for case in cases),
                 cache_dtype=self._cache_dtype,
                 sparse_prefill=self._sparse_prefill,
-                screened_head=self._screened_head,
+                full_head=self._full_head,
                 max_context=_context(path, [case.task for case in cases]),
             )
         )

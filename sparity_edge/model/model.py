@@ -121,6 +121,11 @@ class Model:
         """The screen before the LM head."""
         return None if self._screened is None else self._screened.packed
 
+    @property
+    def screen_bytes(self) -> int:
+        """Bytes of the screen before the LM head; 0 without one."""
+        return 0 if self._screened is None else self._screened.nbytes
+
     def set_screen(self, screen: HeadScreen | None) -> None:
         """Have `read` screen the LM head where it is told what is wanted; None: never."""
         self._screened = None if screen is None else ScreenedHead(screen, self.machine)

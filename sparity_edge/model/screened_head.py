@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sparity_edge.arrays import Floats, Integers
+from sparity_edge.arrays import Bytes, Floats, Integers
 from sparity_edge.kernels.active_list import channels
 from sparity_edge.kernels.machines import Machine
 from sparity_edge.kernels.operations import Matrix, Operations
@@ -29,6 +29,7 @@ class HeadScreen:
 
     projection: PackedMatrix  # (coordinates, hidden)
     rows: LaneRows  # (vocab_size, coordinates)
+    errors: Bytes  # how large the errors of scores are, as `kernels.screen` has them
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class ScreenedHead:
     def __init__(self, screen: HeadScreen, machine: Machine) -> None:
         self.packed = screen
         layout = screen.rows.layout
-        self._screen = machine.screen(screen.projection, screen.rows)
+        self._screen = machine.screen(screen.projection, screen.rows, screen.errors)
         self._candidates = Candidates(layout.outputs, layout.inputs)
 
     def forward(self, ops: Operations, h: Floats, head: Matrix, logits: Floats) -> None:
@@ -64,7 +65,8 @@ class ScreenedHead:
     @property
     def nbytes(self) -> int:
         """Bytes of the screen."""
-        return self.packed.projection.layout.nbytes + self.packed.rows.layout.nbytes
+        of_rows = self.packed.rows.layout.nbytes + self.packed.errors.nbytes
+        return self.packed.projection.layout.nbytes + of_rows
 
     def exact_ids(self) -> Ids:
         """The ids whose logits the latest pass computed, ascending."""

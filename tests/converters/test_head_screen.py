@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.numbers.lane_bytes import pack_lanes
+from converters.numbers.lane_bytes import lane_values, pack_lanes, quantized_lanes
 from converters.screen import LABEL, basis, pays
-from converters.screen_file import path_of, ready_screen, screens
+from converters.screen_file import ready_screen
+from converters.screen_place import path_of, screens
 from sparity_edge import Generator
 from sparity_edge.kernels.reference.unpack import unpack_lanes
 from sparity_edge.packed.lane_rows import LaneLayout, LaneRows
@@ -38,11 +39,13 @@ def test_rows_come_back_about_as_they_were(outputs: int, groups: int, scale: flo
     layout = LaneLayout(outputs, 64 * groups)
     values = np.random.default_rng(outputs).standard_normal((outputs, layout.inputs)) * scale
     values[0, :64] = 0
-    data = pack_lanes(values.astype(np.float32), layout)
+    numbers, scales = quantized_lanes(values.astype(np.float32))
+    data = pack_lanes(numbers, scales, layout)
     assert data.nbytes == layout.nbytes
     back = unpack_lanes(LaneRows(layout, data))
     steps = np.abs(values).reshape(outputs, groups, 64).max(axis=2).repeat(64, axis=1) / 6.8
     assert back.shape == values.shape
+    np.testing.assert_array_equal(back, lane_values(numbers, scales))
     assert (np.abs(back - values) <= 1.01 * steps).all()
     assert not back[0, :64].any()
 
@@ -58,8 +61,7 @@ def test_a_screen_is_made_once_and_again_where_it_is_damaged(
 ) -> None:
     with Generator.load(smollm2_gguf) as generator:
         model, tokenizer = generator.loaded.model, generator.tokenizer
-        monkeypatch.setattr("converters.screen.TOKENS", 1024)
-        monkeypatch.setattr("converters.screen_file.screens", lambda: tmp_path / "screens")
+        monkeypatch.setattr("converters.screen_place.screens", lambda: tmp_path / "screens")
         notes, labels = [], []
 
         def progress(label: str, done: int, total: int) -> None:
@@ -76,6 +78,7 @@ def test_a_screen_is_made_once_and_again_where_it_is_damaged(
         assert len(notes) == 1
         np.testing.assert_array_equal(read.rows.data, made.rows.data)
         np.testing.assert_array_equal(read.projection.data, made.projection.data)
+        np.testing.assert_array_equal(read.errors, made.errors)
         whole = path.read_bytes()
         for damage in (
             b"",
@@ -94,7 +97,7 @@ def test_a_cache_that_cannot_be_written_costs_no_start(
     smollm2_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr("converters.screen_file.screens", lambda: tmp_path / "file")
+    monkeypatch.setattr("converters.screen_place.screens", lambda: tmp_path / "file")
     with Generator.load(smollm2_gguf) as generator:
         assert ready_screen(generator.loaded.model, generator.tokenizer, QUIET) is None
     assert screens() != tmp_path

@@ -10,7 +10,7 @@ import platformdirs
 import pytest
 from packing import contents
 
-from converters import pack_cache, store
+from converters import pack_cache, screen_place, store
 from converters.pack_options import PackOptions
 from sparity_edge.errors import OptionError
 from sparity_edge.system import folders
@@ -48,6 +48,18 @@ def test_clear_by_name_or_key(opened: list[str]) -> None:
     assert pack_cache.entries() == []
     with pytest.raises(OptionError, match="it holds nothing"):
         pack_cache.clear("org/b")
+
+
+@pytest.mark.usefixtures("opened")
+def test_the_screen_of_a_head_goes_with_the_last_pack_it_serves() -> None:
+    first, second = (store.prepare(name, PackOptions()) for name in ("org/a", "org/b"))
+    (screen,) = screen_place.screens_of([first, second])
+    screen.parent.mkdir()
+    screen.touch()
+    pack_cache.clear("org/a")
+    assert screen.exists()
+    pack_cache.clear("org/b")
+    assert not screen.exists()
 
 
 @pytest.mark.usefixtures("opened")

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from packing import random_weights
 
-from converters.numbers.lane_bytes import pack_lanes
+from converters.numbers.lane_bytes import pack_lanes, quantized_lanes
 from converters.numbers.layout_bytes import pack_matrix
 from sparity_edge.arrays import Floats, Numbers, aligned_zeros, rows
 from sparity_edge.kernels.active_list import ActiveList, empty_list, set_channels
@@ -47,7 +47,7 @@ def lanes(weights: Floats) -> LaneRows:
     """The rows of a screen with about these weights (outputs, inputs)."""
     layout = LaneLayout(*weights.shape)
     data = aligned_zeros(layout.nbytes)
-    data[:] = pack_lanes(weights, layout)
+    data[:] = pack_lanes(*quantized_lanes(weights), layout)
     return LaneRows(layout, data)
 
 

@@ -28,7 +28,7 @@ from packing import (
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.active_list import empty_list
-from sparity_edge.kernels.screen import Candidates
+from sparity_edge.kernels.screen import Candidates, error_bytes
 from sparity_edge.kernels.sparse_vector import Selector
 from sparity_edge.kernels.table import TABLE
 
@@ -140,7 +140,8 @@ def screened(machine: Any, at: Setting) -> Any:
     """By a screen that has nothing to do with the matrix, so that all outputs may be large."""
     outputs, inputs = at.size
     coarse = lanes(np.ascontiguousarray(normal(6, outputs, 64)))
-    screen = machine.screen(matrix_of(at.form, "output", (64, inputs), 5), coarse)
+    errors = error_bytes(np.abs(normal(7, 1, outputs)[0]))
+    screen = machine.screen(matrix_of(at.form, "output", (64, inputs), 5), coarse, errors)
     matrix = machine.matrix(matrix_of(at.form, "output", at.size, 4))
     x, out, asked = at.x(1, inputs), rows(1, outputs), Candidates(outputs, 64)
     asked.ask(3, np.arange(0, outputs, 100))

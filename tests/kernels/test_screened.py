@@ -14,11 +14,12 @@ from packing import INT8
 
 from converters.numbers.layout_bytes import pack_matrix
 from converters.numbers.quantize import quantize
-from sparity_edge.arrays import Floats, rows
+from sparity_edge.arrays import Bytes, Floats, rows
 from sparity_edge.kernels.active_list import channels
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
-from sparity_edge.kernels.screen import PROBES, Candidates
+from sparity_edge.kernels.reference.unpack import unpack_lanes
+from sparity_edge.kernels.screen import PROBES, Candidates, error_bytes
 from sparity_edge.packed.lane_rows import LaneRows
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import silent
@@ -51,9 +52,12 @@ def _weights(outputs: int, seed: int) -> Floats:
     return weights.astype(np.float32)
 
 
-def _screen(weights: Floats) -> tuple[PackedMatrix, LaneRows]:
-    projection = np.eye(KEPT, INPUTS, dtype=np.float32)
-    return _packed(projection, INT8), lanes(weights[:, :KEPT])
+def _screen(weights: Floats) -> tuple[PackedMatrix, LaneRows, Bytes]:
+    """The first coordinates, and the length of what is missing of each row."""
+    projection, coarse = np.eye(KEPT, INPUTS, dtype=np.float32), lanes(weights[:, :KEPT])
+    missing = weights.copy()
+    missing[:, :KEPT] -= unpack_lanes(coarse)
+    return _packed(projection, INT8), coarse, error_bytes(np.linalg.norm(missing, axis=1))
 
 
 def _run(machine: Any, weights: Floats, x: Floats, count: int, required: list[int]) -> Any:

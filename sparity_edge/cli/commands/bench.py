@@ -40,7 +40,7 @@ def bench(arguments: Namespace) -> None:
             cases,
             cache_dtype=arguments.cache_dtype,
             sparse_prefill=arguments.sparse_prefill,
-            screened_head=arguments.screened_head,
+            full_head=arguments.full_head,
             progress=bars,
         )
     with sides, progress_bars(arguments, screen, still=True) as bars:

@@ -23,7 +23,7 @@ PERPLEXITY_KEYS = ("perplexity", "stderr", "tokens", "active_weight_fraction")
 def perplexity(arguments: Namespace) -> None:
     """`sparity-edge perplexity`: the figure, its standard error, and what was read for it."""
     text = read_text_file(arguments.text)
-    arguments.sparse_prefill, arguments.screened_head = True, False
+    arguments.sparse_prefill = arguments.full_head = True
     with loaded(arguments, side_screen(), as_asked=True) as (generator, screen):
         from sparity_edge.quality.perplexity import perplexity as measure
 
@@ -46,7 +46,7 @@ def kl(arguments: Namespace) -> None:
     text = read_text_file(arguments.text)
     if not arguments.sparsity and not arguments.level:
         raise OptionError("Nothing is sparse; say how far with --sparsity or --level.")
-    arguments.sparse_prefill, arguments.screened_head = True, False
+    arguments.sparse_prefill = arguments.full_head = True
     with loaded(arguments, side_screen(), as_asked=True) as (generator, screen):
         from sparity_edge.plans.setting import Setting
         from sparity_edge.quality.divergence import divergences

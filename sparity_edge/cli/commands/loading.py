@@ -60,7 +60,7 @@ def load_generator(arguments: Namespace, screen: Screen, *, as_asked: bool = Fal
         options = {
             **_asked(arguments),
             "sparse_prefill": arguments.sparse_prefill,
-            "screened_head": arguments.screened_head,
+            "full_head": arguments.full_head,
             "offline": arguments.offline,
             "progress": bars,
             "notify": bars.notify,

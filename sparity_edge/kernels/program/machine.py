@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sparity_edge.arrays import Bytes
 from sparity_edge.kernels.compilers import compile_kernels
 from sparity_edge.kernels.kernel import let_compiler_rest
 from sparity_edge.kernels.matrix import Matrix
@@ -16,7 +17,7 @@ from sparity_edge.kernels.sparse.ffn import Bundle
 from sparity_edge.kernels.table import Stored, kernels_at_start, kernels_of_batches
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.lane_rows import LaneRows
-from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import Progress
 
 
@@ -43,10 +44,14 @@ class ThreadedMachine:
             self._matrices[Stored(layout, of_bundle=True)] = None
         return Bundle(packed)
 
-    def screen(self, projection: PackedMatrix, rows: LaneRows) -> Screen:
+    def expect_screen(self, projection: Layout) -> None:
+        """Have what a screen with such a projection needs compiled with the rest."""
+        self._matrices[Stored(projection, of_screen=True)] = None
+
+    def screen(self, projection: PackedMatrix, rows: LaneRows, errors: Bytes) -> Screen:
         """The words that kernels read about the projection, and the rows as they are."""
-        self._matrices[Stored(projection.layout, of_screen=True)] = None
-        return Screen(Matrix(projection), rows)
+        self.expect_screen(projection.layout)
+        return Screen(Matrix(projection), rows, errors)
 
     def prepare(
         self, forward: Callable[[Operations], None], decoding: bool = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sparity_edge.arrays import Floats
+from sparity_edge.arrays import Bytes, Floats
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.reference.reference import Reference
 from sparity_edge.kernels.reference.sparse import UpDown
@@ -15,7 +15,7 @@ from sparity_edge.kernels.reference.unpack import unpack, unpack_lanes
 from sparity_edge.kernels.screen import Screen
 from sparity_edge.packed.bundle import PackedBundle, split
 from sparity_edge.packed.lane_rows import LaneRows
-from sparity_edge.packed.layout import PackedMatrix
+from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import Progress
 
 
@@ -33,9 +33,12 @@ class ReferenceMachine:
         up, down = split(packed)
         return unpack(up), unpack(down)
 
-    def screen(self, projection: PackedMatrix, rows: LaneRows) -> Screen:
+    def expect_screen(self, projection: Layout) -> None:
+        """Nothing to compile."""
+
+    def screen(self, projection: PackedMatrix, rows: LaneRows, errors: Bytes) -> Screen:
         """The values of both matrices, float32."""
-        return Screen(unpack(projection), unpack_lanes(rows))
+        return Screen(unpack(projection), unpack_lanes(rows), errors)
 
     def prepare(
         self, forward: Callable[[Operations], None], decoding: bool = False

@@ -11,7 +11,8 @@ from sparity_edge.kernels.reference.sparse import vmmsp
 from sparity_edge.kernels.screen import BEST, LEAST, Candidates, Screen
 from sparity_edge.packed.lane_rows import GROUP
 
-GROUPS = (16, 16)  # the maxima are taken of every 16th of 256 scores
+Outputs = npt.NDArray[np.intp]
+TALL, WIDE = 16, 16  # the largest scores are taken of every 16th of 256
 
 
 def screened(
@@ -29,7 +30,13 @@ def screened(
     vmmsp(x, matrix, candidates.probes, candidates.exact)
     candidates.projected[:] = x @ screen.projection.T
     out[:] = _of_8_bits(candidates.projected) @ screen.rows.T
-    set_channels(candidates.found, near_best(out[0], candidates))
+    probes, errors = channels(candidates.probes), screen.errors[: out.shape[1]].astype(np.float32)
+    off = (out[0, probes] - candidates.exact[0, probes]) / errors[probes]
+    spread = np.sqrt((off * off).sum(dtype=np.float64) / max(1, len(probes)))
+    candidates.spread[0] = spread
+    set_channels(candidates.first, _highest(out[0], candidates))
+    vmmsp(x, matrix, candidates.first, out)
+    set_channels(candidates.found, _near_best(out[0], errors * np.float32(spread), candidates))
     vmmsp(x, matrix, candidates.found, out)
 
 
@@ -44,27 +51,42 @@ def _of_8_bits(x: Floats) -> Floats:
     return rounded.reshape(1, -1)[:, :size]
 
 
-def near_best(scores: Floats, candidates: Candidates) -> npt.NDArray[np.intp]:
-    """The outputs whose scores come near the best, or that are required."""
-    probes, required = channels(candidates.probes), channels(candidates.required)
-    errors = scores[probes] - candidates.exact[0, probes]
-    sigma = np.sqrt((errors * errors).sum(dtype=np.float64) / max(1, len(probes)))
-    scores = scores.copy()
-    scores[required] = -np.inf
-    filled = np.full(round_up(len(scores), GROUPS[0] * GROUPS[1]), -np.inf, dtype=np.float32)
+def _highest(scores: Floats, candidates: Candidates) -> Outputs:
+    """The outputs of the highest scores, and those that are required."""
+    required = channels(candidates.required)
+    filled = np.full(round_up(len(scores), TALL * WIDE), -np.inf, dtype=np.float32)
     filled[: len(scores)] = scores
-    maxima = np.sort(_without_last_bit(filled.reshape(-1, *GROUPS).max(axis=1).ravel()))
+    peaks = filled.reshape(-1, TALL, WIDE).max(axis=1).ravel()
+    least = _kth(peaks, int(candidates.count[0]) + candidates.spare + len(required))
+    return np.union1d(np.flatnonzero(~(scores < least)), required)
+
+
+def _near_best(values: Floats, errors: Floats, candidates: Candidates) -> Outputs:
+    """The outputs that may be among the best, and those whose exact values stand there already.
+
+    Args:
+        values: (outputs,) exact ones of the first list, scores elsewhere.
+        errors: (outputs,) of scores.
+        candidates: what is asked for, and the first list.
+    """
+    first = channels(candidates.first)
+    exact = values[np.setdiff1d(first, channels(candidates.required))]
     count = max(1, int(candidates.count[0]))
-    kth = maxima[-count] if count <= len(maxima) else -np.inf
     with np.errstate(invalid="ignore"):
-        limit = np.float32(min(maxima[-1] - BEST * sigma, kth - LEAST * sigma))
-    scores[required] = np.inf
-    return np.flatnonzero(~(scores < limit))
+        limits = np.minimum(
+            _kth(exact, 1) - np.float32(BEST) * errors, _kth(exact, count) - LEAST * errors
+        )
+    return np.union1d(np.flatnonzero(~(values < limits)), first)
 
 
-def _without_last_bit(values: Floats) -> Floats:
-    """Rounded down to numbers whose last bit, of the integers in their order, is 0."""
-    bits = np.ascontiguousarray(values).view(np.int32)
+def _kth(values: Floats, k: int) -> np.float32:
+    """The k-th largest, rounded down to a number whose last bit is 0; -inf if there are less.
+
+    The last bit is that of integers in the order of the numbers.
+    """
+    if k > len(values):
+        return np.float32(-np.inf)
+    bits = np.sort(values)[-k:][:1].view(np.int32)
     ordered = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits) >> 1 << 1
     rounded = np.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered).astype(np.int32).view(np.float32)
-    return np.where(np.isneginf(values), np.float32(-np.inf), rounded)
+    return np.float32(-np.inf if np.isneginf(values).all() else rounded[0])

@@ -8,6 +8,8 @@ are drawn in packed/lane_rows.py. On 320 inputs the kernel of packed int4 rows, 
 
 from __future__ import annotations
 
+import math
+
 from sparity_edge.kernels.decode.vmm import LEAD
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.screened.lane_dots import group_dot, store_small
@@ -16,6 +18,7 @@ from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, st
 from sparity_edge.kernels.simd.vectors import (
     add,
     fma,
+    keep_lanes,
     largest,
     maximum,
     mul,
@@ -27,7 +30,10 @@ from sparity_edge.kernels.words import Words
 from sparity_edge.packed.lane_rows import GROUP, TOGETHER, ZERO
 
 SPLIT_SMALL = Words("x small scales offsets")
-LANE_ROWS = Words("rows groups blocks block_bytes number_bytes small scales offsets out step")
+LANE_ROWS = Words(
+    "rows groups blocks block_bytes number_bytes small scales offsets out size peaks step"
+)
+TALL = 16  # blocks of which the largest scores are kept, lane by lane
 GROUP_BYTES = GROUP * TOGETHER // 2
 SCALE_BYTES = 2 * TOGETHER
 
@@ -54,7 +60,10 @@ def split_small(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG0
 
 @Kernel(LANE_ROWS)
 def vmm_lane_rows(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """STEP blocks of sixteen outputs."""
+    """STEP blocks of sixteen outputs, and of each TALL of them the largest in every lane.
+
+    STEP is a multiple of TALL. The lanes beyond SIZE are left out of PEAKS.
+    """
     groups, block_bytes = (
         load_i64(arguments + LANE_ROWS.groups),
         load_i64(arguments + LANE_ROWS.block_bytes),
@@ -64,6 +73,8 @@ def vmm_lane_rows(arguments: int, chunk: int, scratch: int) -> None:  # noqa: AR
     small = load_i64(arguments + LANE_ROWS.small)
     x_scales = load_i64(arguments + LANE_ROWS.scales)
     offsets = load_i64(arguments + LANE_ROWS.offsets)
+    size, peaks = load_i64(arguments + LANE_ROWS.size), load_i64(arguments + LANE_ROWS.peaks)
+    peak = splat(-math.inf)
     for block in range(first, last):
         numbers = load_i64(arguments + LANE_ROWS.rows) + block * block_bytes
         scales = numbers + load_i64(arguments + LANE_ROWS.number_bytes)
@@ -75,3 +86,7 @@ def vmm_lane_rows(arguments: int, chunk: int, scratch: int) -> None:  # noqa: AR
             sums = fma(products, scale, sums)
             numbers, scales = numbers + GROUP_BYTES, scales + SCALE_BYTES
         store(load_i64(arguments + LANE_ROWS.out) + 64 * block, sums)
+        peak = maximum(keep_lanes(sums, 0, size - 16 * block), peak)
+        if block % TALL == TALL - 1 or block == last - 1:
+            store(peaks + 64 * (block // TALL), peak)
+            peak = splat(-math.inf)
