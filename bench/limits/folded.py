@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pages.limits import folded_table
 from shared.common import models_so_far, parser, save, say, thread_count
 
 from sparity_edge.measure.machine import machine
-from sparity_edge.measure.rounds import table
 
 FORMATS = ("f32", "int8", "int6k", "int4")
 PLAN, WINDOW = "centred", 1024
@@ -87,21 +87,6 @@ def measure(pack: Path, options: Any, threads: int) -> dict[str, Any]:
     return {"rows": rows, "dense_layer_bytes": dense_bytes, "windows": len(windows)}
 
 
-def show(models: dict[str, Any]) -> str:
-    """A line for each model and format, a column for each level."""
-    levels = sorted({row["level"] for part in models.values() for row in part["rows"]})
-    lines = []
-    for name, part in models.items():
-        for dtype in dict.fromkeys(row["format"] for row in part["rows"]):
-            kls = {row["level"]: row for row in part["rows"] if row["format"] == dtype}
-            share = next(iter(kls.values()))["bytes"] / part["dense_layer_bytes"]
-            cells = [f"{kls[level]['kl']:.4f}" if level in kls else "" for level in levels]
-            lines.append([name, dtype, f"{share:.3f}", *cells])
-    return table(
-        ["model", "M in", "of the layers' bytes", *(f"KL at {x:g}" for x in levels)], lines
-    )
-
-
 def main() -> int:
     result = parser(__doc__, "folded")
     result.add_argument("--packs", type=Path, nargs="+", required=True, help="that carry `centred`")
@@ -118,7 +103,7 @@ def main() -> int:
         source = str(open_folder(pack).manifest.get("source", pack.name))
         report["models"][Path(source).stem] = measure(pack, options, threads)
         save(options.out, report)
-    print(show(report["models"]))
+    print(folded_table({"folded": report}))
     return 0
 
 

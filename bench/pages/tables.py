@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pages.fronts import duels, front, made_anew, of_side, timed_rows, tokens_s, verdict
+from pages.limits import folded_table, within_table
 from pages.programs import floats_table, made_files, peers_table
 from shared.names import OURS, PARTS, PEER, REST, TOKEN
 
@@ -236,6 +237,8 @@ SECTIONS: dict[str, Section] = {
     "axes": Section(("quality_dense",), axes_table),
     "summary": Section(("plans",), summary_table),
     "plans": Section(("plans",), plans_table),
+    "within": Section(("within",), within_table),
+    "folded": Section(("folded",), folded_table),
     "ladder": Section(("ladder",), ladder_table),
     "ladder-ours": Section(("ladder",), ours_table),
     "ladder-verdict": Section(("ladder",), ladder_verdict),

@@ -1,0 +1,43 @@
+"""Tables of bench/limits: what plans may skip within a KL, and what rounding M costs.
+
+Knows what these two results files hold, and no page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparity_edge.measure.rounds import table, with_spread
+
+
+def within_table(results: Mapping[str, Any]) -> str:
+    """The speed-up that the bytes of each plan bound, and the one measured."""
+    lines = [
+        [
+            name,
+            row["case"],
+            f"{row['bytes'] / 1e6:.1f}",
+            f"{row['bound']:.2f}",
+            with_spread(row["against_dense"]),
+        ]
+        for name, model in results["within"]["models"].items()
+        for row in model["rows"]
+    ]
+    return table(["model", "case", "MB a token", "speed-up by bytes", "measured"], lines)
+
+
+def folded_table(results: Mapping[str, Any]) -> str:
+    """KL of centred gates by the number format of M, a column for each level."""
+    models = results["folded"]["models"]
+    levels = sorted({row["level"] for part in models.values() for row in part["rows"]})
+    lines = []
+    for name, part in models.items():
+        for dtype in dict.fromkeys(row["format"] for row in part["rows"]):
+            rows = {row["level"]: row for row in part["rows"] if row["format"] == dtype}
+            share = next(iter(rows.values()))["bytes"] / part["dense_layer_bytes"]
+            kls = [f"{rows[level]['kl']:.4f}" if level in rows else "" for level in levels]
+            lines.append([name, dtype, f"{share:.3f}", *kls])
+    return table(
+        ["model", "M in", "of the layers' bytes", *(f"KL at {x:g}" for x in levels)], lines
+    )
