@@ -205,9 +205,13 @@ TABLE = (
     Entry(
         near_best.select_near_best, "screened", "all outputs", When.SCREEN, scratch="exact values",
     ),
-    Entry(
-        vmmsp.vmmsp, "vmmsp", _PART, When.SCREEN, EVERY, "output", "a vector of scales",
-        bench="sparse",
+    *(
+        Entry(
+            kernel, "vmmsp", _PART, When.SCREEN,
+            tuple(name for name, of in vmmsp.KERNELS.items() if of is kernel), "output",
+            "a vector of scales", bench="sparse",
+        )
+        for kernel in dict.fromkeys(vmmsp.KERNELS.values())
     ),
     # --- operations that no model records so far -------------------------------------------------
     Entry(
@@ -250,7 +254,7 @@ def kernels_of_batches(matrices: Iterable[Stored]) -> list[Kernel]:
 def _at_start(entry: Entry, stored: Stored) -> bool:
     layout = stored.layout
     if entry.when is When.SCREEN:
-        return stored.of_screen
+        return stored.of_screen and layout.dtype in (entry.formats or (layout.dtype,))
     if entry.when is When.PROMPT and not stored.of_screen:
         family = family_of(layout)
         if by_words(layout):

@@ -211,3 +211,21 @@ def following_float_dot(product: Product, row: int, gap: int, scratch: int) -> f
 def float_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
     """`row_dot` of f32 or bf16."""
     return _floats(False, product, row, gap)
+
+
+@inlined
+def int8_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+    """`row_dot` of int8."""
+    return _int8(False, product, row, gap, scratch)
+
+
+@inlined
+def int4_dot(product: Product, row: int, gap: int, scratch: int) -> float:
+    """`row_dot` of int4."""
+    return _int4(False, product, row, gap, scratch)
+
+
+@inlined
+def kquant_row_dot(product: Product, row: int, gap: int, scratch: int) -> float:  # noqa: ARG001
+    """`row_dot` of int4k or int6k."""
+    return kquant_dot(product.matrix, row, product.arguments, row + gap)

@@ -93,8 +93,9 @@ def vmmsp(
     """Active outputs of x W^T (+ bias); the others stay as they are."""
     parts = parts_of(matrix.layout, 2 * MOST_PARTS)
     digits = digits_of(recorder, x, matrix.layout)
+    kernel = vmmsp_kernels.KERNELS[matrix.layout.dtype]
     recorder.record(
-        vmmsp_kernels.vmmsp, parts, matrix=matrix, x=x, bias=bias, out=out, **digits._asdict(),
+        kernel, parts, matrix=matrix, x=x, bias=bias, out=out, **digits._asdict(),
         **NOT_DENSE, active=active, parts=parts, writes=out,
     )  # fmt: skip
 
