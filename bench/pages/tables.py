@@ -72,12 +72,17 @@ def summary_table(results: Results) -> str:
     lines = []
     for name, model in quantised(results).items():
         rows = {row["case"]: row for row in model["rows"]}
-        plans = [row for row in rows.values() if row["kl"] and row["kl"] <= LITTLE_LOSS]
+        if not any(row["kl"] for row in rows.values()):
+            continue  # a speed whose loss was not measured
+        plans = [
+            row for row in rows.values()
+            if row["kl"] and row["kl"] <= LITTLE_LOSS and row["against_dense"]["median"] > 1
+        ]  # fmt: skip
         best = min(plans, key=lambda row: row["seconds_a_token"]["median"], default=None)
         cells = [name, *(f"{_speed(rows[case]):.0f}" for case in ("llama.cpp", "dense"))]
         cells.append(f"{rows['dense']['against_llama']['median']:.2f}")
         if best is None:
-            lines.append([*cells, "none loses so little", "", "", ""])
+            lines.append([*cells, "none gains at so little loss", "", "", ""])
             continue
         read = f"{best['active_weight_fraction']:.2f}"
         ratio = f"{best['against_llama']['median']:.2f}"
@@ -194,6 +199,34 @@ def first_start(results: Results) -> str:
     return "Not measured."
 
 
+def passes_table(results: Results) -> str:
+    """What a pass over a few tokens costs against one over a single token."""
+    lines = []
+    for model, part in results["latency"]["models"].items():
+        over = part.get("passes", {}).get("times_one", {})
+        for kind, name in (("together", "sequences"), ("of one", "tokens of one sequence")):
+            cells = [with_spread(each) for key, each in over.items() if key.startswith(kind)]
+            if cells:
+                lines.append([model, name, *cells])
+    return table(["model", "of", "2", "4", "8"], lines)
+
+
+def screen_table(results: Results) -> str:
+    """Whether a screened LM head gives the logits that matter, and what it saves."""
+    lines = []
+    for model, part in results["screen"]["models"].items():
+        for text, kinds in part["texts"].items():
+            for kind, row in kinds.items():
+                lines.append([
+                    model, text, kind, f"{row['best_equal']} of {row['positions']}",
+                    f"{row['of_top']:.3%}", f"{row['computed']['mean']:.1%}",
+                    f"{part['speed'][kind]['ratio']:.2f}",
+                ])  # fmt: skip
+    head = ["model", "text", "decoding", "best token equal", "of the best 1 or 40", "rows computed",
+            "times as fast"]  # fmt: skip
+    return table(head, lines)
+
+
 def roofline_table(results: Results) -> str:
     """Useful GB/s of random rows, as shares of streaming, on all threads."""
     most = max(results["roofline"]["results"], key=lambda each: each["threads"])
@@ -244,6 +277,8 @@ SECTIONS: dict[str, Section] = {
     "ladder-verdict": Section(("ladder",), ladder_verdict),
     "parts": Section(("parts",), parts_table),
     "memory": Section(("latency",), memory_table),
+    "passes": Section(("latency",), passes_table),
+    "screen": Section(("screen",), screen_table),
     "first-start": Section(("latency",), first_start),
     "peers": Section(("peers",), peers_table),
     "quants": Section(("peers",), made_files),
