@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Where the project's files stand, and those that stand beside these folders.
-FOLDERS = (".ci", "bench", "converters", "docs", "sparity_edge", "tests")
+FOLDERS = (".ci", "bench", "converters", "docs", "findings", "sparity_edge", "tests")
 TOP = (".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "pyproject.toml")
 # A folder that holds one of these is an environment or a model, even inside a folder of ours.
 FOREIGN = ("pyvenv.cfg", "manifest.json", "config.json")
