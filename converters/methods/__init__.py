@@ -12,9 +12,12 @@ from converters.methods.cats import CATS
 from converters.methods.centred import CENTRED
 from converters.methods.chess import CHESS
 from converters.methods.family import SERVED_BY, Method, ModelMethod
+from converters.methods.scap import SCAP
 from converters.methods.strategies import ABLATION, STRATEGIES
 from converters.methods.teal import TEAL
 from converters.methods.teal_greedy import TEAL_GREEDY
+from converters.methods.wina import WINA
+from converters.methods.wisparse import WISPARSE
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.shards import PLAN_FILE
 from sparity_edge.plans.plan import RULES
@@ -23,7 +26,11 @@ from sparity_edge.spelling import did_you_mean
 AnyMethod = Method | ModelMethod
 
 METHODS: dict[str, AnyMethod] = {
-    method.name: method for method in (AUTO, *CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES)
+    method.name: method
+    for method in (
+        *(AUTO, *CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES),
+        *(SCAP, WINA, WISPARSE),
+    )
 }
 
 

@@ -7,6 +7,8 @@ Llama-3-8B at 50 %; the level is then the mean weighted by bytes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from converters.calibration.histograms import Array
@@ -34,18 +36,18 @@ def _profile(view: LayerView) -> LayerFit:
     return scalar(view, profiled({name: shapes[name][0] * shapes[name][1] for name in LINEARS}))
 
 
-def profiled(sizes: dict[str, int]) -> dict[str, Array]:
-    """Rates (levels,) by linear whose mean, weighted by `sizes`, is the level."""
-    shares = np.array([sizes[name] for name in LINEARS], dtype=np.float64)
+def profiled(sizes: Mapping[str, int], profile: Mapping[str, float] = PROFILE) -> dict[str, Array]:
+    """Rates (levels,) by linear, as in `profile`, whose mean, weighted by `sizes`, is the level."""
+    shares = np.array(list(sizes.values()), dtype=np.float64)
     shares /= shares.sum()
-    pattern = np.array([PROFILE[name] for name in LINEARS])
-    rates = np.zeros((len(LEVELS), len(LINEARS)))
+    pattern = np.array([profile[name] for name in sizes])
+    rates = np.zeros((len(LEVELS), len(sizes)))
     for row, level in zip(rates, LEVELS, strict=True):
         factor = 0.0
         for _ in range(30):  # what the ceiling cuts off, the others take over
             row[:] = np.minimum(factor * pattern, MOST)
             factor += float((level - row @ shares) / (pattern @ shares))
-    return {name: rates[:, index] for index, name in enumerate(LINEARS)}
+    return {name: rates[:, index] for index, name in enumerate(sizes)}
 
 
 TEAL = (
