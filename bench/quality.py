@@ -1,8 +1,9 @@
 """Quality of sparse models: perplexity, distance to dense, accuracy, at the measured fraction.
 
 Every position but the first four of a window or question is sparse. Text: WikiText-2 test in the
-protocol of quality_dense.py. Tasks: hellaswag (by length), piqa, arc_easy. Rows already in the
-results file are kept, so a run may be broken off and taken up again.
+protocol of quality_dense.py. Tasks: hellaswag (by length), piqa, arc_easy, and where asked for
+gsm8k (exact match) and humaneval (nats a token of the reference). Rows already in the results file
+are kept, so a run may be broken off and taken up again.
 
     python bench/quality.py --data ../shared/data
     python bench/quality.py --data ../shared/data --model ./my-model dense auto:0.25 chess@0.5
@@ -12,7 +13,7 @@ results file are kept, so a run may be broken off and taken up again.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from typing import Any
 from shared.common import add_models, add_settings, add_windows, parser, save, thread_count
 from shared.models import DEFAULT_MODEL
 from shared.rows import WIKITEXT, bars, by_plan, kept, packs, settings_of
-from shared.tasks import TASKS, answer, difference, questions
+from tasks.every import DEFAULT, TASKS, questions
+from tasks.results import cell
 
 from sparity_edge import Generator
 from sparity_edge.measure.rounds import table
@@ -101,7 +103,7 @@ def measure(
             if task not in rows[str(setting)]:
                 generator.apply(setting)
                 with bars() as progress:
-                    rows[str(setting)][task] = answer(generator, task, asked, progress)
+                    rows[str(setting)][task] = TASKS[task].answer(generator, asked, progress)
                 keep()
 
 
@@ -119,20 +121,9 @@ def show(rows: dict[str, Any], tasks: Sequence[str]) -> str:
             f"{row['kl_p99']:.3f}",
             f"{row['top1_agreement']:.1%}",
         ]
-        lines.append(line + [_answers(row.get(task), dense[task]) for task in tasks])
+        lines.append(line + [cell(row.get(task), dense.get(task)) for task in tasks])
     head = ["setting", "active", "perplexity", "ratio", "KL", "KL p99", "top-1", *tasks]
     return table(head, lines)
-
-
-def _answers(row: Mapping[str, Any] | None, dense: Mapping[str, Any]) -> str:
-    """Accuracy, with the difference from dense; empty where an earlier run did not ask."""
-    if row is None:
-        return ""
-    cell = f"{row['accuracy']:.1%}"
-    if row is not dense:
-        change, error = difference(row["correct"], dense["correct"])
-        cell += f" ({100 * change:+.1f} ± {100 * error:.1f})"
-    return cell
 
 
 def _with_error(value: float, error: float | None, digits: int) -> str:
@@ -146,7 +137,7 @@ def _options() -> argparse.Namespace:
     add_models(result)
     result.add_argument("--label", help="of the rows; default: the model's name")
     result.add_argument("--dtype", help="number format; default: the file's own")
-    result.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS))
+    result.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(DEFAULT))
     result.add_argument("--limit", type=int, default=500, help="questions a task; default 500")
     add_windows(result)
     options = result.parse_args()
