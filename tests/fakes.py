@@ -59,8 +59,17 @@ class FakeGenerator:
         self.forced = force
         self.plan, self.sparsity = (name or "auto", sparsity) if sparsity else (None, 0.0)
 
-    def compile(self, progress: Callable[[str, int, int], None]) -> None:
+    def compile(
+        self, progress: Callable[[str, int, int], None], *, tokens: int | None = None
+    ) -> None:
+        assert tokens is None or tokens > 0
         progress("kernels", 1, 1)
+
+    def compile_behind(self) -> None:
+        pass
+
+    def encode(self, prompt: str) -> list[int]:
+        return [ord(each) for each in prompt]
 
     def stream(
         self,

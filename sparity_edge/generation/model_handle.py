@@ -187,13 +187,22 @@ class ModelHandle:
         """The plans that the packed folder carries: name -> level -> active weight fraction."""
         return self._known.plan_setting.active_by_level()
 
-    def compile(self, progress: Progress = silent) -> None:
+    def compile(self, progress: Progress = silent, *, tokens: int | None = None) -> None:
         """Get the machine code ready; without it the first call does so.
 
         Args:
             progress: told of kernels that are compiled.
+            tokens: of the longest prompt to come, if that is known: a short one needs less.
         """
-        self.loaded.model.compile(progress)
+        self.loaded.model.compile(progress, tokens)
+
+    def compile_behind(self) -> None:
+        """Have another process compile what short prompts gain by, while nothing is asked.
+
+        Returns at once. The process has low priority and ends with this one; prompts of up to 16
+        tokens are read token by token until it has done its work, with the same result.
+        """
+        self.loaded.model.compile_batches(silent, behind=True)
 
     def encode(
         self, prompt: Prompt, *, template_args: Mapping[str, Any] | None = None

@@ -135,6 +135,7 @@ def steps_of(
         demand_latest: raises where another call has taken the KV cache over.
     """
     model = loaded.model
+    _compile_for_sparse_prompts(loaded)
     while sequence.finish_reason is None:
         with loaded.busy:
             demand_latest()
@@ -162,6 +163,7 @@ def logits_of(
         demand_latest: raises where another call has taken the KV cache over.
     """
     model, parts = loaded.model, None
+    _compile_for_sparse_prompts(loaded)
     while True:
         with loaded.busy:
             demand_latest()
@@ -172,3 +174,13 @@ def logits_of(
         if part is None:
             return
         yield part
+
+
+def _compile_for_sparse_prompts(loaded: LoadedModel) -> None:
+    """Compile what a few tokens need that follow a plan.
+
+    They are not read one by one meanwhile, which rounds otherwise. Called before the lock is taken:
+    it takes seconds, the first time.
+    """
+    if loaded.sparse_prefill and loaded.model.plan is not None:
+        loaded.model.compile_batches(loaded.progress)

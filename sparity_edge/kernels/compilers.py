@@ -3,13 +3,16 @@
 Numba compiles one function at a time and holds the interpreter while it does. So the first kernel
 that is not in the cache starts processes that compile beside this one; what they compile, this one
 then fetches from the cache; `main` is what such a process runs. Without a second core, or an
-interpreter that can be started again, all is compiled here.
+interpreter that can be started again, all is compiled here. What can wait is compiled behind the
+work of the model, by a process of low priority that ends with this one.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -33,21 +36,16 @@ _BESIDE = (
 )
 
 
-def compile_kernels(
-    kernels: Iterable[Kernel], progress: Progress, later: Iterable[Kernel] = ()
-) -> None:
+def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
     """Compile what is not compiled yet, telling how far it is.
 
     Args:
         kernels: what is needed.
         progress: is told how many there are.
-        later: what may be needed later. It is compiled too where nothing has been kept of earlier
-            runs; a start that finds its kernels does not fetch these.
     """
     wanted = list(kernels)
     progress("compiling kernels", 0, len(wanted))
     missed = bool(wanted) and wanted[0].address != 0 and not wanted[0].was_cached
-    wanted += later if missed else ()
     # Short ones stand first in the table of kernels and long ones last: a long one at the end
     # would be waited for.
     left = deque(reversed([each for each in wanted[1:] if not each.compiled]))
@@ -89,14 +87,50 @@ def _beside(left: deque[Kernel]) -> Iterator[None]:
             process.communicate()
 
 
-def _start() -> subprocess.Popen[str] | None:
-    """A process that compiles; None where none can be started."""
+def compile_behind(kernels: Iterable[Kernel]) -> None:
+    """Have another process of low priority compile what is not kept yet, for `Kernel.fetched`.
+
+    Returns at once. A process at a time, and every kernel is asked for once.
+
+    Args:
+        kernels: what will be needed.
+    """
+    if any(each.poll() is None for each in _BEHIND):
+        return
+    _BEHIND.clear()
+    wanted = [each for each in kernels if each.name not in _ASKED and not each.fetched()]
+    process = _start(_LOW) if wanted else None
+    if process is None:
+        return
+    _ASKED.update(each.name for each in wanted)
+    _BEHIND.append(process)
+    atexit.register(_end, process, os.getpid())
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):  # it has ended already
+        process.stdin.write("".join(f"{each.module} {each.name}\n" for each in wanted))
+        process.stdin.close()
+
+
+_BEHIND: list[subprocess.Popen[str]] = []  # what compiles behind
+_ASKED: set[str] = set()  # names of kernels that one of them was to compile
+_LOW = "low"  # priority
+
+
+def _end(process: subprocess.Popen[str], owner: int) -> None:
+    """End a process, unless this one was forked from its owner."""
+    if os.getpid() == owner:
+        process.kill()
+        process.wait()
+
+
+def _start(*arguments: str) -> subprocess.Popen[str] | None:
+    """A process that compiles, with these arguments of `main`; None where none can be started."""
     if not sys.executable or getattr(sys, "frozen", False):
         return None
     home = str(Path(sys.modules[_PACKAGE].__file__ or "").resolve().parent.parent)
     try:
         return subprocess.Popen(
-            [sys.executable, "-c", _BESIDE, home],
+            [sys.executable, "-c", _BESIDE, home, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -121,6 +155,8 @@ def _feed(process: subprocess.Popen[str], left: deque[Kernel]) -> None:
 def main() -> None:
     """Compile the kernels that standard input names, a module and a name a line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the process that started it
+    if _LOW in sys.argv[2:] and hasattr(os, "nice"):
+        os.nice(19)
     for line in sys.stdin:
         module, name = line.split()
         _ = getattr(importlib.import_module(module), name).address

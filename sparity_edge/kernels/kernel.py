@@ -19,7 +19,7 @@ from numba import config, njit, types
 from numba.core.ccallback import CFunc
 
 from sparity_edge.kernels.checks import CHECKED
-from sparity_edge.kernels.code_cache import CodeCache
+from sparity_edge.kernels.code_cache import CodeCache, NotKept
 from sparity_edge.kernels.device_code import linked, no_garbage_collection
 from sparity_edge.kernels.words import Words
 from sparity_edge.system.folders import kernel_root
@@ -142,16 +142,23 @@ class Kernel:
         if self._compiled is None:
             with cache_of_these_kernels(), no_garbage_collection():
                 try:
-                    self._compiled = self._compile(cache=True)
+                    self._take(CodeCache(self._function))
                 except OSError:  # it cannot be kept, as on a full disk: for this run only
-                    self._compiled = self._compile(cache=False)
-            self._address = int(self._compiled.address)
-            _AT_WORK.append(self.name)
+                    self._take(None)
         return self._address
 
-    def _compile(self, cache: bool) -> Any:
+    def fetched(self) -> bool:
+        """Whether `address` takes no compiling; what an earlier run has kept is fetched now."""
+        if self._compiled is None:
+            with cache_of_these_kernels(), contextlib.suppress(NotKept, OSError):
+                self._take(CodeCache(self._function, only_kept=True))
+        return self.compiled
+
+    def _take(self, cache: CodeCache | None) -> None:
         made: Any = CFunc(self._function, _SIGNATURE, {}, {"error_model": "numpy"})
-        if cache:
-            made._cache = CodeCache(self._function)
+        if cache is not None:
+            made._cache = cache
         made.compile()
-        return made
+        self._compiled = made
+        self._address = int(made.address)
+        _AT_WORK.append(self.name)

@@ -56,11 +56,17 @@ class Machine(Protocol):
             interrupted.
         """
 
-    def compile(self, progress: Progress) -> None:
-        """Get machine code for prompts and single tokens ready, telling how far it is."""
+    def compile(self, progress: Progress, prompts: bool = True) -> None:
+        """Get machine code for single tokens ready, and for prompts, telling how far it is."""
 
     def compile_batches(self, progress: Progress) -> None:
         """Get ready besides what several sequences that decode together need."""
+
+    def compile_batches_behind(self) -> None:
+        """Begin with that behind other work, and return at once."""
+
+    def batches_ready(self) -> bool:
+        """Whether that is ready."""
 
     def close(self) -> None:
         """Give threads back."""

@@ -31,7 +31,8 @@ class When(Enum):
 
     START = "every start"
     FORMAT = "a start, if a matrix has its format"
-    PROMPT = "a start, if prompts multiply a matrix by it"
+    PROMPTS = "every start, for prompts that are not short"
+    PROMPT = "a start, if prompts that are not short multiply a matrix by it"
     SPARSE = "a start, if a matrix is input-major"
     SCREEN = "a start, if the LM head has a screen"
     BATCH = "the first batch, if a matrix needs it"
@@ -86,7 +87,7 @@ TABLE = (
     Entry(elementwise.silu_mul, "silu_mul", "2048 numbers of a token", When.START),
     Entry(
         prefill_attention.attention_prefill, "attention", "a key-value head and some 96 queries",
-        When.START, scratch="64 keys and values, scores, weighted values",
+        When.PROMPTS, scratch="64 keys and values, scores, weighted values",
     ),
     Entry(
         attention.attention_decode, "attention", "a key-value head and 256 positions", When.START,
@@ -235,13 +236,20 @@ def by_words(layout: Layout) -> bool:
     return layout.quantized and has_word_dot()
 
 
-def kernels_at_start(matrices: Iterable[Stored]) -> list[Kernel]:
-    """What a model with these matrices needs for prompts and for decoding one token."""
+def kernels_at_start(matrices: Iterable[Stored], prompts: bool = True) -> list[Kernel]:
+    """What a model with these matrices needs for prompts and for decoding one token.
+
+    Args:
+        matrices: of the model.
+        prompts: whether they may be too long to be read token by token.
+    """
     matrices = list(matrices)
+    always = (When.START, When.PROMPTS)
     return [
         entry.kernel
         for entry in TABLE
-        if entry.when is When.START or any(_at_start(entry, each) for each in matrices)
+        if (prompts or entry.when not in (When.PROMPTS, When.PROMPT))
+        and (entry.when in always or any(_at_start(entry, each) for each in matrices))
     ]
 
 

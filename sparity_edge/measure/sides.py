@@ -19,7 +19,7 @@ from sparity_edge.measure.cases import Case, Configuration, Task
 from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.context import lay_context, text_ids
 from sparity_edge.measure.decoding import Timing, time_sequence
-from sparity_edge.model.model import DENSE_POSITIONS
+from sparity_edge.model.model import DENSE_POSITIONS, FEW
 from sparity_edge.model.opening import open_folder
 from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import Progress, silent
@@ -138,6 +138,8 @@ class Sides:
         )
         start = time.perf_counter()
         first.compile(self._progress)
+        if any(1 < case.task.prompt <= FEW for case in cases):
+            first.loaded.model.compile_batches(self._progress)
         self.compile_seconds[path] = time.perf_counter() - start
         places = sorted({self._place(case) for case in cases}, key=lambda place: place[1:])
         room = max(case.task.positions - case.task.depth for case in cases)

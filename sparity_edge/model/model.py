@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from sparity_edge.model.applied_plan import AppliedPlan, Reader, dense_layer_byt
 from sparity_edge.model.decoder import Decoder
 from sparity_edge.model.forward_pass import ForwardPass
 from sparity_edge.model.kv_cache import KVCache
+from sparity_edge.model.recordings import PassKey, Recordings
 from sparity_edge.model.screened_head import HeadScreen, Ids, ScreenedHead, Wanted
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import SparsityPlan
@@ -28,19 +28,8 @@ CHUNK = 256  # tokens of a prompt read at once: enough to use each unpacked weig
 # Up to so many tokens of one sequence are read as a batch decodes, which costs less than a prompt's
 # products until there are 16 to 24 (AMD EPYC, Zen 5, and as znver3; bench/latency.py).
 FEW = 16
-FEW_KEPT = 4  # recordings of such passes, by how many tokens there are
 # Attention sinks: what stands here is looked at by all later tokens, so nothing of it is skipped.
 DENSE_POSITIONS = 4
-
-
-class _Key(NamedTuple):
-    """What recordings of passes over one token a row differ by."""
-
-    sparse: bool  # whether the plan applies
-    rows: int
-    outputs: int
-    screened: bool  # whether the head is
-    few: bool  # whether rows are tokens of one sequence
 
 
 class Model:
@@ -63,9 +52,10 @@ class Model:
         self.packed = packed
         self._plan: AppliedPlan | None = None
         self._screened: ScreenedHead | None = None
-        self._passes: dict[_Key, ForwardPass] = {}  # those of one token a row, latest last
+        self._passes = Recordings()
         self.exact_ids: Ids | None = None  # logits that `read` computed last; None: all
         self._reader: Reader | None = None  # of the latest pass
+        self._read_one_by_one = False  # a few tokens, which can be read together
 
     @property
     def threads(self) -> int:
@@ -106,7 +96,7 @@ class Model:
             ]
             applied = AppliedPlan(plan, self.packed, biases, self.machine)
         self._plan = applied
-        self._passes = {key: each for key, each in self._passes.items() if each.plan is None}
+        self._passes.keep(lambda _, each: each.plan is None)
 
     @property
     def head_bytes(self) -> int:
@@ -129,7 +119,7 @@ class Model:
     def set_screen(self, screen: HeadScreen | None) -> None:
         """Have `read` screen the LM head where it is told what is wanted; None: never."""
         self._screened = None if screen is None else ScreenedHead(screen, self.machine)
-        self._passes = {key: each for key, each in self._passes.items() if not key.screened}
+        self._passes.keep(lambda key, _: not key.screened)
 
     @property
     def active_weight_fraction(self) -> float:
@@ -146,13 +136,26 @@ class Model:
         """Of the latest pass: active channels / channels at every site that the plan sparsifies."""
         return {} if self._reader is None else self._reader.densities
 
-    def compile(self, progress: Progress) -> None:
-        """Get machine code ready, telling how far it is."""
-        self.machine.compile(progress)
+    def compile(self, progress: Progress, tokens: int | None = None) -> None:
+        """Get machine code ready, telling how far it is.
 
-    def compile_batches(self, progress: Progress) -> None:
-        """Get ready besides what `read_together` needs for several KV caches."""
-        self.machine.compile_batches(progress)
+        Args:
+            progress: is told.
+            tokens: of the longest prompt; None: any. Up to FEW of them need less.
+        """
+        self.machine.compile(progress, tokens is None or tokens > FEW)
+
+    def compile_batches(self, progress: Progress, behind: bool = False) -> None:
+        """Get ready besides what `read_together` needs for several KV caches.
+
+        Args:
+            progress: is told how far it is.
+            behind: return at once; a few tokens are read one by one until it is done.
+        """
+        if behind:
+            self.machine.compile_batches_behind()
+        else:
+            self.machine.compile_batches(progress)
 
     def close(self) -> None:
         """Give threads back."""
@@ -231,11 +234,7 @@ class Model:
 
     def release(self) -> None:
         """Let go of all KV caches but the model's own."""
-        self._passes = {
-            key: each
-            for key, each in self._passes.items()
-            if all(cache is self.kv_cache for cache in each.caches)
-        }
+        self._passes.keep(lambda _, each: all(cache is self.kv_cache for cache in each.caches))
 
     def _parts(
         self, ids: Sequence[int], sparse: bool, cache: KVCache
@@ -261,6 +260,8 @@ class Model:
         for cache in caches:
             cache.reserve(len(cache) + tokens)
         if len(caches) == 1 and tokens <= FEW:
+            if tokens > 1 and not sparse and not self.machine.batches_ready():
+                return self._one_by_one(ids, caches, outputs)
             caches, tokens = [*caches] * tokens, 1
         this = self._pass(caches, tokens, outputs, sparse, head)
         if head is not None and wanted is not None:
@@ -269,6 +270,14 @@ class Model:
         self._reader = this.reader
         self.exact_ids = None if head is None else head.exact_ids()
         return logits
+
+    def _one_by_one(self, ids: Sequence[int], caches: Sequence[KVCache], outputs: int) -> Floats:
+        """The bits of a pass over a few tokens, for as long as its kernels are not compiled."""
+        if self._read_one_by_one:  # a process that reads a few tokens once may never do so again
+            self.machine.compile_batches_behind()
+        self._read_one_by_one = True
+        rows = [self._run([each], caches, 1, False)[0].copy() for each in ids]
+        return np.stack(rows[-outputs:])
 
     def _pass(
         self,
@@ -280,15 +289,10 @@ class Model:
     ) -> ForwardPass:
         """Recorded before, where rows are decoded; prompts are recorded anew."""
         plan = self._plan if sparse else None
+
+        def made() -> ForwardPass:
+            return ForwardPass(self.decoder, self.machine, len(caches), tokens, outputs, plan, head)
+
         few = len(caches) > 1 and caches[0] is caches[1]
-        key = _Key(sparse, len(caches), outputs, head is not None, few)
-        known = self._passes.pop(key, None) if tokens == 1 else None
-        if known is None:
-            known = ForwardPass(
-                self.decoder, self.machine, len(caches), tokens, outputs, plan, head
-            )
-        if tokens == 1:
-            self._passes[key] = known
-            for old in [each for each in self._passes if each.few][:-FEW_KEPT]:
-                del self._passes[old]
-        return known
+        key = PassKey(sparse, len(caches), outputs, head is not None, few)
+        return self._passes.get_or_make(key, made) if tokens == 1 else made()

@@ -188,3 +188,39 @@ def test_without_other_processes_all_is_compiled_here(
     kernels = uncompiled()
     compilers.compile_kernels(kernels, lambda *_: None)
     assert not any(each.was_cached for each in kernels)
+
+
+def test_kernels_are_compiled_behind_other_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compilers, "_ASKED", set())
+    kernels = uncompiled()
+    assert not any(each.fetched() for each in kernels)
+    compilers.compile_behind(kernels)
+    (process,) = compilers._BEHIND
+    compilers.compile_behind(kernels)  # nothing to add
+    assert [process] == compilers._BEHIND
+    assert process.wait(60) == 0
+    assert all(each.fetched() and each.was_cached for each in kernels)
+
+
+def test_what_compiles_behind_ends_with_its_process(tmp_path: Path) -> None:
+    started = time.monotonic()
+    code = (
+        "from sparity_edge.kernels import compilers\n"
+        "from sparity_edge.kernels.prefill.gemm import gemm_words\n"
+        "compilers.compile_behind([gemm_words])\n"
+        "print(compilers._BEHIND[0].pid)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
+    assert time.monotonic() - started < 30
+    assert not written(tmp_path)

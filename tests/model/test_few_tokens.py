@@ -12,12 +12,19 @@ from plan_families import family
 
 from sparity_edge import Generator
 from sparity_edge.kernels.program.machine import ThreadedMachine
-from sparity_edge.model.model import FEW, FEW_KEPT, Model
+from sparity_edge.model.model import FEW, Model
+from sparity_edge.model.recordings import FEW_KEPT
 from sparity_edge.packed.folder import PackedModel
 
 CONTEXT = 9
 IDS = [5 + 11 * index % 200 for index in range(CONTEXT + FEW)]
 CASES = ["llama_gqa", "llama_odd", "mistral_window", "qwen2_plain"]
+
+
+@pytest.fixture(autouse=True)
+def kernels_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is compiled at once."""
+    monkeypatch.setattr(ThreadedMachine, "batches_ready", lambda _: True)
 
 
 def one_by_one(model: Model) -> npt.NDArray[np.float32]:
@@ -94,6 +101,27 @@ def test_only_the_latest_recordings_are_kept(checkpoint: Callable[[str], Path]) 
         few = [key for key in model._passes if key.few]
         assert [key.rows for key in few] == [*range(2, FEW + 1), 2, 3][-FEW_KEPT:]
         assert len(model._passes) == FEW_KEPT + 1
+
+
+def test_without_their_kernels_they_are_read_one_by_one(
+    checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Generator.load(checkpoint("llama_gqa"), dtype="int4", threads=2) as generator:
+        model = generator.loaded.model
+        expected = one_by_one(model)
+        begun: list[bool] = []
+        machine, model._read_one_by_one = model.machine, False
+        monkeypatch.setattr(machine, "batches_ready", lambda: False)
+        monkeypatch.setattr(machine, "compile_batches_behind", lambda: begun.append(True))
+        for times in range(2):  # compiling begins when they are read again
+            model.kv_cache.trim(CONTEXT)
+            (logits,) = model.read_all_logits(IDS[CONTEXT:])
+            assert np.array_equal(logits, expected)
+            assert model.kv_cache.ids == IDS
+            assert len(begun) == times
+        model.kv_cache.trim(CONTEXT)
+        assert np.array_equal(model.read(IDS[CONTEXT:]), expected[-1])
+        assert not any(key.few for key in model._passes)
 
 
 @pytest.mark.parametrize("layout", ["neurons", "mixed", "input"])

@@ -81,6 +81,7 @@ def _hold_session(arguments: Namespace, session: ChatSession) -> None:
         session.screen.note(line)
     _say_choice(session.generator, session.screen)
     session.plans, session.confirm = ChatPlans(arguments, session.screen), confirm
+    session.generator.compile_behind()
     try:
         run(session, open_line_input(cache_root() / "chat_history", words))
     finally:
@@ -119,7 +120,7 @@ def _reply_once(
 ) -> None:
     """Stream one text to stdout and end its line."""
     side = side_screen()
-    with loaded(arguments, side) as (generator, _):
+    with loaded(arguments, side, prompt=prompt) as (generator, _):
         out = Screen(sys.stdout, None)
         reply = Reply()
         params = _params(arguments, generator)

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from sparity_edge.generation.generator import Generator
 
 FORCE = "--force"
+LINE = 100  # characters
 COMPILING = "Compiling kernels for this machine (once)"
 
 
 @contextmanager
 def loaded(
-    arguments: Namespace, screen: Screen, *, as_asked: bool = False
+    arguments: Namespace, screen: Screen, *, as_asked: bool = False, prompt: Any = None
 ) -> Iterator[tuple[Generator, Screen]]:
     """The generator that the command line names, compiled; closed at the end.
 
@@ -32,8 +33,9 @@ def loaded(
         arguments: the understood command line.
         screen: where bars and notes go.
         as_asked: follow a plan whatever it gains and costs, to find out the latter.
+        prompt: the only one to come, if there will be one only.
     """
-    generator = load_generator(arguments, screen, as_asked=as_asked)
+    generator = load_generator(arguments, screen, as_asked=as_asked, prompt=prompt)
     if arguments.verbose:
         facts = generator.info()
         screen.note(
@@ -44,11 +46,13 @@ def loaded(
         yield generator, screen
 
 
-def load_generator(arguments: Namespace, screen: Screen, *, as_asked: bool = False) -> Generator:
+def load_generator(
+    arguments: Namespace, screen: Screen, *, as_asked: bool = False, prompt: Any = None
+) -> Generator:
     """The generator that the command line names, compiled, for the caller to close.
 
     Args:
-        arguments, screen, as_asked: as for `loaded`.
+        arguments, screen, as_asked, prompt: as for `loaded`.
 
     Raises:
         TooLossyError: its plan would change the text too much.
@@ -71,11 +75,19 @@ def load_generator(arguments: Namespace, screen: Screen, *, as_asked: bool = Fal
         else:
             generator = Generator.load(arguments.model, **options, force=arguments.force)
         try:
-            generator.compile(lambda _, done, total: bars(COMPILING, done, total))
+            tokens = _tokens_if_few(generator, prompt)
+            generator.compile(lambda _, done, total: bars(COMPILING, done, total), tokens=tokens)
         except BaseException:
             generator.close()
             raise
     return generator
+
+
+def _tokens_if_few(generator: Generator, prompt: Any) -> int | None:
+    """How many tokens a text has that is hardly a line; None: it may be many."""
+    if isinstance(prompt, str) and len(prompt) <= LINE:
+        return len(generator.encode(prompt))
+    return None
 
 
 def _load_as_asked(model: str, options: dict[str, Any]) -> Generator:

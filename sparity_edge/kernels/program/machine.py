@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sparity_edge.arrays import Bytes
-from sparity_edge.kernels.compilers import compile_kernels
+from sparity_edge.kernels.compilers import compile_behind, compile_kernels
 from sparity_edge.kernels.kernel import let_compiler_rest
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Operations
@@ -32,6 +32,7 @@ class ThreadedMachine:
         self.threads = threads
         self.team = Team(threads)
         self._matrices: dict[Stored, None] = {}
+        self._ready = 0  # of them, when what batches need was ready
 
     def matrix(self, packed: PackedMatrix) -> Matrix:
         """The words that kernels read about the matrix."""
@@ -63,20 +64,29 @@ class ThreadedMachine:
         let_compiler_rest()
         return lambda may_take_long: self.team.run(recorder, patient=may_take_long)
 
-    def compile(self, progress: Progress) -> None:
-        """Compile what prompts and one token need, by the matrices seen so far.
-
-        A few tokens need what batches do; that is compiled now, or fetched when it is needed.
-        """
+    def compile(self, progress: Progress, prompts: bool = True) -> None:
+        """Compile what prompts and one token need, by the matrices seen so far."""
         self.team.compile()
-        batches = kernels_of_batches(self._matrices)
-        compile_kernels(kernels_at_start(self._matrices), progress, batches)
+        compile_kernels(kernels_at_start(self._matrices, prompts), progress)
 
     def compile_batches(self, progress: Progress) -> None:
         """Compile what several sequences that decode together need besides, if it is not yet."""
         wanted = [each for each in kernels_of_batches(self._matrices) if not each.compiled]
         if wanted:
             compile_kernels(wanted, progress)
+
+    def compile_batches_behind(self) -> None:
+        """Have that compiled by a process of low priority, for `batches_ready`."""
+        compile_behind(kernels_of_batches(self._matrices))
+
+    def batches_ready(self) -> bool:
+        """Whether all of it is compiled, or was by an earlier run."""
+        if self._ready < len(self._matrices):
+            if not all(each.fetched() for each in kernels_of_batches(self._matrices)):
+                return False
+            self._ready = len(self._matrices)
+            let_compiler_rest()
+        return True
 
     def close(self) -> None:
         """Give the threads back; the machine cannot run anything afterwards."""

@@ -46,11 +46,18 @@ class ReferenceMachine:
         """Nothing can be prepared: `forward` computes each time it is run."""
         return lambda _may_take_long: forward(Reference(decoding))
 
-    def compile(self, progress: Progress) -> None:
+    def compile(self, progress: Progress, prompts: bool = True) -> None:
         """Nothing to compile."""
 
     def compile_batches(self, progress: Progress) -> None:
         """Nothing to compile."""
+
+    def compile_batches_behind(self) -> None:
+        """Nothing to compile."""
+
+    def batches_ready(self) -> bool:
+        """Nothing to compile."""
+        return True
 
     def close(self) -> None:
         """Nothing to give back."""
