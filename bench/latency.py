@@ -3,9 +3,10 @@
 TTFT is the time to the first token of a prompt of 512 tokens, TPOT the time of each of the 128
 after it, both through Generator.stream with sampling; then TPOT at other depths of context. The
 share of the ceiling is bytes of a token / streaming speed / TPOT. A warm start finds compiled
-kernels and the packed model, a cold one has to compile (NUMBA_CACHE_DIR is empty). Passes over 2, 4
-and 8 tokens are compared with one over a single token. With --as-cpu, or NUMBA_CPU_NAME and
-NUMBA_CPU_FEATURES, kernels are those of another CPU, and rows are labelled "as NAME".
+kernels and the packed model, a cold one has to compile (NUMBA_CACHE_DIR is empty); both find the
+bytecode of Python, as installed packages have it. Passes over 2, 4 and 8 tokens are compared with
+one over a single token. With --as-cpu, or NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, kernels are those
+of another CPU, and rows are labelled "as NAME".
 
     python bench/latency.py
     python bench/latency.py --model model.gguf --contexts 0,2048,8192 --starts 0
@@ -13,6 +14,8 @@ NUMBA_CPU_FEATURES, kernels are those of another CPU, and rows are labelled "as 
 
 from __future__ import annotations
 
+import compileall
+import importlib
 import os
 import statistics
 import subprocess
@@ -82,8 +85,10 @@ def with_ceiling(
     }
 
 
-def start_seconds(model: str, dtype: str | None, threads: int, kernels: str | None) -> float:
-    """From the start of the command to the first byte of its answer."""
+def start_seconds(
+    model: str, dtype: str | None, threads: int, kernels: str | None
+) -> tuple[float, float]:
+    """From the start of the command to the first byte of its answer, and its CPU seconds in all."""
     command = [sys.executable, "-m", "sparity_edge", "generate", model, "--prompt", "Once upon a"]
     command += ["--max-tokens", "1", "--temperature", "0", "--threads", str(threads)]
     command += ["--dtype", dtype] if dtype else []
@@ -91,8 +96,10 @@ def start_seconds(model: str, dtype: str | None, threads: int, kernels: str | No
 
     package = Path(sparity_edge.__file__).resolve().parent.parent
     environment = {**os.environ, "PYTHONPATH": str(package)}  # it need not be installed
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     if kernels is not None:
         environment["NUMBA_CACHE_DIR"] = kernels
+    before = _cpu_of_children()
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout
@@ -100,18 +107,35 @@ def start_seconds(model: str, dtype: str | None, threads: int, kernels: str | No
         seconds = time.perf_counter() - start
     if not first:
         raise SystemExit(f"{' '.join(command)} said nothing.")
-    return seconds
+    return seconds, _cpu_of_children() - before
+
+
+def _cpu_of_children() -> float:
+    times = os.times()  # zeros on Windows
+    return times.children_user + times.children_system
+
+
+def _write_bytecode() -> None:
+    """Compile our own modules to bytecode, as pip does with what it installs."""
+    for package in ("sparity_edge", "converters"):
+        folder = importlib.import_module(package).__path__[0]
+        compileall.compile_dir(folder, quiet=2)
 
 
 def measure_starts(model: str, dtype: str | None, threads: int, count: int) -> dict[str, Any]:
     """First token after the start of the process."""
+    _write_bytecode()
     with tempfile.TemporaryDirectory() as kernels:
-        cold = start_seconds(model, dtype, threads, kernels)
-        say(f"cold start: {cold:.1f} s")
+        cold, cpu = start_seconds(model, dtype, threads, kernels)
+        say(f"cold start: {cold:.1f} s, {cpu:.1f} CPU s")
         start_seconds(model, dtype, threads, kernels)
-        warm = [start_seconds(model, dtype, threads, kernels) for _ in range(count)]
+        warm = [start_seconds(model, dtype, threads, kernels)[0] for _ in range(count)]
     say(f"warm start: {statistics.median(warm):.2f} s")
-    return {"cold_seconds": summary([cold]), "warm_seconds": summary(warm)}
+    return {
+        "cold_seconds": summary([cold]),
+        "cold_cpu_seconds": summary([cpu]),
+        "warm_seconds": summary(warm),
+    }
 
 
 def measure(model: str, options: Any) -> dict[str, Any]:
@@ -175,10 +199,12 @@ def show(name: str, report: dict[str, Any]) -> str:
         side, _, count = case.rpartition(" ")
         facts.append([f"a pass over {count} {SIDES[side]} / over one", with_spread(times)])
     for kind, figure in report.get("starts", {}).items():
-        facts.append(
-            [f"first token after process start, {kind.replace('_', ' in ')}", with_spread(figure)]
-        )
+        facts.append([f"first token after process start, {_unit(kind)}", with_spread(figure)])
     return "\n".join(["\n".join(text), "", table(["", "median (quartiles)"], facts), ""])
+
+
+def _unit(kind: str) -> str:
+    return kind.replace("_cpu_seconds", ", CPU seconds of all").replace("_", " in ")
 
 
 def main() -> int:

@@ -27,7 +27,7 @@ from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.rounds import timed
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle
-from sparity_edge.packed.layout import ORIENTATIONS, Layout, PackedMatrix
+from sparity_edge.packed.layout import ORIENTATIONS, SUPERBLOCK, Layout, PackedMatrix
 
 FORMATS = {
     "f32": ("f32", 0, False),
@@ -240,10 +240,15 @@ class Bench:
 
     @staticmethod
     def active_bytes(layout: Layout | BundleLayout, active: ActiveList) -> int:
-        """Rows of active inputs or neurons, and the headers of the groups that hold one."""
+        """Rows of active channels, and the headers and factors of the groups that hold one."""
         wanted = channels(active)
-        panels = len(np.unique(wanted // layout.group)) if layout.group else 0
-        return len(wanted) * run_bytes(layout) + panels * layout.header_bytes
+        nbytes = len(wanted) * run_bytes(layout)
+        columns = layout.down if isinstance(layout, BundleLayout) else layout
+        if columns.orientation == "output":  # its rows have their scales with them
+            return nbytes
+        if layout.group:
+            nbytes += len(np.unique(wanted // layout.group)) * layout.header_bytes
+        return nbytes + len(np.unique(wanted // SUPERBLOCK)) * columns.factor_bytes
 
     _next = 0
 

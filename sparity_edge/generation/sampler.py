@@ -58,6 +58,7 @@ class Sampler:
         self._random = np.random.Generator(np.random.PCG64(params.seed))
         self._biased_ids = np.array(list(params.logit_bias), dtype=np.intp)
         self._biases = np.array(list(params.logit_bias.values()), dtype=np.float32)
+        self._always = np.unique(self._biased_ids)  # of what `wanted` asks for
         if self._biased_ids.size and self._biased_ids.max() >= vocab_size:
             raise OptionError(
                 f"logit_bias names token {self._biased_ids.max()}, but the vocabulary ends at "
@@ -76,12 +77,14 @@ class Sampler:
         best = 1 if p.temperature == 0 else p.top_k
         if self._processors or p.logprobs or p.top_logprobs or not 0 < best <= MOST_WANTED:
             return None
-        changed = [self._biased_ids]
-        if p.repetition_penalty != 1 and len(history) > 0:
-            changed.append(self._count(history)[0])
+        seen: Sequence[int] = ()
+        if p.repetition_penalty != 1:
+            seen = history
         elif (p.presence_penalty or p.frequency_penalty) and sampled > 0:
-            changed.append(self._count(history[-sampled:])[0])
-        return Wanted(best, np.unique(np.concatenate(changed)))
+            seen = history[-sampled:]
+        if len(seen) == 0:
+            return Wanted(best, self._always)
+        return Wanted(best, np.union1d(self._always, self._count(seen)[0]))
 
     def sample(
         self,

@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from sparity_edge.kernels.active_list import full_list
+from sparity_edge.packed.bundle import BundleLayout
+from sparity_edge.packed.layout import Layout
+
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SCRIPTS = (
     "costs",
@@ -127,3 +131,18 @@ def test_a_llama_state_is_repeated(bench: Any) -> None:
 def test_every_kind_of_the_table_is_measured(bench: Any) -> None:
     kernels = bench("kernels")
     assert set(kernels.KINDS) == set(kernels.MEASURES)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "int4", "int8", "int4k", "int6k"])
+def test_all_channels_active_read_all_but_idle_lines(bench: Any, dtype: str) -> None:
+    cases = bench("shared.cases")
+    group = {"f32": 0, "int4": 64, "int8": 32}.get(dtype, 0)
+    kinds = {"int4k": {"group": 32, "minimum": True}, "int6k": {"group": 16}}
+    form = kinds.get(dtype, {"group": group, "minimum": dtype == "int4"})
+    layout = Layout(dtype, "input", (96, 512), **form)
+    idle = layout.row_bytes - layout.number_bytes
+    assert cases.Bench.active_bytes(layout, full_list(512)) == layout.nbytes - 512 * idle
+    up = Layout(dtype, "output", (512, 256), **form)
+    bundle = BundleLayout(up, Layout(dtype, "input", (256, 512), **form))
+    idle = bundle.row_bytes - up.row_bytes - bundle.down.number_bytes
+    assert cases.Bench.active_bytes(bundle, full_list(512)) == bundle.nbytes - 512 * idle
