@@ -201,9 +201,16 @@ def fit_methods(
 def _needs(
     model: str, named: PackedFolder | None, methods: Iterable[AnyMethod], context: CallContext
 ) -> dict[str, Sequence[str]]:
-    """Plan name -> the layouts that serve it, methods of whole models in front: these choose."""
+    """Plan name -> the layouts that serve it, methods of whole models in front: these choose.
+
+    Then those that fewer layouts serve, whose packs may do for the others.
+    """
     of_layers: dict[str, Sequence[str]] = {
-        each.name: SERVED_BY[each.layout] for each in methods if isinstance(each, Method)
+        each.name: SERVED_BY[each.layout]
+        for each in sorted(
+            (each for each in methods if isinstance(each, Method)),
+            key=lambda each: len(SERVED_BY[each.layout]),
+        )
     }
     of_models = [each for each in methods if isinstance(each, ModelMethod)]
     if not of_models:

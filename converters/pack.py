@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 # integers before they are scaled.
 DEFAULT_GROUP = 32
 MAX_WORKERS = 4  # more only wait for the one thread that writes
-BUNDLED = ("neurons", "mixed")  # layouts in which up and down are stored together
+BUNDLED = ("ffn", "neurons", "mixed")  # layouts in which up and down are stored together
 _INPUT_MAJOR = {
     "dense": (),
+    "ffn": ("mlp.down_proj",),
     "neurons": ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj"),
     "mixed": tuple(name for name in LAYER_LINEARS if name != "mlp.up_proj"),
     "input": LAYER_LINEARS,

@@ -49,7 +49,7 @@ def find_folders(
                 f"{_remedy(model, layouts[0], named)}."
             )
     if not found:
-        best = next(iter(needs.values()), ("neurons",))[0]
+        best = next(iter(needs.values()), ("ffn",))[0]
         raise OptionError(
             f"{_subject(model, named)} {layout}, which no sparsity plan asked for can use; "
             f"{_remedy(model, best, named)}."

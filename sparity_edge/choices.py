@@ -9,8 +9,9 @@ DEFAULT_PLAN = "auto"
 DTYPES = ("f32", "bf16", "int8", "int4")  # that weights in floats become; K-quants are only kept
 KV_DTYPES = ("f32", "bf16", "int8")  # of keys and values in the KV cache
 # Which matrices stand input-major, and whether up and down are bundled: see docs/format.md.
-LAYOUTS = ("dense", "neurons", "mixed", "input")
-SPARSE_LAYOUTS = ("mixed", "input", "neurons")  # those whose weights can be skipped, the best first
+LAYOUTS = ("dense", "ffn", "neurons", "mixed", "input")
+# Those whose weights can be skipped, first the one that is quickest where it carries a plan.
+SPARSE_LAYOUTS = ("ffn", "neurons", "mixed", "input")
 MOST_KL = 0.1  # nats a token to the dense model, beyond which a plan is followed by force only
 MAX_LEVEL = 0.9  # of a sparsity plan: beyond it nothing that can be read is left
 DEFAULT_MAX_CONTEXT = 32768  # positions, where the model has more: bounds what a chat may take

@@ -10,6 +10,7 @@ from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.plans.plan import LINEARS, NEURONS, PlanFamily
 
 INPUTS = {
+    "ffn": (),
     "input": LINEARS,
     "neurons": ("q_proj", "o_proj"),
     "mixed": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"),

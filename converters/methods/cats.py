@@ -11,4 +11,4 @@ def _fit(view: LayerView) -> LayerFit:
     return LayerFit({NEURONS: taus}, {NEURONS: 1 - LEVELS})
 
 
-CATS = Method("cats", "CATS: |g| > tau", "neurons", _fit)
+CATS = Method("cats", "CATS: |g| > tau", "ffn", _fit)

@@ -50,4 +50,4 @@ def folded(up: Array, down: Array, centre: Array) -> Array:
     return product
 
 
-CENTRED = Method("centred", "centred gates: |g - c| E|u| > tau, M = W_down c W_up", "neurons", _fit)
+CENTRED = Method("centred", "centred gates: |g - c| E|u| > tau, M = W_down c W_up", "ffn", _fit)

@@ -32,7 +32,7 @@ def _with_attention(view: LayerView) -> LayerFit:
 
 CHESS = (
     Method("chess", "CHESS with q and o: |g| E|u| > tau", "neurons", _with_attention),
-    Method("chess-ffn", "CHESS without attention: |g| E|u| > tau", "neurons", _absolute),
-    Method("chess-second", "CHESS, first release: g^2 E[u^2] > tau", "neurons", _second),
-    Method("chess-down", "CHESS with down norms: |g| E|u| |W_down| > tau", "neurons", _with_down),
+    Method("chess-ffn", "CHESS without attention: |g| E|u| > tau", "ffn", _absolute),
+    Method("chess-second", "CHESS, first release: g^2 E[u^2] > tau", "ffn", _second),
+    Method("chess-down", "CHESS with down norms: |g| E|u| |W_down| > tau", "ffn", _with_down),
 )

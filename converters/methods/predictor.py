@@ -97,6 +97,6 @@ def _teal(view: LayerView) -> LayerFit:
 
 
 PREDICTED = (
-    Method("chess-scaled", "|g| E|u| > tau x predicted factor", "neurons", _chess, True, "scaled"),
+    Method("chess-scaled", "|g| E|u| > tau x predicted factor", "ffn", _chess, True, "scaled"),
     Method("teal-scaled", "|x| > tau x predicted factor", "input", _teal, True, "scaled"),
 )

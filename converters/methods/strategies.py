@@ -113,7 +113,7 @@ def _on_chess(
 ) -> Method:
     fit = _chess(exponent=exponent, every_token=every_token)
     rule = "top" if every_token else "threshold"
-    return Method(name, f"CHESS with {about}", "neurons", fit, True, rule, allocate)
+    return Method(name, f"CHESS with {about}", "ffn", fit, True, rule, allocate)
 
 
 STRATEGIES = (

@@ -12,8 +12,10 @@ import pytest
 from packing import pack_folder
 
 from converters import calibrate as calibration
-from converters.calibrate import calibrate
+from converters.calibrate import _needs, calibrate
 from converters.calibration.windows import read_documents, token_windows
+from converters.methods import chosen_methods
+from converters.methods.family import SERVED_BY
 from converters.pack_options import PackOptions
 from converters.plan_folders import find_folders
 from converters.store import prepare
@@ -24,6 +26,7 @@ from sparity_edge.model.layer_run import LayerRun, Vectors
 from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import plan_names, read_plan
+from sparity_edge.progress import QUIET
 from sparity_edge.text.default_text import default_documents
 from sparity_edge.text.tokenizer import Tokenizer
 
@@ -43,7 +46,7 @@ def test_plans_go_where_they_can_be_used(checkpoint: Callable[[str], Path]) -> N
     for each in stored:
         family = read_plan(open_folder(each.folder), each.family.name)
         layout = open_packed(each.folder).manifest["options"]["layout"]
-        assert family.layout == layout
+        assert layout in SERVED_BY[family.layout]
         for name, table in each.family.tables.items():
             np.testing.assert_array_equal(family.tables[name], table)
         assert family.active[0] == 1
@@ -93,6 +96,16 @@ def test_plans_share_a_pack_where_they_can() -> None:
     assert {name: str(path) for name, path in found.items()} == {
         "auto": "mixed", "chess": "mixed", "teal": "input"
     }  # fmt: skip
+
+
+def test_methods_of_neurons_alone_leave_attention_as_dense_packs_have_it() -> None:
+    def pack(layout: str) -> Path:
+        return Path(layout)
+
+    for names, layout in ((["centred"], "ffn"), (["centred", "chess", "cats"], "neurons")):
+        needs = _needs("no/model", None, chosen_methods(names), QUIET)
+        found = find_folders("no/model", None, needs, None, pack, explicit=True)
+        assert {str(path) for path in found.values()} == {layout}
 
 
 def test_a_trace_ends_where_the_model_does(checkpoint: Callable[[str], Path]) -> None:

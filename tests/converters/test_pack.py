@@ -94,6 +94,7 @@ def test_which_numbers_a_matrix_gets(
     ("layout", "turned"),
     [
         ("dense", ""),
+        ("ffn", "down_proj"),
         ("neurons", "q_proj o_proj down_proj"),
         ("mixed", "q_proj k_proj v_proj o_proj gate_proj down_proj"),
         ("input", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),

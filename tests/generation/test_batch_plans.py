@@ -30,7 +30,7 @@ def logits_together(model: Model, sequences: list[list[int]], read: int) -> np.n
     return np.stack(steps)
 
 
-@pytest.mark.parametrize("layout", ["input", "neurons", "mixed"])
+@pytest.mark.parametrize("layout", ["input", "ffn", "neurons", "mixed"])
 @pytest.mark.parametrize("variant", [{}, {"rule": "top", "centres": True}, {"gains": True}])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_plans_equal_masking(layout: str, variant: dict, threads: int, pack: Pack) -> None:
@@ -54,7 +54,7 @@ def test_plans_equal_masking(layout: str, variant: dict, threads: int, pack: Pac
     machine.close()
 
 
-@pytest.mark.parametrize("layout", ["input", "neurons", "mixed"])
+@pytest.mark.parametrize("layout", ["input", "ffn", "neurons", "mixed"])
 @pytest.mark.parametrize("dtype", ["bf16", "int8", "int4"])
 def test_plans_of_number_formats(layout: str, dtype: str, pack: Pack) -> None:
     packed, ids = pack(layout, dtype), tiny.ids_of(PLANNED)

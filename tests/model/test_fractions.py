@@ -12,7 +12,7 @@ from sparity_edge import Generator
 from sparity_edge.measure.decoding import bytes_of_a_token
 
 
-@pytest.mark.parametrize("layout", ["neurons", "mixed", "input"])
+@pytest.mark.parametrize("layout", ["ffn", "neurons", "mixed", "input"])
 def test_fractions_are_of_a_dense_pack(
     checkpoint: Callable[[str], Path], tmp_path: Path, layout: str
 ) -> None:

@@ -26,7 +26,7 @@ from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan_file import add_plan
 
 Pack = Callable[..., PackedModel]
-LAYOUTS = ("input", "neurons", "mixed")
+LAYOUTS = ("input", "ffn", "neurons", "mixed")
 
 
 def logits(model: Model, ids: list[int], step: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.plans.plan_file import add_plan, fingerprint, plan_names, read_plan, remove_plan
 
 
-@pytest.mark.parametrize("layout", ["input", "neurons", "mixed"])
+@pytest.mark.parametrize("layout", ["input", "ffn", "neurons", "mixed"])
 @pytest.mark.parametrize("rich", [False, True])
 def test_what_was_added_is_read(tmp_path: Path, layout: str, rich: bool) -> None:
     folder = convert(FakeSource(), tmp_path / "model", PackOptions(layout=layout))
