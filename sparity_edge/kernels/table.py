@@ -116,10 +116,15 @@ TABLE = (
         gemm.gemm_floats, "linear", "32 outputs", When.PROMPT, EVERY, "either",
         "an unpacked panel, sums", bench="prefill",
     ),
-    Entry(
-        gemm.gemm_words, "linear", "1 to 4 panels of 32 outputs", When.PROMPT,
-        tuple(name for name in EVERY if name not in FLOATS), "either", "an unpacked panel, sums",
-        bench="prefill",
+    *(
+        Entry(
+            kernel, "linear", "1 to 4 panels of 32 outputs", When.PROMPT, formats, "either",
+            "an unpacked panel, sums", bench="prefill",
+        )
+        for kernel, formats in (
+            (gemm.gemm_words, GROUPED),
+            (gemm.gemm_words_kquants, ("int4k", "int6k")),
+        )
     ),
     # --- active channels -------------------------------------------------------------------------
     Entry(select.select_threshold, "sparsify", "all channels", When.SPARSE, bench="select"),
@@ -180,9 +185,12 @@ TABLE = (
                 family.embed, "embed", "a token", When.FORMAT, family.formats, "output",
                 "a group's scales",
             ),
-            Entry(
-                family.words, "linear", "1 to 4 panels of 32 outputs", When.PROMPT, family.formats,
-                "output", "an unpacked panel, sums", bench="prefill",
+            *(
+                Entry(
+                    kernel, "linear", "1 to 4 panels of 32 outputs", When.PROMPT, family.formats,
+                    "output", "an unpacked panel, sums", bench="prefill",
+                )
+                for kernel in dict.fromkeys(family.words.values())
             ),
             Entry(
                 family.floats, "linear", "32 outputs", When.PROMPT, family.formats, "output",
@@ -266,7 +274,7 @@ def _at_start(entry: Entry, stored: Stored) -> bool:
     if entry.when is When.PROMPT and not stored.of_screen:
         family = family_of(layout)
         if by_words(layout):
-            return entry.kernel in (packing.pack_words, family.words)
+            return entry.kernel in (packing.pack_words, family.words[layout.dtype])
         return entry.kernel in (packing.pack_floats, family.floats)
     if entry.when is When.FORMAT:
         whole = layout.orientation == "output" and not stored.of_bundle

@@ -26,13 +26,14 @@ class Family:
         dense: by format, products of one token.
         embed: rows of an embedding.
         each: by format, products of several tokens.
-        words, floats: products of a prompt, by integers and as float32.
+        words: by format, products of a prompt by integers.
+        floats: products of a prompt as float32.
     """
 
     dense: Mapping[str, Kernel]
     embed: Kernel
     each: Mapping[str, Kernel]
-    words: Kernel
+    words: Mapping[str, Kernel]
     floats: Kernel
 
     @property
@@ -59,28 +60,33 @@ FIRST = Family(
         "int4k": products.vmm_each_kquants,
         "int6k": products.vmm_each_kquants,
     },
-    gemm.gemm_words,
+    {
+        "int8": gemm.gemm_words,
+        "int4": gemm.gemm_words,
+        "int4k": gemm.gemm_words_kquants,
+        "int6k": gemm.gemm_words_kquants,
+    },
     gemm.gemm_floats,
 )
 FIVES = Family(
     {"int5": fives.vmm_int5, "int5k": fives.vmm_int5k},
     fives.embed_fives,
     dict.fromkeys(("int5", "int5k"), fives.vmm_each_fives),
-    fives.gemm_words_fives,
+    dict.fromkeys(("int5", "int5k"), fives.gemm_words_fives),
     fives.gemm_floats_fives,
 )
 IQ4S = Family(
     {"iq4": iq4s.vmm_iq4, "iq4k": iq4s.vmm_iq4k},
     iq4s.embed_iq4s,
     dict.fromkeys(("iq4", "iq4k"), iq4s.vmm_each_iq4s),
-    iq4s.gemm_words_iq4s,
+    dict.fromkeys(("iq4", "iq4k"), iq4s.gemm_words_iq4s),
     iq4s.gemm_floats_iq4s,
 )
 LOWS = Family(
     {"int2k": lows.vmm_int2k, "int3k": lows.vmm_int3k},
     lows.embed_lows,
     dict.fromkeys(("int2k", "int3k"), lows.vmm_each_lows),
-    lows.gemm_words_lows,
+    dict.fromkeys(("int2k", "int3k"), lows.gemm_words_lows),
     lows.gemm_floats_lows,
 )
 KEPT = (FIVES, IQ4S, LOWS)

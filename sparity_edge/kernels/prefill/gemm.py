@@ -15,7 +15,7 @@ from typing import Any
 
 from sparity_edge.kernels.decode.unpack import unpack_row
 from sparity_edge.kernels.kernel import Kernel, device, inlined
-from sparity_edge.kernels.matrix import DTYPE, INT4K, INT6K, MINIMUM, OUTPUTS
+from sparity_edge.kernels.matrix import DTYPE, INT6K, MINIMUM, OUTPUTS
 from sparity_edge.kernels.prefill.kquant_panels import (
     prefetch_kquants,
     word_panel_of_kquant_columns,
@@ -169,16 +169,10 @@ multiply_by_halves_with_minima = _multiply_words(step_words_by_halves_with_minim
 
 @device
 def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int) -> None:
-    """A block of a panel of weights as `int16_tiles` has them."""
+    """A block of a panel of int8 or int4 as `int16_tiles` has them."""
     matrix = load_i64(arguments + GEMM.matrix)
-    dtype = load_i64(matrix + DTYPE)
-    input_major = load_i64(arguments + GEMM.input_major) != 0
-    if input_major and dtype >= INT4K:
-        word_panel_of_kquant_columns(matrix, first, start, stop, panel)
-    elif input_major:
+    if load_i64(arguments + GEMM.input_major) != 0:
         word_panel_of_columns(matrix, first, start, stop, panel)
-    elif dtype >= INT4K:
-        word_panel_of_kquants(matrix, first, start // WORD_BLOCK, panel)
     else:
         word_panel_of_rows(matrix, first, start, stop, panel)
 
@@ -187,12 +181,25 @@ def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int)
 def _prefetch_words(arguments: int, first: int, start: int) -> None:
     """Prefetch what `_unpack_words` will read."""
     matrix, depth = load_i64(arguments + GEMM.matrix), load_i64(arguments + GEMM.depth)
-    if load_i64(arguments + GEMM.input_major) != 0:
-        return
-    if load_i64(matrix + DTYPE) >= INT4K:
-        prefetch_kquants(matrix, first, start // WORD_BLOCK)
-    else:
+    if load_i64(arguments + GEMM.input_major) == 0:
         prefetch_word_rows(matrix, first, start, min(start + WORD_BLOCK, depth))
+
+
+@device
+def _unpack_kquants(arguments: int, first: int, start: int, stop: int, panel: int) -> None:
+    """`_unpack_words` of int4k or int6k."""
+    matrix = load_i64(arguments + GEMM.matrix)
+    if load_i64(arguments + GEMM.input_major) != 0:
+        word_panel_of_kquant_columns(matrix, first, start, stop, panel)
+    else:
+        word_panel_of_kquants(matrix, first, start // WORD_BLOCK, panel)
+
+
+@device
+def _prefetch_kquants(arguments: int, first: int, start: int) -> None:
+    """Prefetch what `_unpack_kquants` will read."""
+    if load_i64(arguments + GEMM.input_major) == 0:
+        prefetch_kquants(load_i64(arguments + GEMM.matrix), first, start // WORD_BLOCK)
 
 
 @inlined
@@ -254,7 +261,15 @@ def multiply_words_of(
 @Kernel(GEMM)
 def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
     """PANELS times PANEL outputs of all tokens from integers; `pack_words` gives activations."""
+    multiply_words_of(
+        arguments, chunk, scratch, _unpack_words, _prefetch_words, False, multiply_with_minimum
+    )
+
+
+@Kernel(GEMM)
+def gemm_words_kquants(arguments: int, chunk: int, scratch: int) -> None:
+    """`gemm_words` of int4k and int6k."""
     halves = load_i64(load_i64(arguments + GEMM.matrix) + DTYPE) == INT6K
     multiply_words_of(
-        arguments, chunk, scratch, _unpack_words, _prefetch_words, halves, multiply_with_minimum
+        arguments, chunk, scratch, _unpack_kquants, _prefetch_kquants, halves, multiply_with_minimum
     )

@@ -78,7 +78,7 @@ def gemm(
     sums = panels * prefill.SUMS * -(-len(x) // TOKENS)
     recorder.need_scratch(prefill.SMALL_SCRATCH + prefill.PANEL_BYTES + sums + rows)
     recorder.record(
-        family_of(layout).words if words else family_of(layout).floats,
+        family_of(layout).words[layout.dtype] if words else family_of(layout).floats,
         -(-layout.shape[0] // (PANEL * panels)), matrix=matrix, tiles=tiles.packed,
         tile_bytes=tiles.tile_bytes, out=out, out_stride=out.strides[0],
         depth=depth // UNIT if words else depth, input_major=input_major, panels=panels,
