@@ -38,6 +38,7 @@ from converters.plan_folders import find_folders, layout_of
 from converters.sources import open_source
 from converters.store import cached_pack, packed_path
 from sparity_edge.arrays import Floats
+from sparity_edge.errors import OptionError
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.folder import PackedFolder, PackedModel, read_weights
 from sparity_edge.packed.manifest import content_of
@@ -99,8 +100,9 @@ def calibrate(
 
     path = packed_path(model)
     named = None if path is None else open_folder(path)
-    needs = _needs(model, named, chosen, context)
-    folders = find_folders(model, named, needs, layout, pack, explicit="all" not in methods)
+    explicit = "all" not in methods
+    needs = _needs(model, named, chosen, context, explicit=explicit)
+    folders = find_folders(model, named, needs, layout, pack, explicit=explicit)
     folder = next(iter(folders.values()))
     packed = read_weights(folder)
     documents = read_documents(texts) if texts else default_documents()
@@ -199,28 +201,37 @@ def fit_methods(
 
 
 def _needs(
-    model: str, named: PackedFolder | None, methods: Iterable[AnyMethod], context: CallContext
+    model: str,
+    named: PackedFolder | None,
+    methods: Iterable[AnyMethod],
+    context: CallContext,
+    *,
+    explicit: bool = True,
 ) -> dict[str, Sequence[str]]:
     """Plan name -> the layouts that serve it, methods of whole models in front: these choose.
 
     Then those that fewer layouts serve, whose packs may do for the others.
+
+    Raises:
+        OptionError: a method that is asked for `explicit`ly cannot serve the model.
     """
-    of_layers: dict[str, Sequence[str]] = {
-        each.name: SERVED_BY[each.layout]
-        for each in sorted(
-            (each for each in methods if isinstance(each, Method)),
-            key=lambda each: len(SERVED_BY[each.layout]),
-        )
-    }
-    of_models = [each for each in methods if isinstance(each, ModelMethod)]
-    if not of_models:
-        return of_layers
     if named is not None:
         config = named.config
     else:
         with open_source(model, context) as source:
             config = source.config
-    return {each.name: each.layouts(config) for each in of_models} | of_layers
+    of_models = {
+        each.name: each.layouts(config) for each in methods if isinstance(each, ModelMethod)
+    }
+    of_layers: dict[str, Sequence[str]] = {}
+    by_layer = [each for each in methods if isinstance(each, Method)]
+    for each in sorted(by_layer, key=lambda each: len(SERVED_BY[each.layout])):
+        reason = None if each.unsuited is None else each.unsuited(config)
+        if reason is None:
+            of_layers[each.name] = SERVED_BY[each.layout]
+        elif explicit:
+            raise OptionError(reason)
+    return of_models | of_layers
 
 
 def _windows(packed: PackedModel, documents: Iterable[str], tokens: int) -> Windows:

@@ -27,7 +27,7 @@ def refuse_mismatch(path: Path, options: PackOptions) -> None:
         OptionError: another dtype, group or layout was asked for.
         FormatError, ConfigError: the folder is damaged.
     """
-    if options.dtype is None and options.group is None and options.layout == "dense":
+    if options.dtype is None and options.group is None and options.layout in (None, "dense"):
         return
     folder = open_folder(path)
     specs = {name: stored.spec for name, stored in folder.tensors.items()}
@@ -36,7 +36,7 @@ def refuse_mismatch(path: Path, options: PackOptions) -> None:
         wanted = choose_layout(name, spec.shape, native, options)
         together = options.layout in BUNDLED and bundle_of(name) is not None
         placed = (wanted.orientation, together) == (spec.orientation, name not in specs)
-        if options.layout != "dense" and not placed:
+        if options.layout not in (None, "dense") and not placed:
             raise OptionError(
                 f"{path} is not stored in layout {options.layout}; "
                 f"{_remedy(str(path), options)} stores it so."

@@ -60,7 +60,7 @@ def choose_layout(
     """
     in_layer = name.startswith("model.layers.")
     linear = name.removesuffix(".weight").split(".", 3)[-1]
-    input_major = in_layer and linear in _INPUT_MAJOR[options.layout]
+    input_major = in_layer and linear in _INPUT_MAJOR[options.layout or "dense"]
     bundled = in_layer and linear == "mlp.up_proj" and options.layout in BUNDLED
     if native and options.dtype is not None:
         native = _without_kept(native)
@@ -98,6 +98,7 @@ def convert(
         SourceError: the source is damaged, its tokenizer is another model's, or a weight does not
             fit the number format.
     """
+    options = options.for_model(source.config)
     tensors = _plan(source, options)
     if options.dtype is None and (note := _what_is_rounded(source, tensors)):
         notify(f"{source.label}: layout {options.layout} {note}; layout dense keeps them.")

@@ -81,6 +81,7 @@ def cached_pack(model: str, options: PackOptions, context: CallContext = QUIET) 
     if known is not None:
         return known
     with open_any(model, context) as source:
+        options = options.for_model(source.config)
         target = packs() / _digest(source.fingerprint(), asdict(options), FORMAT_VERSION, READING)
         if not is_complete(target):
             context.notify(

@@ -117,11 +117,24 @@ CASES: dict[str, Case] = {
         },
         generation={},
     ),
+    "llama_relu": Case({"hidden_act": "relu", "num_key_value_heads": 2}, storage="BF16"),
     "mistral_window": Case(
         MISTRAL | {"num_key_value_heads": 2, "sliding_window": 7}, storage="BF16", adds_bos=True
     ),
     "mistral_nemo": Case(
         MISTRAL | {"num_key_value_heads": 2, "head_dim": 20, "sliding_window": None}
+    ),
+    "mistral_relu": Case(
+        MISTRAL
+        | {
+            "hidden_act": "relu",
+            "hidden_size": 96,
+            "intermediate_size": 330,
+            "num_key_value_heads": 2,
+            "sliding_window": 9,
+        },
+        storage="F16",
+        extra=("model.layers.0.mlp.predictor.fc1.weight", "model.layers.1.predictor.fc2.weight"),
     ),
     "mistral_few_keys": Case(
         MISTRAL | {"num_attention_heads": 8, "num_key_value_heads": ABSENT}, storage="F16"

@@ -57,28 +57,35 @@ class PieceCosts:
 
 
 def layer_costs(
-    windows: Sequence[Slopes], *, neurons: bool, threads: int = 1
+    windows: Sequence[Slopes], *, neurons: bool, centred: bool = True, threads: int = 1
 ) -> dict[str, PieceCosts]:
-    """Costs of the inputs of all linears of a layer, and of its neurons around centred gates."""
+    """Costs of the inputs of all linears of a layer, and of its neurons.
+
+    Args:
+        windows: the layer's vectors and gradients.
+        neurons: whether neurons are wanted.
+        centred: whether neurons are skipped around centred gates, else around zero.
+        threads: how many compute.
+    """
     pieces = (*LINEARS, NEURONS) if neurons else LINEARS
     regressions = {
         site: Regression(_joined([each.inputs[site] for each in windows]))
         for site in set(GAIN_SITES.values())
     }
     with ThreadPoolExecutor(threads) as pool:
-        costs = pool.map(partial(_piece_costs, windows, regressions), pieces)
+        costs = pool.map(partial(_piece_costs, windows, regressions, centred), pieces)
         return dict(zip(pieces, costs, strict=True))
 
 
 def _piece_costs(
-    windows: Sequence[Slopes], regressions: Mapping[str, Regression], piece: str
+    windows: Sequence[Slopes], regressions: Mapping[str, Regression], centred: bool, piece: str
 ) -> PieceCosts:
     x = _joined([each.inputs[SITES[piece]] for each in windows])
     regression = regressions[GAIN_SITES[piece]]
     if piece == NEURONS:
         up = _joined([each.inputs["up"] for each in windows])
         gradient = _joined([each.gradients["down_proj"] for each in windows])
-        return _neuron_costs(x, up, gradient * up, regression)
+        return _neuron_costs(x, up, gradient * up, regression, centred)
     gradient = _joined([each.gradients[piece] for each in windows])
     weights, gain = channel_weights(gradient), regression.gain(gradient)
     factors = token_factors(regression.x, gain)
@@ -176,12 +183,16 @@ def score_quantiles(x: Array, weights: Array, centre: Array, rates: Array, facto
     return result
 
 
-def _neuron_costs(gate: Array, up: Array, gradient: Array, regression: Regression) -> PieceCosts:
+def _neuron_costs(
+    gate: Array, up: Array, gradient: Array, regression: Regression, centred: bool
+) -> PieceCosts:
     weights, gain = channel_weights(gradient), regression.gain(gradient)
     factors = token_factors(regression.x, gain)
     energy = up * up
-    centre = _centre(gate, energy, np.ones(gate.shape, bool), np.zeros(gate.shape[1], np.float32))
-    for _ in range(ROUNDS):
+    centre = np.zeros(gate.shape[1], np.float32)
+    if centred:
+        centre = _centre(gate, energy, np.ones(gate.shape, bool), centre)
+    for _ in range(ROUNDS if centred else 0):
         tau = score_quantiles(gate, weights, centre, np.array([0, CENTRE_RATE]), factors)[1]
         scores = np.abs(gate - centre) * weights * factors[:, None]
         centre = _centre(gate, energy, scores <= tau, centre)

@@ -17,14 +17,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from converters.calibration.gradient_layer import (
-    LayerFloats,
-    Slopes,
-    read_matrix,
-    read_vector,
-    rmsnorm,
-    rmsnorm_back,
-)
+from converters.calibration.gradient_layer import LayerFloats, Slopes, read_matrix, read_vector
+from converters.calibration.gradient_steps import rmsnorm, rmsnorm_back
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.model.rotary import rotary_table
@@ -125,7 +119,7 @@ def _head(
 ) -> float:
     """The mean loss of one window; `out` receives the gradient at x (tokens, hidden)."""
     name = "model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
-    norm = read_vector(packed, "model.norm.weight")
+    norm = read_vector(packed, "model.norm.weight") * np.float32(config.scales.head)
     h = rmsnorm(x, norm, config.rms_norm_eps)
     starts = range(0, config.vocab_size, VOCABULARY_STEP)
     logits = np.empty((len(x), config.vocab_size), dtype=np.float32)
@@ -164,4 +158,5 @@ def _embedded(packed: PackedModel, windows: Windows) -> Floats:
     """The rows of the embedding that the windows name, (windows, tokens, hidden)."""
     ids, places = np.unique(windows, return_inverse=True)
     found = [read_matrix(packed, "model.embed_tokens.weight", int(i), int(i) + 1)[0] for i in ids]
-    return np.stack(found)[places.reshape(windows.shape)]
+    embedding = np.stack(found) * np.float32(packed.config.scales.embedding)
+    return embedding[places.reshape(windows.shape)]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.calibration.gradient_steps import activated, rmsnorm, rmsnorm_back, rotate
 from converters.numbers.bundle_bytes import unpack_bundle
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized
@@ -49,8 +50,9 @@ class _Values:
     attn_out: Floats
     middle: Floats  # the residual stream between attention and FFN
     mlp_in: Floats
-    gate: Floats  # before SiLU
-    up: Floats
+    gate: Floats  # after its activation and the constant on what a half of a layer adds
+    gate_slope: Floats  # the derivative of that
+    up: Floats  # after ReLU where up goes through it
 
 
 class LayerFloats:
@@ -86,7 +88,7 @@ class LayerFloats:
     def forward(self, x: Floats) -> Floats:
         """The layer's output for one window, x (tokens, hidden)."""
         found = self._values(x)
-        product = found.gate * sigmoid(found.gate) * found.up
+        product = found.gate * found.up
         result: Floats = found.middle + self._linear("down_proj", product)
         return result
 
@@ -96,22 +98,26 @@ class LayerFloats:
         q, k, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
         q = self._by_key_head(rotate(self._heads(q), self._table))
         k, v = rotate(self._heads(k), self._table), self._heads(v)
-        attn_out = self._flat(self._attention(q, k, v))
+        attn_out = self._flat(self._attention(q, k, v)) * self._added
         middle = x + self._linear("o_proj", attn_out)
         mlp_in = rmsnorm(middle, self._norms[1], epsilon)
-        gate, up = self._linear("gate_proj", mlp_in), self._linear("up_proj", mlp_in)
-        return _Values(x, attn_in, q, k, v, attn_out, middle, mlp_in, gate, up)
+        activation = self._config.activation
+        gate, gate_slope = activated(self._linear("gate_proj", mlp_in), activation)
+        up = self._linear("up_proj", mlp_in)
+        up = np.maximum(up, np.float32(0)) if activation.up else up
+        gates = (gate * self._added, gate_slope * self._added)
+        return _Values(x, attn_in, q, k, v, attn_out, middle, mlp_in, *gates, up)
 
     def through(self, x: Floats, slope: Floats) -> tuple[Slopes, Floats]:
         """Gradients at the layer's linears and at its input x, given the one at its output."""
         values = self._values(x)
-        share = sigmoid(values.gate)
-        silu = values.gate * share
         slopes = {"down_proj": self._back("down_proj", slope)}
         product = slopes["down_proj"]
-        slopes["up_proj"] = self._back("up_proj", product * silu)
-        of_silu = share * (1 + values.gate * (1 - share))
-        slopes["gate_proj"] = self._back("gate_proj", product * values.up * of_silu)
+        into_up = product * values.gate
+        if self._config.activation.up:
+            into_up *= values.up > 0
+        slopes["up_proj"] = self._back("up_proj", into_up)
+        slopes["gate_proj"] = self._back("gate_proj", product * values.up * values.gate_slope)
         epsilon = self._config.rms_norm_eps
         into = slopes["gate_proj"] + slopes["up_proj"]
         slope = slope + rmsnorm_back(values.middle, self._norms[1], epsilon, into)
@@ -129,9 +135,9 @@ class LayerFloats:
             "attn_in": values.attn_in,
             "attn_out": values.attn_out,
             "mlp_in": values.mlp_in,
-            "gate": silu,
+            "gate": values.gate,
             "up": values.up,
-            "mlp_mid": silu * values.up,
+            "mlp_mid": values.gate * values.up,
         }
         return Slopes(inputs, slopes), slope
 
@@ -146,7 +152,9 @@ class LayerFloats:
     def _attention_back(self, values: _Values, slope: Floats) -> tuple[Floats, Floats, Floats]:
         """Gradients at the outputs of q, k and v, given the one at what attention gives."""
         q, k, v = values.q, values.k, values.v
-        back, out = (self._by_key_head(self._heads(x)) for x in (slope, values.attn_out))
+        slope = slope * self._added
+        out = self._by_key_head(self._heads(values.attn_out / self._added))
+        back = self._by_key_head(self._heads(slope))
         # The mean over a query's shares of the gradients at them.
         means = np.einsum("hqtd,hqtd->hqt", back, out)
         q_slope, k_slope, v_slope = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
@@ -177,6 +185,11 @@ class LayerFloats:
             mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
             for head in range(len(q)):
                 yield head, slice(start, stop), slice(first, stop), mask
+
+    @property
+    def _added(self) -> np.float32:
+        """The constant on what each half of the layer adds."""
+        return np.float32(self._config.scales.residual)
 
     @property
     def _scale(self) -> np.float32:
@@ -227,46 +240,6 @@ def _refuse_unknown_steps(config: ModelConfig) -> None:
                 f"No gradients are taken of a model with {step} (model_type "
                 f"{config.model_type!r}); calibrate with another of --methods."
             )
-
-
-def rmsnorm(x: Floats, weight: Floats, epsilon: float) -> Floats:
-    """x / root mean square x weight, by row."""
-    return x * _inverse_size(x, epsilon) * weight
-
-
-def rmsnorm_back(x: Floats, weight: Floats, epsilon: float, slope: Floats) -> Floats:
-    """The gradient at the input of `rmsnorm`, given the one at its output."""
-    inverse = _inverse_size(x, epsilon)
-    unit = x * inverse
-    scaled = slope * weight
-    along = np.einsum("tc,tc->t", scaled, unit)[:, None] / np.float32(x.shape[1])
-    result: Floats = inverse * (scaled - unit * along)
-    return result
-
-
-def _inverse_size(x: Floats, epsilon: float) -> Floats:
-    mean = np.einsum("tc,tc->t", x, x)[:, None] / np.float32(x.shape[1])
-    result: Floats = 1 / np.sqrt(mean + np.float32(epsilon))
-    return result
-
-
-def rotate(heads: Floats, table: Floats, direction: int = 1) -> Floats:
-    """Rotary embedding of (heads, tokens, head_dim); direction -1 turns back."""
-    half = heads.shape[2] // 2
-    cosines, sines = table[: heads.shape[1], :half], table[: heads.shape[1], half:]
-    if direction < 0:
-        sines = -sines
-    first, second = heads[..., :half], heads[..., half:]
-    parts = (first * cosines - second * sines, second * cosines + first * sines)
-    result: Floats = np.concatenate(parts, axis=2)
-    return result
-
-
-def sigmoid(x: Floats) -> Floats:
-    """1 / (1 + exp(-x)); a large negative x gives 0."""
-    with np.errstate(over="ignore"):
-        result: Floats = np.float32(1) / (np.float32(1) + np.exp(-x))
-    return result
 
 
 def _layer_weights(packed: PackedModel, prefix: str) -> dict[str, Floats]:

@@ -2,7 +2,8 @@
 
 Costs and thresholds of every piece come from `auto_fit`, the shares that are dropped from a
 Lagrange multiplier for each level of the dial (allocate/lagrange.py). A layer either drops inputs
-of up and down or skips whole neurons around centred gates, whichever the pack can store.
+of up and down or skips whole neurons around centred gates (with ReLU around zero), whichever the
+pack can store.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ MOST_FOLDED = 0.1
 def layouts(config: ModelConfig) -> tuple[str, ...]:
     """The layouts that serve a model, the better one first."""
     share = config.hidden_size / (3 * config.intermediate_size)
-    return ("mixed", "input") if share < MOST_FOLDED else ("input", "mixed")
+    whole = share < MOST_FOLDED or config.activation.zeroes  # whose neurons need no folded matrix
+    return ("mixed", "input") if whole else ("input", "mixed")
 
 
 def make(

@@ -85,12 +85,14 @@ def fit(
         checkpoint: what a former run has left, and where this one leaves what it has found.
     """
     neurons = layout == "mixed"
+    # Gates of ReLU are zero where they are small: nothing is left to be folded.
+    centred = not packed.config.activation.zeroes
     costs, begun = gradients_from(checkpoint.load("gradients"))
     if begun and set(costs) != set(range(begun.layer, packed.config.num_hidden_layers)):
         costs, begun = {}, None
 
     def visit(layer: int, slopes: list[Slopes]) -> None:
-        costs[layer] = layer_costs(slopes, neurons=neurons, threads=threads)
+        costs[layer] = layer_costs(slopes, neurons=neurons, centred=centred, threads=threads)
 
     some = gradient_windows(windows, layer_parameters(packed))
     counting = windows[:: -(-len(windows) // COUNTED_WINDOWS)]
@@ -108,7 +110,8 @@ def fit(
         for each, (_, centre) in zip(ordered, counted, strict=True)
     )
     taus = tuple(each for each, _ in counted)
-    means = tuple(_mean(packed, layer, each) for layer, each in enumerate(ordered) if neurons)
+    folding = neurons and centred
+    means = tuple(_mean(packed, layer, each) for layer, each in enumerate(ordered) if folding)
     return Fitted(ordered, taus, means)
 
 
@@ -168,7 +171,9 @@ def _counted(
         found = counted_from(checkpoint.load("thresholds"), run.residual)
         for layer in range(len(found), run.layers):
             centre, of_layer = None, costs[layer]
-            if NEURONS in of_layer:  # scores can be counted once their centres are known
+            if (
+                NEURONS in of_layer and not packed.config.activation.zeroes
+            ):  # scores can be counted once their centres are known
                 centres = _Centres(of_layer[NEURONS], pool, threads)
                 run.run(layer, centres, advance=False)
                 centre = centres.result()

@@ -16,6 +16,7 @@ import numpy as np
 
 from converters.calibration.histograms import Array
 from converters.methods.family import LayerFit, LayerView, Method, neurons, positive
+from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import OptionError
 
 CENTRE_LEVEL = 0.7
@@ -50,4 +51,16 @@ def folded(up: Array, down: Array, centre: Array) -> Array:
     return product
 
 
-CENTRED = Method("centred", "centred gates: |g - c| E|u| > tau, M = W_down c W_up", "ffn", _fit)
+def _unsuited(config: ModelConfig) -> str | None:
+    if not config.activation.zeroes:
+        return None
+    return (
+        f"Centred gates are for SiLU. Gates of {config.activation} that are zero are skipped "
+        "without a plan, and chess skips small ones; calibrate with another of --methods."
+    )
+
+
+CENTRED = Method(
+    "centred", "centred gates: |g - c| E|u| > tau, M = W_down c W_up", "ffn", _fit,
+    unsuited=_unsuited,
+)  # fmt: skip

@@ -70,6 +70,7 @@ class Method:
     rule: str = "threshold"  # one of `plan.RULES`; by `top`, taus are shares dropped
     # Fits of all layers -> those with rates that differ by layer; None: the same in each.
     allocate: Callable[[Sequence[LayerFit], Mapping[str, Spec]], list[LayerFit]] | None = None
+    unsuited: Callable[[ModelConfig], str | None] | None = None  # why a model cannot have it
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,9 @@ def in_force(session: ChatSession) -> str:
     if (choice := generator.sparsity_choice) is not None:
         return f"Sparsity: {choice.line(f'/sparsity {choice.sparsity:g} {FORCE}')}."
     follows = f" by plan {generator.plan}" if generator.plan else ""
-    return f"{generator.sparsity:.0%} of the weights are skipped{follows}."
+    skipped = f"{generator.sparsity:.0%} of the weights are skipped{follows}."
+    always = generator.info().get("always_skipped")
+    return f"{skipped} In any case {always} are not read." if always else skipped
 
 
 def on_offer(session: ChatSession) -> str:

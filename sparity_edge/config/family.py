@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparity_edge.config.layer_steps import no_windows, rope_everywhere
+from sparity_edge.config.scales import Scales, no_scales
 
 # Metadata below the architecture's name that change the result and that no decoder step carries
 # out: 0, or a refusal by that key.
@@ -52,9 +53,8 @@ class Family:
     - Qwen3: `qk_norm`; `qkv_bias` and `o_bias` by "attention_bias"; `windows` as Qwen2 has them;
       `GgufNames.tensors` for attn_q_norm and attn_k_norm.
     - SmolLM3: `layers_without_rope` by the key no_rope_layers; `GgufNames.interleaved`.
-    - Granite: its four multipliers of embedding, residual, attention and logits are constants, to
-      be folded into weights while packing (a field for their keys comes with that); in GGUF files
-      `GgufNames.unsupported` without the four.
+    - Granite: its multipliers of embedding, residual and logits by `scales`; that of attention may
+      be folded into q; in GGUF files `GgufNames.unsupported` without the four.
     - Ministral 3: `windows`; its config.json holds the decoder below text_config and its tensors
       a prefix (a field for each), and rope type yarn has to come to `rope_scaling`.
     """
@@ -73,6 +73,10 @@ class Family:
     windows: Callable[[Mapping[str, Any], int], tuple[int | None, ...]] = no_windows
     # Layers whose q and k are not rotated.
     layers_without_rope: Callable[[Mapping[str, Any], int], tuple[int, ...]] = rope_everywhere
+    # Constants on the embedding, on what each half of a layer adds, and on the head's input.
+    scales: Callable[[Mapping[str, Any], int, int], Scales] = no_scales
+    # Whether up goes through the activation as the gate does (dReLU).
+    activated_up: bool = False
     # Keys of config.json that may only be false, since the decoder does not do what they ask for.
     refused: tuple[str, ...] = ()
     gguf: GgufNames | None = None  # None: no GGUF file is read as this family

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sparity_edge.config.activation import SILU, Activation
 from sparity_edge.config.rope_scaling import RopeScaling
+from sparity_edge.config.scales import UNSCALED, Scales
 
 LAYER_LINEARS = (
     "self_attn.q_proj",
@@ -49,6 +51,13 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...] = ()
     qk_norm: bool = False  # RMSNorm over the head_dim of each head of q and k, before rope
     layers_without_rope: tuple[int, ...] = ()
+    activation: Activation = SILU
+    scales: Scales = UNSCALED
+
+    @property
+    def gates_apart(self) -> bool:
+        """Whether gates are activated before they meet up, and not in one step with it."""
+        return self.activation.zeroes or self.scales.residual != 1
 
     def linear_shape(self, name: str) -> tuple[int, int]:
         """(outputs, inputs) of a linear of a layer, named as in `LAYER_LINEARS`."""

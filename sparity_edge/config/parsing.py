@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sparity_edge.config.activation import read_activation
 from sparity_edge.config.family import Family
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.config.rope_scaling import rope_scaling, rope_theta
@@ -91,6 +92,8 @@ def parse_config(
         eos_token_ids=_token_ids(config, generation, "eos_token_id", vocab_size),
         qk_norm=family.qk_norm,
         layers_without_rope=family.layers_without_rope(config, layers),
+        activation=read_activation(config, family.activated_up),
+        scales=family.scales(config, layers, hidden),
     )
 
 
@@ -100,11 +103,6 @@ def _stated(bias: bool | str, config: Mapping[str, Any]) -> bool:
 
 
 def _refuse_unsupported(config: Mapping[str, Any], family: Family) -> None:
-    activation = config.get("hidden_act", "silu")
-    if activation not in ("silu", "swish"):
-        raise ConfigError(
-            f"config.json: hidden_act={show(activation)} is not supported; only silu is."
-        )
     quantization = config.get("quantization_config")
     if quantization is not None:
         method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None

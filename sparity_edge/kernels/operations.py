@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sparity_edge.arrays import Floats, Integers, Numbers
+from sparity_edge.kernels.elementwise_operations import ElementwiseOperations
 from sparity_edge.kernels.screen import Candidates, Screen
 from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 
@@ -20,7 +21,7 @@ Matrix = Any  # whatever `Machine.matrix` returned
 Bundle = Any  # whatever `Machine.bundle` returned
 
 
-class Operations(Protocol):
+class Operations(ElementwiseOperations, Protocol):
     """What a decoder layer is made of. Every result goes to the array named `out`.
 
     Activations are (tokens, size) float32 of `arrays.rows`. The examples run on `Reference`, as
@@ -51,22 +52,6 @@ class Operations(Protocol):
             >>> ops.embed(np.array([1]), table, out)
             >>> out.tolist()
             [[3.0, 4.0]]
-        """
-
-    def rmsnorm(self, x: Floats, weight: Floats, epsilon: float, out: Floats) -> None:
-        """x / sqrt(mean(x**2) + epsilon) * weight for every row (Zhang and Sennrich, 2019).
-
-        Args:
-            x: (tokens, size).
-            weight: (size,).
-            epsilon: added to the mean square.
-            out: (tokens, size); may be `x`.
-
-        Example:
-            >>> out = rows(1, 2)
-            >>> ops.rmsnorm(np.float32([[1, 7]]), np.float32([5, 10]), 0.0, out)
-            >>> out.tolist()
-            [[1.0, 14.0]]
         """
 
     def linear(
@@ -163,34 +148,6 @@ class Operations(Protocol):
             [[3.0, 4.0]]
         """
 
-    def silu_mul(self, gate: Floats, up: Floats, out: Floats) -> None:
-        """silu(gate) * up, the middle of the FFN (Shazeer, 2020).
-
-        Args:
-            gate, up: (tokens, neurons).
-            out: (tokens, neurons); may be one of the two.
-
-        Example:
-            >>> out = rows(1, 2)
-            >>> ops.silu_mul(np.float32([[0, 50]]), np.float32([[7, 2]]), out)
-            >>> out.tolist()
-            [[0.0, 100.0]]
-        """
-
-    def silu(self, x: Floats, out: Floats) -> None:
-        """x / (1 + exp(-x)).
-
-        Args:
-            x: (tokens, size).
-            out: (tokens, size); may be `x`.
-
-        Example:
-            >>> out = rows(1, 2)
-            >>> ops.silu(np.float32([[0, 50]]), out)
-            >>> out.tolist()
-            [[0.0, 50.0]]
-        """
-
     def sparsify(
         self, x: Floats, selector: Selector, exponents: Floats | None = None
     ) -> SparseVector:
@@ -218,8 +175,12 @@ class Operations(Protocol):
         up: Floats,
         middle: Floats,
         out: Floats,
+        relu_up: bool = False,
     ) -> None:
         """Add (gate * (x W_up^T)) W_down^T over active neurons to `out`.
+
+        Where a sparse gate leaves out zeros only (`SparseVector.exact`), the sum has the bits that
+        it has over all neurons.
 
         Args:
             x: (tokens, hidden).
@@ -227,6 +188,7 @@ class Operations(Protocol):
             bundle: up and down.
             up, middle: (tokens, neurons), memory for several tokens; may be one array.
             out: (tokens, hidden).
+            relu_up: whether x W_up^T goes through ReLU (dReLU).
 
         Example:
             >>> bundle, out = (np.float32([[1, 1]]), np.float32([[1], [2]])), rows(1, 2)

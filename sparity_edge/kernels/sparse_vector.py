@@ -39,6 +39,7 @@ class Selector:
     centre: Floats | None
     coefficients: Floats | None = None  # (4,)
     column: int | None = None  # among the gains of its half of the layer
+    exact: bool = False  # whether all that it leaves out is zero
 
     @classmethod
     def of(cls, rule: SelectionRule, channels: int, column: int | None = None) -> Selector:
@@ -48,7 +49,8 @@ class Selector:
             predictor = rule.predictor
             coefficients = None if predictor is None else padded(predictor)
             thresholds = padded(rule.thresholds(channels))
-            return cls(thresholds, None, None, centre, coefficients, column)
+            exact = rule.value == 0 and centre is None
+            return cls(thresholds, None, None, centre, coefficients, column, exact)
         weights = None if rule.weights is None else padded(rule.weights)
         kept = np.array([rule.kept(channels)], dtype=np.int64)
         return cls(None, kept, weights, centre)
@@ -67,3 +69,4 @@ class SparseVector:
     counts: Integers  # (tokens,): how many channels are active; (1,): how many are on the list
     active: ActiveList | None = None
     values: Floats | None = None  # (tokens, size): x - centre or zero
+    exact: bool = False  # whether all that is not active is zero

@@ -145,11 +145,14 @@ TABLE = (
         bench="sparse",
     ),
     Entry(elementwise.silu, "silu", "2048 numbers of a token", When.SPARSE),
-    Entry(elementwise.multiply, "neurons", "2048 numbers of a token", When.SPARSE),
+    Entry(elementwise.multiply, "neurons, multiply", "2048 numbers of a token", When.SPARSE),
     Entry(masks.sparsify_threshold, "sparsify", "a token", When.SPARSE),
     Entry(masks.sparsify_top, "sparsify", "a token", When.SPARSE, scratch="scores, twice"),
     Entry(masks.subtract, "linear", "the token", When.SPARSE),
     Entry(masks.tally, "tally", "all counts", When.SPARSE),
+    # --- activations that give zeros, and constants on vectors -------------------------------
+    Entry(elementwise.relu, "relu, neurons", "2048 numbers of a token", When.USE),
+    Entry(elementwise.scale, "scale", "2048 numbers of a token", When.USE),
     # --- several sequences -----------------------------------------------------------------------
     Entry(products.split_each, "linear", "512 numbers of a token", When.BATCH, waits=True),
     *(

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparity_edge.arrays import Floats
+import numpy as np
+
+from sparity_edge.arrays import Floats, padded
 from sparity_edge.kernels.machines import Machine
 from sparity_edge.kernels.operations import Bundle, Operations
 from sparity_edge.model.applied_plan import ATTENTION, FFN, AppliedPlan, Reader
@@ -41,12 +43,19 @@ class Decoder:
         self.embed_tokens = machine.matrix(matrix(packed, "model.embed_tokens.weight"))
         layers = range(config.num_hidden_layers)
         self.layers = [load_layer(packed, layer, machine) for layer in layers]
-        self.norm = vector(packed, "model.norm.weight")
+        # What the head's input is multiplied by is folded into its norm.
+        self.norm = padded(vector(packed, "model.norm.weight") * np.float32(config.scales.head))
         self.lm_head = self.embed_tokens
         if not config.tie_word_embeddings:
             self.lm_head = machine.matrix(matrix(packed, "lm_head.weight"))
         self._rotation = rotary_table(config, 0)  # (positions, head_dim)
         self._no_rotation = no_rotation(config, 0)  # for layers without rope
+
+    @property
+    def biases(self) -> list[dict[str, Floats | None]]:
+        """Of the linears, by layer and name; None where there is none."""
+        linears = [layer.linears.items() for layer in self.layers]
+        return [{name: each.bias for name, each in layer} for layer in linears]
 
     def cover(self, positions: int) -> None:
         """Have rotary tables for so many positions; passes recorded before keep theirs."""
@@ -76,7 +85,7 @@ class Decoder:
             What counts the bytes that the pass reads; None without a plan.
         """
         record = SparsityRecord(ops, this, plan)
-        ops.embed(this.ids, self.embed_tokens, this.x)
+        self.embed(ops, this)
         for weights in self.layers:
             layer = BoundLayer(ops, weights, record)
             self.attention(layer, this, caches)
@@ -89,6 +98,11 @@ class Decoder:
         else:
             screened.forward(ops, this.h[last], self.lm_head, this.logits)
         return reader
+
+    def embed(self, ops: Operations, this: Buffers) -> None:
+        """x = the rows of the embedding that a pass names."""
+        ops.embed(this.ids, self.embed_tokens, this.x)
+        _scale(ops, this.x, self.config.scales.embedding)
 
     def attention(self, layer: BoundLayer, this: Buffers, caches: Sequence[KVCache]) -> None:
         """The first half of a layer: x += o_proj(attention(norm(x)))."""
@@ -111,11 +125,12 @@ class Decoder:
             for own, cache in sequences:
                 keys, values = cache.layer(weights.index)
                 ops.attention(own.q, keys, values, own.position, weights.window, own.mixed)
+        _scale(ops, this.mixed, self.config.scales.residual)
         mixed = layer.sparsify("o_proj", this.mixed)
         layer.linear("o_proj", mixed, this.x, accumulate=True)
 
     def ffn(self, layer: BoundLayer, this: Buffers) -> None:
-        """The second half of a layer: x += down_proj(silu(gate_proj(h)) * up_proj(h))."""
+        """The second half of a layer: x += down_proj(act(gate_proj(h)) * up_proj(h))."""
         ops, weights, h = layer.ops, layer.weights, this.h
         ops.rmsnorm(this.x, weights.post_attention_layernorm, self.epsilon, h)
         layer.gains(FFN, h)
@@ -127,7 +142,13 @@ class Decoder:
         with ops.together():
             layer.linear("gate_proj", inputs[0], this.gate)
             layer.linear("up_proj", inputs[1], this.up)
-        ops.silu_mul(this.gate, this.up, this.middle)
+        if self.config.gates_apart:
+            self._activate(ops, this.gate)
+            if self.config.activation.up:
+                ops.relu(this.up, 0.0, this.up)
+            ops.multiply(this.gate, this.up, this.middle)
+        else:
+            ops.silu_mul(this.gate, this.up, this.middle)
         middle = layer.sparsify("down_proj", this.middle)
         layer.linear("down_proj", middle, this.x, accumulate=True)
 
@@ -138,12 +159,22 @@ class Decoder:
         """
         ops, h, gate = layer.ops, this.h, this.gate
         layer.linear("gate_proj", layer.sparsify("gate_proj", h), gate)
-        ops.silu(gate, gate)
+        self._activate(ops, gate)
         with ops.together():  # one thread selects while the others begin with the folded matrix
             active = layer.sparsify(NEURONS, gate)
             if layer.folded is not None:
                 ops.linear(h, layer.folded, this.x, accumulate=True)
-        ops.neurons(h, active, bundle, this.up, this.middle, this.x)
+        relu_up = self.config.activation.up
+        ops.neurons(h, active, bundle, this.up, this.middle, this.x, relu_up)
+
+    def _activate(self, ops: Operations, gate: Floats) -> None:
+        """Gates through the activation, times the constant on what the FFN adds."""
+        activation = self.config.activation
+        if activation.zeroes:
+            ops.relu(gate, activation.threshold, gate)
+        else:
+            ops.silu(gate, gate)
+        _scale(ops, gate, self.config.scales.residual)
 
     def _norm_heads(self, layer: BoundLayer, this: Buffers) -> None:
         """RMSNorm over head_dim of every head of q and k, where the family has it (Qwen3)."""
@@ -154,6 +185,11 @@ class Decoder:
             for x, norm in ((this.q, weights.q_norm), (this.k, weights.k_norm)):
                 for head in _heads(x, head_dim):
                     layer.ops.rmsnorm(head, norm, self.epsilon, head)
+
+
+def _scale(ops: Operations, x: Floats, factor: float) -> None:
+    if factor != 1:
+        ops.scale(x, factor, x)
 
 
 def _heads(x: Floats, head_dim: int) -> list[Floats]:

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.model.zero_gates import skipped_always
 from sparity_edge.packed.bundle import BundleLayout
 from sparity_edge.packed.folder import PackedFolder, PackedModel
 from sparity_edge.plans.plan import SparsityPlan
@@ -79,6 +80,8 @@ def facts_of(
         "cache_dtype": cache_dtype,
         "cache_bytes_per_token": cache_bytes_per_token,
         "threads": threads,
+        "activation": str(config.activation),
+        **({} if (always := skipped_always(packed)) is None else {"always_skipped": always}),
         "sparsity": 0.0 if plan is None else plan.sparsity,
         **({} if plan is None else {"plan": plan.name, "level": plan.level}),
     }

@@ -33,7 +33,7 @@ class Vectors:
     attn_in: Floats  # (tokens, hidden), normalised: what q, k and v read
     attn_out: Floats  # (tokens, heads * head_dim), what o reads
     mlp_in: Floats  # (tokens, hidden), normalised: what gate and up read
-    gate: Floats  # (tokens, intermediate), after SiLU
+    gate: Floats  # (tokens, intermediate), after its activation
     up: Floats  # (tokens, intermediate)
     mlp_mid: Floats  # (tokens, intermediate), what down reads
     residual: Floats  # (tokens, hidden), after the layer
@@ -133,8 +133,9 @@ class LayerRun:
         return model.machine.prepare(attention), model.machine.prepare(ffn)
 
     def _activated(self, layer: int, this: Buffers) -> Floats:
-        """The gates after SiLU; where up and down are a bundle, the buffers hold them already."""
-        if self.model.decoder.layers[layer].bundle is not None:
+        """The gates after activation; unless `silu_mul` did it, the buffers hold them already."""
+        bundled = self.model.decoder.layers[layer].bundle is not None
+        if bundled or self.model.config.gates_apart:
             return np.ascontiguousarray(this.gate)
         gate = self._gate[: len(this.gate)]
         # exp of a large number is inf, and the gate then 0; NaN is for the visitor to notice.
@@ -148,7 +149,7 @@ class LayerRun:
         for size, this in self._buffers.items():
 
             def embed(ops: Operations, this: Buffers = this) -> None:
-                ops.embed(this.ids, model.decoder.embed_tokens, this.x)
+                model.decoder.embed(ops, this)
 
             run = model.machine.prepare(embed)
             for window, residual in zip(self.windows, self.residual, strict=True):

@@ -20,6 +20,7 @@ from sparity_edge.model.forward_pass import ForwardPass
 from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.model.recordings import PassKey, Recordings
 from sparity_edge.model.screened_head import HeadScreen, Ids, ScreenedHead, Wanted
+from sparity_edge.model.zero_gates import with_zero_gates, zero_gates
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.progress import Progress
@@ -51,6 +52,9 @@ class Model:
         self.decoder = Decoder(packed, machine)
         self.packed = packed
         self._plan: AppliedPlan | None = None
+        zeros = zero_gates(packed)  # are skipped without a plan, too, in decoding
+        biases = self.decoder.biases
+        self._always = zeros and AppliedPlan(zeros, packed, biases, machine)
         self._screened: ScreenedHead | None = None
         self._passes = Recordings()
         self.exact_ids: Ids | None = None  # logits that `read` computed last; None: all
@@ -90,13 +94,10 @@ class Model:
         """
         applied = None
         if plan is not None and any(plan.layers):
-            biases = [
-                {name: linear.bias for name, linear in layer.linears.items()}
-                for layer in self.decoder.layers
-            ]
-            applied = AppliedPlan(plan, self.packed, biases, self.machine)
+            plan = with_zero_gates(plan, self.packed)
+            applied = AppliedPlan(plan, self.packed, self.decoder.biases, self.machine)
         self._plan = applied
-        self._passes.keep(lambda _, each: each.plan is None)
+        self._passes.keep(lambda key, _: not key.sparse)
 
     @property
     def head_bytes(self) -> int:
@@ -288,7 +289,7 @@ class Model:
         head: ScreenedHead | None,
     ) -> ForwardPass:
         """Recorded before, where rows are decoded; prompts are recorded anew."""
-        plan = self._plan if sparse else None
+        plan = self._plan if sparse else self._always if tokens == 1 else None
 
         def made() -> ForwardPass:
             return ForwardPass(self.decoder, self.machine, len(caches), tokens, outputs, plan, head)

@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_cases import LLAMA3, MISTRAL, QWEN2
 
+from sparity_edge.config.activation import Activation
 from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
 from sparity_edge.errors import ConfigError
 from sparity_edge.model.families import read_config
 
+BAMBOO = {"architectures": ["BambooForCausalLM"], "model_type": "bamboo"}
+MINICPM = {"architectures": ["MiniCPMForCausalLM"], "model_type": "minicpm"}
 PLAIN = {key: value for key, value in tiny.BASE.items() if key != "rope_parameters"}
 
 
@@ -124,6 +127,20 @@ def test_sliding_windows_layer_by_layer() -> None:
     assert listed.sliding_windows == (5, None)
 
 
+def test_activations_and_the_constants_of_minicpm() -> None:
+    assert config_with().activation == Activation("silu")
+    assert config_with(hidden_act="relu").activation == Activation("relu")
+    fatrelu = config_with(hidden_act="fatrelu", hidden_act_param=0.01).activation
+    assert fatrelu == Activation("fatrelu", 0.01)
+    assert [fatrelu.zeroes, str(fatrelu)] == [True, "FATReLU(0.01)"]
+    drelu = config_with(**BAMBOO, hidden_act="relu").activation
+    assert [drelu.up, str(drelu)] == [True, "dReLU"]
+    assert config_with(**MINICPM).scales == (1, 1 / 2**0.5, 1 / 64)
+    scaled = config_with(**MINICPM, scale_emb=12, scale_depth=1.4, dim_model_base=32).scales
+    assert scaled == (12, 1.4 / 2**0.5, 0.5)
+    assert config_with(scale_emb=12).scales == (1, 1, 1)
+
+
 def test_generation_config_wins_for_token_ids() -> None:
     config = read_config(PLAIN, {"eos_token_id": [7, 8], "bos_token_id": None})
     assert (config.bos_token_id, config.eos_token_ids) == (1, (7, 8))
@@ -135,7 +152,20 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"architectures": [["LlamaForCausalLM"]]}, ["architectures=", "LlamaForCausalLM"]),
     ({"architectures": None, "model_type": "gpt2"}, ["model_type='gpt2'"]),
     ({"model_type": "mistral"}, ["model_type='mistral'", "architectures='LlamaForCausalLM'"]),
-    ({"hidden_act": "gelu"}, ["hidden_act='gelu'"]),
+    ({"hidden_act": "gelu"}, ["hidden_act='gelu'", "silu, relu, fatrelu"]),
+    ({"hidden_act": ["relu"]}, ["hidden_act=['relu']"]),
+    ({"hidden_act": "fatrelu"}, ["hidden_act_param=None"]),
+    *(
+        ({"hidden_act": "fatrelu", "hidden_act_param": value}, ["hidden_act_param=", "0 to 1e+06"])
+        for value in (-0.01, float("nan"), float("inf"), 10**400, "0.01", True, [0.01])
+    ),
+    ({**BAMBOO, "hidden_act": "silu"}, ["hidden_act='silu'", "relu is"]),
+    *(
+        ({**MINICPM, key: value}, [f"{key}="])
+        for key in ("scale_emb", "scale_depth", "dim_model_base")
+        for value in (0, -1, 1e9, 1e-9, float("nan"), "12", False)
+    ),
+    ({**MINICPM, "attention_bias": True}, ["attention_bias=True", "'minicpm'"]),
     ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor=0.5"]),
     ({"rope_parameters": {"partial_rotary_factor": 0}}, ["partial_rotary_factor=0"]),
     ({"quantization_config": {"quant_method": "gptq"}}, ["quantization_config", "'gptq'"]),

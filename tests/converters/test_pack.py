@@ -119,7 +119,6 @@ def test_the_command_line_knows_the_layouts() -> None:
         {"group": 16},
         {"group": "32"},
         {"layout": "other"},
-        {"layout": None},
         {"dtype": "f32", "group": 32},
     ],
 )

@@ -127,7 +127,7 @@ def test_the_layouts_of_the_format() -> None:
 def test_the_manifest_and_the_plans_of_the_format() -> None:
     blocks = re.findall(r"```json\n(\{.*?\})\n```", FORMAT, re.DOTALL)
     manifest, _, plan = map(json.loads, blocks)
-    assert manifest["options"] == vars(PackOptions())
+    assert manifest["options"] == vars(PackOptions(layout="dense"))
     assert set(plan) == set(FIELDS)
     assert re.search("`" + "`, `".join(RULES[:-1]) + f"` or `{RULES[-1]}`", FORMAT)
     section = FORMAT.split("\n## Plans\n")[1].split("\n## ")[0]

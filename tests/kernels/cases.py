@@ -112,10 +112,11 @@ def neurons(machine: Any, at: Setting) -> Any:
     up, middle = rows(at.tokens, count), rows(at.tokens, count)
     if at.density == 1:
         return lambda ops: ops.neurons(x, gate, bundle, up, middle, out), (out,)
-    selector = Selector(_thresholds(gate, at.density), None, None, None)
+    # Of a prompt up goes through ReLU; test_zero_gates.py has it in decoding.
+    selector, relu_up = Selector(_thresholds(gate, at.density), None, None, None), at.tokens == 7
 
     def forward(ops: Any) -> None:
-        ops.neurons(x, ops.sparsify(gate, selector), bundle, up, middle, out)
+        ops.neurons(x, ops.sparsify(gate, selector), bundle, up, middle, out, relu_up)
 
     return forward, (out,)
 
@@ -154,14 +155,14 @@ def rmsnorm(_machine: Any, at: Setting) -> Any:
     return lambda ops: ops.rmsnorm(x, weight, 1e-5, out), (out,)
 
 
-def silu(_machine: Any, at: Setting) -> Any:
-    x = at.x(1, at.size[1])
-    return lambda ops: ops.silu(x, x), (x,)
+def _elementwise(operation: str, *numbers: float, vectors: int = 1) -> Case:
+    """An operation on vectors, which leaves its result in the first of them."""
 
+    def case(_machine: Any, at: Setting) -> Any:
+        xs = [at.x(1, at.size[1]), normal(2, at.tokens, at.size[1])][:vectors]
+        return lambda ops: getattr(ops, operation)(*xs, *numbers, xs[0]), (xs[0],)
 
-def silu_mul(_machine: Any, at: Setting) -> Any:
-    gate, up = at.x(1, at.size[1]), normal(2, at.tokens, at.size[1])
-    return lambda ops: ops.silu_mul(gate, up, gate), (gate,)
+    return case
 
 
 def sparsify(_machine: Any, at: Setting) -> Any:
@@ -227,12 +228,16 @@ def _thresholds(x: Floats, density: float) -> Floats:
 CASES: dict[str, Case] = {
     each.__name__: each
     for each in (
-        linear, neurons, embed, vmmsp, screened, rmsnorm, silu, silu_mul, sparsify, select_n_of_m,
-        rope, append, attention,
+        linear, neurons, embed, vmmsp, screened, rmsnorm, sparsify, select_n_of_m, rope, append,
+        attention,
     )
 }  # fmt: skip
-CASES["tally"] = sparsify
-OF_ACTIVATIONS = ("rmsnorm", "silu", "silu_mul", "sparsify", "select_n_of_m", "rope")
+CASES |= {name: _elementwise(name, vectors=2) for name in ("silu_mul", "multiply")}
+CASES |= {"relu": _elementwise("relu", 0.25), "scale": _elementwise("scale", 0.3)}
+CASES |= {"tally": sparsify, "silu": _elementwise("silu")}
+OF_ACTIVATIONS = (
+    "rmsnorm", "silu", "silu_mul", "relu", "scale", "multiply", "sparsify", "select_n_of_m", "rope",
+)  # fmt: skip
 
 
 def operations() -> set[str]:

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from packing import equal, random_weights
 
 from converters.numbers.bundle_bytes import pack_bundle, unpack_bundle
-from sparity_edge.arrays import padded
+from sparity_edge.arrays import Floats, padded
 from sparity_edge.errors import FormatError
-from sparity_edge.kernels.active_list import (
-    channels,
-)
+from sparity_edge.kernels.active_list import channels
+from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
+from sparity_edge.kernels.sparse_vector import Selector
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle, join, split
 from sparity_edge.packed.layout import Layout
+from sparity_edge.plans.plan import SelectionRule
 from sparity_edge.progress import silent
 
 REFERENCE = ReferenceMachine()
@@ -74,6 +75,38 @@ def test_ffn(
     # Where int4 weights cancel (q = 8) what is left is the rounding of numbers as large as others.
     allowed += 1e-6 * np.abs(results[1]).max()
     assert np.all(np.abs(results[0] - results[1]) <= 2 * allowed)
+
+
+@given(
+    formats(), formats(), sides, sides, st.sampled_from(DENSITIES), seeds, st.integers(1, 4),
+    st.booleans(),
+)  # fmt: skip
+def test_skipping_gates_of_zero_changes_no_bit(
+    machine: ThreadedMachine,
+    up: Form,
+    down: Form,
+    neurons: int,
+    hidden: int,
+    density: float,
+    seed: int,
+    tokens: int,
+    relu_up: bool,
+) -> None:
+    handle = machine.bundle(bundle_of(up, down, neurons, hidden, seed))
+    x, gate = normal(seed, tokens, hidden), normal(seed + 3, tokens, neurons)
+    gate[np.random.default_rng(seed).random(gate.shape) >= density] = 0
+    zero = Selector.of(SelectionRule("threshold", 0.0), neurons)
+    places, results = normal(0, tokens, neurons), []
+    for skipped in (False, True):
+        out = normal(seed + 5, tokens, hidden)
+
+        def forward(ops: Operations, out: Floats = out, skipped: bool = skipped) -> None:
+            active = ops.sparsify(gate, zero) if skipped else gate
+            ops.neurons(x, active, handle, places, places, out, relu_up)
+
+        machine.prepare(forward, decoding=True)(False)
+        results.append(out)
+    assert np.array_equal(*results)
 
 
 @given(formats(), formats(), sides, sides)

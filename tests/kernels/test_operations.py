@@ -17,7 +17,7 @@ from sparity_edge.kernels.reference.reference import Reference
 from sparity_edge.kernels.screen import Candidates, Screen
 from sparity_edge.kernels.sparse_vector import Selector
 
-NAMES = [name for name in vars(Operations) if not name.startswith("_")]
+NAMES = [name for name in dir(Operations) if not name.startswith("_")]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -128,7 +128,7 @@ def test_every_operation_has_a_twin_and_a_case() -> None:
     for operation in operations():
         assert hasattr(Program, operation)
         assert hasattr(Reference, operation)
-    assert {each for each in vars(Operations) if not each.startswith("_")} - operations() == {
+    assert {each for each in dir(Operations) if not each.startswith("_")} - operations() == {
         "together"
     }
 

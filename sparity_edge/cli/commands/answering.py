@@ -93,7 +93,9 @@ def header(generator: Generator) -> tuple[str, str, str]:
     facts = generator.info()
     parameters = f"{facts.get('parameters', 0) / 1e6:,.0f} M parameters"
     size = f"{'/'.join(facts.get('dtypes', []))}, {facts.get('weight_bytes', 0) / 1e6:,.0f} MB"
-    reading = f"{generator.sparsity:.0%} of weights skipped" if generator.sparsity else "dense"
+    reading = f"{facts['always_skipped']} skipped" if "always_skipped" in facts else "dense"
+    if generator.sparsity:
+        reading = f"{generator.sparsity:.0%} of weights skipped"
     source = Path(str(facts.get("source")))
     name = source if len(source.parts) < 3 else source.name  # an alias or org/name stays whole
     return (

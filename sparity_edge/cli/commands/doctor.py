@@ -71,23 +71,38 @@ def _models(name: str) -> list[Expected]:
     """The model asked for, if it is packed here, and one that is typical."""
     known = [Expected("Llama 3 8B in int4", _bytes_of_llama_8b("int4"), packed=False)]
     if (nbytes := _packed_bytes(name)) is not None:
-        known.insert(0, Expected(name, nbytes, packed=True))
+        read = f"{name} ({always} read, too)" if (always := _always_skipped(name)) else name
+        known.insert(0, Expected(read, nbytes, packed=True))
     return known
 
 
-def _packed_bytes(model: str) -> int | None:
-    """Bytes of a token of a packed folder or cached model; None if it is neither."""
+def _packed_path(model: str) -> Path | None:
+    """The packed folder or the cached pack of a model; None if there is none."""
     from converters.pack_options import PackOptions
     from converters.store import known
     from sparity_edge.packed.manifest import is_packed
 
-    path = Path(model) if is_packed(model) else known(model, PackOptions())
+    return Path(model) if is_packed(model) else known(model, PackOptions())
+
+
+def _packed_bytes(model: str) -> int | None:
+    """Bytes of a token of a packed folder or cached model; None if it is neither."""
+    path = _packed_path(model)
     if path is None:
         return None
     try:
         return bytes_of_a_folder(path)
     except SparityError:  # damaged: whoever loads it is told
         return None
+
+
+def _always_skipped(model: str) -> str | None:
+    """What decoding of a packed model skips without a plan; None: nothing."""
+    from sparity_edge.model.opening import open_folder
+    from sparity_edge.model.zero_gates import skipped_always
+
+    path = _packed_path(model)
+    return None if path is None else skipped_always(open_folder(path))
 
 
 def _gains(model: str) -> list[dict[str, Any]]:

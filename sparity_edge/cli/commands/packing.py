@@ -45,7 +45,7 @@ def convert(arguments: Namespace) -> None:
 
     if arguments.out == "":
         raise OptionError("OUT is empty; name a folder, or leave it out.")
-    layout = arguments.layout or ("mixed" if arguments.calibrate else "dense")
+    layout = arguments.layout or ("mixed" if arguments.calibrate else None)
     options = PackOptions(arguments.dtype, arguments.group, layout)
     screen = side_screen()
     with progress_bars(arguments, screen) as bars:

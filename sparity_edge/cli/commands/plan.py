@@ -56,6 +56,8 @@ def plan_list(arguments: Namespace) -> None:
         return
     for folder, family in families:
         print(neutral(f"{_line(family)}  {folder}"))
+    if always := _always_skipped(arguments.model):
+        print(neutral(f"With and without a plan {always} are skipped."))
     if not families:
         print(neutral(f"No plans; make some with sparity-edge calibrate {arguments.model}."))
 
@@ -68,14 +70,17 @@ def plan_show(arguments: Namespace) -> None:
     name = arguments.name or _default(arguments.model)
     folder, family = _find(arguments.model, name)
     gains = gain_facts(folder, family)
+    always = _always_skipped(arguments.model)
     if arguments.json:
-        facts = {**_summary(family), "notes": dict(family.notes)}
+        facts = {**_summary(family), "notes": dict(family.notes), "always_skipped": always}
         facts["gains_here"] = gains
         facts["levels"] = [round(float(level), 4) for level in family.levels]
         facts["active"] = [round(float(active), 4) for active in family.active]
         print_json(facts)
         return
     show_plan(family, gains)
+    if always:
+        print(neutral(f"Whatever the plan says, {always} are skipped."))
 
 
 def plan_add(arguments: Namespace) -> None:
@@ -144,10 +149,21 @@ def _default(model: str) -> str:
     """
     names = sorted({each for folder in _folders(model) for each in plan_names(folder)})
     if not names:
-        raise OptionError(f"{model} has no plans; sparity-edge calibrate {model} makes some.")
+        always = _always_skipped(model)
+        without = f" Without one {always} are skipped." if always else ""
+        raise OptionError(
+            f"{model} has no plans; sparity-edge calibrate {model} makes some.{without}"
+        )
     if DEFAULT_PLAN not in names and len(names) > 1:
         raise OptionError(f"{model} has the plans {', '.join(names)}; name the one to show.")
     return DEFAULT_PLAN if DEFAULT_PLAN in names else names[0]
+
+
+def _always_skipped(model: str) -> str | None:
+    """What decoding skips without a plan; None: nothing."""
+    from sparity_edge.model.zero_gates import skipped_always
+
+    return next(filter(None, (skipped_always(open_folder(each)) for each in _folders(model))), None)
 
 
 def _find(model: str, name: str) -> tuple[Path, PlanFamily]:

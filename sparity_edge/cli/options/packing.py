@@ -42,7 +42,7 @@ def add_convert(commands: Any, add: Add) -> None:
         choices=LAYOUTS,
         help="what can be skipped: dense nothing, ffn the FFN's neurons, neurons these and inputs "
         "of q and o, mixed neurons and all inputs but those of up and down, input all inputs "
-        "(default: dense, or mixed with --calibrate)",
+        "(default: dense, ffn where the model's FFN has ReLU, mixed with --calibrate)",
     )
     parser.add_argument(
         "--calibrate", action="store_true", help="add sparsity plans, made from the default text"

@@ -32,6 +32,7 @@ from sparity_edge.kernels.sparse.active_rows import (
     BLOCK_BYTES,
     ROWS,
     VALUES,
+    boundaries,
     boundary,
     channel,
     digit_bytes,
@@ -185,14 +186,16 @@ def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     tokens, share = load_i64(arguments + EACH.tokens), load_i64(arguments + SHARING.scratch_share)
     bundle, active = load_i64(each + FFN.bundle), load_i64(each + FFN.active)
-    down, parts = load_i64(bundle + DOWN), load_i64(each + FFN.parts)
-    if CHECKED and unsound(active, load_i64(down + INPUTS)):
+    down = load_i64(bundle + DOWN)
+    size = load_i64(down + INPUTS)
+    if CHECKED and unsound(active, size):
         return
     columns = load_i64(down + PADDED)
     of_part = chunk * load_i64(each + FFN.part_bytes)
     for token in range(tokens):
         clear(load_i64(each + token * each_bytes + FFN.part_sums) + of_part, columns)
-    start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
+    parts, even = load_i64(each + FFN.parts), load_i64(each + FFN.by_channel)
+    start, stop = boundaries(active, chunk, parts, size, even)
     if start >= stop:
         return
     here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES

@@ -12,7 +12,7 @@ from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.decode.kv_rows import beyond_cache, row_bytes, store_row
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, store, store_f32
-from sparity_edge.kernels.simd.vectors import add, div, exp, fma, mul, splat, sub, total
+from sparity_edge.kernels.simd.vectors import above, add, div, exp, fma, mul, splat, sub, total
 from sparity_edge.kernels.words import Words
 
 BLOCK = 2048  # numbers of a row in one chunk, where operations go by blocks
@@ -21,6 +21,8 @@ RMSNORM = Words("x x_stride weight out out_stride size epsilon")
 # WIDTH numbers of a row in BLOCKS chunks of it.
 SILU = Words("x x_stride out out_stride width blocks")
 MULTIPLY = SILU.plus("y y_stride")
+RELU = SILU.plus("threshold")
+SCALE = SILU.plus("factor")
 SILU_MUL = Words("gate gate_stride up up_stride out out_stride width blocks")
 # POSITION is the address of the first token's position. Of the cache TOKEN_STRIDE is from one
 # position to the next, HEAD_STRIDE from one head to the next; its numbers have NUMBER bytes.
@@ -93,6 +95,30 @@ def silu(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
     for i in range(4 * start, 4 * min(start + BLOCK, load_i64(arguments + SILU.width)), 64):
         value = load(x + i)
         store(out + i, div(value, add(splat(1.0), exp(sub(splat(0.0), value)))))
+
+
+@Kernel(RELU)
+def relu(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """x where it is above THRESHOLD, else 0, for one block of one row; chunks go row by row."""
+    blocks = load_i64(arguments + RELU.blocks)
+    row, start = chunk // blocks, chunk % blocks * BLOCK
+    x = load_i64(arguments + RELU.x) + row * load_i64(arguments + RELU.x_stride)
+    out = load_i64(arguments + RELU.out) + row * load_i64(arguments + RELU.out_stride)
+    threshold = splat(load_f32(arguments + RELU.threshold))
+    for i in range(4 * start, 4 * min(start + BLOCK, load_i64(arguments + RELU.width)), 64):
+        store(out + i, above(load(x + i), threshold))
+
+
+@Kernel(SCALE)
+def scale(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
+    """x * FACTOR for one block of one row; chunks go row by row."""
+    blocks = load_i64(arguments + SCALE.blocks)
+    row, start = chunk // blocks, chunk % blocks * BLOCK
+    x = load_i64(arguments + SCALE.x) + row * load_i64(arguments + SCALE.x_stride)
+    out = load_i64(arguments + SCALE.out) + row * load_i64(arguments + SCALE.out_stride)
+    factor = splat(load_f32(arguments + SCALE.factor))
+    for i in range(4 * start, 4 * min(start + BLOCK, load_i64(arguments + SCALE.width)), 64):
+        store(out + i, mul(load(x + i), factor))
 
 
 @Kernel(MULTIPLY)

@@ -76,6 +76,8 @@ def ffn_each(
     bundle: ffn.Bundle,
     active: ActiveList,
     out: Floats,
+    relu_up: bool = False,
+    by_channel: bool = False,
 ) -> None:
     """out += sum over active i of gate_i (up_i . x) down_i; other gates are zero."""
     layout = bundle.layout
@@ -84,6 +86,7 @@ def ffn_each(
     share = _scratch_shares(recorder, ffn.SCRATCH_BYTES, len(x))
     sums, stride = _sums_of_each(recorder, parts, layout.down, len(x))
     words = {"x": x, **digits._asdict(), **sparse.ffn_words(bundle, gate, None, active)}
+    words |= {"relu_up": relu_up, "by_channel": by_channel}
     words |= {"parts": parts, "part_sums": sums, "part_bytes": stride}
     table = recorder.table(products.ffn_each, len(x), words)
     recorder.record(products.ffn_each, parts, **table, scratch_share=share)

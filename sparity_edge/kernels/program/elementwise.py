@@ -56,6 +56,16 @@ def silu(recorder: Recorder, x: Floats, out: Floats) -> None:
     _blockwise(recorder, elementwise.silu, x, out)
 
 
+def relu(recorder: Recorder, x: Floats, threshold: float, out: Floats) -> None:
+    """x where it is above the threshold, else 0."""
+    _blockwise(recorder, elementwise.relu, x, out, threshold=threshold)
+
+
+def scale(recorder: Recorder, x: Floats, factor: float, out: Floats) -> None:
+    """x * factor."""
+    _blockwise(recorder, elementwise.scale, x, out, factor=factor)
+
+
 def multiply(recorder: Recorder, x: Floats, y: Floats, out: Floats) -> None:
     """x * y."""
     _blockwise(recorder, elementwise.multiply, x, out, y=y, y_stride=y.strides[0])

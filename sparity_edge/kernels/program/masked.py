@@ -28,7 +28,8 @@ def sparsify_one(
         assert selector.thresholds is not None
         factors = (selector.coefficients, exponent)
         sparse.select_threshold(recorder, x, selector.thresholds, active, centre, *factors)
-    return SparseVector(x, centre, active[:2].view(np.int64), active=active)
+    counts = active[:2].view(np.int64)
+    return SparseVector(x, centre, counts, active=active, exact=selector.exact)
 
 
 def sparsify_many(
@@ -58,7 +59,8 @@ def sparsify_many(
     if not decoding:
         return SparseVector(x, selector.centre, counts, values=values)
     active = _union(recorder, values)
-    return SparseVector(x, selector.centre, active[:2].view(np.int64), active, values)
+    counts = active[:2].view(np.int64)
+    return SparseVector(x, selector.centre, counts, active, values, selector.exact)
 
 
 def _union(recorder: Recorder, values: Floats) -> ActiveList:
@@ -117,15 +119,41 @@ def _linear_of_one(
 
 
 def neurons_of_one(
-    recorder: Recorder, x: Floats, gate: Floats | SparseVector, bundle: Bundle, out: Floats
+    recorder: Recorder,
+    x: Floats,
+    gate: Floats | SparseVector,
+    bundle: Bundle,
+    out: Floats,
+    relu_up: bool,
 ) -> None:
     """out += (gate * (x W_up^T)) W_down^T over active neurons of one token."""
     if isinstance(gate, SparseVector):
         assert gate.active is not None
-        values, active, centre = gate.x, gate.active, gate.centre
+        values, active, centre, exact = gate.x, gate.active, gate.centre, gate.exact
     else:
-        values, active, centre = gate, sparse.every_channel(gate.shape[1]), None
-    sparse.ffn(recorder, x, values, bundle, active, out, centre, accumulate=True)
+        values, active, centre, exact = gate, sparse.every_channel(gate.shape[1]), None, False
+    sparse.ffn(
+        recorder, x, values, bundle, active, out, centre, accumulate=True, relu_up=relu_up,
+        by_channel=exact,
+    )  # fmt: skip
+
+
+def neurons_of_each(
+    recorder: Recorder,
+    x: Floats,
+    gate: Floats | SparseVector,
+    bundle: Bundle,
+    out: Floats,
+    relu_up: bool,
+) -> None:
+    """out += (gate * (x W_up^T)) W_down^T over neurons that are active for one of the tokens."""
+    if isinstance(gate, SparseVector):
+        values, active, exact = gate.values, gate.active, gate.exact
+    else:
+        values, active, exact = gate, sparse.every_channel(gate.shape[1]), False
+    assert values is not None
+    assert active is not None
+    batch.ffn_each(recorder, x, values, bundle, active, out, relu_up=relu_up, by_channel=exact)
 
 
 def neurons_of_many(
@@ -135,18 +163,14 @@ def neurons_of_many(
     bundle: Bundle,
     places: tuple[Floats, Floats],
     out: Floats,
-    decoding: bool,
+    relu_up: bool,
 ) -> None:
     """out += (gate * (x W_up^T)) W_down^T; `places` is memory for up and for the middle."""
     values = gate if isinstance(gate, np.ndarray) else gate.values
     assert values is not None
-    if decoding:
-        every = sparse.every_channel(values.shape[1])
-        active = every if isinstance(gate, np.ndarray) else gate.active
-        assert active is not None
-        batch.ffn_each(recorder, x, values, bundle, active, out)
-        return
     up, middle = places
     dense.gemm(recorder, x, bundle.up_rows, up, None, False)
+    if relu_up:
+        elementwise.relu(recorder, up, 0.0, up)
     elementwise.multiply(recorder, up, values, middle)
     dense.gemm(recorder, middle, bundle.down_rows, out, None, True)

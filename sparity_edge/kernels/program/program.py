@@ -100,6 +100,18 @@ class Program:
         """x / (1 + exp(-x))."""
         elementwise.silu(self.recorder, x, out)
 
+    def relu(self, x: Floats, threshold: float, out: Floats) -> None:
+        """x where it is above the threshold, else 0."""
+        elementwise.relu(self.recorder, x, threshold, out)
+
+    def scale(self, x: Floats, factor: float, out: Floats) -> None:
+        """x * factor."""
+        elementwise.scale(self.recorder, x, factor, out)
+
+    def multiply(self, x: Floats, y: Floats, out: Floats) -> None:
+        """x * y."""
+        elementwise.multiply(self.recorder, x, y, out)
+
     def sparsify(
         self, x: Floats, selector: Selector, exponents: Floats | None = None
     ) -> SparseVector:
@@ -116,13 +128,15 @@ class Program:
         up: Floats,
         middle: Floats,
         out: Floats,
+        relu_up: bool = False,
     ) -> None:
-        """out += (gate * (x W_up^T)) W_down^T over active neurons."""
+        """out += (gate * (x W_up^T)) W_down^T over active neurons, up through ReLU if wanted."""
         if len(x) == 1:
-            masked.neurons_of_one(self.recorder, x, gate, bundle, out)
+            masked.neurons_of_one(self.recorder, x, gate, bundle, out, relu_up)
+        elif self._decoding:
+            masked.neurons_of_each(self.recorder, x, gate, bundle, out, relu_up)
         else:
-            places = (up, middle)
-            masked.neurons_of_many(self.recorder, x, gate, bundle, places, out, self._decoding)
+            masked.neurons_of_many(self.recorder, x, gate, bundle, (up, middle), out, relu_up)
 
     def tally(self, vectors: Sequence[SparseVector], out: Integers) -> None:
         """out[i] = sum of the counts of vectors[i]."""

@@ -134,14 +134,20 @@ def ffn(
     out: Floats,
     centre: Floats | None = None,
     accumulate: bool = False,
+    relu_up: bool = False,
+    by_channel: bool = False,
 ) -> None:
-    """Sum over active i of (gate_i - centre_i) (up_i . x) down_i (+ out)."""
+    """Sum over active i of (gate_i - centre_i) (up_i . x) down_i (+ out).
+
+    Cut `by_channel`, the sum has the bits of that over all neurons where the others are zero.
+    """
     parts = parts_of(bundle.layout.up, MOST_PARTS)
     recorder.need_scratch(ffn_kernels.SCRATCH_BYTES)
     sums, stride = part_sums(recorder, parts, bundle.layout.down)
     recorder.record(
         ffn_kernels.ffn, parts, x=x, **digits_of(recorder, x, bundle.layout.up)._asdict(),
         **ffn_words(bundle, gate, centre, active), parts=parts, part_sums=sums, part_bytes=stride,
+        relu_up=relu_up, by_channel=by_channel,
     )  # fmt: skip
     add_parts(recorder, sums, stride, parts, [out], None, accumulate)
 

@@ -97,6 +97,21 @@ def silu(x: Floats, out: Floats) -> None:
         out[:] = x / (1 + np.exp(-x))
 
 
+def relu(x: Floats, threshold: float, out: Floats) -> None:
+    """x where it is above the threshold, else 0; NaN stays."""
+    out[:] = np.where(x <= threshold, np.float32(0), x)
+
+
+def scale(x: Floats, factor: float, out: Floats) -> None:
+    """x * factor."""
+    out[:] = x * np.float32(factor)
+
+
+def multiply(x: Floats, y: Floats, out: Floats) -> None:
+    """x * y."""
+    out[:] = x * y
+
+
 def silu_mul(gate: Floats, up: Floats, out: Floats) -> None:
     """silu(gate) * up."""
     with np.errstate(over="ignore"):

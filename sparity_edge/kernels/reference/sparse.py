@@ -12,7 +12,7 @@ import numpy as np
 
 from sparity_edge.arrays import Floats, Integers
 from sparity_edge.kernels.active_list import ActiveList, channels
-from sparity_edge.kernels.reference.dense import linear
+from sparity_edge.kernels.reference.dense import linear, relu
 from sparity_edge.kernels.sparse_vector import SparseVector
 
 UpDown = tuple[Floats, Floats]  # (neurons, hidden), (hidden, neurons)
@@ -73,11 +73,14 @@ def neurons(
     up: Floats,
     middle: Floats,
     out: Floats,
+    relu_up: bool = False,
 ) -> None:
     """out += (gate * (x W_up^T)) W_down^T; `up` and `middle` (tokens, neurons) are memory."""
     values = gate if isinstance(gate, np.ndarray) else gate.values
     assert values is not None
     linear(x, bundle[0], up)
+    if relu_up:
+        relu(up, 0.0, up)
     middle[:] = values * up
     linear(middle, bundle[1], out, accumulate=True)
 

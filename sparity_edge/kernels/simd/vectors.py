@@ -78,6 +78,13 @@ def maximum(builder: Any, left: Any, right: Any) -> Any:
     return _larger(builder, left, right)
 
 
+@define(vector, vector, vector)
+def above(builder: Any, value: Any, limit: Any) -> Any:
+    """Lane by lane the value where it is larger than the limit or NaN, and zero elsewhere."""
+    larger = builder.fcmp_unordered(">", value, limit)
+    return builder.select(larger, value, constant(FLOATS, 0.0))
+
+
 @define(vector, vector, vector, vector)
 def fma(builder: Any, left: Any, right: Any, addend: Any) -> Any:
     """left * right + addend, in one rounding where the CPU can (no library call elsewhere)."""

@@ -74,6 +74,37 @@ def boundary(active: int, part: int, parts: int) -> int:
 
 
 @device
+def boundaries(active: int, part: int, parts: int, size: int, by_channel: int) -> tuple[int, int]:
+    """Where a part begins and ends on the list.
+
+    Args:
+        active: the active list.
+        part: which one of `parts`.
+        parts: even shares of the list, or of the `size` channels there are.
+        size: channels.
+        by_channel: whether it is of those; on a list of all of them both are the same.
+    """
+    if by_channel == 0:
+        return boundary(active, part, parts), boundary(active, part + 1, parts)
+    start = _first_from(active, size * part // parts)
+    return start, _first_from(active, size * (part + 1) // parts)
+
+
+@device
+def _first_from(active: int, border: int) -> int:
+    """The position of the first channel on the list that belongs to no block before a border."""
+    first = (border + CHANNELS - 1) // CHANNELS * CHANNELS
+    low, high = 0, load_i64(active)
+    while low < high:
+        middle = (low + high) // 2
+        if channel(active, middle) < first:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@device
 def block_shift(group: int) -> int:
     """The logarithm of the channels in a block of rows, `group` of which share scales."""
     return 4 if group == 16 else SHIFT

@@ -20,7 +20,7 @@ from sparity_edge.kernels.simd.memory import (
     load_splat,
     store,
 )
-from sparity_edge.kernels.simd.vectors import add, fma, mul, splat
+from sparity_edge.kernels.simd.vectors import fma, mul, splat
 from sparity_edge.kernels.sparse.active_rows import (
     BLOCK_BYTES,
     CHANNELS,
@@ -62,6 +62,8 @@ def bytes_ahead(active: int, inputs: int, nbytes: int) -> int:
     return min(nbytes, max(1, (LINES_AHEAD + rows // 2) // rows) * 64)
 
 
+# Floats are added one after the other: channels that are zero then change nothing, on the list or
+# off it (two chains in place of one would be no faster where rows come from memory).
 @device
 def _add_bf16(rows: int, count: int, place: int, fetch: int, values: int, sums: int) -> None:
     for half in range(place, place + 64, 32):
@@ -70,10 +72,10 @@ def _add_bf16(rows: int, count: int, place: int, fetch: int, values: int, sums: 
             a, b = load_i64(row), load_i64(row + 8)
             c, d = load_i64(row + 16), load_i64(row + 24)
             prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
-            w = mul(load_splat(x + 8), load_bf16(c + half))
             v = fma(load_splat(x), load_bf16(a + half), v)
             v = fma(load_splat(x + 4), load_bf16(b + half), v)
-            v, x = add(v, fma(load_splat(x + 12), load_bf16(d + half), w)), x + 16
+            v = fma(load_splat(x + 8), load_bf16(c + half), v)
+            v, x = fma(load_splat(x + 12), load_bf16(d + half), v), x + 16
         store(sums, v)
         sums += 64
 
@@ -84,9 +86,10 @@ def _add_f32(rows: int, count: int, place: int, fetch: int, values: int, sums: i
     for row in range(rows, rows + 8 * count, 32):
         a, b, c, d = load_i64(row), load_i64(row + 8), load_i64(row + 16), load_i64(row + 24)
         prefetch_four(a + fetch, b + fetch, c + fetch, d + fetch)
-        v, w = fma(load_splat(x), load(a + place), v), mul(load_splat(x + 8), load(c + place))
+        v = fma(load_splat(x), load(a + place), v)
         v = fma(load_splat(x + 4), load(b + place), v)
-        v, x = add(v, fma(load_splat(x + 12), load(d + place), w)), x + 16
+        v = fma(load_splat(x + 8), load(c + place), v)
+        v, x = fma(load_splat(x + 12), load(d + place), v), x + 16
     store(sums, v)
 
 

@@ -27,7 +27,7 @@ from sparity_edge.kernels.sparse.active_rows import (
     VALUES,
     WHOLE,
     block_shift,
-    boundary,
+    boundaries,
     channel,
     collect,
     digit_bytes,
@@ -52,7 +52,7 @@ DATA, UP, DOWN, GROUP, HEADER_BYTES, ROW_BYTES, PANEL_BYTES, DOWN_OFFSET = (
     8 * word for word in range(8)
 )
 # The up matrix is that of the dot products, without bias, out, accumulate, step and ahead.
-FFN = DOT.plus("bundle gate centre active parts part_sums part_bytes")
+FFN = DOT.plus("bundle gate centre active parts part_sums part_bytes relu_up by_channel")
 # Scratch: digits, the entries of two blocks, and what is read of them.
 DIGITS_PLACE = FIRST_FREE
 ENTRIES = DIGITS_PLACE + 4 * CHANNELS
@@ -131,7 +131,9 @@ def _collect(arguments: int, position: int, table: int) -> int:
 
 @device
 def _middle(arguments: int, neuron: int, up: float) -> float:
-    """(g - c) u of one neuron: its gate less the centre, times its up product."""
+    """(g - c) u of one neuron: its gate less the centre, times its up product or ReLU of that."""
+    if load_i64(arguments + FFN.relu_up) != 0 and up <= 0:
+        up = 0.0
     gate = load_f32(load_i64(arguments + FFN.gate) + 4 * neuron)
     centre = load_i64(arguments + FFN.centre)
     if centre != 0:
@@ -261,13 +263,14 @@ def prefetch_columns(bundle: int, here: int, count: int, ahead: int) -> None:
 def ffn(arguments: int, chunk: int, scratch: int) -> None:
     """Part `chunk` of PARTS of the sum over the active neurons, to its own PART_SUMS."""
     bundle, active = load_i64(arguments + FFN.bundle), load_i64(arguments + FFN.active)
-    down, parts = load_i64(bundle + DOWN), load_i64(arguments + FFN.parts)
-    if CHECKED and unsound(active, load_i64(down + INPUTS)):
+    down, size = load_i64(bundle + DOWN), load_i64(load_i64(bundle + DOWN) + INPUTS)
+    if CHECKED and unsound(active, size):
         return
     sums = load_i64(arguments + FFN.part_sums) + chunk * load_i64(arguments + FFN.part_bytes)
     columns = load_i64(down + PADDED)
     clear(sums, columns)
-    start, stop = boundary(active, chunk, parts), boundary(active, chunk + 1, parts)
+    parts, even = load_i64(arguments + FFN.parts), load_i64(arguments + FFN.by_channel)
+    start, stop = boundaries(active, chunk, parts, size, even)
     if start >= stop:
         return
     here, there = scratch + TABLES, scratch + TABLES + TABLE_BYTES
