@@ -150,7 +150,6 @@ TABLE = (
     Entry(masks.sparsify_top, "sparsify", "a token", When.SPARSE, scratch="scores, twice"),
     Entry(masks.subtract, "linear", "the token", When.SPARSE),
     Entry(masks.tally, "tally", "all counts", When.SPARSE),
-    # --- activations that give zeros, and constants on vectors -------------------------------
     Entry(elementwise.relu, "relu, neurons", "2048 numbers of a token", When.USE),
     Entry(elementwise.scale, "scale", "2048 numbers of a token", When.USE),
     # --- several sequences -----------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Model:
         self._plan: AppliedPlan | None = None
         zeros = zero_gates(packed)  # are skipped without a plan, too, in decoding
         biases = self.decoder.biases
-        self._always = zeros and AppliedPlan(zeros, packed, biases, machine)
+        self._always = AppliedPlan(zeros, packed, biases, machine) if zeros else None
         self._screened: ScreenedHead | None = None
         self._passes = Recordings()
         self.exact_ids: Ids | None = None  # logits that `read` computed last; None: all

@@ -2,8 +2,8 @@
 
 Where the activation makes gates exactly zero, up row and down column of such a neuron add nothing:
 they are skipped while decoding, whatever the dial says. It needs rows of up and columns of down in
-bundles (layouts `ffn`, `neurons` and `mixed`). Written as a plan, so that it is carried out and counted as
-one.
+bundles (layouts `ffn`, `neurons`, `mixed`). Written as a plan, so that it is carried out and
+counted as one.
 """
 
 from __future__ import annotations

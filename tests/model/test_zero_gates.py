@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from converters.calibrate import calibrate
 from converters.pack import convert
 from converters.pack_options import PackOptions
 from converters.sources import open_source
-from sparity_edge import Generator, SamplingParams
+from converters.store import prepare
+from sparity_edge import Generator, OptionError, SamplingParams
 from sparity_edge.cli.commands.answering import header
+from sparity_edge.cli.commands.doctor import _models as models_of_doctor
+from sparity_edge.cli.commands.plan import plan_list, plan_show
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_packed
@@ -159,3 +163,21 @@ def test_zero_gates_of_a_batch_change_no_bit(build: Build) -> None:
         together = generator.generate_batch(prompts, GREEDY)
         alone = [generator.generate(prompt, GREEDY) for prompt in prompts]
     assert [each.token_ids for each in together] == [each.token_ids for each in alone]
+
+
+def test_commands_say_what_is_skipped(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(prepare(str(build("bamboo")), PackOptions()))
+    plan_list(Namespace(model=folder, json=False))
+    assert "neurons whose gate is zero (dReLU) are skipped" in capsys.readouterr().out
+    with pytest.raises(OptionError, match=r"no plans; .* neurons whose gate is zero \(dReLU\)"):
+        plan_show(Namespace(model=folder, name=None, json=False))
+    assert models_of_doctor(folder)[0].name.endswith(
+        "(neurons whose gate is zero (dReLU) read, too)"
+    )
+
+
+def test_centred_gates_are_for_silu(build: Build, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(tiny.TRAINING_TEXT) * 40)
+    with pytest.raises(OptionError, match=r"Centred gates are for SiLU\. Gates of ReLU"):
+        calibrate(str(build("relu")), texts=[str(text)], methods=["centred"], tokens=2048)
