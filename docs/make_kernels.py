@@ -101,8 +101,9 @@ Output-major alone, never made from floats, and compiled only for models that ha
 - **Order of sums.** Parts are added in their order by `add_parts`; blocks of attention in the
   order of positions. A token of a batch gets the bits that it gets alone.
 - **Integers are exact.** Activations are 16-bit integers with a scale for 32 of them (128 in
-  prompts), right to 1.54e-5 of the largest; sums of integers stay below 2**24 where they become
-  float32.
+  prompts), right to 1.54e-5 of the largest, or bytes in long prompts with AVX2 alone
+  (`sparity_edge/kernels/reference/rounding.py`); sums of integers stay below 2**24 where they
+  become float32.
 - **NaN and inf propagate.** Comparisons drop a NaN, so quantising adds 0 * x to the scale; a
   selection takes NaN for larger than anything. What is not finite stays with its token. Division
   follows IEEE; no fast-math flags.

@@ -1,4 +1,4 @@
-"""Tables of bench/limits: what plans may skip within a KL, and what rounding M costs.
+"""Tables of bench/limits: what plans may skip within a KL, what rounding M or prompts costs.
 
 Knows what these two results files hold, and no page.
 """
@@ -40,4 +40,15 @@ def folded_table(results: Mapping[str, Any]) -> str:
             lines.append([name, dtype, f"{share:.3f}", *kls])
     return table(
         ["model", "M in", "of the layers' bytes", *(f"KL at {x:g}" for x in levels)], lines
+    )
+
+
+def rounded_table(results: Mapping[str, Any]) -> str:
+    """What rounding the activations of prompts to bytes costs."""
+    lines = [
+        [name, *(f"{part[key]:.5f}" for key in ("kl", "kl_first")), f"{part['same_top']:.4f}"]
+        for name, part in results["rounded"]["models"].items()
+    ]
+    return table(
+        ["model", "KL to 16-bit activations", "of the first 64", "same likeliest token"], lines
     )

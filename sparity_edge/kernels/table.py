@@ -12,12 +12,11 @@ from enum import Enum
 
 from sparity_edge.kernels.batch import masks, products, union
 from sparity_edge.kernels.decode import activations, attention, elementwise, unpack, vmm
-from sparity_edge.kernels.kept.families import FIRST, KEPT, family_of
+from sparity_edge.kernels.kept.families import FIRST, KEPT, kernels_of_prompts
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.prefill import attention as prefill_attention
-from sparity_edge.kernels.prefill import gemm, packing
+from sparity_edge.kernels.prefill import byte_gemm, gemm, packing
 from sparity_edge.kernels.screened import lane_rows, near_best
-from sparity_edge.kernels.simd.int16_tiles import has_word_dot
 from sparity_edge.kernels.sparse import ffn, select, spvmm, vmmsp
 from sparity_edge.packed.layout import Layout
 
@@ -112,6 +111,7 @@ TABLE = (
         scratch="16 x 16 numbers", bench="prefill",
     ),
     Entry(packing.pack_words, "linear", "6 tokens", When.PROMPT, waits=True, bench="prefill"),
+    Entry(packing.pack_bytes, "linear", "6 tokens", When.PROMPT, waits=True, bench="prefill"),
     Entry(
         gemm.gemm_floats, "linear", "32 outputs", When.PROMPT, EVERY, "either",
         "an unpacked panel, sums", bench="prefill",
@@ -124,6 +124,8 @@ TABLE = (
         for kernel, formats in (
             (gemm.gemm_words, GROUPED),
             (gemm.gemm_words_kquants, ("int4k", "int6k")),
+            (byte_gemm.gemm_bytes, ("int4",)),
+            (byte_gemm.gemm_bytes_kquants, ("int4k", "int6k")),
         )
     ),
     # --- active channels -------------------------------------------------------------------------
@@ -241,11 +243,6 @@ class Stored:
     of_screen: bool = False
 
 
-def by_words(layout: Layout) -> bool:
-    """Whether prompts multiply a matrix as integers."""
-    return layout.quantized and has_word_dot()
-
-
 def kernels_at_start(matrices: Iterable[Stored], prompts: bool = True) -> list[Kernel]:
     """What a model with these matrices needs for prompts and for decoding one token.
 
@@ -274,10 +271,8 @@ def _at_start(entry: Entry, stored: Stored) -> bool:
     if entry.when is When.SCREEN:
         return stored.of_screen and layout.dtype in (entry.formats or (layout.dtype,))
     if entry.when is When.PROMPT and not stored.of_screen:
-        family = family_of(layout)
-        if by_words(layout):
-            return entry.kernel in (packing.pack_words, family.words[layout.dtype])
-        return entry.kernel in (packing.pack_floats, family.floats)
+        lengths = (1, byte_gemm.LEAST_TOKENS)
+        return any(entry.kernel in kernels_of_prompts(layout, tokens) for tokens in lengths)
     if entry.when is When.FORMAT:
         whole = layout.orientation == "output" and not stored.of_bundle
         return whole and layout.dtype in entry.formats

@@ -8,9 +8,12 @@ from packing import random_weights
 
 from converters.numbers.lane_bytes import pack_lanes, quantized_lanes
 from converters.numbers.layout_bytes import pack_matrix
-from sparity_edge.arrays import Floats, Numbers, aligned_zeros, rows
+from sparity_edge.arrays import Doubles, Floats, Numbers, aligned_zeros, rows
 from sparity_edge.kernels.active_list import ActiveList, empty_list, set_channels
+from sparity_edge.kernels.kept.families import kernels_of_prompts
 from sparity_edge.kernels.kv_format import empty_rows, write
+from sparity_edge.kernels.prefill import packing as prefill_packing
+from sparity_edge.kernels.reference.rounding import rounded_to_bytes
 from sparity_edge.packed.bundle import PackedBundle, join
 from sparity_edge.packed.lane_rows import LaneLayout, LaneRows
 from sparity_edge.packed.layout import GROUPS, Layout, PackedMatrix
@@ -64,6 +67,13 @@ def filled(values: Floats, dtype: str) -> Numbers:
     cached = empty_rows(dtype, values.shape[:2], values.shape[2])
     write(cached, values.astype(np.float32))
     return cached
+
+
+def as_prompts_round(x: Floats, layout: Layout) -> Doubles:
+    """The activations that prompts multiply by such a matrix, but for rounding to 16 bits."""
+    if kernels_of_prompts(layout, len(x))[0] is prefill_packing.pack_bytes:
+        return rounded_to_bytes(x)
+    return x.astype(np.float64)
 
 
 def bound(x: Floats, weights: Floats) -> Floats:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import pytest
-from builders import normal
+from builders import as_prompts_round, normal
 from hypothesis import given
 from hypothesis import strategies as st
 from packing import random_weights
@@ -20,6 +20,7 @@ from converters.numbers.layout_bytes import pack_matrix
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.prefill import attention as attention_prefill
 from sparity_edge.kernels.prefill.attention import KEYS_AT_ONCE
+from sparity_edge.kernels.prefill.byte_gemm import LEAST_TOKENS
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.reference import Reference
 from sparity_edge.kernels.reference.unpack import unpack
@@ -59,7 +60,7 @@ def assert_product(machines: list[ThreadedMachine], layout: Layout, tokens: int)
     x, bias = normal(1, tokens, layout.shape[1]), padded(normal(2, 1, layout.shape[0])[0])
     first, *others = products(machines, matrix, x, bias)
     weights = unpack(matrix).astype(np.float64)
-    expected = x.astype(np.float64) @ weights.T + bias + 1
+    expected = as_prompts_round(x, layout) @ weights.T + bias + 1
     allowed = 1e-4 + 1.8e-5 * np.abs(x).max() * np.abs(weights).sum(axis=1)
     assert np.all(np.abs(first - expected) <= allowed)
     whole = np.lib.stride_tricks.as_strided(first, (tokens, first.strides[0] // 4))
@@ -75,6 +76,7 @@ def test_sizes_about_panels_and_blocks(
     sizes = [
         (PANEL + 1, 257, TOKENS + 1),
         (3 * PANEL, 700, 2 * TOKENS),
+        (2 * PANEL + 1, 300, LEAST_TOKENS + 1),
         (2048, 40, 2),  # input-major rows of int4 have a line more, those of int8 with half of them
         (1024, 40, 2),
     ]
@@ -88,7 +90,7 @@ def test_sizes_about_panels_and_blocks(
     st.sampled_from(ORIENTATIONS),
     st.integers(1, 70),
     st.integers(1, 600),
-    st.integers(2, 20),
+    st.integers(2, 20) | st.integers(LEAST_TOKENS, LEAST_TOKENS + 6),
 )
 def test_any_size(
     machines: list[ThreadedMachine],
@@ -104,11 +106,12 @@ def test_any_size(
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["f32", "int4"])
+@pytest.mark.parametrize("tokens", [8, LEAST_TOKENS])
 def test_what_is_no_number_stays_with_its_token(
-    machines: list[ThreadedMachine], dtype: str, value: float
+    machines: list[ThreadedMachine], dtype: str, value: float, tokens: int
 ) -> None:
     layout = Layout(dtype, "output", (40, 300), 32 if dtype == "int4" else 0)
-    x = normal(0, 8, 300)
+    x = normal(0, tokens, 300)
     x[2, 290] = value
     matrix = PackedMatrix(layout, pack_matrix(random_weights(layout), layout))
     for out in products(machines, matrix, x, None):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from builders import filled, normal, packed
+from builders import bound, filled, normal, packed
 from hypothesis import given
 from hypothesis import strategies as st
 from packing import layouts
@@ -30,7 +30,8 @@ def machine(request: pytest.FixtureRequest) -> Iterator[ThreadedMachine]:
     machine = ThreadedMachine(request.param)
     for orientation in ("output", "input"):
         machine.matrix(packed(Layout("f32", orientation, (1, 1))))
-    machine.matrix(packed(Layout("int8", "output", (1, 1), 32)))
+    for dtype in ("int8", "int4"):
+        machine.matrix(packed(Layout(dtype, "output", (1, 1), 32)))
     machine.compile(silent)  # before hypothesis looks at the clock
     yield machine
     machine.close()
@@ -79,9 +80,8 @@ def assert_linear(
     """Activations of 16 bits are right to half of 1 / 32512 of the largest: 1.54e-5."""
     build = linear(layout, tokens, seed, bias=bias, accumulate=accumulate)
     [(ours, expected)] = both(machine, build)
-    largest = np.abs(normal(seed, tokens, layout.shape[1])).max()
-    weights = np.abs(REFERENCE.matrix(packed(layout, seed))).sum(axis=1)
-    assert np.all(np.abs(ours - expected) <= 1e-5 + 1.6e-5 * largest * weights)
+    x, weights = normal(seed, tokens, layout.shape[1]), REFERENCE.matrix(packed(layout, seed))
+    assert np.all(np.abs(ours - expected) <= bound(x, weights))
 
 
 @given(layouts(), st.sampled_from([1, 2, 4, 7]), st.booleans(), st.booleans(), st.integers(0, 9))

@@ -8,7 +8,7 @@ from typing import Any
 import gguf_files
 import numpy as np
 import pytest
-from builders import normal
+from builders import as_prompts_round, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packing import INT2K, INT3K, INT4K, INT6K, IQ4K, random_weights
@@ -17,6 +17,7 @@ from converters.numbers.bundle_bytes import pack_bundle
 from converters.numbers.layout_bytes import pack_matrix
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.active_list import empty_list, full_list, set_channels
+from sparity_edge.kernels.prefill.byte_gemm import LEAST_TOKENS
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.kernels.reference.unpack import unpack
@@ -62,7 +63,7 @@ def products(machine: ThreadedMachine, matrix: PackedMatrix, x: Floats, bias: An
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("tokens", [1, 2, 7, 13])
+@pytest.mark.parametrize("tokens", [1, 2, 7, 13, LEAST_TOKENS + 3])
 @pytest.mark.parametrize(  # blocks of two superblocks and of one, panels of 32 outputs
     "shape", [(1, 256), (33, 2304), (40, 17 * 256), (1537, 768), (64, 8 * 256), (5, 512)]
 )
@@ -73,7 +74,8 @@ def test_products(
     x, bias = normal(1, tokens, shape[1]), padded(normal(2, 1, shape[0])[0])
     first, *others = [products(machine, matrix, x, bias) for machine in machines]
     weights = unpack(matrix).astype(np.float64)
-    expected = x.astype(np.float64) @ weights.T + bias + 1
+    given_x = as_prompts_round(x, matrix.layout)
+    expected = given_x @ weights.T + bias + 1
     assert np.all(np.abs(first - expected) <= bound(x, weights))
     assert all(np.array_equal(first, other) for other in others)
     whole = np.lib.stride_tricks.as_strided(first, (tokens, first.strides[0] // 4))
@@ -112,8 +114,11 @@ def test_wide_products_have_the_bits_of_each_token_alone(
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("tokens", [1, 8])
-def test_the_largest_integers_fit(machines: list[ThreadedMachine], form: Form, tokens: int) -> None:
+@pytest.mark.parametrize("tokens", [1, 8, LEAST_TOKENS])
+@pytest.mark.parametrize("value", [1, -1])
+def test_the_largest_integers_fit(
+    machines: list[ThreadedMachine], form: Form, tokens: int, value: int
+) -> None:
     """Sums of integers where every weight, scale and activation is as large as it can be."""
     layout = Layout(form[0], "output", (40, 512), *form[1:])
     weights = random_weights(layout)
@@ -123,15 +128,15 @@ def test_the_largest_integers_fit(machines: list[ThreadedMachine], form: Form, t
     weights.factors[:] = 1
     matrix = PackedMatrix(layout, pack_matrix(weights, layout))
     x = rows(tokens, 512)
-    x[:] = 1
-    expected = unpack(matrix).sum(axis=1)
+    x[:] = value
+    expected = value * unpack(matrix).sum(axis=1)
     for out in products(machines[0], matrix, x, None):
         np.testing.assert_allclose(out - 1, expected, rtol=2e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("tokens", [1, 5, LEAST_TOKENS])
 @pytest.mark.parametrize("channel", [300, 700])  # of two superblocks, of the one behind them
 def test_what_is_no_number_stays_with_its_token(
     machines: list[ThreadedMachine], form: Form, tokens: int, value: float, channel: int
@@ -147,13 +152,14 @@ def test_what_is_no_number_stays_with_its_token(
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
 def test_extreme_activations(machines: list[ThreadedMachine], form: Form, scale: float) -> None:
     matrix = packed(form, (40, 768))
-    for tokens in (1, 7):
+    for tokens in (1, 7, LEAST_TOKENS):
         x, out = normal(0, tokens, 768), rows(tokens, 40)
         x *= scale
         handle = machines[1].matrix(matrix)
         run = machines[1].prepare(lambda ops, h=handle, x=x, o=out: ops.linear(x, h, o))
         run(False)
-        expected = x @ unpack(matrix).T
+        given_x = as_prompts_round(x, matrix.layout)
+        expected = given_x @ unpack(matrix).T
         assert np.abs(out - expected).max() <= 1e-4 * np.abs(expected).max()
 
 

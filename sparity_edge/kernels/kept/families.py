@@ -14,7 +14,9 @@ from sparity_edge.kernels.batch import products
 from sparity_edge.kernels.decode import unpack, vmm
 from sparity_edge.kernels.kept import fives, iq4s, lows
 from sparity_edge.kernels.kernel import Kernel
-from sparity_edge.kernels.prefill import gemm
+from sparity_edge.kernels.prefill import byte_gemm, gemm, packing
+from sparity_edge.kernels.simd.cpu import rounds_to_bytes
+from sparity_edge.kernels.simd.int16_tiles import has_word_dot
 from sparity_edge.packed.layout import Layout
 
 
@@ -96,3 +98,14 @@ _OF = {name: family for family in (FIRST, *KEPT) for name in family.formats}
 def family_of(layout: Layout) -> Family:
     """The kernels for a matrix of this layout."""
     return _OF[layout.dtype]
+
+
+def kernels_of_prompts(layout: Layout, tokens: int) -> tuple[Kernel, Kernel]:
+    """What packs so many activations of a prompt for a matrix, and what multiplies it."""
+    family = family_of(layout)
+    if not (layout.quantized and has_word_dot()):
+        return packing.pack_floats, family.floats
+    long = tokens >= byte_gemm.LEAST_TOKENS
+    if long and layout.dtype in byte_gemm.KERNELS and rounds_to_bytes():
+        return packing.pack_bytes, byte_gemm.KERNELS[layout.dtype]
+    return packing.pack_words, family.words[layout.dtype]

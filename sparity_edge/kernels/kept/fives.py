@@ -14,8 +14,8 @@ from sparity_edge.kernels.kept.fives_dots import (
 from sparity_edge.kernels.kept.fives_rows import prefetch_fives, unpack_fives, word_panel_of_fives
 from sparity_edge.kernels.kept.fives_tiles import fives_rows
 from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.prefill.blocks import GEMM
 from sparity_edge.kernels.prefill.gemm import (
-    GEMM,
     multiply_floats_of,
     multiply_with_minimum,
     multiply_words_of,

@@ -25,7 +25,7 @@ from sparity_edge.kernels.matrix import (
     SCALES_AT,
     ZERO,
 )
-from sparity_edge.kernels.prefill.gemm import GEMM
+from sparity_edge.kernels.prefill.blocks import GEMM
 from sparity_edge.kernels.simd.conversions import load_f16
 from sparity_edge.kernels.simd.float_tiles import PANEL, ROW
 from sparity_edge.kernels.simd.int16_tiles import W_MINIMA, W_SCALES

@@ -14,8 +14,8 @@ from sparity_edge.kernels.kept.iq4s_dots import (
 from sparity_edge.kernels.kept.iq4s_rows import prefetch_iq4s, unpack_iq4s, word_panel_of_iq4s
 from sparity_edge.kernels.kept.iq4s_tiles import iq4s_rows
 from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.prefill.blocks import GEMM
 from sparity_edge.kernels.prefill.gemm import (
-    GEMM,
     multiply_floats_of,
     multiply_with_minimum,
     multiply_words_of,

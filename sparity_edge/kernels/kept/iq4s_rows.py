@@ -17,7 +17,7 @@ from sparity_edge.kernels.kept.iq4s_registers import (
 )
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DTYPE, IQ4K, OUTPUTS, PADDED, ROW_BYTES, SCALES_AT
-from sparity_edge.kernels.prefill.gemm import GEMM
+from sparity_edge.kernels.prefill.blocks import GEMM
 from sparity_edge.kernels.simd.conversions import load_f16
 from sparity_edge.kernels.simd.float_tiles import PANEL, ROW
 from sparity_edge.kernels.simd.int16_tiles import W_SCALES

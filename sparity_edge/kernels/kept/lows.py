@@ -14,8 +14,8 @@ from sparity_edge.kernels.kept.lows_dots import (
 from sparity_edge.kernels.kept.lows_rows import prefetch_lows, unpack_lows, word_panel_of_lows
 from sparity_edge.kernels.kept.lows_tiles import lows_rows
 from sparity_edge.kernels.kernel import Kernel
+from sparity_edge.kernels.prefill.blocks import GEMM
 from sparity_edge.kernels.prefill.gemm import (
-    GEMM,
     multiply_by_halves_with_minima,
     multiply_floats_of,
     multiply_words_of,

@@ -26,7 +26,7 @@ from sparity_edge.kernels.kept.lows_registers import (
 )
 from sparity_edge.kernels.kernel import device
 from sparity_edge.kernels.matrix import DTYPE, INT3K, OUTPUTS, PADDED, ROW_BYTES
-from sparity_edge.kernels.prefill.gemm import GEMM
+from sparity_edge.kernels.prefill.blocks import GEMM
 from sparity_edge.kernels.simd.conversions import load_high, load_low
 from sparity_edge.kernels.simd.float_tiles import PANEL, ROW
 from sparity_edge.kernels.simd.memory import load_i64, load_splat, prefetch, store

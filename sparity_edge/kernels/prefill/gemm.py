@@ -6,7 +6,7 @@ sums wait in L2, then the next. int8 and int4 weights stay integers where the CP
 product: activations are 16-bit integers then, with a scale for every 128, and a chunk is a few
 panels, which share the reads of a block of activations from L2. Two cores of an AMD EPYC (Zen 5)
 do 1020 GFLOP/s that way (`int16_tiles` says how: one product at a time, they could do 1070), and
-470 of 535 in float32.
+470 of 535 in float32. With AVX2 and no more, `byte_gemm` takes its place for long prompts.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from typing import Any
 from sparity_edge.kernels.decode.unpack import unpack_row
 from sparity_edge.kernels.kernel import Kernel, device, inlined
 from sparity_edge.kernels.matrix import DTYPE, INT6K, MINIMUM, OUTPUTS
-from sparity_edge.kernels.prefill.kquant_panels import (
-    prefetch_kquants,
-    word_panel_of_kquant_columns,
-    word_panel_of_kquants,
+from sparity_edge.kernels.prefill.blocks import (
+    GEMM,
+    prefetch_kquant_rows,
+    prefetch_words,
+    unpack_kquants,
+    unpack_words,
 )
 from sparity_edge.kernels.prefill.packing import SHARED, WORD_BLOCK
 from sparity_edge.kernels.prefill.panels import (
     float_panel_of_columns,
     float_panel_of_rows,
-    prefetch_word_rows,
     unpack_rows,
-    word_panel_of_columns,
-    word_panel_of_rows,
 )
 from sparity_edge.kernels.simd.float_tiles import (
     PANEL,
@@ -43,6 +42,7 @@ from sparity_edge.kernels.simd.float_tiles import (
 from sparity_edge.kernels.simd.int16_tiles import (
     CROSSED,
     W_UNIT,
+    X_SCALES,
     X_UNIT,
     add_scaled_sums,
     cross_weights,
@@ -54,7 +54,6 @@ from sparity_edge.kernels.simd.int16_tiles import (
 )
 from sparity_edge.kernels.simd.memory import load, load_f32, load_i64, prefetch, store, store_f32
 from sparity_edge.kernels.simd.vectors import add, splat
-from sparity_edge.kernels.words import Words
 
 FLOAT_BLOCK = 256  # inputs of a panel in L1: 32 KB
 SUMS = ROW * TOKENS  # bytes of a tile
@@ -63,10 +62,6 @@ SUMS = ROW * TOKENS  # bytes of a tile
 MOST_PANELS = 4
 SMALL_SCRATCH = 256  # bytes for unpacking a row
 PANEL_BYTES = max(FLOAT_BLOCK * ROW, WORD_BLOCK * W_UNIT)
-# DEPTH counts inputs (floats) or units (words).
-GEMM = Words(
-    "matrix tiles tile_bytes tokens bias out out_stride accumulate depth input_major panels"
-)
 
 
 @device
@@ -138,17 +133,25 @@ def gemm_floats(arguments: int, chunk: int, scratch: int) -> None:
     multiply_floats_of(arguments, chunk, scratch, unpack_row)
 
 
-def _multiply_words(step: Any) -> Any:
+def multiplying(step: Any, unit_bytes: int, scales: int) -> Any:
+    """A function that adds a block of units to the sums of one tile, by such a step.
+
+    Args:
+        step: adds a unit of weights times a unit of activations to a tile.
+        unit_bytes: of a unit of activations.
+        scales: where in it those of the tokens stand.
+    """
+
     @device
     def multiply_part(panel: int, count: int, x: int, sums: int) -> None:
         for first in range(0, count, SHARED):
             tile = no_sums()
             for unit in range(first, min(first + SHARED, count)):
-                for line in range(0, X_UNIT, 64):
-                    prefetch(x + line + WORD_BLOCK * X_UNIT)
+                for line in range(0, unit_bytes, 64):
+                    prefetch(x + line + WORD_BLOCK * unit_bytes)
                 tile = step(tile, panel + W_UNIT * unit, x)
-                x += X_UNIT
-            add_scaled_sums(sums, tile, x - X_UNIT)
+                x += unit_bytes
+            add_scaled_sums(sums, tile, x - unit_bytes + scales)
 
     @device
     def multiply(panel: int, count: int, x: int, sums: int) -> None:
@@ -159,62 +162,32 @@ def _multiply_words(step: Any) -> Any:
     return multiply
 
 
-_multiply, multiply_with_minimum = (
-    _multiply_words(step_words),
-    _multiply_words(step_words_with_minimum),
+_multiply, multiply_with_minimum, _multiply_by_halves, multiply_by_halves_with_minima = (
+    multiplying(step, X_UNIT, X_SCALES)
+    for step in (
+        step_words,
+        step_words_with_minimum,
+        step_words_by_halves,
+        step_words_by_halves_with_minima,
+    )
 )
-_multiply_by_halves = _multiply_words(step_words_by_halves)
-multiply_by_halves_with_minima = _multiply_words(step_words_by_halves_with_minima)
-
-
-@device
-def _unpack_words(arguments: int, first: int, start: int, stop: int, panel: int) -> None:
-    """A block of a panel of int8 or int4 as `int16_tiles` has them."""
-    matrix = load_i64(arguments + GEMM.matrix)
-    if load_i64(arguments + GEMM.input_major) != 0:
-        word_panel_of_columns(matrix, first, start, stop, panel)
-    else:
-        word_panel_of_rows(matrix, first, start, stop, panel)
-
-
-@device
-def _prefetch_words(arguments: int, first: int, start: int) -> None:
-    """Prefetch what `_unpack_words` will read."""
-    matrix, depth = load_i64(arguments + GEMM.matrix), load_i64(arguments + GEMM.depth)
-    if load_i64(arguments + GEMM.input_major) == 0:
-        prefetch_word_rows(matrix, first, start, min(start + WORD_BLOCK, depth))
-
-
-@device
-def _unpack_kquants(arguments: int, first: int, start: int, stop: int, panel: int) -> None:
-    """`_unpack_words` of int4k or int6k."""
-    matrix = load_i64(arguments + GEMM.matrix)
-    if load_i64(arguments + GEMM.input_major) != 0:
-        word_panel_of_kquant_columns(matrix, first, start, stop, panel)
-    else:
-        word_panel_of_kquants(matrix, first, start // WORD_BLOCK, panel)
-
-
-@device
-def _prefetch_kquants(arguments: int, first: int, start: int) -> None:
-    """Prefetch what `_unpack_kquants` will read."""
-    if load_i64(arguments + GEMM.input_major) == 0:
-        prefetch_kquants(load_i64(arguments + GEMM.matrix), first, start // WORD_BLOCK)
 
 
 @inlined
-def multiply_words_of(
-    arguments: int, chunk: int, scratch: int,
-    unpack: Any, ahead: Any, halves: bool, multiply_with_minima: Any,
+def multiply_units_of(
+    arguments: int, chunk: int, scratch: int, unpack: Any, ahead: Any, ready: Any, halves: bool,
+    multiply: Any, multiply_by_halves: Any, multiply_with_minima: Any, unit_bytes: int,
 ) -> None:  # fmt: skip
-    """What `gemm_words` does, by functions that unpack and prefetch as its own do.
+    """PANELS times PANEL outputs of all tokens, a block of units after the other.
 
     Args:
         arguments, chunk, scratch: of the kernel.
-        unpack: as `_unpack_words`.
-        ahead: as `_prefetch_words`.
+        unpack, ahead: as `unpack_words` and `prefetch_words`.
+        ready: makes of a panel of 16-bit weights what is multiplied; of the matrix, the panel, how
+            many units it has, and `halves`.
         halves: whether sixteen inputs share a scale.
-        multiply_with_minima: what multiplies a matrix that has them.
+        multiply, multiply_by_halves, multiply_with_minima: of a tile, each made by `multiplying`.
+        unit_bytes: of a unit of activations.
     """
     matrix, depth = load_i64(arguments + GEMM.matrix), load_i64(arguments + GEMM.depth)
     tiles = (load_i64(arguments + GEMM.tokens) + TOKENS - 1) // TOKENS
@@ -231,38 +204,63 @@ def multiply_words_of(
         place = sums
         for first in range(begin, end, PANEL):
             unpack(arguments, first, start, stop, panel)
-            if CROSSED:
-                for unit in range(stop - start):
-                    if halves:
-                        cross_weights_by_halves(panel + W_UNIT * unit)
-                    else:
-                        cross_weights(panel + W_UNIT * unit)
+            ready(matrix, panel, stop - start, halves)
             if first + PANEL < end:
                 ahead(arguments, first + PANEL, start)
             elif stop < depth:
                 ahead(arguments, begin, stop)
             else:
                 ahead(arguments, end, 0)
-            x = load_i64(arguments + GEMM.tiles) + X_UNIT * start * tiles
+            x = load_i64(arguments + GEMM.tiles) + unit_bytes * start * tiles
             for _ in range(tiles):
                 if minimum:
                     multiply_with_minima(panel, stop - start, x, place)
                 elif halves:
-                    _multiply_by_halves(panel, stop - start, x, place)
+                    multiply_by_halves(panel, stop - start, x, place)
                 else:
-                    _multiply(panel, stop - start, x, place)
-                x += WORD_BLOCK * X_UNIT
+                    multiply(panel, stop - start, x, place)
+                x += WORD_BLOCK * unit_bytes
                 place += SUMS
     for first in range(begin, end, PANEL):
         _put(arguments, first, sums)
         sums += SUMS * tiles
 
 
+@device
+def _cross(matrix: int, panel: int, units: int, halves: bool) -> None:  # noqa: ARG001
+    if CROSSED:
+        for unit in range(units):
+            if halves:
+                cross_weights_by_halves(panel + W_UNIT * unit)
+            else:
+                cross_weights(panel + W_UNIT * unit)
+
+
+@inlined
+def multiply_words_of(
+    arguments: int, chunk: int, scratch: int,
+    unpack: Any, ahead: Any, halves: bool, multiply_with_minima: Any,
+) -> None:  # fmt: skip
+    """What `gemm_words` does, by functions that unpack and prefetch as its own do.
+
+    Args:
+        arguments, chunk, scratch: of the kernel.
+        unpack: as `unpack_words`.
+        ahead: as `prefetch_words`.
+        halves: whether sixteen inputs share a scale.
+        multiply_with_minima: what multiplies a matrix that has them.
+    """
+    multiply_units_of(
+        arguments, chunk, scratch, unpack, ahead, _cross, halves, _multiply, _multiply_by_halves,
+        multiply_with_minima, X_UNIT,
+    )  # fmt: skip
+
+
 @Kernel(GEMM)
 def gemm_words(arguments: int, chunk: int, scratch: int) -> None:
     """PANELS times PANEL outputs of all tokens from integers; `pack_words` gives activations."""
     multiply_words_of(
-        arguments, chunk, scratch, _unpack_words, _prefetch_words, False, multiply_with_minimum
+        arguments, chunk, scratch, unpack_words, prefetch_words, False, multiply_with_minimum
     )
 
 
@@ -271,5 +269,11 @@ def gemm_words_kquants(arguments: int, chunk: int, scratch: int) -> None:
     """`gemm_words` of int4k and int6k."""
     halves = load_i64(load_i64(arguments + GEMM.matrix) + DTYPE) == INT6K
     multiply_words_of(
-        arguments, chunk, scratch, _unpack_kquants, _prefetch_kquants, halves, multiply_with_minimum
+        arguments,
+        chunk,
+        scratch,
+        unpack_kquants,
+        prefetch_kquant_rows,
+        halves,
+        multiply_with_minimum,
     )

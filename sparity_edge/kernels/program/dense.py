@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from sparity_edge.arrays import Floats, round_up
 from sparity_edge.kernels.decode import vmm as kernels
-from sparity_edge.kernels.kept.families import family_of
+from sparity_edge.kernels.kept.families import family_of, kernels_of_prompts
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.prefill import gemm as prefill
+from sparity_edge.kernels.prefill import packing
 from sparity_edge.kernels.program.forms import digits_of, tiles_of
 from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.program.sparse import every_channel, spvmm
 from sparity_edge.kernels.simd.float_tiles import PANEL, TOKENS
 from sparity_edge.kernels.simd.int16_tiles import UNIT
-from sparity_edge.kernels.table import by_words
 from sparity_edge.packed.layout import Layout
 
 # Weights in one chunk of a decoding matrix: small enough to share evenly, large enough that taking
@@ -70,16 +70,16 @@ def gemm(
 ) -> None:
     """out = x W^T (+ bias) (+ out) of many tokens."""
     layout = matrix.layout
-    words, input_major = by_words(layout), layout.orientation == "input"
+    pack, product = kernels_of_prompts(layout, len(x))
+    words, input_major = pack is not packing.pack_floats, layout.orientation == "input"
     depth = round_up(layout.shape[1], layout.group or 1) if input_major else layout.padded
-    tiles = tiles_of(recorder, x, words)
+    tiles = tiles_of(recorder, x, pack)
     rows = 0 if words or input_major else 4 * PANEL * depth
     panels = _panels_of_chunk(layout.shape[0], recorder.threads) if words else 1
     sums = panels * prefill.SUMS * -(-len(x) // TOKENS)
     recorder.need_scratch(prefill.SMALL_SCRATCH + prefill.PANEL_BYTES + sums + rows)
     recorder.record(
-        family_of(layout).words[layout.dtype] if words else family_of(layout).floats,
-        -(-layout.shape[0] // (PANEL * panels)), matrix=matrix, tiles=tiles.packed,
+        product, -(-layout.shape[0] // (PANEL * panels)), matrix=matrix, tiles=tiles.packed,
         tile_bytes=tiles.tile_bytes, out=out, out_stride=out.strides[0],
         depth=depth // UNIT if words else depth, input_major=input_major, panels=panels,
         bias=bias, accumulate=accumulate, tokens=len(x), writes=out,

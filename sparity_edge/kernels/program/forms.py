@@ -13,7 +13,9 @@ from sparity_edge.arrays import ROW_MULTIPLE, Floats, aligned_zeros, round_up
 from sparity_edge.kernels.batch.products import split_each
 from sparity_edge.kernels.decode import activations, kquant_dots
 from sparity_edge.kernels.decode.dot_arguments import BLOCK_GROUPS
+from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.prefill import packing
+from sparity_edge.kernels.prefill.byte_tiles import B_UNIT
 from sparity_edge.kernels.program.fusions import take_before_split
 from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.simd.float_tiles import TOKENS
@@ -46,26 +48,29 @@ def digits_of_each(recorder: Recorder, x: Floats, layout: Layout) -> Digits:
     return _digits(recorder, x, layout, _split_each)
 
 
-def tiles_of(recorder: Recorder, x: Floats, words: bool) -> Tiles:
+def tiles_of(recorder: Recorder, x: Floats, kernel: Kernel) -> Tiles:
     """Activations by tiles of six tokens, recorded unless they are at hand.
 
     Args:
         recorder: records the packing.
         x: (tokens, size).
-        words: as 16-bit integers, else as float32.
+        kernel: of `packing`.
     """
-    form = (recorder.word(x), "words" if words else "floats", len(x))
+    form = (recorder.word(x), kernel.name, len(x))
     if form not in recorder.forms:
         size, tiles = round_up(x.shape[1], ROW_MULTIPLE), -(-len(x) // TOKENS)
         tile_bytes = 4 * TOKENS * size
-        if words:
-            tile_bytes = round_up(size // UNIT, packing.WORD_BLOCK) * X_UNIT
-        packed = recorder.pool(("tiles", words, size, len(x)), tiles * tile_bytes, zeroed=True)
+        if kernel is not packing.pack_floats:
+            unit_bytes = X_UNIT if kernel is packing.pack_words else B_UNIT
+            tile_bytes = round_up(size // UNIT, packing.WORD_BLOCK) * unit_bytes
+        packed = recorder.pool(
+            ("tiles", kernel.name, size, len(x)), tiles * tile_bytes, zeroed=True
+        )
         _forget(recorder, packed)
         recorder.barrier()  # it waits for x, and what follows waits for it
         recorder.record(
-            packing.pack_words if words else packing.pack_floats, tiles, x=x, x_stride=x.strides[0],
-            tokens=len(x), packed=packed, tile_bytes=tile_bytes, size=size,
+            kernel, tiles, x=x, x_stride=x.strides[0], tokens=len(x), packed=packed,
+            tile_bytes=tile_bytes, size=size,
         )  # fmt: skip
         recorder.barrier()
         recorder.forms[form] = Tiles(packed, tile_bytes)

@@ -47,6 +47,11 @@ def word_dot() -> str:
     return _first_of(_WORDS)
 
 
+def rounds_to_bytes() -> bool:
+    """Whether prompts round activations to bytes: AVX2 multiplies those at half of the cost."""
+    return word_dot() == "avx2"
+
+
 def has_spare_adders() -> bool:
     """Whether a core adds in more places than it multiplies: AMD does, whose CPUs have sse4a."""
     return word_dot() == "avx512vnni" and "sse4a" in features()

@@ -73,11 +73,11 @@ def has_word_dot() -> bool:
 
 
 @define(types.none, types.int64, tile, types.int64)
-def add_scaled_sums(builder: Any, address: Any, sums: Any, x: Any) -> Any:
-    """Add to sums in memory, side by side, those of integers times the scales of unit x."""
+def add_scaled_sums(builder: Any, address: Any, sums: Any, scales: Any) -> Any:
+    """Add to sums in memory, side by side, those of integers times the scales of six tokens."""
     values = members(builder, sums, WIDTH * TOKENS)
     for j in range(TOKENS):
-        scale = splat(builder, load_from(builder, x, F32, X_SCALES + 4 * j))
+        scale = splat(builder, load_from(builder, scales, F32, 4 * j))
         for i in range(WIDTH):
             place = offset(builder, address, ROW * j + 64 * i)
             old = load_from(builder, place, FLOATS)
@@ -155,20 +155,20 @@ def _word_step(minimum: bool = False, halves: bool = False) -> Any:
                 done = 2 * count * part
                 start = offset(builder, w, ROW * done), offset(builder, x, 4 * TOKENS * done)
                 totals = _add_up(builder, *start, 2 * count)
-            _add_unit(builder, values, totals, offset(builder, w, scales))
+            add_unit(builder, values, totals, offset(builder, w, scales))
         if minimum:
             least = offset(builder, w, W_LEAST[1] if halves else W_MINIMA)
             x_sums = [load_from(builder, x, F32, X_SUMS + 4 * j) for j in range(TOKENS)]
-            _add_minima(builder, values, least, x_sums)
+            add_minima(builder, values, least, x_sums)
         if minimum and halves:
             x_sums = _sums_of_first_halves(builder, x)
-            _add_minima(builder, values, offset(builder, w, W_LEAST[0]), x_sums)
+            add_minima(builder, values, offset(builder, w, W_LEAST[0]), x_sums)
         return join(builder, values)
 
     return step
 
 
-def _add_unit(builder: Any, values: list[Any], totals: list[Any], scales: Any) -> None:
+def add_unit(builder: Any, values: list[Any], totals: list[Any], scales: Any) -> None:
     """Add scaled integers to the sums of a tile."""
     for j in range(TOKENS):
         for i in range(WIDTH):
@@ -188,7 +188,7 @@ def _sums_of_first_halves(builder: Any, x: Any) -> list[Any]:
     return [builder.extract_element(floats, I32(j)) for j in range(TOKENS)]
 
 
-def _add_minima(builder: Any, values: list[Any], minima: Any, sums: list[Any]) -> None:
+def add_minima(builder: Any, values: list[Any], minima: Any, sums: list[Any]) -> None:
     """Add minima times sums of activations to the sums of a tile."""
     for j in range(TOKENS):
         x_sum = splat(builder, sums[j])
