@@ -1,7 +1,7 @@
 """Compilers: the kernels of a model compiled in several processes at once.
 
-Numba compiles one function at a time and holds the interpreter while it does. So the first kernel
-that is not in the cache starts processes that compile beside this one; what they compile, this one
+Numba compiles one function at a time and holds the interpreter while it does. So where kernels are
+not in the cache, processes are started that compile beside this one; what they compile, this one
 then fetches from the cache; `main` is what such a process runs. Without a second core, or an
 interpreter that can be started again, all is compiled here. What can wait is compiled behind the
 work of the model, by a process of low priority that ends with this one.
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from sparity_edge.kernels.kernel import Kernel, let_compiler_rest
@@ -36,20 +36,24 @@ _BESIDE = (
 )
 
 
-def compile_kernels(kernels: Iterable[Kernel], progress: Progress) -> None:
+def compile_kernels(
+    kernels: Iterable[Kernel], progress: Progress, besides: Callable[[], None] | None = None
+) -> None:
     """Compile what is not compiled yet, telling how far it is.
 
     Args:
         kernels: what is needed.
         progress: is told how many there are.
+        besides: what else is to be compiled in this process.
     """
     wanted = list(kernels)
     progress("compiling kernels", 0, len(wanted))
-    missed = bool(wanted) and wanted[0].address != 0 and not wanted[0].was_cached
     # Short ones stand first in the table of kernels and long ones last: a long one at the end
     # would be waited for.
-    left = deque(reversed([each for each in wanted[1:] if not each.compiled]))
-    with _beside(left if missed else deque()):
+    left = deque(reversed([each for each in wanted if not each.fetched()]))
+    with _beside(left):
+        if besides is not None:
+            besides()
         for each in _taken_from(left):
             _ = each.address
             progress("compiling kernels", len(wanted) - len(left), len(wanted))

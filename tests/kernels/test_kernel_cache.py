@@ -172,8 +172,7 @@ def test_kernels_are_compiled_in_several_processes(
     assert told == sorted(told)
     assert told[-1] == len(kernels)
     fetched = [each.name for each in kernels if each.was_cached]
-    assert fetched  # the other process compiled some
-    assert kernels[0].name not in fetched
+    assert 0 < len(fetched) < len(kernels)  # the other process compiled some
     again = uncompiled()
     compilers.compile_kernels(again, lambda *_: None)
     assert all(each.was_cached for each in again)

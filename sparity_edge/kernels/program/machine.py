@@ -66,8 +66,7 @@ class ThreadedMachine:
 
     def compile(self, progress: Progress, prompts: bool = True) -> None:
         """Compile what prompts and one token need, by the matrices seen so far."""
-        self.team.compile()
-        compile_kernels(kernels_at_start(self._matrices, prompts), progress)
+        compile_kernels(kernels_at_start(self._matrices, prompts), progress, self.team.compile)
 
     def compile_batches(self, progress: Progress) -> None:
         """Compile what several sequences that decode together need besides, if it is not yet."""
