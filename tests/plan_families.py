@@ -50,7 +50,7 @@ def family(
             for piece in pieces
         }
 
-    values = LEVELS * (0.9 if rule == "top" else scale)
+    values = LEVELS * (0.9 if rule.startswith("top") else scale)
     means: tuple[PackedMatrix, ...] = ()
     if centres and layout != "input":
         side = config.hidden_size

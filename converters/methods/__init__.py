@@ -12,6 +12,7 @@ from converters.methods.cats import CATS
 from converters.methods.centred import CENTRED
 from converters.methods.chess import CHESS
 from converters.methods.family import SERVED_BY, Method, ModelMethod
+from converters.methods.n_of_m import N_OF_M
 from converters.methods.scap import SCAP
 from converters.methods.strategies import ABLATION, STRATEGIES
 from converters.methods.teal import TEAL
@@ -25,13 +26,11 @@ from sparity_edge.spelling import did_you_mean
 
 AnyMethod = Method | ModelMethod
 
-METHODS: dict[str, AnyMethod] = {
-    method.name: method
-    for method in (
-        *(AUTO, *CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES),
-        *(SCAP, WINA, WISPARSE),
-    )
-}
+_ALL: tuple[AnyMethod, ...] = (
+    *(AUTO, *CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES),
+    *(SCAP, WINA, WISPARSE, *N_OF_M),
+)
+METHODS = {method.name: method for method in _ALL}
 
 
 def chosen_methods(wanted: Sequence[str | AnyMethod]) -> list[AnyMethod]:

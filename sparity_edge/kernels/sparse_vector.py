@@ -12,7 +12,7 @@ import numpy as np
 
 from sparity_edge.arrays import Floats, Integers, padded
 from sparity_edge.kernels.active_list import ActiveList
-from sparity_edge.plans.plan import SelectionRule
+from sparity_edge.plans.plan import NEIGHBOURS, SelectionRule
 
 # Of thresholds, by rule `scaled`: the largest factor, whose inverse is the smallest, and what
 # stands for a vector's size where that is nothing, whose logarithm is not finite.
@@ -29,8 +29,9 @@ MOST_LISTED = 0.9
 class Selector:
     """Which channels are active: |x - centre| > thresholds, or the `kept` largest * weights.
 
-    With coefficients, thresholds are multiplied by a factor that depends on the vector, with a
-    column by one that depends on the input of the half of the layer (scale.py).
+    The largest of all, or of each `neighbours` channels. With coefficients, thresholds are
+    multiplied by a factor that depends on the vector, with a column by one that depends on the
+    input of the half of the layer (sparse/threshold_factor.py).
     """
 
     thresholds: Floats | None
@@ -40,12 +41,13 @@ class Selector:
     coefficients: Floats | None = None  # (4,)
     column: int | None = None  # among the gains of its half of the layer
     exact: bool = False  # whether all that it leaves out is zero
+    neighbours: int | None = None  # M of N:M
 
     @classmethod
     def of(cls, rule: SelectionRule, channels: int, column: int | None = None) -> Selector:
         """The selector that a plan describes, for a vector of so many channels."""
         centre = None if rule.centre is None else padded(rule.centre)
-        if rule.rule != "top":
+        if not rule.by_share:
             predictor = rule.predictor
             coefficients = None if predictor is None else padded(predictor)
             thresholds = padded(rule.thresholds(channels))
@@ -53,7 +55,7 @@ class Selector:
             return cls(thresholds, None, None, centre, coefficients, column, exact)
         weights = None if rule.weights is None else padded(rule.weights)
         kept = np.array([rule.kept(channels)], dtype=np.int64)
-        return cls(None, kept, weights, centre)
+        return cls(None, kept, weights, centre, neighbours=NEIGHBOURS.get(rule.rule))
 
 
 @dataclass(frozen=True)

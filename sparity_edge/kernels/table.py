@@ -226,11 +226,12 @@ TABLE = (
         )
         for kernel in dict.fromkeys(vmmsp.KERNELS.values())
     ),
-    # --- operations that no model records so far -------------------------------------------------
+    # --- N:M sparsity ----------------------------------------------------------------------------
     Entry(
-        select.select_n_of_m, "select_n_of_m", "64 groups of m channels", When.USE,
+        select.select_n_of_m, "select_n_of_m, sparsify", "64 groups of m channels", When.USE,
         scratch="scores of a group", bench="select",
     ),
+    Entry(masks.sparsify_n_of_m, "sparsify", "a token", When.USE, scratch="scores of a group"),
 )  # fmt: skip
 
 

@@ -35,7 +35,9 @@ SITES = {
     "down_proj": "mlp_mid",
     NEURONS: "gate",
 }
-RULES = ("threshold", "top", "scaled")
+# Rules by which the share dropped is the same in each so many neighbouring channels.
+NEIGHBOURS = {"top-of-4": 4, "top-of-8": 8, "top-of-16": 16, "top-of-32": 32}
+RULES = ("threshold", "top", "scaled", *NEIGHBOURS)
 PREDICTOR = 4  # numbers of one, of rule `scaled`
 
 
@@ -50,7 +52,8 @@ class SelectionRule:
     """Which channels of one vector of one layer are active.
 
     Rule `threshold`: a channel is active where |x - centre| * weight > value. Rule `top`: the share
-    `value` of the channels, those of smallest |x - centre| * weight, is dropped for every token.
+    `value` of the channels, those of smallest |x - centre| * weight, is dropped for every token;
+    rules `top-of-M`: of each M neighbouring channels, rounded to whole ones (N:M sparsity).
     Rule `scaled`: as `threshold`, but the value is multiplied by a factor that the predictor makes
     of the vector (kernels/sparse/threshold_factor.py). With a gain, rule `threshold` divides the
     value by exp(gain[0] + gain[1:] . h), h the normalised input of the half of the layer that the
@@ -70,8 +73,15 @@ class SelectionRule:
         return value if self.weights is None else value / self.weights
 
     def kept(self, channels: int) -> int:
-        """How many channels rule `top` keeps."""
+        """How many channels rule `top` keeps, or rules `top-of-M` of each M."""
+        if self.rule in NEIGHBOURS:
+            return round((1 - self.value) * NEIGHBOURS[self.rule])
         return max(1, round((1 - self.value) * channels))
+
+    @property
+    def by_share(self) -> bool:
+        """Whether the value is a share of channels."""
+        return self.rule == "top" or self.rule in NEIGHBOURS
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,7 @@ class PlanFamily:
     model: str  # fingerprint of the model
     levels: Floats  # (n,) nominal, ascending, the first 0
     active: Floats  # (n,) active weight fraction on the calibration text, the first 1
-    # piece -> (n, layers): tau, or the share of channels dropped (rule `top`); 0 means dense.
+    # piece -> (n, layers): tau, or the share of channels dropped (rules `top...`); 0 means dense.
     tables: Mapping[str, Floats]
     weights: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, channels)
     centres: Mapping[str, Floats] = field(default_factory=dict)  # piece -> (layers, channels)
@@ -125,7 +135,8 @@ class PlanFamily:
         for table in self.tables.values():
             _demand(table.shape[0] == count, "a table does not fit its levels")
             _demand(_bounded(table) and not table[0].any(), "a table is negative or not dense at 0")
-            _demand(self.rule != "top" or float(table.max()) <= 1, "it drops more than there is")
+            by_share = SelectionRule(self.rule, 0).by_share
+            _demand(not by_share or float(table.max()) <= 1, "it drops more than there is")
         for name, per_channel in (*self.weights.items(), *self.centres.items()):
             _demand(name in self.tables, f"it describes channels of {name} but has no rule for it")
             _demand(len(per_channel) == self.layers, "channels are given for some layers only")

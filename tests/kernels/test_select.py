@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.active_list import channels, empty_list, full_list
+from sparity_edge.kernels.batch.masks import sparsify_n_of_m
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.kernels.reference.selection import factors
 from sparity_edge.kernels.sparse.select import select_n_of_m, select_threshold, select_top
+from sparity_edge.kernels.sparse_vector import Selector
 from sparity_edge.progress import silent
 
 REFERENCE = ReferenceMachine()
@@ -25,7 +27,7 @@ REFERENCE = ReferenceMachine()
 def machine(request: pytest.FixtureRequest) -> Iterator[ThreadedMachine]:
     machine = ThreadedMachine(request.param)
     machine.compile(silent)
-    for kernel in (select_threshold, select_top, select_n_of_m):
+    for kernel in (select_threshold, select_top, select_n_of_m, sparsify_n_of_m):
         _ = kernel.address  # before hypothesis looks at the clock
     yield machine
     machine.close()
@@ -159,13 +161,53 @@ def test_the_count_is_read_at_run_time(machine: ThreadedMachine) -> None:
         np.testing.assert_array_equal(channels(active), np.arange(50 - wanted, 50))
 
 
-@given(activations(), st.sampled_from([1, 2, 4, 7, 16, 32, 64]), st.integers(0, 64), st.booleans())
-def test_n_of_m(machine: ThreadedMachine, x: Floats, m: int, n: int, weighted: bool) -> None:
+@given(
+    activations(),
+    st.sampled_from([1, 2, 4, 7, 16, 32, 64]),
+    st.integers(0, 64),
+    st.booleans(),
+    st.booleans(),
+)
+def test_n_of_m(
+    machine: ThreadedMachine, x: Floats, m: int, n: int, weighted: bool, centred: bool
+) -> None:
     size, kept = x.shape[1], min(n, m)
     weights = vector(size, 1) if weighted else None
-    select = lambda ops, out: ops.select_n_of_m(x, kept, m, out, weights)  # noqa: E731
+    centre = vector(size, 2) if centred else None
+    select = lambda ops, out: ops.select_n_of_m(x, kept, m, out, weights, centre)  # noqa: E731
     found = assert_same(machine, size, select)
     assert np.all(np.bincount(found // m, minlength=1) <= kept)
+
+
+@given(activations(), st.sampled_from([4, 7, 8, 16, 32]), st.integers(0, 32), st.booleans())
+def test_n_of_m_of_several_tokens(
+    machine: ThreadedMachine, x: Floats, m: int, n: int, weighted: bool
+) -> None:
+    size = x.shape[1]
+    several = rows(3, size)
+    several[:] = np.concatenate([x, x[:, ::-1], -2 * x])
+    weights = vector(size, 1) if weighted else None
+    kept = np.array([min(n, m)], dtype=np.int64)
+    selector = Selector(None, kept, weights, vector(size, 2), neighbours=m)
+    found = []
+    for each in (machine, REFERENCE):
+        made: list[Any] = []
+        each.prepare(lambda ops, made=made: made.append(ops.sparsify(several, selector)))(False)
+        found.append(made[-1])
+    ours, expected = found
+    np.testing.assert_array_equal(ours.values, expected.values)
+    np.testing.assert_array_equal(ours.counts, expected.counts)
+    channels_of = [_listed(machine, row, selector) for row in several]
+    for row, listed in zip(expected.values, channels_of, strict=True):
+        assert set(np.flatnonzero(row)) <= set(listed)
+
+
+def _listed(machine: ThreadedMachine, row: Floats, selector: Selector) -> Any:
+    """The channels that one token has active."""
+    x, made = rows(1, len(row)), []
+    x[0] = row
+    machine.prepare(lambda ops: made.append(ops.sparsify(x, selector)))(False)
+    return channels(made[-1].active)
 
 
 def test_n_of_m_of_many_chunks(machine: ThreadedMachine) -> None:

@@ -18,7 +18,7 @@ from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan, read_plan
 
-NAMES = ("wina", "wisparse", "scap")
+NAMES = ("wina", "wisparse", "scap", "nm-16", "nm-32", "nm-16-amber", "nm-16-spts", "nm-16-lpts")
 IDS = np.random.default_rng(0).integers(5, 280, 200).tolist()
 
 

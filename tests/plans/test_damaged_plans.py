@@ -90,8 +90,9 @@ def test_centred_neurons_need_their_folded_matrix(packed: Path) -> None:
     assert read_plan(open_folder(packed), NAME).means[1] is None
 
 
-def test_a_share_dropped_is_at_most_all(packed: Path) -> None:
-    add_plan(open_folder(packed), changed(packed, rule="top"))
+@pytest.mark.parametrize("rule", ["top", "top-of-16"])
+def test_a_share_dropped_is_at_most_all(rule: str, packed: Path) -> None:
+    add_plan(open_folder(packed), changed(packed, rule=rule))
     edit_array(packed, "tables.q_proj", -1, 1.5)
     with pytest.raises(FormatError, match="drops more than there is"):
         read_plan(open_folder(packed), NAME)

@@ -48,6 +48,7 @@ VARIANTS = {
     "weights": {"weights": True},
     "centres": {"centres": True},
     "top": {"rule": "top", "weights": True, "centres": True},
+    "neighbours": {"rule": "top-of-16", "weights": True, "centres": True},
     "scaled": {"rule": "scaled", "weights": True, "centres": True},
     "gains": {"weights": True, "centres": True, "gains": True},
     "gains-alone": {"gains": True},
@@ -143,6 +144,8 @@ def test_table_is_interpolated(pack: Pack) -> None:
         {"gains": {"neurons": np.ones((2, 65), dtype=np.float32)}},
         {"gains": {"q_proj": np.ones((1, 65), dtype=np.float32)}},
         {"gains": {"q_proj": np.full((2, 65), np.nan, dtype=np.float32)}},
+        {"rule": "top-of-5"},
+        {"rule": "top-of-8", "tables": {"q_proj": np.outer([0, 1, 2, 3], np.ones(2))}},
         {"rule": "top", "gains": {"q_proj": np.ones((2, 65), dtype=np.float32)}},
     ],
 )

@@ -18,7 +18,7 @@ from sparity_edge.kernels.simd.memory import (
     store_i64,
 )
 from sparity_edge.kernels.simd.vectors import mul, sub
-from sparity_edge.kernels.sparse.select import LARGEST_BITS, kth_largest
+from sparity_edge.kernels.sparse.select import LARGEST_BITS, kth_largest, rank_of
 from sparity_edge.kernels.sparse.threshold_factor import factor_of, factor_of_gain
 from sparity_edge.kernels.words import Words
 
@@ -26,6 +26,7 @@ CENTRED = Words("x x_stride centre size")
 SPARSIFY = CENTRED.plus("out out_stride counts")
 BY_THRESHOLD = SPARSIFY.plus("thresholds coefficients exponents exponent_stride")
 BY_SIZE = SPARSIFY.plus("weights kept")
+BY_NEIGHBOURS = BY_SIZE.plus("neighbours")
 SUBTRACT = CENTRED.plus("out")
 TALLY = Words("lists tallies tokens size")
 
@@ -86,6 +87,32 @@ def sparsify_top(arguments: int, chunk: int, scratch: int) -> None:
             store_f32(out + i, 0.0)
         equals -= score == least
     store_i64(load_i64(arguments + SPARSIFY.counts) + 8 * chunk, kept)
+
+
+@Kernel(BY_NEIGHBOURS)
+def sparsify_n_of_m(arguments: int, chunk: int, scratch: int) -> None:
+    """Row `chunk` of x - centre, of each NEIGHBOURS channels the KEPT of largest score; else zero.
+
+    Scores are |x - centre| * weight, of equals the first stays.
+    """
+    size, weights = load_i64(arguments + CENTRED.size), load_i64(arguments + BY_SIZE.weights)
+    out = load_i64(arguments + SPARSIFY.out) + chunk * load_i64(arguments + SPARSIFY.out_stride)
+    _centred(arguments, chunk, out)
+    kept = load_i64(load_i64(arguments + BY_SIZE.kept))
+    of = load_i64(arguments + BY_NEIGHBOURS.neighbours)
+    found = 0
+    for first in range(0, size, of):
+        row, count = out + 4 * first, min(of, size - first)
+        for i in range(0, 4 * count, 64):
+            value = load(row + i)
+            if weights != 0:
+                value = mul(value, load(weights + 4 * first + i))
+            store_magnitude(scratch + i, value)
+        for i in range(count):
+            if rank_of(scratch, i, count) >= kept:
+                store_f32(row + 4 * i, 0.0)
+        found += min(kept, count)
+    store_i64(load_i64(arguments + SPARSIFY.counts) + 8 * chunk, found)
 
 
 @Kernel(SUBTRACT)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sparity_edge.arrays import Floats, Integers, rows
+from sparity_edge.arrays import Floats, Integers, round_up, rows
 from sparity_edge.kernels.active_list import ActiveList, empty_list
 from sparity_edge.kernels.batch import masks, union
 from sparity_edge.kernels.matrix import Matrix
@@ -22,7 +22,10 @@ def sparsify_one(
 ) -> SparseVector:
     """List the active channels of one token."""
     active, centre = empty_list(x.shape[1]), selector.centre
-    if selector.kept is not None:
+    if selector.kept is not None and selector.neighbours is not None:
+        numbers = (int(selector.kept[0]), selector.neighbours)
+        sparse.select_n_of_m(recorder, x, *numbers, active, selector.weights, centre)
+    elif selector.kept is not None:
         sparse.select_top(recorder, x, selector.kept, active, selector.weights, centre)
     else:
         assert selector.thresholds is not None
@@ -46,9 +49,13 @@ def sparsify_many(
         "x": x, "x_stride": x.strides[0], "centre": selector.centre, "size": size,
         "out": values, "out_stride": values.strides[0], "counts": counts,
     }  # fmt: skip
-    if selector.kept is not None:
+    rule: dict[str, Any] = {"weights": selector.weights, "kept": selector.kept}
+    if selector.kept is not None and selector.neighbours is not None:
+        recorder.need_scratch(4 * round_up(selector.neighbours, 16) + 128)
+        rule["neighbours"] = selector.neighbours
+        recorder.record(masks.sparsify_n_of_m, tokens, **words, **rule, writes=values)
+    elif selector.kept is not None:
         recorder.need_scratch(8 * (size + 32))
-        rule: dict[str, Any] = {"weights": selector.weights, "kept": selector.kept}
         recorder.record(masks.sparsify_top, tokens, **words, **rule, writes=values)
     else:
         recorder.record(

@@ -175,10 +175,16 @@ class Program:
         sparse.select_top(self.recorder, x, count, out, weights, centre)
 
     def select_n_of_m(
-        self, x: Floats, n: int, m: int, out: ActiveList, weights: Floats | None = None
+        self,
+        x: Floats,
+        n: int,
+        m: int,
+        out: ActiveList,
+        weights: Floats | None = None,
+        centre: Floats | None = None,
     ) -> None:
-        """The n channels of largest |x| * weight in each m neighbours."""
-        sparse.select_n_of_m(self.recorder, x, n, m, out, weights)
+        """The n channels of largest |x - centre| * weight in each m neighbours."""
+        sparse.select_n_of_m(self.recorder, x, n, m, out, weights, centre)
 
     def vmmsp(
         self,

@@ -70,14 +70,20 @@ def select_top(
 
 
 def select_n_of_m(
-    recorder: Recorder, x: Floats, n: int, m: int, out: ActiveList, weights: Floats | None = None
+    recorder: Recorder,
+    x: Floats,
+    n: int,
+    m: int,
+    out: ActiveList,
+    weights: Floats | None = None,
+    centre: Floats | None = None,
 ) -> None:
-    """The n channels of largest |x| * weight in each m neighbours."""
+    """The n channels of largest |x - centre| * weight in each m neighbours."""
     size = x.shape[1]
     recorder.need_scratch(4 * round_up(m, 16) + 128)
     chunks = -(-size // (m * select_kernels.GROUPS_IN_CHUNK))
     recorder.record(
-        select_kernels.select_n_of_m, chunks, x=x, centre=None, size=size, active=out,
+        select_kernels.select_n_of_m, chunks, x=x, centre=centre, size=size, active=out,
         weights=weights, n=n, m=m,
     )  # fmt: skip
 

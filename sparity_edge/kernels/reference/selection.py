@@ -62,14 +62,15 @@ def select_top(
 
 
 def select_n_of_m(
-    x: Floats, n: int, m: int, out: ActiveList, weights: Floats | None = None
+    x: Floats,
+    n: int,
+    m: int,
+    out: ActiveList,
+    weights: Floats | None = None,
+    centre: Floats | None = None,
 ) -> None:
-    """The n channels of largest |x| * weight in each m neighbours; x is (1, size)."""
-    bits = _magnitudes(x[0], weights, None)
-    groups = np.arange(len(bits)) // m
-    order = np.lexsort((-bits, groups))  # by group, then by size, then by number
-    ranks = np.arange(len(bits)) - groups[order] * m
-    set_channels(out, np.sort(order[ranks < n]))
+    """The n channels of largest |x - centre| * weight in each m neighbours; x is (1, size)."""
+    set_channels(out, np.flatnonzero(_largest_of_neighbours(_magnitudes(x, weights, centre), n, m)))
 
 
 def sparsify(
@@ -96,6 +97,9 @@ def sparsify(
 
 def _dropped(values: Floats, selector: Selector, exponents: Floats | None) -> npt.NDArray[np.bool_]:
     """Which channels of each row are skipped, (tokens, size)."""
+    if selector.kept is not None and selector.neighbours is not None:
+        bits = _magnitudes(values, selector.weights, None)
+        return ~_largest_of_neighbours(bits, int(selector.kept[0]), selector.neighbours)
     if selector.kept is not None:
         scores = np.abs(values if selector.weights is None else values * selector.weights)
         scores[np.isnan(scores)] = np.inf
@@ -156,3 +160,14 @@ def _magnitudes(x: Floats, weights: Floats | None, centre: Floats | None) -> npt
     value = value if weights is None else value * weights
     bits = np.ascontiguousarray(value, dtype=np.float32).view(np.int32)
     return (bits & 0x7FFFFFFF).astype(np.int64)
+
+
+def _largest_of_neighbours(bits: npt.NDArray[np.int64], n: int, m: int) -> npt.NDArray[np.bool_]:
+    """Where the n largest of each m neighbours of a row are, of equals the first."""
+    tokens, size = bits.shape
+    groups = np.full((tokens, -(-size // m) * m), -1)
+    groups[:, :size] = bits
+    order = np.argsort(-groups.reshape(tokens, -1, m), axis=2, kind="stable")
+    found = np.zeros(order.shape, dtype=bool)
+    np.put_along_axis(found, order[:, :, :n], values=True, axis=2)
+    return found.reshape(tokens, -1)[:, :size]

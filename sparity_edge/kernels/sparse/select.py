@@ -165,6 +165,16 @@ def select_top(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG00
             equals -= value == least
 
 
+@device
+def rank_of(values: int, i: int, count: int) -> int:
+    """How many of `count` int32 go before number i: larger ones, and equal ones before it."""
+    value = load_i32(values + 4 * i)
+    rank = _count_at_least(values, i, value)
+    if value < LARGEST_BITS:
+        rank += _count_at_least(values + 4 * i, count - i, value + 1)
+    return rank
+
+
 @Kernel(SELECT_N_OF_M)
 def select_n_of_m(arguments: int, chunk: int, scratch: int) -> None:
     """The N channels of largest |x - centre| * weight in each M neighbours; first of equals.
@@ -194,11 +204,6 @@ def select_n_of_m(arguments: int, chunk: int, scratch: int) -> None:
         for i in range(0, count, 16):
             store_magnitude(scratch + 4 * i, _score(arguments, first + i))
         for i in range(count):
-            value = load_i32(scratch + 4 * i)
-            # Larger ones, and equal ones before this one, go first.
-            rank = _count_at_least(scratch, i, value)
-            if value < LARGEST_BITS:
-                rank += _count_at_least(scratch + 4 * i, count - i, value + 1)
-            if rank < kept:
+            if rank_of(scratch, i, count) < kept:
                 store_i32(place, first + i)
                 place += 4
