@@ -27,6 +27,7 @@ from converters.methods.auto_fit import QUANTILES, Fitted, fit, layer_parameters
 from converters.methods.family import ModelMethod, ModelView
 from sparity_edge.choices import MAX_LEVEL
 from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.model.model import Model
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
@@ -79,21 +80,42 @@ def make(
         packed, windows[:-HELD_BACK], layout,
         threads=threads, progress=progress, checkpoint=checkpoint,
     )  # fmt: skip
-    specs = {
-        name: each.layout
-        for name, each in packed.tensors.items()
-        if isinstance(each, PackedMatrix | PackedBundle)
-    }
+    specs = specs_of(packed)
     curves = curves_here()
     spent = by_time(specs, fitted.means, curves)
     origin = {**notes, "cost_curves": curves.name}
     expected = family(fitted, layout, specs, spent, fingerprint(packed), origin)
-    tried = [expected.at_sparsity(each) for each in TRIED if each <= expected.most]
-    tokens = max(LEAST_EVIDENCE, EVIDENCE_WORK // layer_parameters(packed) // HELD_BACK)
-    held_out = windows[-HELD_BACK:, :tokens]
+    held_out = held_back(packed, windows)
     with dense_model(packed, held_out.shape[1], threads, progress) as model:
-        evidence = measure(model, tried, held_out, progress=progress, checkpoint=checkpoint)
+        return measured(model, expected, held_out, progress, checkpoint)
+
+
+def held_back(packed: PackedModel, windows: Windows) -> Windows:
+    """The part of calibration text that serves the evidence alone."""
+    tokens = max(LEAST_EVIDENCE, EVIDENCE_WORK // layer_parameters(packed) // HELD_BACK)
+    return windows[-HELD_BACK:, :tokens]
+
+
+def measured(
+    model: Model,
+    expected: PlanFamily,
+    held_out: Windows,
+    progress: Progress,
+    checkpoint: Checkpoint = NOWHERE,
+) -> PlanFamily:
+    """A family with its evidence, its fractions those that were measured."""
+    tried = [expected.at_sparsity(each) for each in TRIED if each <= expected.most]
+    evidence = measure(model, tried, held_out, progress=progress, checkpoint=checkpoint)
     return _corrected(expected, evidence)
+
+
+def specs_of(packed: PackedModel) -> dict[str, Spec]:
+    """How each matrix and bundle of a model is stored."""
+    return {
+        name: each.layout
+        for name, each in packed.tensors.items()
+        if isinstance(each, PackedMatrix | PackedBundle)
+    }
 
 
 def family(
@@ -127,25 +149,50 @@ def family(
                 levels.append(saved(plan))
                 plans.append(plan)
     speeds = [_speed(plan, specs, pieces, price) for plan in plans]
+    more = {
+        "estimated_kl": [round(plan.cost, 6) for plan in plans],
+        "estimated_speed": speeds,  # of the layers' products, over dense decoding
+    }
+    rates = [plan.rates for plan in plans]
+    return of_rates(AUTO, fitted, layout, levels, rates, model, {**notes, **more})
+
+
+def of_rates(
+    method: ModelMethod,
+    fitted: Fitted,
+    layout: str,
+    levels: Sequence[float],
+    rates: Sequence[Sequence[Mapping[str, float]]],
+    model: str,
+    notes: Mapping[str, Any],
+) -> PlanFamily:
+    """The family that drops given shares of every piece.
+
+    Args:
+        method: whose family it is.
+        fitted: scores and thresholds.
+        layout: "input" or "mixed".
+        levels: sparsities of the rows, from 0.
+        rates: of each row, by layer: piece -> share of channels to drop; what is missing is dense.
+        model: fingerprint of the model.
+        notes: evidence and origin.
+    """
+    pieces = FORMS[layout]
     gains = {piece: _stacked(fitted, piece, "gain") for piece in pieces}
     return PlanFamily(
-        name=AUTO.name,
-        method=AUTO.about,
+        name=method.name,
+        method=method.about,
         rule="threshold",
         layout=layout,
         model=model,
         levels=np.array(levels, dtype=np.float32),
         active=1 - np.array(levels, dtype=np.float32),
-        tables={piece: _table(fitted, plans, piece) for piece in pieces},
+        tables={piece: _table(fitted, rates, piece) for piece in pieces},
         weights={piece: _stacked(fitted, piece, "weights") for piece in pieces},
         centres={NEURONS: _stacked(fitted, NEURONS, "centre")} if NEURONS in pieces else {},
         gains={piece: gain for piece, gain in gains.items() if gain.any()},
         means=fitted.means,
-        notes={
-            **notes,
-            "estimated_kl": [round(plan.cost, 6) for plan in plans],
-            "estimated_speed": speeds,  # of the layers' products, over dense decoding
-        },
+        notes=dict(notes),
     )
 
 
@@ -174,7 +221,11 @@ def _corrected(expected: PlanFamily, evidence: Sequence[Evidence]) -> PlanFamily
         tables={piece: table[rising] for piece, table in expected.tables.items()},
         notes={
             **expected.notes,
-            **{name: np.array(expected.notes[name])[rising].tolist() for name in BY_LEVEL},
+            **{
+                name: np.array(expected.notes[name])[rising].tolist()
+                for name in BY_LEVEL
+                if name in expected.notes
+            },
             "evidence": [asdict(each) for each in evidence],
         },
     )
@@ -200,13 +251,13 @@ class _Saved:
         return saved / self._dense
 
 
-def _table(fitted: Fitted, plans: Sequence[Allocation], piece: str) -> Any:
+def _table(fitted: Fitted, rates: Sequence[Sequence[Mapping[str, float]]], piece: str) -> Any:
     """Thresholds (levels, layers) of one piece; 0 where it stays dense."""
-    table = np.zeros((len(plans), len(fitted.taus)), dtype=np.float32)
-    for row, plan in zip(table, plans, strict=True):
-        for layer, rates in enumerate(plan.rates):
-            if piece in rates:
-                row[layer] = np.interp(rates[piece], QUANTILES, fitted.taus[layer][piece])
+    table = np.zeros((len(rates), len(fitted.taus)), dtype=np.float32)
+    for row, layers in zip(table, rates, strict=True):
+        for layer, each in enumerate(layers):
+            if piece in each:
+                row[layer] = np.interp(each[piece], QUANTILES, fitted.taus[layer][piece])
     return table
 
 
