@@ -29,7 +29,8 @@ AnyMethod = Method | ModelMethod
 
 _ALL: tuple[AnyMethod, ...] = (
     *(AUTO, *CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES),
-    *(SCAP, WINA, WISPARSE, *N_OF_M, EVOPRESS),
+    *(SCAP, WINA, WISPARSE, *N_OF_M),
+    EVOPRESS,
 )
 METHODS = {method.name: method for method in _ALL}
 
