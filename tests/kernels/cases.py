@@ -168,18 +168,15 @@ def _elementwise(operation: str, *numbers: float, vectors: int = 1) -> Case:
 def sparsify(_machine: Any, at: Setting) -> Any:
     """Counts of all rules, whose channels other tests compare one by one."""
     x, size = at.x(1, at.size[1]), at.size[1]
-    by_threshold = Selector(_thresholds(x, at.density), None, None, None)
     kept = np.array([max(1, int(at.density * size))], dtype=np.int64)
-    counts = np.zeros(3, dtype=np.int64)
     channels = (padded(np.ones(size)), padded(np.full(size, 0.1)))
-    by_size = Selector(None, kept, *channels)
-    few = np.array([min(5, kept[0])], dtype=np.int64)
-    by_neighbours = Selector(None, few, *channels, neighbours=8)
-
-    def forward(ops: Any) -> None:
-        selectors = (by_threshold, by_size, by_neighbours)
-        ops.tally([ops.sparsify(x, selector) for selector in selectors], counts)
-
+    selectors = (
+        Selector(_thresholds(x, at.density), None, None, None),
+        Selector(None, kept, *channels),
+        Selector(None, np.minimum(kept, 5), *channels, neighbours=8),
+    )
+    counts = np.zeros(3, dtype=np.int64)
+    forward = lambda ops: ops.tally([ops.sparsify(x, each) for each in selectors], counts)  # noqa: E731
     return forward, (counts,)
 
 
