@@ -52,3 +52,39 @@ def rounded_table(results: Mapping[str, Any]) -> str:
     return table(
         ["model", "KL to 16-bit activations", "of the first 64", "same likeliest token"], lines
     )
+
+
+def predictor_table(results: Mapping[str, Any]) -> str:
+    """What low-rank guesses of active neurons find, by model and rank."""
+    lines = [
+        [
+            f"{name} ({part['activation']}, {part['matter']:.2f} matter)",
+            row["fit"] + (f", rank {row['rank']}" if row["rank"] else ""),
+            f"{row['size']:.3f}",
+            f"{row['recall']:.3f}",
+            f"{row['carried']:.3f}",
+            f"{row['kl']:.3f}",
+        ]
+        for name, part in results["predictor"]["models"].items()
+        for row in part["rows"]
+    ]
+    return table(
+        ["model", "predictor", "of the FFN's weights", "recall", "of squared (g u)", "KL"], lines
+    )
+
+
+def prompt_table(results: Mapping[str, Any]) -> str:
+    """KL of neurons that the prompt fixes, by distance from the prompt."""
+    lines = [
+        [
+            name,
+            row["text"],
+            f"{row['kept']:g}",
+            row["way"] if row["way"] != "on drift" else f"on drift ({row['rebuilt']:.1f} times)",
+            *(f"{kl:.3f}" for kl in row["kl"]),
+        ]
+        for name, part in results["prompt_neurons"]["models"].items()
+        for row in part["rows"]
+    ]
+    kls = (f"KL of tokens {start} to {start + 255}" for start in (0, 256, 512))
+    return table(["model", "text", "neurons kept", "chosen", *kls], lines)

@@ -1,0 +1,168 @@
+"""Neurons fixed by the prompt (GRIFFIN, TDA): what they cost along a long answer, as a reference.
+
+From the prompt alone a set of neurons is chosen for each layer; the answer is computed with these,
+by ordinary products, without a choice for each token. Here everything is computed and the others
+are taken away (`left_out`). The first 256 tokens of a window are the prompt, read in full, and the
+rest of the text is the answer; KL to the dense model is told by distance from the prompt.
+
+    griffin      s_i = sqrt(sum over tokens of (z_i / |z|)^2), z = g u (Dong and others, 2024)
+    tda          s_i = mean over tokens of |z_i| |W_down[:, i]| (Ma and others, 2024, pooled)
+    other text   as griffin, chosen from the prompt of the window before: what the prompt is worth
+    each token   the largest |z_i| |W_down[:, i]| of every token: what fixing them costs
+    rebuilt      as griffin, chosen anew from every 256 tokens that were read
+    on drift     as rebuilt, but only where the text has drifted: where the mean input of the first
+                 FFN over 256 tokens has a cosine below --drift to that of the text chosen from
+
+Windows of one text follow a topic; where it changes, the answer goes over to the help of Python
+after its first third.
+
+    python bench/limits/prompt_neurons.py --packs ./dense --text wiki.valid.raw
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import numpy as np
+from limits.left_out import divergence, largest, logits
+from pages.limits import prompt_table
+from shared.common import models_so_far, parser, save, say, thread_count
+
+from sparity_edge.measure.machine import machine
+from sparity_edge.model.model import CHUNK
+
+WINDOW = 4 * CHUNK  # a prompt and three times as much of an answer
+WAYS = ("griffin", "tda", "other text", "each token", "rebuilt", "on drift")
+
+
+class Chooser:
+    """The neurons of every layer for each window, as they are chosen while it is read.
+
+    Args:
+        way: one of WAYS.
+        kept: share of the neurons.
+        norms: |W_down[:, i]| by layer.
+        drift: cosine below which neurons are chosen anew, by way "on drift".
+    """
+
+    def __init__(self, way: str, kept: float, norms: Any, drift: float) -> None:
+        self._way, self._kept, self._norms, self._drift = way, kept, norms, drift
+        self._chosen: dict[int, Any] = {}  # of the layer at hand, by window
+        self._means: dict[int, Any] = {}  # by window: the first FFN's mean input it is chosen from
+        self._drifted: set[tuple[int, int]] = set()  # windows and positions
+        self.cosines: list[tuple[int, float]] = []  # position, and cosine to what was chosen from
+
+    @property
+    def rebuilt(self) -> int:
+        """How often a text had drifted."""
+        return len(self._drifted)
+
+    def __call__(self, layer: int, vectors: Any) -> Any:
+        """Which neurons are computed for a chunk."""
+        middle, window, at = vectors.mlp_mid, vectors.window, vectors.position
+        count = round(self._kept * middle.shape[1])
+        if layer == 0:
+            self._follow(window, at, vectors.mlp_in.mean(axis=0))
+        if self._way == "each token":
+            return largest(np.abs(middle) * self._norms[layer], count) if at else None
+        if at == 0:
+            self._chosen[window] = self._choose(layer, middle, count)
+            return None
+        present = self._chosen[window - 1 if self._way == "other text" and window else window]
+        if self._way == "rebuilt" or (self._way == "on drift" and (window, at) in self._drifted):
+            self._chosen[window] = self._choose(layer, middle, count)
+        return present
+
+    def _choose(self, layer: int, middle: Any, count: int) -> Any:
+        if self._way == "tda":
+            return largest(np.abs(middle).mean(axis=0) * self._norms[layer], count)
+        sizes = np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-30)
+        return largest(((middle / sizes) ** 2).sum(axis=0), count)
+
+    def _follow(self, window: int, at: int, mean: Any) -> None:
+        """Notice in the first layer whether a text has drifted; the others go by that."""
+        if at == 0:
+            self._means[window] = mean
+            return
+        before = self._means[window]
+        cosine = float(mean @ before / np.linalg.norm(mean) / np.linalg.norm(before))
+        self.cosines.append((at, cosine))
+        if cosine < self._drift:
+            self._drifted.add((window, at))
+            self._means[window] = mean
+
+
+def measure(pack: Path, options: Any, threads: int) -> dict[str, Any]:
+    """Rows by text, share and way: the KL of each quarter of an answer."""
+    from converters.calibration.layer_weights import LayerWeights
+    from converters.calibration.observe import dense_model
+    from sparity_edge.model.opening import open_packed
+    from sparity_edge.progress import silent
+
+    packed = open_packed(pack)
+    layers = range(packed.config.num_hidden_layers)
+    norms = [np.linalg.norm(LayerWeights(packed, layer).down, axis=0) for layer in layers]
+    rows = []
+    with dense_model(packed, WINDOW, threads, silent) as model:
+        for text, windows in _texts(pack, packed, options).items():
+            whole = logits(model, windows)
+            for kept in options.kept:
+                for way in WAYS:
+                    chooser = Chooser(way, kept, norms, options.drift)
+                    told = divergence(whole, logits(model, windows, chooser))[:, CHUNK:]
+                    parts = [float(each.mean()) for each in np.split(told, 3, axis=1)]
+                    row = {"text": text, "kept": kept, "way": way, "kl": parts}
+                    places = sorted({at for at, _ in chooser.cosines})
+                    row["cosines"] = [
+                        round(float(np.mean([c for at, c in chooser.cosines if at == place])), 4)
+                        for place in places
+                    ]
+                    rows.append(row | {"rebuilt": chooser.rebuilt / len(windows)})
+                    told_kl = ", ".join(f"{each:.3f}" for each in parts)
+                    say(f"{text}, {kept:g} kept, {way}: KL {told_kl}; cosines {row['cosines']}")
+    return {"rows": rows, "windows": options.windows, "drift": options.drift}
+
+
+def _texts(pack: Path, packed: Any, options: Any) -> dict[str, Any]:
+    """Windows of one topic, and such that change it after the first part of the answer."""
+    from converters.calibration.windows import read_documents, token_windows
+    from sparity_edge.text.default_text import default_documents
+    from sparity_edge.text.tokenizer import Tokenizer
+
+    tokenizer, eos = Tokenizer.from_folder(pack), packed.config.eos_token_ids
+
+    def some(documents: Any) -> Any:
+        every = token_windows(tokenizer, eos, documents, 1 << 30, WINDOW)
+        return every[:: max(1, len(every) // options.windows)][: options.windows]
+
+    same, other = some(read_documents([options.text])), some(default_documents())
+    changed = same.copy()
+    changed[:, 2 * CHUNK :] = other[:, : 2 * CHUNK]
+    return {"one topic": same, "topic changes": changed}
+
+
+def main() -> int:
+    result = parser(__doc__, "prompt_neurons")
+    result.add_argument("--packs", type=Path, nargs="+", required=True, help="packed folders")
+    result.add_argument("--text", type=Path, required=True, help="prompts and answers")
+    result.add_argument("--windows", type=int, default=4, help="default: %(default)s")
+    result.add_argument("--kept", type=float, nargs="+", default=[0.7, 0.5])
+    result.add_argument("--drift", type=float, default=0.96, help="default: %(default)s")
+    options = result.parse_args()
+    threads = thread_count(options.threads)
+    report = {"machine": machine(threads), "models": models_so_far(options.out)}
+    for pack in options.packs:
+        from sparity_edge.model.opening import open_folder
+
+        source = str(open_folder(pack).manifest.get("source", pack.name))
+        report["models"][Path(source).stem] = measure(pack, options, threads)
+        save(options.out, report)
+    print(prompt_table({"prompt_neurons": report}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
