@@ -22,6 +22,7 @@ from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.observe import observe
 from converters.calibration.statistics import LayerStatistics
 from converters.calibration.windows import WINDOW, Windows, read_documents, token_windows
+from converters.fan_out import Spread
 from converters.methods import METHODS, AnyMethod, chosen_methods
 from converters.methods.family import (
     SERVED_BY,
@@ -69,6 +70,8 @@ def calibrate(
     layout: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
+    workers: int = 1,
+    cluster: str | None = None,
     offline: bool = False,
     progress: Progress = silent,
     notify: Callable[[str], None] = unheard,
@@ -85,6 +88,10 @@ def calibrate(
         layout: store all plans in the pack of this layout; None: each in the layout it needs.
         dtype: as for `Generator.load`.
         threads: how many compute.
+        workers: processes that methods which search divide their tasks among, each with a model of
+            its own and its share of the threads.
+        cluster: address of a Dask scheduler (tcp://host:port) whose workers do that instead. They
+            must reach the packed folder under its path.
         offline, progress, notify: as for `Generator.load`.
 
     Raises:
@@ -93,6 +100,7 @@ def calibrate(
     """
     threads = checked_threads(threads)
     chosen = chosen_methods(methods)
+    spread = Spread(workers, cluster)
     context = CallContext(offline, progress, notify)
 
     def pack(wanted: str) -> PackedFolder:
@@ -147,7 +155,7 @@ def calibrate(
                 with resumed("model", carrier, [each.name]) as halfway:
                     view = ModelView(
                         read_weights(carrier), layout_of(carrier), windows, notes, threads,
-                        progress, halfway,
+                        progress, halfway, spread,
                     )  # fmt: skip
                     store(carrier, each.fit(view))
     return stored

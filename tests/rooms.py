@@ -61,6 +61,7 @@ KERNELS = (
     "sparity_edge.kernels.program",
 )
 CONVERTERS = (
+    "converters.fan_out",
     "converters.numbers",
     "converters.sources",
     "converters.calibration",

@@ -10,30 +10,35 @@ interpolated between them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from converters.allocate.evolution import Effort, Genes, Genome, Stage, evolve
+from converters.allocate.evolution import Effort, Genome, Stage, evolve
 from converters.allocate.judge import Judge, Judged
 from converters.allocate.lagrange import Allocator, Curve
-from converters.allocate.price import Spec, by_bytes, skippable_bytes
-from converters.allocate.starts import scheduled, shapes
+from converters.allocate.price import Spec, by_bytes
+from converters.allocate.space import STEP, Rates, Space, Start, table
+from converters.calibration.checkpoint import NOWHERE, Checkpoint
 from converters.calibration.fisher import RATES
 from converters.calibration.histograms import Array
 from converters.calibration.observe import dense_model
 from converters.calibration.windows import Windows
+from converters.fan_out import fan_out
 from converters.methods import auto
 from converters.methods.auto_fit import Fitted, fit, layer_parameters
 from converters.methods.family import ModelMethod, ModelView
 from sparity_edge.choices import MAX_LEVEL
+from sparity_edge.model.opening import open_packed
+from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import PlanFamily, SparsityPlan
 from sparity_edge.plans.plan_file import fingerprint
-
-Rates = Sequence[Mapping[str, float]]  # by layer: piece -> share of channels to drop
-Start = Callable[["Space", float], Array]  # (space, sparsity) -> (genes,) rates
+from sparity_edge.progress import Progress, silent
 
 BUDGETS = (0.3, 0.5, 0.7)  # sparsities that are searched
 PLACE = 256  # tokens that a candidate reads from a cold start: what a model reads at once
@@ -44,7 +49,6 @@ OFFSPRING = 16
 # third of an hour for it on two cores.
 WORK = 90 << 40
 LEAST_GENERATIONS, MOST_GENERATIONS = 4, 400
-STEP = 0.02  # of sparsity between two rows of the table, and to both sides of a start's line
 LINE_PLACES = 8  # that a start's line is measured on
 
 
@@ -59,62 +63,9 @@ class Task:
 Run = Callable[[Sequence[Task]], Sequence[Judged]]  # judges candidates, in their order
 
 
-class Space:
-    """What can be left unread of a model.
-
-    Args:
-        specs: tensor name -> how it is stored.
-        fitted: the model's scores, for its folded matrices.
-        layout: "input" or "mixed".
-    """
-
-    def __init__(self, specs: Mapping[str, Spec], fitted: Fitted, layout: str) -> None:
-        self.pieces = [
-            (layer, piece) for layer in range(len(fitted.costs)) for piece in auto.FORMS[layout]
-        ]
-        self.layers = [layer for layer, _ in self.pieces]
-        self.sizes = np.array(
-            [skippable_bytes(specs, layer, piece) for layer, piece in self.pieces], dtype=np.float64
-        )
-        self.genes = Genes(self.sizes)
-        of_layers = [spec for name, spec in specs.items() if ".layers." in name]
-        self._dense = sum(spec.dense_nbytes for spec in of_layers)
-        self._more = sum(spec.nbytes for spec in of_layers) - self._dense
-        self._more += sum(mean.layout.nbytes for mean in fitted.means if mean is not None)
-
-    def unread(self, sparsity: float) -> float:
-        """Bytes that a genome of a sparsity leaves unread."""
-        return sparsity * self._dense + self._more
-
-    def sparsity(self, rates: Array) -> float:
-        """The share of a dense pack's bytes that rates by gene do not read."""
-        return float((rates @ self.sizes - self._more) / self._dense)
-
-    def level(self, sparsity: float) -> float:
-        """The mean rate of a sparsity, within what the dial allows."""
-        return min(MAX_LEVEL, self.unread(sparsity) / float(self.sizes.sum()))
-
-    def genome(self, rates: Array, sparsity: float) -> Genome:
-        """The genome of a sparsity that is nearest to some rates."""
-        return self.genes.genome(rates, self.unread(sparsity))
-
-    def by_layer(self, rates: Array) -> Rates:
-        """Rates by gene as those of each layer's pieces; what is 0 is missing."""
-        found: list[dict[str, float]] = [{} for _ in range(self.layers[-1] + 1)]
-        for (layer, piece), rate in zip(self.pieces, rates, strict=True):
-            if rate > 0:
-                found[layer][piece] = float(rate)
-        return found
-
-    def by_gene(self, rates: Rates) -> Array:
-        """What `by_layer` undoes."""
-        return np.array([rates[layer].get(piece, 0.0) for layer, piece in self.pieces])
-
-
-def uniform(space: Space, sparsity: float) -> Array:
-    """The start at which every piece drops the same share."""
-    shape = shapes(space.layers[-1] + 1)["uniform"]
-    return scheduled(shape, space.layers, space.sizes, space.level(sparsity), 0.0)
+def space_of(specs: Mapping[str, Spec], fitted: Fitted, layout: str) -> Space:
+    """What can be left unread of a model."""
+    return Space(specs, len(fitted.costs), auto.FORMS[layout], fitted.means)
 
 
 class Fisher:
@@ -148,6 +99,24 @@ class Candidates:
     def __call__(self, task: Task) -> Judged:
         """Measure one."""
         return self._judge(plan_of(task.rates, self._fitted, self._layout), task.places)
+
+
+@contextmanager
+def open_candidates(
+    packed: PackedModel | Path, fitted: Fitted, layout: str, places: Windows, threads: int
+) -> Iterator[Candidates]:
+    """A worker that judges candidates.
+
+    Args:
+        packed: the model, or the folder that a worker in another process opens.
+        fitted: scores and thresholds.
+        layout: "input" or "mixed".
+        places: of the text.
+        threads: how many compute.
+    """
+    model = packed if isinstance(packed, PackedModel) else open_packed(packed)
+    with dense_model(model, places.shape[1], threads, silent) as running:
+        yield Candidates(Judge(running, places), fitted, layout)
 
 
 def plan_of(rates: Rates, fitted: Fitted, layout: str) -> SparsityPlan:
@@ -207,33 +176,23 @@ def places_of(windows: Windows) -> Windows:
     return every[:: max(1, len(every) // PLACES)][:PLACES]
 
 
-def table(
-    space: Space, start: Start, found: Mapping[float, Genome]
-) -> tuple[list[float], list[Rates]]:
-    """Sparsities and rates of all rows of a family.
-
-    What a search changed of its start is interpolated between the budgets; below the first of them
-    it shrinks with the sparsity, beyond the last one it stays.
-
-    Args:
-        space: of the model.
-        start: where the searches began.
-        found: the genome of each budget.
-    """
-    budgets = [0.0, *sorted(found)]
-    changes = [np.zeros(len(space.sizes))] + [
-        space.genes.rates(found[at]) - space.genes.rates(space.genome(start(space, at), at))
-        for at in budgets[1:]
-    ]
-    levels, rows = [0.0], [space.by_layer(np.zeros(len(space.sizes)))]
-    for sparsity in np.arange(STEP, MAX_LEVEL + STEP / 2, STEP):
-        change = [np.interp(sparsity, budgets, column) for column in np.array(changes).T]
-        rates = space.genes.rates(space.genome(start(space, sparsity) + change, sparsity))
-        reached = space.sparsity(rates)
-        if levels[-1] + STEP / 2 < reached <= MAX_LEVEL:
-            levels.append(reached)
-            rows.append(space.by_layer(rates))
-    return levels, rows
+def search(
+    space: Space,
+    run: Run,
+    start: Start,
+    budget: float,
+    places: int,
+    effort: Effort,
+    progress: Progress = silent,
+    checkpoint: Checkpoint = NOWHERE,
+) -> tuple[Genome, list[float]]:
+    """The genome that is found at one budget, and what each generation gained: logarithms of KL."""
+    genome, scores = evolve(
+        space.genes, space.genome(start(space, budget), budget),
+        Scores(space, run, start, budget, places), effort, places,
+        name=f"search {round(100 * budget)} percent", progress=progress, checkpoint=checkpoint,
+    )  # fmt: skip
+    return genome, [round(float(old - new), 4) for old, new in scores]
 
 
 def _fit(view: ModelView) -> PlanFamily:
@@ -243,30 +202,24 @@ def _fit(view: ModelView) -> PlanFamily:
         threads=view.threads, progress=view.progress, checkpoint=view.checkpoint,
     )  # fmt: skip
     specs = auto.specs_of(view.packed)
-    space, start = Space(specs, fitted, view.layout), Fisher(specs, fitted, view.layout)
+    space, start = space_of(specs, fitted, view.layout), Fisher(specs, fitted, view.layout)
     places, found = places_of(text), dict[float, Genome]()
     held_out = auto.held_back(view.packed, view.windows)
-    with dense_model(view.packed, held_out.shape[1], view.threads, view.progress) as model:
-        candidates = Candidates(Judge(model, places), fitted, view.layout)
-
-        def run(tasks: Sequence[Task]) -> list[Judged]:
-            return [candidates(task) for task in tasks]
-
-        history: dict[str, Any] = {}
+    packed = view.packed if view.spread.here else view.packed.path
+    opener = partial(open_candidates, packed, fitted, view.layout, places)
+    history: dict[str, Any] = {}
+    with fan_out(opener, view.spread, view.threads) as workers:
         for budget in BUDGETS:
-            genome = space.genome(start(space, budget), budget)
-            name = f"search-{budget:.0%}".replace("%", "")
-            found[budget], scores = evolve(
-                space.genes, genome, Scores(space, run, start, budget, len(places)),
-                effort(layer_parameters(view.packed)), len(places),
-                name=name, progress=view.progress, checkpoint=view.checkpoint,
+            found[budget], history[str(budget)] = search(
+                space, workers.run, start, budget, len(places),
+                effort(layer_parameters(view.packed)), view.progress, view.checkpoint,
             )  # fmt: skip
-            history[str(budget)] = [round(float(old - new), 4) for old, new in scores]
-        levels, rows = table(space, start, found)
-        notes = {**view.notes, "gained": history}  # logarithm of KL, by generation
-        expected = auto.of_rates(
-            EVOPRESS, fitted, view.layout, levels, rows, fingerprint(view.packed), notes
-        )
+    levels, rows = table(space, start, found)
+    notes = {**view.notes, "gained": history}  # logarithm of KL, by generation
+    expected = auto.of_rates(
+        EVOPRESS, fitted, view.layout, levels, rows, fingerprint(view.packed), notes
+    )
+    with dense_model(view.packed, held_out.shape[1], view.threads, view.progress) as model:
         return auto.measured(model, expected, held_out, view.progress, view.checkpoint)
 
 

@@ -19,6 +19,7 @@ from converters.calibration.histograms import Array
 from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.statistics import LayerStatistics
 from converters.calibration.windows import Windows
+from converters.fan_out import ALONE, Spread
 from sparity_edge.arrays import Floats
 from sparity_edge.choices import MAX_LEVEL
 from sparity_edge.config.model_config import ModelConfig
@@ -84,6 +85,7 @@ class ModelView:
     threads: int
     progress: Progress
     checkpoint: Checkpoint = NOWHERE  # of this method, model and text
+    spread: Spread = ALONE  # where independent tasks run
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ def calibrate(arguments: Namespace) -> None:
             layout=arguments.layout,
             dtype=arguments.dtype,
             threads=arguments.threads,
+            workers=arguments.workers,
+            cluster=arguments.cluster,
             offline=arguments.offline,
             progress=bars,
             notify=bars.notify,

@@ -72,6 +72,18 @@ def _add_calibrate(commands: Any, add: Add) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads (default: all physical cores)"
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that a search (evopress) is divided among (default: 1)",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Dask scheduler whose workers search instead, as tcp://host:port",
+    )
     parser.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
 
