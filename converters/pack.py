@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.chunks import chunks_of, packed_in_order
 from converters.pack_options import PackOptions
-from sparity_edge.config.model_config import LAYER_LINEARS
+from sparity_edge.config.model_config import ADAPTER, LAYER_LINEARS
 from sparity_edge.errors import OptionError
 from sparity_edge.packed.bundle import BundleLayout, bundle_of, halves_of
 from sparity_edge.packed.layout import BY_THEMSELVES, K_QUANT_GROUPS, KEPT_GROUPS, Layout
@@ -58,7 +58,7 @@ def choose_layout(
         native: (dtype, group, minimum) of the numbers in the source, None for plain floats.
         options: what was asked for.
     """
-    in_layer = name.startswith("model.layers.")
+    in_layer = name.startswith("model.layers.") and ADAPTER not in name
     linear = name.removesuffix(".weight").split(".", 3)[-1]
     input_major = in_layer and linear in _INPUT_MAJOR[options.layout or "dense"]
     bundled = in_layer and linear == "mlp.up_proj" and options.layout in BUNDLED
@@ -106,8 +106,9 @@ def convert(
     total = sum(spec_nbytes(spec) for spec in tensors.values())
     done = 0
     writer = PackedWriter(
-        Path(out), tensors, source=source.label, options=asdict(options), force=force
-    )
+        Path(out), tensors, source=source.label, options=asdict(options),
+        rotated=source.config.rotation is not None, force=force,
+    )  # fmt: skip
     workers = max(1, min(MAX_WORKERS, os.cpu_count() or 1))
     with writer, ThreadPoolExecutor(workers) as pool:
         for file_name, content in _small_files(source).items():
@@ -161,7 +162,7 @@ def _choose_numbers(
         return native or ("int8", options.group or DEFAULT_GROUP, False)
     if options.dtype in ("f32", "bf16"):
         return options.dtype, 0, False
-    # Embedding and head are too sensitive to be rounded to four bits; some come with four already.
+    # Embedding, head and adapters are too sensitive for four bits; some come with four already.
     kept = {options.dtype} if in_layer else {options.dtype, "int8"}
     if native and native[0] in kept and options.group in (None, native[1]):
         return native

@@ -65,6 +65,7 @@ CONVERTERS = (
     "converters.numbers",
     "converters.sources",
     "converters.calibration",
+    "converters.rotation",
     "converters.allocate",
     "converters.methods",
     "converters",

@@ -234,7 +234,7 @@ def _rows(queries: Floats) -> Floats:
 
 
 def _refuse_unknown_steps(config: ModelConfig) -> None:
-    for step in ("qk_norm", "layers_without_rope"):
+    for step in ("qk_norm", "layers_without_rope", "residual_adapters"):
         if getattr(config, step):
             raise OptionError(
                 f"No gradients are taken of a model with {step} (model_type "

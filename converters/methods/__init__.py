@@ -13,6 +13,7 @@ from converters.methods.centred import CENTRED
 from converters.methods.chess import CHESS
 from converters.methods.evopress import EVOPRESS
 from converters.methods.family import SERVED_BY, Method, ModelMethod
+from converters.methods.larosa import LAROSA
 from converters.methods.n_of_m import N_OF_M
 from converters.methods.scap import SCAP
 from converters.methods.strategies import ABLATION, STRATEGIES
@@ -29,7 +30,7 @@ AnyMethod = Method | ModelMethod
 
 _ALL: tuple[AnyMethod, ...] = (
     *(AUTO, *CHESS, CATS, *TEAL, TEAL_GREEDY, CENTRED, *STRATEGIES),
-    *(SCAP, WINA, WISPARSE, *N_OF_M),
+    *(*LAROSA, SCAP, WINA, WISPARSE, *N_OF_M),
     EVOPRESS,
 )
 METHODS = {method.name: method for method in _ALL}

@@ -22,7 +22,7 @@ from converters.calibration.windows import Windows
 from converters.fan_out import ALONE, Spread
 from sparity_edge.arrays import Floats
 from sparity_edge.choices import MAX_LEVEL
-from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.config.model_config import ADAPTER, ModelConfig
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.plans.plan import NEURONS, SITES, PlanFamily
@@ -201,7 +201,11 @@ def _stacked(fits: Sequence[LayerFit], name: str) -> dict[str, Any]:
 def _active(fits: Sequence[LayerFit], specs: Mapping[str, Spec]) -> Array:
     """Expected active weight fraction at each level: bytes read over those of a dense pack."""
     total = sum(spec.nbytes for name, spec in specs.items() if ".layers." in name)
-    dense = sum(spec.dense_nbytes for name, spec in specs.items() if ".layers." in name)
+    dense = sum(
+        spec.dense_nbytes
+        for name, spec in specs.items()
+        if ".layers." in name and ADAPTER not in name
+    )
     read = np.full(len(LEVELS), float(total))
     for layer, fit in enumerate(fits):
         for piece, kept in fit.kept.items():

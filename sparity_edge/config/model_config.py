@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sparity_edge.config.activation import SILU, Activation
 from sparity_edge.config.rope_scaling import RopeScaling
+from sparity_edge.config.rotation import Rotation
 from sparity_edge.config.scales import UNSCALED, Scales
 
 LAYER_LINEARS = (
@@ -23,6 +24,7 @@ LAYER_LINEARS = (
     "mlp.down_proj",
 )
 QK_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
+ADAPTER = "residual_adapter"  # takes the residual stream from the basis of the layer before
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class ModelConfig:
     layers_without_rope: tuple[int, ...] = ()
     activation: Activation = SILU
     scales: Scales = UNSCALED
+    rotation: Rotation | None = None  # folded into the weights of a rotated packed folder
 
     @property
     def gates_apart(self) -> bool:
@@ -80,6 +83,11 @@ class ModelConfig:
             return self.o_bias
         return self.qkv_bias if name.startswith("self_attn") else self.mlp_bias
 
+    @property
+    def residual_adapters(self) -> bool:
+        """Whether the residual stream has another basis in each layer."""
+        return self.rotation is not None and self.rotation.adapters
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor of a checkpoint by its name in transformers, in the order of use."""
         shapes: dict[str, tuple[int, ...]] = {
@@ -87,6 +95,8 @@ class ModelConfig:
         }
         for layer in range(self.num_hidden_layers):
             prefix = f"model.layers.{layer}"
+            if self.residual_adapters and layer > 0:
+                shapes[f"{prefix}.{ADAPTER}.weight"] = (self.hidden_size, self.hidden_size)
             shapes[f"{prefix}.input_layernorm.weight"] = (self.hidden_size,)
             shapes[f"{prefix}.post_attention_layernorm.weight"] = (self.hidden_size,)
             if self.qk_norm:

@@ -14,6 +14,7 @@ from sparity_edge.config.activation import read_activation
 from sparity_edge.config.family import Family
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.config.rope_scaling import rope_scaling, rope_theta
+from sparity_edge.config.rotation import rotation
 from sparity_edge.config.values import (
     MAX_CONTEXT,
     MAX_DIMENSION,
@@ -94,6 +95,7 @@ def parse_config(
         layers_without_rope=family.layers_without_rope(config, layers),
         activation=read_activation(config, family.activated_up),
         scales=family.scales(config, layers, hidden),
+        rotation=rotation(config),
     )
 
 

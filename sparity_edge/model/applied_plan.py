@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparity_edge.arrays import Floats, Integers, aligned_zeros, padded, rows
+from sparity_edge.config.model_config import ADAPTER
 from sparity_edge.errors import OptionError
 from sparity_edge.kernels.machines import Machine
 from sparity_edge.kernels.operations import Matrix, Operations
@@ -246,5 +247,12 @@ def layer_bytes(packed: PackedFolder | PackedModel) -> int:
 
 
 def dense_layer_bytes(packed: PackedModel) -> int:
-    """Bytes that the weights of all decoder layers have in a dense pack of the same numbers."""
-    return sum(each.dense_nbytes for name, each in packed.layouts.items() if ".layers." in name)
+    """Bytes that the weights of all decoder layers have in a dense pack of the same numbers.
+
+    That pack is of the model as it came, which has no residual adapters.
+    """
+    return sum(
+        each.dense_nbytes
+        for name, each in packed.layouts.items()
+        if ".layers." in name and ADAPTER not in name
+    )

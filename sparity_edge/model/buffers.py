@@ -81,6 +81,10 @@ class Buffers:
         """
         self.ids[:] = checked_ids(ids, self._vocab_size)
 
+    def exchange(self) -> None:
+        """Let what is in h be the residual stream, and the array of x that of its next copy."""
+        self.x, self.h = self.h, self.x
+
     def _rows_of(self, index: int, tokens: int) -> SequenceRows:
         own = slice(tokens * index, tokens * (index + 1))
         q, k, v, mixed = (each[own] for each in (self.q, self.k, self.v, self.mixed))

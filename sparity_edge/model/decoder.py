@@ -88,6 +88,9 @@ class Decoder:
         self.embed(ops, this)
         for weights in self.layers:
             layer = BoundLayer(ops, weights, record)
+            if weights.adapter is not None:
+                self.change_basis(layer, this)
+                this.exchange()
             self.attention(layer, this, caches)
             self.ffn(layer, this)
         reader = record.tally()
@@ -103,6 +106,10 @@ class Decoder:
         """x = the rows of the embedding that a pass names."""
         ops.embed(this.ids, self.embed_tokens, this.x)
         _scale(ops, this.x, self.config.scales.embedding)
+
+    def change_basis(self, layer: BoundLayer, this: Buffers) -> None:
+        """Before a layer that has a residual adapter: h = adapter(x), x in the layer's basis."""
+        layer.ops.linear(this.x, layer.weights.adapter, this.h)
 
     def attention(self, layer: BoundLayer, this: Buffers, caches: Sequence[KVCache]) -> None:
         """The first half of a layer: x += o_proj(attention(norm(x)))."""

@@ -1,7 +1,7 @@
 """LayerWeights: the weights of one decoder layer, as a machine takes them.
 
-Which optional parts a layer has (biases, norms of q and k, rope, a window) its configuration says;
-nothing here is computed.
+Which optional parts a layer has (biases, norms of q and k, rope, a window, an adapter) its
+configuration says; nothing here is computed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sparity_edge.arrays import Floats, padded
-from sparity_edge.config.model_config import LAYER_LINEARS, QK_NORMS
+from sparity_edge.config.model_config import ADAPTER, LAYER_LINEARS, QK_NORMS
 from sparity_edge.errors import FormatError
 from sparity_edge.kernels.machines import Machine
 from sparity_edge.kernels.operations import Bundle, Matrix
@@ -42,6 +42,7 @@ class LayerWeights:
     q_norm: Floats | None  # (head_dim,), of RMSNorm over each head of q
     k_norm: Floats | None
     rope: bool  # whether q and k are rotated
+    adapter: Matrix | None  # (hidden, hidden), into the basis of this layer from that before
 
 
 def load_layer(packed: PackedModel, layer: int, machine: Machine) -> LayerWeights:
@@ -64,6 +65,9 @@ def load_layer(packed: PackedModel, layer: int, machine: Machine) -> LayerWeight
     norms = [
         vector(packed, f"{prefix}.{name}.weight") if config.qk_norm else None for name in QK_NORMS
     ]
+    adapter = None
+    if config.residual_adapters and layer > 0:
+        adapter = machine.matrix(matrix(packed, f"{prefix}.{ADAPTER}.weight"))
     return LayerWeights(
         index=layer,
         input_layernorm=vector(packed, f"{prefix}.input_layernorm.weight"),
@@ -74,6 +78,7 @@ def load_layer(packed: PackedModel, layer: int, machine: Machine) -> LayerWeight
         q_norm=norms[0],
         k_norm=norms[1],
         rope=layer not in config.layers_without_rope,
+        adapter=adapter,
     )
 
 

@@ -40,6 +40,7 @@ class Vectors:
 
 
 Visitor = Callable[[Vectors], None]
+_Replay = Callable[[bool], None]
 
 
 class LayerRun:
@@ -105,7 +106,10 @@ class LayerRun:
                 this = self._buffers[stop - start]
                 this.positions[0] = start
                 this.x[:] = residual[start:stop]
-                attention, ffn = runs[stop - start]
+                basis, attention, ffn = runs[stop - start]
+                if basis is not None:
+                    basis(True)
+                    this.x[:] = this.h
                 attention(True)
                 attn_in = None if visit is None else this.h.copy()  # the FFN's takes its place
                 ffn(True)
@@ -116,13 +120,14 @@ class LayerRun:
                 if advance:
                     residual[start:stop] = this.x
 
-    def _prepare(
-        self, layer: int, this: Buffers
-    ) -> tuple[Callable[[bool], None], Callable[[bool], None]]:
+    def _prepare(self, layer: int, this: Buffers) -> tuple[_Replay | None, _Replay, _Replay]:
         model, decoder = self.model, self.model.decoder
 
         def bound(ops: Operations) -> BoundLayer:
             return BoundLayer(ops, decoder.layers[layer], SparsityRecord(ops, this))
+
+        def basis(ops: Operations) -> None:
+            decoder.change_basis(bound(ops), this)
 
         def attention(ops: Operations) -> None:
             decoder.attention(bound(ops), this, [model.kv_cache])
@@ -130,7 +135,9 @@ class LayerRun:
         def ffn(ops: Operations) -> None:
             decoder.ffn(bound(ops), this)
 
-        return model.machine.prepare(attention), model.machine.prepare(ffn)
+        adapter = decoder.layers[layer].adapter
+        changed = None if adapter is None else model.machine.prepare(basis)
+        return changed, model.machine.prepare(attention), model.machine.prepare(ffn)
 
     def _activated(self, layer: int, this: Buffers) -> Floats:
         """The gates after activation; unless `silu_mul` did it, the buffers hold them already."""

@@ -21,7 +21,7 @@ from sparity_edge.packed.folder import (
     verify_files,
 )
 from sparity_edge.packed.layout import Layout
-from sparity_edge.packed.shards import Stored, TensorSpec, damaged, shown
+from sparity_edge.packed.shards import ROTATED_VERSION, Stored, TensorSpec, damaged, shown
 from sparity_edge.progress import Progress, silent
 
 
@@ -34,6 +34,8 @@ def open_folder(path: str | os.PathLike[str]) -> PackedFolder:
     """
     found = read_folder(path)
     config = read_config(found.config_json, found.generation_config)
+    if (found.manifest["version"] == ROTATED_VERSION) != (config.rotation is not None):
+        raise damaged(found.path, "disagrees with its config.json about whether it is rotated")
     _match(found.path, found.tensors, config)
     return PackedFolder(**vars(found), config=config)
 

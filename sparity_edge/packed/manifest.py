@@ -14,8 +14,10 @@ from typing import Any
 
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.shards import (
+    FORMAT_VERSION,
     MAX_JSON_BYTES,
     PLAN_FILE,
+    ROTATED_VERSION,
     damaged,
     parse_object,
     refuse_other_version,
@@ -43,7 +45,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     manifest = _parse_manifest(folder)
-    refuse_other_version(manifest.get("version"), folder / MANIFEST)
+    versions = (FORMAT_VERSION, ROTATED_VERSION)
+    refuse_other_version(manifest.get("version"), folder / MANIFEST, versions)
     for name, entry in manifest["files"].items():
         _check_file(folder, name, entry)
     return manifest

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sparity_edge.packed.bundle import BundleLayout
 from sparity_edge.packed.layout import Layout
 
 FORMAT_VERSION = 8
+ROTATED_VERSION = 9  # of the manifest of a folder whose weights are rotated; its shards are as ever
 METADATA_KEY = "sparity_edge"
 MAX_JSON_BYTES = 64 << 20  # a header of 1024 layers has about 3 MB
 PLAN_FILE = re.compile(r"plan-([a-z0-9-]{1,40})\.safetensors", re.ASCII)
@@ -171,15 +172,22 @@ def _layouts(metadata: Any, path: Path) -> dict[str, Packed]:
     return layouts
 
 
-def refuse_other_version(version: Any, path: Path) -> None:
+def refuse_other_version(
+    version: Any, path: Path, read: Collection[int] = (FORMAT_VERSION,)
+) -> None:
     """Refuse a version of the format that this program does not read.
+
+    Args:
+        version: what stands in the file.
+        path: of the file.
+        read: the versions that are read there.
 
     Raises:
         FormatError: it is another version, or none.
     """
     if type(version) is not int:
         raise damaged(path, "names no format version")
-    if version != FORMAT_VERSION:
+    if version not in read:
         raise FormatError(
             f"{path} has format version {version} and this program reads version "
             f"{FORMAT_VERSION}; convert the model again or install the matching sparity-edge."

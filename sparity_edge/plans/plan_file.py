@@ -166,7 +166,7 @@ def _digest(config: ModelConfig, vectors: Mapping[str, Vector]) -> str:
     for key in ("max_position_embeddings", "bos_token_id", "eos_token_ids"):
         del fields[key]
     # Optional steps are named where there are any, so that plans made before a step existed stay.
-    for key in ("qk_norm", "layers_without_rope"):
+    for key in ("qk_norm", "layers_without_rope", "rotation"):
         if not fields[key]:
             del fields[key]
     digest = hashlib.sha256(json.dumps(_canonical(fields), sort_keys=True).encode())

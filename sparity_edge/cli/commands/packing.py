@@ -18,6 +18,7 @@ from sparity_edge.progress import CallContext
 from sparity_edge.system.atomic import one_sentence
 from sparity_edge.system.folders import besides_packs, cache_root, kernel_root, kernels_kept
 from sparity_edge.system.host import bytes_in
+from sparity_edge.system.threads import checked_threads
 from sparity_edge.terminal.json_output import print_json
 from sparity_edge.terminal.screen import neutral
 
@@ -41,8 +42,11 @@ def convert(arguments: Namespace) -> None:
     """`sparity-edge convert`: a source becomes a packed folder."""
     from converters.pack import convert as pack
     from converters.pack_options import PackOptions
+    from converters.rotate import rotated
     from converters.store import open_any
 
+    if arguments.text and arguments.rotate is None:
+        raise OptionError("--text is what --rotate makes bases of; give --rotate too.")
     if arguments.out == "":
         raise OptionError("OUT is empty; name a folder, or leave it out.")
     layout = arguments.layout or ("mixed" if arguments.calibrate else None)
@@ -51,6 +55,12 @@ def convert(arguments: Namespace) -> None:
     with progress_bars(arguments, screen) as bars:
         source = open_any(arguments.source, CallContext(arguments.offline, bars))
         try:
+            if arguments.rotate is not None:
+                source = rotated(
+                    source, arguments.source, arguments.rotate, texts=arguments.text,
+                    threads=checked_threads(None),
+                    context=CallContext(arguments.offline, bars, bars.notify),
+                )  # fmt: skip
             out = Path(arguments.out or _default_out(arguments.source, arguments.dtype))
             path = pack(
                 source, out, options, force=arguments.force, progress=bars, notify=bars.notify

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparity_edge.choices import DTYPES, LAYOUTS
+from sparity_edge.choices import DTYPES, LAYOUTS, ROTATIONS
 from sparity_edge.cli.options.plan import Add
 from sparity_edge.terminal.json_output import add_json_option
 
@@ -47,6 +47,20 @@ def add_convert(commands: Any, add: Add) -> None:
     parser.add_argument(
         "--calibrate", action="store_true", help="add sparsity plans, made from the default text"
     )
+    parser.add_argument(
+        "--rotate",
+        choices=ROTATIONS,
+        help="fold bases of principal components into the weights, for plan larosa: global one, "
+        "layers one a layer with adapters between them",
+    )
+    parser.add_argument(
+        "--text",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="of what the bases of --rotate are made, as of calibrate; may be given again "
+        "(default: the help texts of Python)",
+    )
     parser.add_argument("--force", action="store_true", help="replace a packed folder at OUT")
     parser.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
@@ -82,4 +96,5 @@ Unless --all is given, fetched sources, the kernel cache and the history of chat
 _CONVERT_EXAMPLES = """examples:
   sparity-edge convert model.gguf
   sparity-edge convert org/name ./name-int8 --dtype int8 --group 32
+  sparity-edge convert org/name ./rotated --layout input --rotate layers --text wiki.txt
 """
