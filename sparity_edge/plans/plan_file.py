@@ -34,6 +34,8 @@ from sparity_edge.plans.plan_bytes import PlanFile, check_sizes, content, in_sin
 from sparity_edge.system.atomic import one_sentence, replace_file
 
 Opened = PackedFolder | PackedModel
+# Fields of a configuration that came after the first plans, for steps that few models have.
+OPTIONAL_STEPS = ("qk_norm", "layers_without_rope", "activation", "scales", "rotation")
 LOCK_SECONDS = 600  # a plan of some hundred MB on a slow disk takes a minute
 
 
@@ -166,8 +168,8 @@ def _digest(config: ModelConfig, vectors: Mapping[str, Vector]) -> str:
     for key in ("max_position_embeddings", "bos_token_id", "eos_token_ids"):
         del fields[key]
     # Optional steps are named where there are any, so that plans made before a step existed stay.
-    for key in ("qk_norm", "layers_without_rope", "rotation"):
-        if not fields[key]:
+    for key in OPTIONAL_STEPS:
+        if getattr(config, key) == getattr(ModelConfig, key):
             del fields[key]
     digest = hashlib.sha256(json.dumps(_canonical(fields), sort_keys=True).encode())
     for name in sorted(vectors):
