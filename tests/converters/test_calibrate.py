@@ -98,13 +98,17 @@ def test_plans_share_a_pack_where_they_can() -> None:
     }  # fmt: skip
 
 
-def test_methods_of_neurons_alone_leave_attention_as_dense_packs_have_it() -> None:
+def test_methods_of_neurons_alone_leave_attention_as_dense_packs_have_it(
+    checkpoint: Callable[[str], Path],
+) -> None:
+    model = str(checkpoint("llama_gqa"))
+
     def pack(layout: str) -> Path:
         return Path(layout)
 
     for names, layout in ((["centred"], "ffn"), (["centred", "chess", "cats"], "neurons")):
-        needs = _needs("no/model", None, chosen_methods(names), QUIET)
-        found = find_folders("no/model", None, needs, None, pack, explicit=True)
+        needs = _needs(model, None, chosen_methods(names), QUIET)
+        found = find_folders(model, None, needs, None, pack, explicit=True)
         assert {str(path) for path in found.values()} == {layout}
 
 
@@ -241,7 +245,8 @@ def test_commands(
     plan_commands.plan_list(Namespace(**common))
     assert "sparity-edge calibrate" in capsys.readouterr().out
     options = {"text": [], "tokens": TOKENS, "methods": ["chess"], "layout": None, "dtype": None}
-    plan_commands.calibrate(Namespace(**common, **options, threads=1, offline=True))
+    here = {"threads": 1, "workers": 1, "cluster": None, "offline": True}
+    plan_commands.calibrate(Namespace(**common, **options, **here))
     assert "chess" in capsys.readouterr().out
     plan_commands.plan_list(Namespace(**{**common, "json": True}))
     (facts,) = json.loads(capsys.readouterr().out)
