@@ -88,3 +88,19 @@ def prompt_table(results: Mapping[str, Any]) -> str:
     ]
     kls = (f"KL of tokens {start} to {start + 255}" for start in (0, 256, 512))
     return table(["model", "text", "neurons kept", "chosen", *kls], lines)
+
+
+def zero_gates_table(results: Mapping[str, Any]) -> str:
+    """Decoding that skips zero gates against decoding that reads everything."""
+    lines = [
+        [
+            row["dtype"],
+            f"{row['not_zero']:.2f}",
+            f"{row['active']:.2f}",
+            with_spread(row["against_dense"]),
+        ]
+        for row in results["zero_gates"]["rows"]
+    ]
+    return table(
+        ["weights", "gates not zero", "active weight fraction", "times as fast as dense"], lines
+    )

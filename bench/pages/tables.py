@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pages.fronts import duels, front, made_anew, of_side, timed_rows, tokens_s, verdict
-from pages.limits import folded_table, predictor_table, prompt_table, within_table
+from pages.limits import folded_table, predictor_table, prompt_table, within_table, zero_gates_table
 from pages.programs import floats_table, made_files, peers_table
 from shared.names import OURS, PARTS, PEER, REST, TOKEN
 
@@ -273,6 +273,7 @@ SECTIONS: dict[str, Section] = {
     "within": Section(("within",), within_table),
     "folded": Section(("folded",), folded_table),
     "predictor": Section(("predictor",), predictor_table),
+    "zero-gates": Section(("zero_gates",), zero_gates_table),
     "prompt-neurons": Section(("prompt_neurons",), prompt_table),
     "ladder": Section(("ladder",), ladder_table),
     "ladder-ours": Section(("ladder",), ours_table),
