@@ -8,27 +8,42 @@ are kept, so a run may be broken off and taken up again.
     python bench/quality.py --data ../shared/data
     python bench/quality.py --data ../shared/data --model ./my-model dense auto:0.25 chess@0.5
     python bench/quality.py --data ../shared/data --model ./neurons --packs ./input --label "1.5B"
+    python bench/quality.py --data ../shared/data --workers 2
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shared.common import add_models, add_settings, add_windows, parser, save, thread_count
+from shared.common import (
+    add_models,
+    add_settings,
+    add_spread,
+    add_windows,
+    parser,
+    save,
+    spread_of,
+    thread_count,
+)
 from shared.models import DEFAULT_MODEL
 from shared.rows import WIKITEXT, bars, by_plan, kept, packs, settings_of
 from tasks.every import DEFAULT, TASKS, questions
 from tasks.results import cell
 
+from converters.fan_out import fan_out
+from converters.fan_out.workers import Workers
 from sparity_edge import Generator
 from sparity_edge.measure.rounds import table
 from sparity_edge.model.opening import open_folder
 from sparity_edge.plans.plan_file import read_plan
 from sparity_edge.plans.setting import DENSE, Setting
+from sparity_edge.progress import silent
 from sparity_edge.quality.divergence import divergences
 
 SPARSITIES = (0.25, 0.35, 0.5)
@@ -53,15 +68,16 @@ def main() -> int:
         found = settings_of(folders, options.settings, SPARSITIES)
         # The first folder measures dense as well; without any plan the model itself does.
         for folder, settings in (found or {Path(model): []}).items():
-            with Generator.load(
-                folder if found else model,
-                dtype=None if found else options.dtype,
-                threads=threads,
-                sparse_prefill=True,
-            ) as generator:
-                part.setdefault("origins", {}).update(origins(folder, settings))
+            part.setdefault("origins", {}).update(origins(folder, settings))
+            spread = spread_of(options)
+            cut = {key: protocol[key] for key in ("window", "windows", "stride")}
+            opener = partial(
+                opened, folder if found else model, None if found else options.dtype, text,
+                cut, spread.here,
+            )  # fmt: skip
+            with fan_out(opener, spread, threads) as workers:
                 keep = partial(save, options.out, report)
-                measure(generator, [DENSE, *settings], text, options, part["rows"], keep)
+                measure(workers, [DENSE, *settings], options, part["rows"], keep)
         print(f"\n{name}\n\n{show(part['rows'], options.tasks)}\n")
     return 0
 
@@ -73,38 +89,62 @@ def origins(folder: Path, settings: Sequence[Setting]) -> dict[str, Any]:
     return {plan: {key: each.get(key) for key in ORIGIN} for plan, each in sorted(notes.items())}
 
 
-def measure(
-    generator: Generator,
-    settings: Sequence[Setting],
+@dataclass(frozen=True)
+class Piece:
+    """What is measured at once: the distance of a plan's positions from dense, or a task."""
+
+    settings: tuple[Setting, ...]
+    task: str | None = None
+    asked: tuple[Any, ...] = ()  # of the task
+
+
+@contextmanager
+def opened(
+    model: str | Path,
+    dtype: str | None,
     text: str,
+    protocol: Mapping[str, int],
+    shown: bool,
+    threads: int,
+) -> Iterator[Callable[[Piece], list[dict[str, Any]]]]:
+    """A worker: a model of its own, which measures pieces and gives a row's part by setting."""
+
+    def work(piece: Piece) -> list[dict[str, Any]]:
+        with bars() if shown else nullcontext(silent) as progress:
+            if piece.task is None:
+                found = divergences(generator, text, piece.settings, progress=progress, **protocol)
+                return [each.to_dict() for each in found]
+            generator.apply(piece.settings[0])
+            return [{piece.task: TASKS[piece.task].answer(generator, piece.asked, progress)}]
+
+    with Generator.load(model, dtype=dtype, threads=threads, sparse_prefill=True) as generator:
+        yield work
+
+
+def measure(
+    workers: Workers,
+    settings: Sequence[Setting],
     options: argparse.Namespace,
     rows: dict[str, Any],
     keep: Callable[[], None],
 ) -> None:
     """Fill in what is missing in `rows`, calling `keep` after each piece."""
     missing = [setting for setting in settings if "kl_mean" not in rows.get(str(setting), {})]
-    for group in by_plan(missing):
-        with bars() as progress:
-            results = divergences(
-                generator,
-                text,
-                group,
-                window=options.window,
-                windows=options.windows,
-                stride=options.stride,
-                progress=progress,
-            )
-        for setting, result in zip(group, results):
-            rows.setdefault(str(setting), {}).update(result.to_dict())
-        keep()
+    pieces = [Piece(tuple(group)) for group in by_plan(missing)]
     for task in options.tasks:
-        asked = questions(task, options.data, options.limit)
-        for setting in settings:
-            if task not in rows[str(setting)]:
-                generator.apply(setting)
-                with bars() as progress:
-                    rows[str(setting)][task] = TASKS[task].answer(generator, asked, progress)
-                keep()
+        asked = tuple(questions(task, options.data, options.limit))
+        pieces += [
+            Piece((setting,), task, asked)
+            for setting in settings
+            if task not in rows.get(str(setting), {})
+        ]
+
+    def found(index: int, results: list[dict[str, Any]]) -> None:
+        for setting, result in zip(pieces[index].settings, results, strict=True):
+            rows.setdefault(str(setting), {}).update(result)
+        keep()
+
+    workers.run(pieces, found=found)
 
 
 def show(rows: dict[str, Any], tasks: Sequence[str]) -> str:
@@ -140,6 +180,7 @@ def _options() -> argparse.Namespace:
     result.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(DEFAULT))
     result.add_argument("--limit", type=int, default=500, help="questions a task; default 500")
     add_windows(result)
+    add_spread(result)
     options = result.parse_args()
     if options.quick:
         options.limit, options.windows = min(options.limit, 50), min(options.windows, 2)

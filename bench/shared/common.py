@@ -17,6 +17,8 @@ from typing import Any
 from shared.as_cpu import LACKS, AsCpu
 from shared.models import DEFAULT_MODEL
 
+from converters.fan_out import Spread
+
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 PAUSE = 0.05  # seconds between two sides; the threads of both sleep by then
 
@@ -100,6 +102,17 @@ def add_windows(result: argparse.ArgumentParser) -> None:
     result.add_argument("--window", type=int, default=1024, help="tokens; default: %(default)s")
     result.add_argument("--windows", type=int, default=8, help="default: %(default)s")
     result.add_argument("--stride", type=int, default=4, help="default: %(default)s")
+
+
+def add_spread(result: argparse.ArgumentParser) -> None:
+    """--workers and --cluster: where independent pieces of a sweep run."""
+    result.add_argument("--workers", type=int, default=1, help="processes; default: %(default)s")
+    result.add_argument("--cluster", help="Dask scheduler instead, as tcp://host:port")
+
+
+def spread_of(options: argparse.Namespace) -> Spread:
+    """What `add_spread` has understood."""
+    return Spread(options.workers, options.cluster)
 
 
 def thread_count(asked: int | None) -> int:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from converters.fan_out.workers import Open, carry_out
+from converters.fan_out.workers import Found, Open, carry_out, unused
 from sparity_edge.errors import OptionError, ResourceError
 from sparity_edge.kernels.simd.cpu import word_dot
 from sparity_edge.progress import Progress, silent
@@ -74,7 +74,11 @@ class Cluster:
         self._client.close()
 
     def run(
-        self, tasks: Sequence[Any], progress: Progress = silent, label: str = "tasks"
+        self,
+        tasks: Sequence[Any],
+        progress: Progress = silent,
+        label: str = "tasks",
+        found: Found = unused,
     ) -> list[Any]:
         """The results of tasks, in their order."""
         futures = [
@@ -86,7 +90,9 @@ class Cluster:
         try:
             progress(label, 0, len(tasks))
             for future in self._distributed.as_completed(futures):
-                results[places[future.key]] = future.result()
+                index = places[future.key]
+                results[index] = future.result()
+                found(index, results[index])
                 progress(label, len(results), len(tasks))
         except self._distributed.KilledWorker:
             raise ResourceError(

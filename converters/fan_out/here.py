@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from converters.fan_out.workers import Open
+from converters.fan_out.workers import Found, Open, unused
 from sparity_edge.progress import Progress, silent
 
 
@@ -31,7 +31,11 @@ class Here:
         self._stack.close()
 
     def run(
-        self, tasks: Sequence[Any], progress: Progress = silent, label: str = "tasks"
+        self,
+        tasks: Sequence[Any],
+        progress: Progress = silent,
+        label: str = "tasks",
+        found: Found = unused,
     ) -> list[Any]:
         """The results of tasks, in their order."""
         if self._work is None and tasks:
@@ -41,5 +45,6 @@ class Here:
             assert self._work is not None
             progress(label, done, len(tasks))
             results.append(self._work(task))
+            found(done, results[-1])
         progress(label, len(tasks), len(tasks))
         return results

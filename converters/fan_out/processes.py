@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from converters.fan_out.workers import Open, carry_out
+from converters.fan_out.workers import Found, Open, carry_out, unused
 from sparity_edge.errors import OptionError, ResourceError
 from sparity_edge.progress import Progress, silent
 
@@ -51,7 +51,11 @@ class Processes:
         self._stop()
 
     def run(
-        self, tasks: Sequence[Any], progress: Progress = silent, label: str = "tasks"
+        self,
+        tasks: Sequence[Any],
+        progress: Progress = silent,
+        label: str = "tasks",
+        found: Found = unused,
     ) -> list[Any]:
         """The results of tasks, in their order."""
         results: dict[int, Any] = {}
@@ -59,7 +63,7 @@ class Processes:
         while len(results) < len(tasks):
             before = len(results)
             try:
-                self._collect(tasks, results, progress, label)
+                self._collect(tasks, results, progress, label, found)
             except BrokenProcessPool:
                 self._stop()
                 broken = broken + 1 if len(results) == before else 1
@@ -75,7 +79,12 @@ class Processes:
         return [results[index] for index in range(len(tasks))]
 
     def _collect(
-        self, tasks: Sequence[Any], results: dict[int, Any], progress: Progress, label: str
+        self,
+        tasks: Sequence[Any],
+        results: dict[int, Any],
+        progress: Progress,
+        label: str,
+        found: Found,
     ) -> None:
         """Carry out the tasks that have no result yet."""
         if self._pool is None:
@@ -91,13 +100,14 @@ class Processes:
             progress(label, len(results), len(tasks))
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
-                index, found = waiting.pop(future), future.exception()
-                if found is None:
+                index, error = waiting.pop(future), future.exception()
+                if error is None:
                     results[index] = future.result()
-                elif not isinstance(found, BrokenProcessPool):
-                    raise found
+                    found(index, results[index])
+                elif not isinstance(error, BrokenProcessPool):
+                    raise error
                 else:
-                    fault = found
+                    fault = error
         progress(label, len(results), len(tasks))
         if fault is not None:
             raise fault

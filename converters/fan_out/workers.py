@@ -28,16 +28,30 @@ class Open(Protocol[Task, Result]):
         """A context in which the function can be called."""
 
 
+Found = Callable[[int, Any], None]  # (number of a task, its result)
+
+
+def unused(_: int, __: Any) -> None:
+    """The listener to results that waits for all of them."""
+
+
 class Workers(Protocol):
     """Where tasks of one kind are carried out."""
 
-    def run(self, tasks: Sequence[Any], progress: Progress = ..., label: str = ...) -> list[Any]:
+    def run(
+        self,
+        tasks: Sequence[Any],
+        progress: Progress = ...,
+        label: str = ...,
+        found: Found = ...,
+    ) -> list[Any]:
         """The results of tasks, in their order.
 
         Args:
             tasks: independent of each other.
             progress: told of finished tasks.
             label: what they are called in that.
+            found: given each result at once, with the number of its task; in any order.
 
         Raises:
             SparityError: of a task; or it has ended several workers.

@@ -185,12 +185,29 @@ def search(
     effort: Effort,
     progress: Progress = silent,
     checkpoint: Checkpoint = NOWHERE,
+    *,
+    seed: int = 0,
+    name: str = "",
 ) -> tuple[Genome, list[float]]:
-    """The genome that is found at one budget, and what each generation gained: logarithms of KL."""
+    """The genome that is found at one budget, and what each generation gained: logarithms of KL.
+
+    Args:
+        space: of the model.
+        run: judges candidates.
+        start: where the search begins.
+        budget: sparsity.
+        places: of the text.
+        effort: how much is searched.
+        progress: told of generations.
+        checkpoint: keeps the parent behind every generation.
+        seed: of the search.
+        name: of the search; empty: after its budget.
+    """
     genome, scores = evolve(
         space.genes, space.genome(start(space, budget), budget),
-        Scores(space, run, start, budget, places), effort, places,
-        name=f"search {round(100 * budget)} percent", progress=progress, checkpoint=checkpoint,
+        Scores(space, run, start, budget, places), effort, places, seed=seed,
+        name=name or f"search {round(100 * budget)} percent",
+        progress=progress, checkpoint=checkpoint,
     )  # fmt: skip
     return genome, [round(float(old - new), 4) for old, new in scores]
 

@@ -98,6 +98,10 @@ def test_quality(
     assert len(rows["dense"]["piqa"]["correct"]) == 2
     assert rows["by-hand@0.6"]["piqa"]["active_weight_fraction"] < 1
     assert "| by-hand@0.6 |" in capsys.readouterr().out
+    pytest.importorskip("joblib", reason="the extra [parallel] is not installed")
+    words[words.index(out)] = other = tmp_path / "spread.json"
+    run(bench("quality"), monkeypatch, "by-hand@0.6", *words, "--workers", 2)
+    assert json.loads(other.read_text(encoding="utf-8"))["models"]["mixed"]["rows"] == rows
 
 
 def test_every_plan_is_a_curve(bench: Any, folder: Path) -> None:

@@ -33,7 +33,10 @@ def test_results_come_in_the_order_of_the_tasks(spread: Spread, tmp_path: Path) 
     told: list[tuple[str, int, int]] = []
     with fan_out(partial(squares, tmp_path), spread, 1) as workers:
         for _ in range(2):
-            results = workers.run(TASKS, lambda *each: told.append(each), "squaring")
+            early: dict[int, Any] = {}
+            told_of = lambda *each: told.append(each)  # noqa: E731
+            results = workers.run(TASKS, told_of, "squaring", early.__setitem__)
+            assert [early[index] for index in range(len(TASKS))] == results
             assert [square for square, _ in results] == [9, 1, 4, 25, 64, 169]
         assert workers.run([]) == []
     assert told[0] == ("squaring", 0, 6)
