@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # integers before they are scaled.
 DEFAULT_GROUP = 32
 MAX_WORKERS = 4  # more only wait for the one thread that writes
+# Of residual adapters, but where all is f32: what later layers read goes through every one of them.
+ADAPTER_DTYPE = "bf16"
 BUNDLED = ("ffn", "neurons", "mixed")  # layouts in which up and down are stored together
 _INPUT_MAJOR = {
     "dense": (),
@@ -58,7 +60,10 @@ def choose_layout(
         native: (dtype, group, minimum) of the numbers in the source, None for plain floats.
         options: what was asked for.
     """
-    in_layer = name.startswith("model.layers.") and ADAPTER not in name
+    if ADAPTER in name:
+        asked = options.dtype or (native[0] if native else None)
+        return Layout("f32" if asked == "f32" else ADAPTER_DTYPE, "output", shape)
+    in_layer = name.startswith("model.layers.")
     linear = name.removesuffix(".weight").split(".", 3)[-1]
     input_major = in_layer and linear in _INPUT_MAJOR[options.layout or "dense"]
     bundled = in_layer and linear == "mlp.up_proj" and options.layout in BUNDLED
@@ -162,7 +167,7 @@ def _choose_numbers(
         return native or ("int8", options.group or DEFAULT_GROUP, False)
     if options.dtype in ("f32", "bf16"):
         return options.dtype, 0, False
-    # Embedding, head and adapters are too sensitive for four bits; some come with four already.
+    # Embedding and head are too sensitive to be rounded to four bits; some come with four already.
     kept = {options.dtype} if in_layer else {options.dtype, "int8"}
     if native and native[0] in kept and options.group in (None, native[1]):
         return native

@@ -140,7 +140,7 @@ def test_quantised_in_any_layout(layout: str, rotate: Callable[..., Path]) -> No
         adapter = model.layer_bytes - model.dense_layer_bytes
     assert np.isfinite(found).all()
     if layout == "dense":
-        assert adapter == 64 * 128, "rows of 64 bytes of numbers and 64 of scales"
+        assert adapter == 64 * 128, "in bf16"
 
 
 def test_what_is_rotated_is_not_rotated_again(rotate: Callable[..., Path]) -> None:
