@@ -1,6 +1,6 @@
-"""Tables of bench/limits: what plans may skip within a KL, what rounding M or prompts costs.
+"""Tables of bench/limits: what plans may skip within a KL, what rounding or masking costs.
 
-Knows what these two results files hold, and no page.
+Knows what these results files hold, and no page.
 """
 
 from __future__ import annotations
@@ -104,3 +104,14 @@ def zero_gates_table(results: Mapping[str, Any]) -> str:
     return table(
         ["weights", "gates not zero", "active weight fraction", "times as fast as dense"], lines
     )
+
+
+def masked_table(results: Mapping[str, Any], name: str) -> str:
+    """KL of each rule of one script of masked references, and the share of weights it reads."""
+    report = results[name]
+    lines = [
+        [model, row["rule"], f"{row['reads']:.3f}", f"{row['kl']:.3f}"]
+        for model, part in report["models"].items()
+        for row in part["rows"]
+    ]
+    return table(["model", "rule", "reads", "KL"], lines)

@@ -7,10 +7,11 @@ and the function that writes it: results by name of their file -> Markdown. Meas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
+from pages import limits
 from pages.fronts import duels, front, made_anew, of_side, timed_rows, tokens_s, verdict
-from pages.limits import folded_table, predictor_table, prompt_table, within_table, zero_gates_table
 from pages.programs import floats_table, made_files, peers_table
 from shared.names import OURS, PARTS, PEER, REST, TOKEN
 
@@ -270,11 +271,13 @@ SECTIONS: dict[str, Section] = {
     "axes": Section(("quality_dense",), axes_table),
     "summary": Section(("plans",), summary_table),
     "plans": Section(("plans",), plans_table),
-    "within": Section(("within",), within_table),
-    "folded": Section(("folded",), folded_table),
-    "predictor": Section(("predictor",), predictor_table),
-    "zero-gates": Section(("zero_gates",), zero_gates_table),
-    "prompt-neurons": Section(("prompt_neurons",), prompt_table),
+    "within": Section(("within",), limits.within_table),
+    "folded": Section(("folded",), limits.folded_table),
+    "predictor": Section(("predictor",), limits.predictor_table),
+    "zero-gates": Section(("zero_gates",), limits.zero_gates_table),
+    "prompt-neurons": Section(("prompt_neurons",), limits.prompt_table),
+    "n-of-m": Section(("n_of_m",), partial(limits.masked_table, name="n_of_m")),
+    "compensated": Section(("compensated",), partial(limits.masked_table, name="compensated")),
     "ladder": Section(("ladder",), ladder_table),
     "ladder-ours": Section(("ladder",), ours_table),
     "ladder-verdict": Section(("ladder",), ladder_verdict),

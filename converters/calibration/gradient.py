@@ -107,7 +107,7 @@ def _forward(
     """The residual stream before each of the first layers, and behind the last of them."""
     config = packed.config
     streams = np.empty((layers + 1, *windows.shape, config.hidden_size), dtype=np.float32)
-    streams[0] = _embedded(packed, windows)
+    streams[0] = embedded(packed, windows)
     for layer in range(layers):
         floats = LayerFloats(packed, config, layer, table)
         streams[layer + 1] = list(pool.map(floats.forward, streams[layer]))
@@ -154,7 +154,7 @@ def _sample(below: npt.NDArray[np.float64], random: np.random.Generator) -> int:
     return min(place, len(below) - 1)
 
 
-def _embedded(packed: PackedModel, windows: Windows) -> Floats:
+def embedded(packed: PackedModel, windows: Windows) -> Floats:
     """The rows of the embedding that the windows name, (windows, tokens, hidden)."""
     ids, places = np.unique(windows, return_inverse=True)
     found = [read_matrix(packed, "model.embed_tokens.weight", int(i), int(i) + 1)[0] for i in ids]
