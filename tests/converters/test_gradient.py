@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,14 @@ from tiny import ids_of
 
 from converters.calibration.gradient import backward
 from converters.calibration.gradient_layer import LayerFloats, Slopes
+from converters.calibration.observe import dense_model
+from sparity_edge.config.activation import Activation
+from sparity_edge.config.scales import Scales
+from sparity_edge.model.layer_run import LayerRun, Vectors
 from sparity_edge.model.opening import open_packed
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import LINEARS, SITES
+from sparity_edge.progress import silent
 
 CASES = (
     "llama_tied",
@@ -28,7 +34,16 @@ CASES = (
     "llama_odd",
     "mistral_window",
     "qwen2_window",
+    "llama_relu",
+    "llama_gqa drelu",
+    "llama_biases scaled",
 )
+VARIANTS: dict[str, dict[str, Any]] = {
+    "": {},
+    "drelu": {"activation": Activation("relu", up=True)},
+    "fatrelu": {"activation": Activation("fatrelu", 0.3)},
+    "scaled": {"scales": Scales(3.0, 0.7, 0.5)},
+}
 
 
 @pytest.fixture
@@ -36,9 +51,11 @@ def packed(
     request: pytest.FixtureRequest, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> tuple[PackedModel, Any]:
     """A tiny model with float32 weights, and two windows of tokens for it."""
-    folder = pack_folder(checkpoint(request.param), tmp_path / "packed", "f32")
-    ids = ids_of(request.param)
-    return open_packed(folder), np.array([ids[:20], ids[20:]])
+    name, _, variant = request.param.partition(" ")
+    model = open_packed(pack_folder(checkpoint(name), tmp_path / "packed", "f32"))
+    model = replace(model, config=replace(model.config, **VARIANTS[variant]))
+    ids = ids_of(name)
+    return model, np.array([ids[:20], ids[20:]])
 
 
 def collect(packed: PackedModel, windows: Any) -> tuple[float, dict[int, list[Slopes]]]:
@@ -90,6 +107,25 @@ def test_gradients_are_the_finite_differences(
             for sign in (1, -1)
         )
         assert up - down == pytest.approx(2 * step * slope, rel=0.02, abs=1e-3), linear
+
+
+@pytest.mark.parametrize(
+    "packed",
+    ["llama_gqa", "llama_gqa drelu", "llama_gqa fatrelu", "llama_gqa scaled"],
+    indirect=True,
+)
+def test_vectors_are_those_that_the_kernels_compute(packed: tuple[PackedModel, Any]) -> None:
+    model, windows = packed
+    _, found = collect(model, windows)
+    with dense_model(model, windows.shape[1], 1, silent) as dense, LayerRun(dense, windows) as run:
+        for layer in range(run.layers):
+
+            def compare(vectors: Vectors, layer: int = layer) -> None:
+                for name, expected in found[layer][vectors.window].inputs.items():
+                    ours = getattr(vectors, name)
+                    assert np.abs(ours - expected).max() < 1e-4 * np.abs(expected).max(), name
+
+            run.run(layer, compare)
 
 
 @pytest.mark.parametrize("packed", ["llama_gqa"], indirect=True)
