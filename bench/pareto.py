@@ -8,14 +8,15 @@ costs as well. Rows already in the results file are kept.
 
     python bench/pareto.py --data ../shared/data --dtypes f32 int8 int4
     python bench/pareto.py --data ../shared/data --dtypes int8 --packs ./int8-mixed chess@0.5
+    python bench/pareto.py --data ../shared/data --workers 2
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,15 +26,18 @@ from shared.common import (
     RESULTS,
     add_models,
     add_settings,
+    add_spread,
     add_windows,
     parser,
     save,
     say,
+    spread_of,
     thread_count,
 )
 from shared.models import DEFAULT_MODEL
 from shared.rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, packs, settings_of
 
+from converters.fan_out import Spread, fan_out
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.measure.rounds import alternate, counted, ratios, summary, table, with_spread
 from sparity_edge.plans.setting import DENSE, Setting
@@ -66,7 +70,8 @@ def main() -> int:
                 if (model, dtype) != loads[0]:
                     dense = stack.enter_context(load(model, dtype=dtype))
                 part["dtypes"] = dense.info()["dtypes"]
-                run = Run(dense, reference, text, options, part["rows"], keep)
+                spread = spread_of(options)
+                run = Run(dense, reference, text, options, part["rows"], keep, spread)
                 run.add(dense, [DENSE])
                 more = [each for each in options.packs if _formats(each) == part["dtypes"]]
                 folders = packs(model, dtype, more)
@@ -81,6 +86,26 @@ def main() -> int:
     return 0
 
 
+def cut_of(options: argparse.Namespace) -> dict[str, int]:
+    """How the text is cut into windows."""
+    return {name: getattr(options, name) for name in ("window", "windows", "stride")}
+
+
+@contextmanager
+def opened(
+    model: Path, reference: Path, text: str, cut: Mapping[str, int], threads: int
+) -> Iterator[Callable[[Sequence[Setting]], list[dict[str, Any]]]]:
+    """A worker: models of its own, which measures the quality of settings."""
+    load = partial(Generator.load, threads=threads, sparse_prefill=True)
+    with load(reference) as dense, load(model) as generator:
+
+        def work(settings: Sequence[Setting]) -> list[dict[str, Any]]:
+            found = divergences(generator, text, settings, reference=dense, **cut)
+            return [each.to_dict() for each in found]
+
+        yield work
+
+
 @dataclass(frozen=True)
 class Run:
     """What the rows of one model in one number format are measured with."""
@@ -91,35 +116,47 @@ class Run:
     options: argparse.Namespace
     rows: dict[str, Any]  # by setting, to be filled
     keep: Callable[[], None]  # saves them
+    spread: Spread  # where quality is measured; speed is measured here, one after another
 
     def add(self, generator: Generator, settings: Sequence[Setting]) -> None:
         """Measure what no row holds yet, plan by plan."""
+        missing = by_plan([each for each in settings if not self._has(each, "kl_mean")])
+        if self.spread.here:
+            for group in missing:
+                self._add_quality(generator, group)
+        elif missing:
+            self._spread_quality(generator, missing)
         for group in by_plan(settings):
-            self._add_quality(generator, [each for each in group if not self._has(each, "kl_mean")])
             self._add_speed(generator, [each for each in group if not self._has(each, "ratio")])
 
     def _has(self, setting: Setting, figure: str) -> bool:
         return figure in self.rows.get(str(setting), {})
 
     def _add_quality(self, generator: Generator, settings: Sequence[Setting]) -> None:
-        if not settings:
-            return
         generator.sparse_prefill = True
         with bars() as progress:
+            cut = cut_of(self.options)
             results = divergences(
-                generator,
-                self.text,
-                settings,
-                reference=self.reference,
-                window=self.options.window,
-                windows=self.options.windows,
-                stride=self.options.stride,
-                progress=progress,
+                generator, self.text, settings, reference=self.reference, progress=progress, **cut
             )
-        for setting, result in zip(settings, results):
+        self._note(settings, [each.to_dict() for each in results])
+
+    def _spread_quality(self, generator: Generator, groups: Sequence[Sequence[Setting]]) -> None:
+        """Measure groups of settings by workers with models of their own."""
+        opener = partial(
+            opened, generator.path, self.reference.path, self.text, cut_of(self.options)
+        )
+        threads = thread_count(self.options.threads)
+        with bars() as progress, fan_out(opener, self.spread, threads) as workers:
+            workers.run(
+                groups, progress, "plans", lambda index, found: self._note(groups[index], found)
+            )
+
+    def _note(self, settings: Sequence[Setting], results: Sequence[dict[str, Any]]) -> None:
+        for setting, result in zip(settings, results, strict=True):
             row = self.rows.setdefault(str(setting), {})
             row |= {"plan": setting.plan, "sparsity": setting.sparsity, "level": setting.level}
-            row |= result.to_dict()
+            row |= result
         self.keep()
 
     def _add_speed(self, generator: Generator, settings: Sequence[Setting]) -> None:
@@ -213,6 +250,7 @@ def _options() -> argparse.Namespace:
     add_models(result)
     result.add_argument("--dtypes", nargs="*", metavar="DTYPE", help="default: the file's own")
     add_windows(result)
+    add_spread(result)
     result.add_argument("--tokens", type=int, default=96, help="timed a round; default 96")
     result.set_defaults(out=None)
     options = result.parse_args()

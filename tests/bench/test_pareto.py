@@ -13,6 +13,7 @@ from sparity_edge.plans.setting import Setting
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 TEXT = "The river went round the stone, year after year, and took a little of it away. " * 12
+QUALITY = ("kl_mean", "kl_p99", "perplexity", "active_weight_fraction")
 WINDOWS = ["--window", "32", "--windows", "2", "--threads", "2"]
 
 
@@ -58,6 +59,12 @@ def test_pareto(
     assert {name: more[name] for name in rows} == rows
     assert set(more) - set(rows) == {"by-hand:0.2"}
     assert "| mixed | by-hand:0.2 |" in capsys.readouterr().out
+    pytest.importorskip("joblib", reason="the extra [parallel] is not installed")
+    words[words.index(out)] = other = tmp_path / "spread.json"
+    run(pareto, monkeypatch, *words, "by-hand@0.6", "--workers", 2)
+    spread = json.loads(other.read_text(encoding="utf-8"))["models"]["mixed"]["rows"]
+    for name, row in rows.items():
+        assert {key: spread[name][key] for key in QUALITY} == {key: row[key] for key in QUALITY}
 
 
 def test_the_figure(bench: Any, tmp_path: Path) -> None:
