@@ -169,7 +169,7 @@ def compare(options: Any, report: dict[str, Any]) -> None:
                             options.out,
                             {"models": {**models_so_far(options.out), options.label: report}},
                         )
-                for name in ("fisher", "uniform"):
+                for name in options.searched:
                     if (key := f"evopress-{name}:{budget:g}") in rows:
                         continue
                     begun = time.perf_counter()
@@ -224,6 +224,10 @@ def _options() -> Any:
     result.add_argument("--data", type=Path, required=True, help="folder of texts")
     result.add_argument("--tokens", type=int, default=16384, help="of calibration text")
     result.add_argument("--budgets", type=float, nargs="+", default=[0.5, 0.7], help="sparsities")
+    result.add_argument(
+        "--searched", nargs="*", choices=("fisher", "uniform"), default=["fisher", "uniform"],
+        help="starts of a search; default: both",
+    )  # fmt: skip
     result.add_argument("--generations", type=int, default=60, help="default: %(default)s")
     result.add_argument("--offspring", type=int, default=16, help="default: %(default)s")
     result.add_argument("--places", type=int, default=6, help="of text that the best are judged on")

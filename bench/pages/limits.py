@@ -54,6 +54,23 @@ def rounded_table(results: Mapping[str, Any]) -> str:
     )
 
 
+def rates_table(results: Mapping[str, Any]) -> str:
+    """KL and active fraction of rates by where they come from, a row each, by budget."""
+    lines = [
+        [
+            name,
+            f"{row['budget']:g}",
+            key.rpartition(":")[0],
+            f"{row['active']:.3f}",
+            f"{row['kl']:.4f}",
+            f"{row['seconds'] / 60:.0f}" if "seconds" in row else "",
+        ]
+        for name, part in results["rates"]["models"].items()
+        for key, row in part["rows"].items()
+    ]
+    return table(["model", "sparsity", "rates", "active", "KL", "minutes of search"], lines)
+
+
 def predictor_table(results: Mapping[str, Any]) -> str:
     """What low-rank guesses of active neurons find, by model and rank."""
     lines = [

@@ -273,6 +273,7 @@ SECTIONS: dict[str, Section] = {
     "plans": Section(("plans",), plans_table),
     "within": Section(("within",), limits.within_table),
     "folded": Section(("folded",), limits.folded_table),
+    "rates": Section(("rates",), limits.rates_table),
     "predictor": Section(("predictor",), limits.predictor_table),
     "zero-gates": Section(("zero_gates",), limits.zero_gates_table),
     "prompt-neurons": Section(("prompt_neurons",), limits.prompt_table),

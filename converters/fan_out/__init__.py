@@ -43,6 +43,21 @@ class Spread:
         """Whether all of it runs in this process."""
         return self.workers == 1 and self.cluster is None
 
+    def demand_packages(self) -> None:
+        """Refuse early what would fail once the work before it is done.
+
+        Raises:
+            OptionError: what the spread needs is not installed.
+        """
+        if self.cluster is not None:
+            from converters.fan_out import cluster
+
+            cluster.packages()
+        elif self.workers > 1:
+            from converters.fan_out import processes
+
+            processes.packages(self.workers)
+
 
 MOST_WORKERS = 256
 ALONE = Spread()

@@ -33,15 +33,7 @@ class Cluster:
     """
 
     def __init__(self, open_worker: Open[Any, Any], address: str) -> None:
-        try:
-            import cloudpickle
-            import dask
-            import distributed
-        except ImportError:
-            raise OptionError(
-                "cluster needs dask.distributed, which is not installed; install it with "
-                "pip install 'sparity-edge[cluster]'."
-            ) from None
+        cloudpickle, dask, distributed = packages()
         self._distributed, self._settings = distributed, dask.config.set({LARGE: "4GiB"})
         try:
             self._client = distributed.Client(address, timeout=CONNECT_SECONDS)
@@ -102,6 +94,24 @@ class Cluster:
         finally:
             self._client.cancel([each for each in futures if not each.done()])
         return [results[index] for index in range(len(tasks))]
+
+
+def packages() -> tuple[Any, Any, Any]:
+    """cloudpickle, dask and distributed.
+
+    Raises:
+        OptionError: they are not installed.
+    """
+    try:
+        import cloudpickle
+        import dask
+        import distributed
+    except ImportError:
+        raise OptionError(
+            "cluster needs dask.distributed, which is not installed; install it with "
+            "pip install 'sparity-edge[cluster]'."
+        ) from None
+    return cloudpickle, dask, distributed
 
 
 def about_here() -> tuple[str, str]:

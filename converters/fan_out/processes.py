@@ -32,14 +32,7 @@ class Processes:
     """
 
     def __init__(self, open_worker: Open[Any, Any], count: int, threads: int) -> None:
-        try:
-            import cloudpickle
-            from joblib.externals import loky
-        except ImportError:
-            raise OptionError(
-                f"workers={count} needs joblib, which is not installed; install it with "
-                "pip install 'sparity-edge[parallel]', or use one worker."
-            ) from None
+        cloudpickle, loky = packages(count)
         self._loky, self._pool = loky, None
         self._kind = (uuid.uuid4().hex, cloudpickle.dumps(open_worker))
         self._count, self._threads = count, threads
@@ -117,6 +110,26 @@ class Processes:
             pool: Any = self._pool
             self._pool = None
             pool.shutdown(wait=True, kill_workers=True)
+
+
+def packages(count: int) -> tuple[Any, Any]:
+    """cloudpickle and loky.
+
+    Args:
+        count: of processes that are wanted.
+
+    Raises:
+        OptionError: they are not installed.
+    """
+    try:
+        import cloudpickle
+        from joblib.externals import loky
+    except ImportError:
+        raise OptionError(
+            f"workers={count} needs joblib, which is not installed; install it with "
+            "pip install 'sparity-edge[parallel]', or use one worker."
+        ) from None
+    return cloudpickle, loky
 
 
 def _begin() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fan_workers import squares
 
+from converters.calibrate import calibrate
 from converters.fan_out import ALONE, Spread, fan_out
 from sparity_edge.errors import OptionError, ResourceError, SourceError
 
@@ -107,6 +108,10 @@ def test_a_missing_package_is_named_with_its_remedy(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(OptionError, match=remedy), fan_out(partial(squares, tmp_path), spread, 1):
         pass
+    with pytest.raises(OptionError, match=remedy):
+        spread.demand_packages()
+    with pytest.raises(OptionError, match=remedy):
+        calibrate("no-model", workers=spread.workers, cluster=spread.cluster)
 
 
 def test_no_scheduler(monkeypatch: Any, tmp_path: Path) -> None:
