@@ -62,6 +62,22 @@ VARIANTS = (
     "teal-norm@0.4",
     "column-norms@0.4",
 )
+# One model as it comes, in one basis, and in a basis for each layer; CATS, TEAL and LaRoSA at the
+# levels that LaRoSA's paper has, then the dial.
+BASES = {
+    "as it comes": "SmolLM2-f32-plain",
+    "global": "SmolLM2-f32-global",
+    "layers": "SmolLM2-f32-layers",
+}
+ROTATED = (
+    *(f"{plan}@{level}" for plan in ("cats", "teal", "larosa") for level in (0.25, 0.4, 0.5)),
+    *(f"{plan}@0.4" for plan in ("teal-top", "larosa-static")),
+    *(
+        f"{plan}:{share}"
+        for plan in ("teal", "larosa", "larosa-static", "auto")
+        for share in (0.25, 0.35)
+    ),
+)
 # Perplexity on WikiText over that of the dense model: Llama-2-7B and Llama-3-8B, computed from the
 # perplexities in TEAL's table (5.07: 5.09, 5.22, 5.43; 5.87: 5.94, 6.21, 6.67).
 PUBLISHED_RATIOS = {
@@ -79,6 +95,15 @@ def methods_table(results: Results) -> str:
         for setting in METHODS
     ]
     return table(["setting", *models], lines)
+
+
+def rotated_table(results: Results) -> str:
+    """LaRoSA and what it is to be compared with, by the basis of the residual stream."""
+    lines = [
+        [f"`{setting}`", *(_cell(_row(results, model, setting)) for model in BASES.values())]
+        for setting in ROTATED
+    ]
+    return table(["setting", *BASES], lines)
 
 
 def published_table(results: Results) -> str:
@@ -117,6 +142,7 @@ def density_table(results: Results) -> str:
 # Marker on the page -> the results files that its table needs, and what makes it.
 TABLES = {
     "methods": Section(("quality",), methods_table),
+    "rotated": Section(("quality",), rotated_table),
     "variants": Section(("quality",), variants_table),
     "density": Section(("spread",), density_table),
     "published": Section(("quality",), published_table),
