@@ -17,6 +17,7 @@ from typing import Any
 
 from numba import config, njit, types
 from numba.core.ccallback import CFunc
+from numba.core.registry import cpu_target
 
 from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.code_cache import CodeCache, NotKept
@@ -41,7 +42,7 @@ OUTSIDE = (
 
 @contextlib.contextmanager
 def cache_of_these_kernels() -> Iterator[None]:
-    """What is declared inside is cached in a folder named after the source of all kernels.
+    """What is declared inside is cached in a folder named after source of all kernels and CPU.
 
     Numba looks at the file of a function only, not at those of the functions it calls: a change
     there would go on running the old machine code.
@@ -61,9 +62,14 @@ def cache_of_these_kernels() -> Iterator[None]:
 
 @functools.cache
 def version_of_kernels() -> str:
-    """What changes with the source of any kernel, 16 hex digits."""
-    digest = digest_of(Path(__file__).parent.parent)
-    return hashlib.sha256(f"{digest} checked".encode()).hexdigest()[:16] if CHECKED else digest
+    """What changes with the source of any kernel and with the CPU, 16 hex digits.
+
+    Numba keeps CPUs apart in the index of one file; processes of two CPUs that write it at once,
+    in a home folder that machines share, would leave one with the machine code of the other.
+    """
+    source = digest_of(Path(__file__).parent.parent)
+    target = cpu_target.target_context.codegen().magic_tuple()
+    return hashlib.sha256(f"{source} {target} {CHECKED}".encode()).hexdigest()[:16]
 
 
 def digest_of(package: Path) -> str:

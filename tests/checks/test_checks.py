@@ -63,20 +63,30 @@ def test_the_words_of_a_fault(told: dict[str, str]) -> None:
     assert "8 bytes into tallies, which has 8" in told["short tallies"]
 
 
-def test_checked_kernels_have_a_cache_of_their_own() -> None:
+def cache_with(**variables: str) -> str:
+    """The name of the kernel cache in a process with these variables."""
     script = "from sparity_edge.kernels import kernel; print(kernel.version_of_kernels())"
-    digests = {
-        value: subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, VARIABLE: value, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for value in ("", "0", "1")
-    }
-    assert digests[""] == digests["0"] != digests["1"]
-    assert kernel.version_of_kernels() == digests["1" if CHECKED else "0"]
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
+
+def test_checked_kernels_have_a_cache_of_their_own() -> None:
+    names = {value: cache_with(**{VARIABLE: value}) for value in ("", "0", "1")}
+    assert names[""] == names["0"] != names["1"]
+    assert kernel.version_of_kernels() == names["1" if CHECKED else "0"]
+
+
+def test_each_cpu_has_a_cache_of_its_own() -> None:
+    """Numba's index of a file loses or mixes up entries that two CPUs write at once."""
+    name, features = "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"
+    plain = cache_with(**{name: "generic", features: ""})
+    assert plain == cache_with(**{name: "generic", features: ""})
+    assert plain != cache_with(**{name: "generic", features: "+sse3"})
 
 
 @pytest.mark.parametrize("nbytes", [1, 64, 4096, 1 << 20, (1 << 20) + 4032])

@@ -1,8 +1,8 @@
 """What the CPU that kernels are compiled for can do, as LLVM names its features.
 
-Numba compiles for the host unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say otherwise, and keeps
-caches of different CPUs apart; kernels may therefore differ by these features. A name alone,
-other than "generic", takes no feature of the host away: to be another CPU takes both.
+Numba compiles for the host unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say otherwise. Each CPU has
+a kernel cache of its own, so kernels may differ by these features. A name alone, other than
+"generic", takes no feature of the host away: to be another CPU takes both.
 """
 
 from __future__ import annotations
