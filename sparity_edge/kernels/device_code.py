@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
+import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from numba import njit
+from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NopythonTypeInference
+
+# Numba numbers functions from 1 in every process and tells closures of one name apart by these
+# numbers alone. Kernels that two processes have compiled meet in a third, where of two functions
+# whose symbols are equal the first one loaded serves both: findings/numba_cached_closures.sh.
+FunctionIdentity._unique_ids = itertools.count(secrets.randbits(48))
 
 
 class LinkedLibrary(JITCodeLibrary):  # type: ignore[misc]
