@@ -101,7 +101,7 @@ def calibrate(
     threads = checked_threads(threads)
     chosen = chosen_methods(methods)
     spread = Spread(workers, cluster)
-    spread.demand_packages()
+    spread.demand()
     context = CallContext(offline, progress, notify)
 
     def pack(wanted: str) -> PackedFolder:

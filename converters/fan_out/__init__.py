@@ -43,16 +43,16 @@ class Spread:
         """Whether all of it runs in this process."""
         return self.workers == 1 and self.cluster is None
 
-    def demand_packages(self) -> None:
+    def demand(self) -> None:
         """Refuse early what would fail once the work before it is done.
 
         Raises:
-            OptionError: what the spread needs is not installed.
+            OptionError: what the spread needs is not installed, or the cluster cannot be used.
         """
         if self.cluster is not None:
             from converters.fan_out import cluster
 
-            cluster.packages()
+            cluster.reach(self.cluster)
         elif self.workers > 1:
             from converters.fan_out import processes
 

@@ -35,24 +35,7 @@ class Cluster:
     def __init__(self, open_worker: Open[Any, Any], address: str) -> None:
         cloudpickle, dask, distributed = packages()
         self._distributed, self._settings = distributed, dask.config.set({LARGE: "4GiB"})
-        try:
-            self._client = distributed.Client(address, timeout=CONNECT_SECONDS)
-        except (OSError, ValueError, TypeError) as error:
-            raise OptionError(
-                f"No Dask scheduler answers at {address} ({type(error).__name__}); start one with "
-                "dask scheduler, and workers with dask worker ADDRESS."
-            ) from None
-        try:
-            self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-            _demand_alike(self._client.run(about_here))
-        except BaseException as error:
-            self._client.close()
-            if isinstance(error, TimeoutError):
-                raise OptionError(
-                    f"The scheduler at {address} has no workers; start some with "
-                    f"dask worker {address}."
-                ) from None
-            raise
+        self._client = _connected(distributed, address)
         self._key = uuid.uuid4().hex
         self._opener = self._client.submit(
             _as_it_is, cloudpickle.dumps(open_worker), key=f"open-{self._key}"
@@ -94,6 +77,37 @@ class Cluster:
         finally:
             self._client.cancel([each for each in futures if not each.done()])
         return [results[index] for index in range(len(tasks))]
+
+
+def reach(address: str) -> None:
+    """Refuse a cluster that could not be used, before there is anything for it to do.
+
+    Raises:
+        OptionError: as `Cluster` does.
+    """
+    _connected(packages()[2], address).close()
+
+
+def _connected(distributed: Any, address: str) -> Any:
+    """A client of a scheduler that has workers like this process."""
+    try:
+        client = distributed.Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError) as error:
+        raise OptionError(
+            f"No Dask scheduler answers at {address} ({type(error).__name__}); start one with "
+            "dask scheduler, and workers with dask worker ADDRESS."
+        ) from None
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        _demand_alike(client.run(about_here))
+    except BaseException as error:
+        client.close()
+        if isinstance(error, TimeoutError):
+            raise OptionError(
+                f"The scheduler at {address} has no workers; start some with dask worker {address}."
+            ) from None
+        raise
+    return client
 
 
 def packages() -> tuple[Any, Any, Any]:

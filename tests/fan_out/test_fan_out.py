@@ -109,7 +109,7 @@ def test_a_missing_package_is_named_with_its_remedy(
     with pytest.raises(OptionError, match=remedy), fan_out(partial(squares, tmp_path), spread, 1):
         pass
     with pytest.raises(OptionError, match=remedy):
-        spread.demand_packages()
+        spread.demand()
     with pytest.raises(OptionError, match=remedy):
         calibrate("no-model", workers=spread.workers, cluster=spread.cluster)
 
@@ -123,6 +123,8 @@ def test_no_scheduler(monkeypatch: Any, tmp_path: Path) -> None:
         fan_out(partial(squares, tmp_path), spread, 1),
     ):
         pass
+    with pytest.raises(OptionError, match="No Dask scheduler answers"):
+        calibrate("no-model", cluster=spread.cluster)
 
 
 def test_a_cluster_of_another_version(cluster: str, monkeypatch: Any, tmp_path: Path) -> None:
