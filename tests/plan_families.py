@@ -1,10 +1,17 @@
-"""Plan families made by hand: thresholds on every piece a layout allows."""
+"""Plan families made by hand, thresholds on every piece a layout allows, and plans followed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.kernels.program.machine import ThreadedMachine
+from sparity_edge.kernels.reference.machine import ReferenceMachine
+from sparity_edge.model.model import Model
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.plans.plan import LINEARS, NEURONS, PlanFamily
@@ -96,3 +103,19 @@ def _packed_floats(values: np.ndarray, layout: Layout) -> np.ndarray:
     from converters.numbers.layout_bytes import pack_matrix
 
     return pack_matrix(values.astype(np.float32), layout)
+
+
+def masked_and_sparse(packed: PackedModel, plan: Any, ids: Sequence[int]) -> list[Floats]:
+    """All logits with a plan followed, by masks in NumPy and by sparse kernels, token by token."""
+    results = []
+    for machine, step in ((ReferenceMachine(), len(ids)), (ThreadedMachine(2), 1)):
+        model = Model(packed, machine, 64, "f32")
+        model.set_plan(plan)
+        parts = [
+            np.array(part)
+            for start in range(0, len(ids), step)
+            for part in model.read_all_logits(ids[start : start + step], sparse=True)
+        ]
+        results.append(np.concatenate(parts))
+        model.close()
+    return results

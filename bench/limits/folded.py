@@ -16,9 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pages.limits import folded_table
-from shared.common import models_so_far, parser, save, say, thread_count
-
-from sparity_edge.measure.machine import machine
+from shared.common import of_packs, parser, say
 
 FORMATS = ("f32", "int8", "int6k", "int4")
 PLAN, WINDOW = "centred", 1024
@@ -95,14 +93,7 @@ def main() -> int:
     result.add_argument("--levels", type=float, nargs="+", default=[0.5, 0.7])
     result.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     options = result.parse_args()
-    threads = thread_count(options.threads)
-    report = {"machine": machine(threads), "models": models_so_far(options.out)}
-    for pack in options.packs:
-        from sparity_edge.model.opening import open_folder
-
-        source = str(open_folder(pack).manifest.get("source", pack.name))
-        report["models"][Path(source).stem] = measure(pack, options, threads)
-        save(options.out, report)
+    report = of_packs(options.packs, options, measure)
     print(folded_table({"folded": report}))
     return 0
 

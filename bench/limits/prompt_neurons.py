@@ -29,9 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from limits.left_out import divergence, largest, logits
 from pages.limits import prompt_table
-from shared.common import models_so_far, parser, save, say, thread_count
+from shared.common import of_packs, parser, say
 
-from sparity_edge.measure.machine import machine
 from sparity_edge.model.model import CHUNK
 
 WINDOW = 4 * CHUNK  # a prompt and three times as much of an answer
@@ -152,14 +151,7 @@ def main() -> int:
     result.add_argument("--kept", type=float, nargs="+", default=[0.7, 0.5])
     result.add_argument("--drift", type=float, default=0.96, help="default: %(default)s")
     options = result.parse_args()
-    threads = thread_count(options.threads)
-    report = {"machine": machine(threads), "models": models_so_far(options.out)}
-    for pack in options.packs:
-        from sparity_edge.model.opening import open_folder
-
-        source = str(open_folder(pack).manifest.get("source", pack.name))
-        report["models"][Path(source).stem] = measure(pack, options, threads)
-        save(options.out, report)
+    report = of_packs(options.packs, options, measure)
     print(prompt_table({"prompt_neurons": report}))
     return 0
 

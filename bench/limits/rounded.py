@@ -17,9 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pages.limits import rounded_table
-from shared.common import models_so_far, parser, save, say, thread_count
-
-from sparity_edge.measure.machine import machine
+from shared.common import of_packs, parser, say
 
 WINDOW = 1024
 FIRST = 64  # positions of a window whose KL is reported besides
@@ -94,14 +92,7 @@ def main() -> int:
     if not rounds_to_bytes():
         say("Prompts are not rounded on this CPU; try --as-cpu znver3.")
         return 1
-    threads = thread_count(options.threads)
-    report = {"machine": machine(threads), "models": models_so_far(options.out)}
-    for pack in options.packs:
-        from sparity_edge.model.opening import open_folder
-
-        source = str(open_folder(pack).manifest.get("source", pack.name))
-        report["models"][Path(source).stem] = measure(pack, options, threads)
-        save(options.out, report)
+    report = of_packs(options.packs, options, measure)
     print(rounded_table({"rounded": report}))
     return 0
 

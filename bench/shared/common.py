@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,22 @@ def save(path: Path, report: Mapping[str, Any]) -> None:
     finally:
         partial.unlink(missing_ok=True)
     say(f"written: {path}")
+
+
+def of_packs(
+    packs: Iterable[Path], options: argparse.Namespace, measure: Callable[..., Any]
+) -> dict[str, Any]:
+    """A report with what `measure(pack, options, threads)` gives, by model; saved after each."""
+    from sparity_edge.measure.machine import machine
+    from sparity_edge.model.opening import open_folder
+
+    threads = thread_count(options.threads)
+    report = {"machine": machine(threads), "models": models_so_far(options.out)}
+    for pack in packs:
+        source = str(open_folder(pack).manifest.get("source", pack.name))
+        report["models"][Path(source).stem] = measure(pack, options, threads)
+        save(options.out, report)
+    return report
 
 
 def _short_lists(text: str) -> str:

@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from packing import pack_folder
+from plan_families import masked_and_sparse
 
 from converters.calibrate import calibrate
 from sparity_edge import Generator
 from sparity_edge.errors import FormatError
-from sparity_edge.kernels.program.machine import ThreadedMachine
-from sparity_edge.kernels.reference.machine import ReferenceMachine
-from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan, read_plan
 
@@ -35,18 +33,7 @@ def folder(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 def test_sparse_kernels_equal_masking(name: str, folder: Path) -> None:
     packed = open_packed(folder)
     plan = read_plan(open_folder(folder), name).at_level(0.4)
-    results = []
-    for machine, step in ((ReferenceMachine(), 40), (ThreadedMachine(2), 1)):
-        model = Model(packed, machine, 64, "f32")
-        model.set_plan(plan)
-        parts = [
-            np.array(part)
-            for start in range(0, 40, step)
-            for part in model.read_all_logits(IDS[start : start + step], sparse=True)
-        ]
-        results.append(np.concatenate(parts))
-        model.close()
-    masked, sparse = results
+    masked, sparse = masked_and_sparse(packed, plan, IDS[:40])
     assert np.abs(sparse - masked).max() < 1e-4 * np.abs(masked).max()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from packing import pack_folder
+from plan_families import masked_and_sparse
 
 from converters.calibrate import calibrate
 from converters.methods.family import LEVELS
@@ -20,7 +21,6 @@ from converters.rotation.bases import find_bases
 from converters.store import open_any
 from sparity_edge import Generator
 from sparity_edge.errors import FormatError, OptionError
-from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.layer_run import LayerRun, Vectors
 from sparity_edge.model.model import Model
@@ -100,18 +100,7 @@ def test_rates_are_the_published_ones(kind: str, folders: dict[str, Path]) -> No
 def test_sparse_kernels_equal_masking(kind: str, name: str, folders: dict[str, Path]) -> None:
     packed = open_packed(folders[kind])
     plan = read_plan(open_folder(folders[kind]), name).at_level(0.4)
-    results = []
-    for machine, step in ((ReferenceMachine(), 40), (ThreadedMachine(2), 1)):
-        model = Model(packed, machine, 64, "f32")
-        model.set_plan(plan)
-        parts = [
-            np.array(part)
-            for start in range(0, 40, step)
-            for part in model.read_all_logits(IDS[start : start + step], sparse=True)
-        ]
-        results.append(np.concatenate(parts))
-        model.close()
-    masked, sparse = results
+    masked, sparse = masked_and_sparse(packed, plan, IDS[:40])
     assert np.abs(sparse - masked).max() < 1e-4 * np.abs(masked).max()
 
 
