@@ -13,7 +13,7 @@ from packing import pack_folder
 from plan_families import family
 from tiny_cases import PLANNED
 
-from converters.sources.hub import fetch
+from converters.sources.remote.hub import fetch
 from sparity_edge.errors import SourceError
 from sparity_edge.measure import sides
 from sparity_edge.model.opening import open_folder, open_packed

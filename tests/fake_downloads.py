@@ -17,8 +17,8 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
 )
 
-from converters.sources import wheel
-from converters.sources.wheel import Wheel
+from converters.sources.remote import wheel
+from converters.sources.remote.wheel import Wheel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = "someone/tiny-model"

@@ -13,6 +13,6 @@ def gguf_of(model: str) -> Path:
     path = Path(model).expanduser()
     if path.suffix == ".gguf":
         return path
-    from converters.sources.hub import fetch
+    from converters.sources.remote.hub import fetch
 
     return fetch(model).path

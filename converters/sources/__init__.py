@@ -51,8 +51,8 @@ def open_source(model: str, context: CallContext = QUIET) -> Source:
 
 
 def _open(model: str, context: CallContext) -> Source:
-    from converters.sources.addresses import hub_id, unknown
-    from converters.sources.hub import ALIASES, fetch, is_alias, is_hub_id
+    from converters.sources.remote.addresses import hub_id, unknown
+    from converters.sources.remote.hub import ALIASES, fetch, is_alias, is_hub_id
 
     path = Path(model).expanduser()
     if model and exists(path):

@@ -22,8 +22,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from converters.sources import hub, open_source
-from converters.sources.addresses import hub_id
+from converters.sources import open_source
+from converters.sources.remote import hub
+from converters.sources.remote.addresses import hub_id
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import CallContext
 

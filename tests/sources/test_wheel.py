@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fake_downloads import FakePip
 
-from converters.sources import wheel
-from converters.sources.wheel import fetch_wheel
+from converters.sources.remote import wheel
+from converters.sources.remote.wheel import fetch_wheel
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import CallContext
 

