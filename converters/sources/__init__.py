@@ -60,7 +60,9 @@ def _open(model: str, context: CallContext) -> Source:
     name = hub_id(model)
     if is_alias(name) or is_hub_id(name):
         fetched = fetch(name, context)
-        return _open_path(fetched.path, name, fetched.identity)
+        source = _open_path(fetched.path, name, fetched.identity)
+        source.generation_config = {**fetched.suggested, **source.generation_config}
+        return source
     raise unknown(name, ALIASES)
 
 

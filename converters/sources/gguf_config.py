@@ -23,6 +23,30 @@ from sparity_edge.model.families import families
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
+# Key below general.sampling -> the same in generation_config.json; llama.cpp knows more.
+SAMPLING = {
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "penalty_repeat": "repetition_penalty",
+}
+
+
+def suggested_sampling(header: GgufHeader) -> dict[str, float]:
+    """What the file's author suggests for drawing tokens, as generation_config.json has it.
+
+    A value that is no number is passed over, since the model runs as well without it.
+    """
+    found = {}
+    for key, name in SAMPLING.items():
+        try:
+            found[name] = header.real(f"general.sampling.{key}")
+        except SourceError:
+            continue
+    return found
+
+
 def family_of(header: GgufHeader) -> tuple[Family, GgufNames]:
     """The family of a file, and what GGUF calls its parts.
 

@@ -27,6 +27,15 @@ def test_config(write: Callable[..., str]) -> None:
     assert config.eos_token_ids == (1, 2, 3)  # </s>, end of turn, and <|im_end|> by its text
 
 
+def test_what_the_author_suggests_for_sampling(write: Callable[..., str]) -> None:
+    metadata = {"general.sampling.temp": 0.6, "general.sampling.top_k": 20}
+    unread = {"general.sampling.top_p": "high", "general.sampling.mirostat": 1}
+    with open_source(write(metadata=metadata | unread)) as source:
+        generation = source.generation_config
+    assert (generation["temperature"], generation["top_k"]) == (0.6, 20)
+    assert not {"top_p", "mirostat"} & generation.keys()
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_one_number_a_layer(write: Callable[..., str], count: int) -> None:
     sizes = {"attention.head_count": 4, "attention.head_count_kv": 2, "feed_forward_length": 512}

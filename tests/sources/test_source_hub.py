@@ -234,6 +234,8 @@ def test_pinned_alias_never_asks_the_hub(fake: FakeHub) -> None:
         assert source.config_json["hidden_size"] == gguf_files.HIDDEN
     with open_source("tiny@wheel", CallContext(offline=True)) as source:
         assert source.config_json["hidden_size"] == gguf_files.HIDDEN
+        assert source.generation_config["temperature"] == 0.25
+        assert "eos_token_id" in source.generation_config
     assert not fake.requests
 
 

