@@ -2,7 +2,7 @@
 
 `build(folder, name)` writes the case `CASES[name]`: config.json, generation_config.json, weights in
 safetensors, a byte-level tokenizer and a chat template. Weights come from
-`np.random.RandomState(seed)`, whose stream NumPy keeps frozen, so golden/tiny.npz stays valid. The
+`np.random.RandomState(seed)`, whose stream NumPy keeps frozen, so golden/tiny/*.npz stay valid. The
 safetensors container is written here by hand, so that tests can also damage it by hand. This
 module knows nothing of sparity_edge.
 """
@@ -48,6 +48,11 @@ def ids_of(name: str) -> list[int]:
     """The fixed token ids, `IDS_LENGTH` of them, that the golden logits of a case belong to."""
     random = np.random.RandomState(len(name))
     return [1, *random.randint(len(SPECIAL_TOKENS), TOKENIZER_SIZE, IDS_LENGTH - 1).tolist()]
+
+
+def family_of(name: str) -> str:
+    """What a case is of: its name up to the first underscore."""
+    return name.partition("_")[0]
 
 
 def build(folder: Path, name: str) -> Path:

@@ -1,14 +1,15 @@
-"""Make tiny.npz and smollm2.npz: what transformers computes, for tests to compare with.
+"""Make tiny/*.npz and smollm2.npz: what transformers computes, for tests to compare with.
 
 Run by hand, never by the tests; needs an environment of its own:
 
     pip install torch==2.13.0 transformers accelerate gguf ml_dtypes
-    python tests/golden/make_goldens.py tiny
+    python tests/golden/make_goldens.py tiny [FAMILY ...]
     python tests/golden/make_goldens.py smollm2 FOLDER/SmolLM2-135M-Instruct.Q4_1.gguf
 
-Goldens in the repository: transformers 5.23.0. Everything is computed in float32 with eager
-attention, always over the whole text (no KV cache), so nothing of the cache logic is shared. Greedy
-texts are refused if the two best logits ever come so close that rounding could swap them.
+Goldens in the repository: transformers 5.23.0, of families added later 5.24.0. Everything is
+computed in float32 with eager attention, always over the whole text (no KV cache), so nothing of
+the cache logic is shared. Greedy texts are refused if the two best logits ever come so close that
+rounding could swap them.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ def greedy(model: Any, ids: list[int], count: int, eos: tuple[int, ...] = ()) ->
     return new
 
 
-def make_tiny(out: Path) -> None:
+def make_tiny(family: str, out: Path) -> None:
+    """The file of all cases whose names begin with `family`."""
     arrays = {}
-    for name in tiny.CASES:
+    for name in (name for name in tiny.CASES if tiny.family_of(name) == family):
         with tempfile.TemporaryDirectory() as folder:
             path = tiny.build(Path(folder), name)
             model = AutoModelForCausalLM.from_pretrained(
@@ -125,14 +127,15 @@ def make_smollm2(gguf: Path, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["tiny", "smollm2"])
-    parser.add_argument("gguf", nargs="?", type=Path, help="the GGUF file of SmolLM2")
+    parser.add_argument("of", nargs="*", help="families of tiny cases, or SmolLM2's GGUF file")
     arguments = parser.parse_args()
     if arguments.what == "tiny":
-        make_tiny(HERE / "tiny.npz")
-    elif arguments.gguf is None:
+        for family in arguments.of or dict.fromkeys(map(tiny.family_of, tiny.CASES)):
+            make_tiny(family, HERE / "tiny" / f"{family}.npz")
+    elif len(arguments.of) != 1:
         parser.error("smollm2 needs the GGUF file")
     else:
-        make_smollm2(arguments.gguf.resolve(), HERE / "smollm2.npz")
+        make_smollm2(Path(arguments.of[0]).resolve(), HERE / "smollm2.npz")
 
 
 if __name__ == "__main__":

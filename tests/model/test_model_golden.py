@@ -17,7 +17,11 @@ from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_packed
 
 Floats = npt.NDArray[np.float32]
-GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "tiny.npz")
+GOLDEN = {
+    name: array
+    for path in (Path(__file__).resolve().parents[1] / "golden" / "tiny").glob("*.npz")
+    for name, array in np.load(path).items()
+}
 TOLERANCE = 1e-4  # of the largest logit
 GREEDY = SamplingParams(temperature=0, max_tokens=32, ignore_eos=True)
 
