@@ -17,8 +17,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from tiny_cases import ABSENT, BASE, CASES, TOKENIZER_SIZE, Case
+from tiny_cases import ABSENT, BASE, TOKENIZER_SIZE, Case
+from tiny_cases import CASES as FIRST_CASES
+from tiny_families import CASES as FAMILY_CASES
 
+CASES = FIRST_CASES | FAMILY_CASES
 STORAGE = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
@@ -121,6 +124,8 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         block = f"model.layers.{layer}"
         named[f"{block}.input_layernorm.weight"] = (hidden,)
         named[f"{block}.post_attention_layernorm.weight"] = (hidden,)
+        if config["model_type"] == "qwen3":
+            named |= {f"{block}.self_attn.{each}_norm.weight": (head_dim,) for each in "qk"}
         for linear, (outputs, inputs, bias) in linears.items():
             named[f"{block}.{linear}.weight"] = (outputs, inputs)
             if bias:

@@ -50,8 +50,6 @@ class Family:
 
     Families to come, and what each will use:
 
-    - Qwen3: `qk_norm`; `qkv_bias` and `o_bias` by "attention_bias"; `windows` as Qwen2 has them;
-      `GgufNames.tensors` for attn_q_norm and attn_k_norm.
     - SmolLM3: `layers_without_rope` by the key no_rope_layers; `GgufNames.interleaved`.
     - Granite: its multipliers of embedding, residual and logits by `scales`; that of attention may
       be folded into q; in GGUF files `GgufNames.unsupported` without the four.

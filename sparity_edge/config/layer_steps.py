@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sparity_edge.config.values import MAX_CONTEXT, MAX_LAYERS, read_integer, show
+from sparity_edge.config.values import (
+    MAX_CONTEXT,
+    MAX_LAYERS,
+    read_boolean,
+    read_integer,
+    show,
+)
 from sparity_edge.errors import ConfigError
 
 
@@ -42,6 +48,14 @@ def sliding_windows(
         return tuple(window if kind == "sliding_attention" else None for kind in kinds)
     first = read_integer(config, first_key, MAX_LAYERS, least=0) if first_key else 0
     return tuple(window if layer >= first else None for layer in range(layers))
+
+
+def windows_in_use(config: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
+    """`sliding_windows` from `max_window_layers` on, where `use_sliding_window` is true."""
+    windowed = config.get("sliding_window") is not None
+    if not windowed or not read_boolean(config, "use_sliding_window", default=False):
+        return no_windows(config, layers)
+    return sliding_windows(config, layers, "max_window_layers")
 
 
 def rope_everywhere(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:  # noqa: ARG001

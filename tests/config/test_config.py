@@ -9,6 +9,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_cases import LLAMA3, MISTRAL, QWEN2
+from tiny_families import QWEN3
 
 from sparity_edge.config.activation import Activation
 from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
@@ -108,6 +109,11 @@ def test_missing_keys_mean_what_transformers_takes_them_to_mean() -> None:
     assert llama.sliding_windows == qwen2.sliding_windows == (None, None)
     assert (qwen2.qkv_bias, qwen2.o_bias, qwen2.mlp_bias) == (True, False, False)
     assert (llama.bos_token_id, llama.eos_token_ids) == (None, ())
+    qwen3 = read_config({**few, "model_type": "qwen3", "num_attention_heads": 32})
+    assert (qwen3.head_dim, qwen3.num_key_value_heads) == (128, 32)
+    assert (qwen3.max_position_embeddings, qwen3.rope_theta) == (32768, 10000)
+    assert (qwen3.qkv_bias, qwen3.o_bias, qwen3.mlp_bias) == (False, False, False)
+    assert qwen3.sliding_windows == (None, None)
 
 
 def test_null_number_of_key_value_heads_means_one_for_each_head() -> None:
@@ -171,6 +177,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"quantization_config": {"quant_method": "gptq"}}, ["quantization_config", "'gptq'"]),
     ({**MISTRAL, "attention_bias": True}, ["attention_bias=True", "'mistral'"]),
     ({**QWEN2, "mlp_bias": True}, ["mlp_bias=True", "'qwen2'"]),
+    ({**QWEN3, "mlp_bias": True}, ["mlp_bias=True", "'qwen3'"]),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, ["rope_type='yarn'"]),
     ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, ["rope_type='dynamic'"]),
     ({"rope_scaling": "linear"}, ["rope_scaling='linear'"]),
@@ -276,7 +283,7 @@ ROPE = st.dictionaries(
     st.sampled_from(["type", "rope_theta", "partial_rotary_factor", *LLAMA3]),
     JSON | st.sampled_from(["linear", "llama3", "default"]),
 )
-FAMILY = st.sampled_from([{}, MISTRAL, QWEN2])
+FAMILY = st.sampled_from([{}, MISTRAL, QWEN2, QWEN3])
 
 
 @given(FAMILY, st.dictionaries(KEYS, JSON | ROPE), st.none() | st.dictionaries(KEYS, JSON) | JSON)

@@ -113,7 +113,7 @@ def test_a_family_says_what_its_checkpoint_holds(folder: Path) -> None:
     parsed = read_config(config)
     assert parsed.tensor_shapes() == {name: each.shape for name, each in weights().items()}
     assert parsed.layers_without_rope == (1,)
-    with pytest.raises(ConfigError, match=r"use one of bamboo, .*, qwen2, sparsellama, steps"):
+    with pytest.raises(ConfigError, match=r"use one of bamboo, .*, qwen3, sparsellama, steps"):
         read_config({"model_type": "gpt2"})
     with pytest.raises(ConfigError, match="head_dim=8 is no multiple of 16"):
         read_config({**config, "head_dim": 8})

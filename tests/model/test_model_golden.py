@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tiny
+from goldens import GOLDEN, assert_golden
 
 import sparity_edge.model.model
 from sparity_edge import Generator, SamplingParams
@@ -17,12 +18,6 @@ from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_packed
 
 Floats = npt.NDArray[np.float32]
-GOLDEN = {
-    name: array
-    for path in (Path(__file__).resolve().parents[1] / "golden" / "tiny").glob("*.npz")
-    for name, array in np.load(path).items()
-}
-TOLERANCE = 1e-4  # of the largest logit
 GREEDY = SamplingParams(temperature=0, max_tokens=32, ignore_eos=True)
 
 
@@ -46,13 +41,6 @@ def all_logits(model: Model, ids: list[int], step: int) -> Floats:
         for part in model.read_all_logits(ids[start : start + step])
     ]
     return np.concatenate(parts)
-
-
-def assert_golden(case: str, logits: Floats) -> None:
-    columns = np.linspace(0, logits.shape[1] - 1, tiny.COLUMNS).astype(int)
-    allowed = TOLERANCE * float(GOLDEN[f"{case}/largest"])
-    assert np.abs(logits[:, columns] - GOLDEN[f"{case}/columns"]).max() < allowed
-    assert np.abs(logits[-1] - GOLDEN[f"{case}/last"]).max() < allowed
 
 
 @pytest.mark.parametrize("step", [tiny.IDS_LENGTH, 16, 1], ids=["at once", "in parts", "singly"])

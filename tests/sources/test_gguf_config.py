@@ -55,6 +55,12 @@ def test_qwen2_config(write: Callable[..., str]) -> None:
     assert not config.tie_word_embeddings
 
 
+def test_windows_that_are_not_read_are_refused(write: Callable[..., str]) -> None:
+    metadata = {"qwen3.attention.sliding_window": 32}
+    with pytest.raises(SparityError, match=r"qwen3.attention.sliding_window=32 is not supported"):
+        open_source(write(architecture="qwen3", metadata=metadata))
+
+
 def test_sliding_window_makes_a_mistral(write: Callable[..., str]) -> None:
     with open_source(write(metadata={"llama.attention.sliding_window": 32})) as source:
         config = source.config

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from sparity_edge.config.family import GGUF_UNSUPPORTED, Family, GgufNames
-from sparity_edge.config.layer_steps import no_windows, sliding_windows
-from sparity_edge.config.values import read_boolean
-
-
-def _windows(config: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
-    windowed = config.get("sliding_window") is not None
-    if not windowed or not read_boolean(config, "use_sliding_window", default=False):
-        return no_windows(config, layers)
-    return sliding_windows(config, layers, "max_window_layers")
-
+from sparity_edge.config.layer_steps import windows_in_use
 
 FAMILY = Family(
     "qwen2",
@@ -27,7 +15,7 @@ FAMILY = Family(
         "max_window_layers": 28,
     },
     qkv_bias=True,
-    windows=_windows,
+    windows=windows_in_use,
     refused=("mlp_bias",),
     gguf=GgufNames("qwen2", unsupported=(*GGUF_UNSUPPORTED, "attention.sliding_window")),
 )

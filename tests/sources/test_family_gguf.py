@@ -1,0 +1,74 @@
+"""GGUF files of every family: the logits that transformers computes from the same checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf_files
+import numpy as np
+import pytest
+import tiny
+from goldens import assert_golden
+
+from sparity_edge import Generator
+
+# Keys of config.json by those below the architecture's name; numbers of which all families have.
+KEYS = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+}
+STEMS = {module: stem for stem, (module, _) in gguf_files.BLOCK.items()}
+OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+
+
+def metadata(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What llama.cpp's converter writes about any decoder."""
+    head_dim = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
+    theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
+    keys = {key: config[name] for key, name in KEYS.items()}
+    keys |= {"rope.freq_base": theta, "rope.dimension_count": head_dim}
+    keys |= {"attention.key_length": head_dim, "attention.value_length": head_dim}
+    return {f"{architecture}.{key}": value for key, value in keys.items()}
+
+
+def gguf_name(name: str, stems: Mapping[str, str]) -> str:
+    """`model.layers.0.self_attn.q_proj.weight` -> `blk.0.attn_q.weight`."""
+    module, _, kind = name.rpartition(".")
+    if module in OUTSIDE:
+        return f"{OUTSIDE[module]}.{kind}"
+    layer, _, inside = module.removeprefix("model.layers.").partition(".")
+    return f"blk.{layer}.{stems[inside]}.{kind}"
+
+
+def logits_of(path: Path, name: str) -> np.ndarray:
+    with Generator.load(str(path), dtype="f32", threads=2) as generator:
+        model = generator.loaded.model
+        return np.concatenate([np.array(part) for part in model.read_all_logits(tiny.ids_of(name))])
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "stems"), [("qwen3_plain", "qwen3", NORMS)], ids=lambda each: str(each)
+)
+def test_logits_are_those_of_the_checkpoint(
+    name: str, architecture: str, stems: Mapping[str, str], tmp_path: Path
+) -> None:
+    case = tiny.CASES[name]
+    tensors = {
+        gguf_name(tensor, {**STEMS, **stems}): values.astype(np.float32)
+        for tensor, values in tiny.make_tensors(case).items()
+    }
+    path = gguf_files.write(
+        tmp_path / "model.gguf",
+        architecture=architecture,
+        weights=tensors,
+        metadata=metadata(architecture, tiny.config_of(case)),
+    )
+    assert_golden(name, logits_of(path, name))
