@@ -27,8 +27,8 @@ def open_source(model: str, context: CallContext = QUIET) -> Source:
     """Open a model and check that its tensors are the ones its configuration asks for.
 
     Args:
-        model: a Hugging Face folder, a GGUF file, an alias, a hub id `org/name[@revision]`, or the
-            web address of a model on the Hub.
+        model: a Hugging Face folder, a GGUF file, an alias, a hub id `org/name[@revision][:TAG]`,
+            or the web address of a model on the Hub.
             What exists on the disk wins over an alias or a hub id of the same name.
         context: whether anything may be fetched, and who is told of it.
 

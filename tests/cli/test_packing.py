@@ -156,6 +156,7 @@ def test_json_is_alone_on_stdout_and_has_plain_keys(
     ("source", "dtype", "out"),
     [
         ("org/name@main", "int4", "name-int4"),
+        ("org/name@refs/pr/1:Q4_K_M", None, "name-Q4_K_M-packed"),
         ("smollm2-135m@wheel", None, "smollm2-135m-packed"),
         ("/a/Model.Q4.gguf", "f32", "Model.Q4-f32"),
         ("/", None, "model-packed"),

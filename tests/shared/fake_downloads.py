@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import shutil
 import subprocess
@@ -55,8 +56,8 @@ class FakeHub:
         if self.error:
             raise self.error
         files = [
-            SimpleNamespace(rfilename=path.name, size=path.stat().st_size)
-            for path in self.folder.iterdir()
+            SimpleNamespace(rfilename=name, size=(self.folder / name).stat().st_size)
+            for name in self.names()
         ]
         files += [SimpleNamespace(rfilename=name, size=1) for name in self.extra]
         return SimpleNamespace(sha=COMMIT, siblings=files)
@@ -67,9 +68,17 @@ class FakeHub:
         for folder in (snapshot, refs):
             folder.mkdir(parents=True, exist_ok=True)
         (refs / (options["revision"] or "main")).write_text(COMMIT)
-        for name in options["allow_patterns"]:
-            shutil.copy(self.folder / name, snapshot)
+        patterns = options["allow_patterns"]
+        for name in self.names():
+            if any(fnmatch.fnmatchcase(name, each) for each in patterns):
+                (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(self.folder / name, snapshot / name)
         return str(snapshot)
+
+    def names(self) -> list[str]:
+        """The paths of all files of the model."""
+        found = (path for path in self.folder.rglob("*") if path.is_file())
+        return [path.relative_to(self.folder).as_posix() for path in found]
 
 
 class FakePip:

