@@ -24,6 +24,11 @@ class Figure(NamedTuple):
 
     needs: tuple[str, ...]  # names of results files, without .json
     text: str  # what it shows
+    uses: tuple[str, ...] = ()  # results files that it shows as well, where they are there
+
+    def inputs(self, results: Results) -> tuple[str, ...]:
+        """The results files that it is drawn from."""
+        return (*self.needs, *(name for name in self.uses if name in results))
 
 
 FIGURES = {
@@ -46,13 +51,31 @@ FIGURES = {
     ),
     "memory": Figure(("latency",), "The most memory that a process held while it answered"),
 }
+# Figures of all methods, and what draws them besides figures.py: name -> model.
+FIELD_CODE = ("field_figure.py", "field.py")
+FIELD = {
+    "field-smollm2-f32": "SmolLM2-f32",
+    "field-smollm2-int4": "SmolLM2-int4",
+    "field-qwen": "Qwen2.5-Coder-1.5B",
+}
+FIGURES |= {
+    name: Figure(
+        ("quality",),
+        f"All methods: KL of {model} to its dense self, over the share of weight bytes read and, "
+        "where it was measured, over the time of a token; lower left is better. Lines join the "
+        "settings of a family that no other of it beats, hollow ones are the rest",
+        ("times",),
+    )
+    for name, model in FIELD.items()
+}
 
 
 def checksum(name: str, results: Results) -> str:
     """Of what a figure is drawn from."""
     digest = hashlib.sha256()
-    digest.update(Path(__file__).with_name("figures.py").read_text(encoding="utf-8").encode())
-    for need in FIGURES[name].needs:
+    for each in ("figures.py", *(FIELD_CODE if name in FIELD else ())):
+        digest.update(Path(__file__).with_name(each).read_text(encoding="utf-8").encode())
+    for need in FIGURES[name].inputs(results):
         digest.update(json.dumps(results[need], sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -87,7 +110,7 @@ def _block(name: str) -> Section:
     figure = FIGURES[name]
 
     def write(results: Results) -> str:
-        caption = f"{figure.text}. {machines(results, figure.needs)}."
+        caption = f"{figure.text}. {machines(results, figure.inputs(results))}."
         short = re.split(r"[:.;]", figure.text)[0]
         return f"![{short}](figures/{name}.svg)\n\n{caption}"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from pages.captions import checksum
+from pages import field_figure
+from pages.captions import FIELD, checksum
 from pages.fronts import Rows, front, made_anew, of_side, timed_rows, tokens_s
 from pages.tables import MB, Results
 from shared.names import OURS, PARTS, PEER, REST, TOKEN
@@ -38,8 +39,11 @@ SHOWN = ("auto", "centred")  # the plans whose speed over bytes is drawn
 def draw(name: str, results: Results, path: Path) -> None:
     """Write one figure; the file's ending says whether as SVG or PNG."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=SIZE)
-        DRAWN[name](axes, results)
+        figure = plt.figure(figsize=SIZE)
+        if name in FIELD:
+            field_figure.draw(figure, results, FIELD[name])
+        else:
+            DRAWN[name](figure.subplots(), results)
         metadata: dict[str, Any] = {"Description": f"inputs sha256:{checksum(name, results)}"}
         if path.suffix == ".svg":
             metadata["Date"] = None

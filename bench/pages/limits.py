@@ -132,3 +132,30 @@ def masked_table(results: Mapping[str, Any], name: str) -> str:
         for row in part["rows"]
     ]
     return table(["model", "rule", "reads", "KL"], lines)
+
+
+def adapter_table(results: Mapping[str, Any]) -> str:
+    """Accuracies by adapter of lm-eval, and how alike each answers to the harness's own."""
+    lines = []
+    for model, sides in results["lm_eval"]["models"].items():
+        reference = sides.get("transformers")
+        for side, tasks in sides.items():
+            for task, row in tasks.items():
+                shares = [
+                    f"{sum(row[name]) / row['questions']:.1%}" for name in ("acc", "acc_norm")
+                ]
+                alike = ["", ""]
+                if reference is not None and row is not reference[task]:
+                    alike = _alike(row, reference[task])
+                lines.append([model, task, side, row["questions"], *shares, *alike])
+    head = ["model", "task", "adapter", "questions", "acc", "acc_norm", "same choice",
+            "log-likelihood apart"]  # fmt: skip
+    return table(head, lines)
+
+
+def _alike(row: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
+    """Questions with the same likeliest ending, and the mean and largest difference in nats."""
+    pairs = list(zip(row["logprobs"], reference["logprobs"], strict=True))
+    same = sum(mine.index(max(mine)) == its.index(max(its)) for mine, its in pairs)
+    apart = [abs(a - b) for mine, its in pairs for a, b in zip(mine, its, strict=True)]
+    return [f"{same} of {len(pairs)}", f"{sum(apart) / len(apart):.4f}, at most {max(apart):.4f}"]

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pages.field import wins_table
+from pages.limits import adapter_table
 from pages.tables import Results, Section
 
 from sparity_edge.measure.rounds import table
@@ -77,14 +79,11 @@ BASES = {
     "global": "SmolLM2-f32-global",
     "layers": "SmolLM2-f32-layers",
 }
+ALONE = ("larosa-rates", "larosa-static", "larosa-rates-static")  # rates, thresholds, or both
 ROTATED = (
     *(f"{plan}@{level}" for plan in ("cats", "teal", "larosa") for level in (0.25, 0.4, 0.5)),
-    *(f"{plan}@0.4" for plan in ("teal-top", "larosa-static")),
-    *(
-        f"{plan}:{share}"
-        for plan in ("teal", "larosa", "larosa-static", "auto")
-        for share in (0.25, 0.35)
-    ),
+    *(f"{plan}@0.4" for plan in ("teal-top", *ALONE)),
+    *(f"{plan}:{share}" for plan in ("teal", "larosa", *ALONE, "auto") for share in (0.25, 0.35)),
 )
 # Perplexity on WikiText over that of the dense model: Llama-2-7B and Llama-3-8B, computed from the
 # perplexities in TEAL's table (5.07: 5.09, 5.22, 5.43; 5.87: 5.94, 6.21, 6.67).
@@ -154,6 +153,8 @@ TABLES = {
     "variants": Section(("quality",), variants_table),
     "density": Section(("spread",), density_table),
     "published": Section(("quality",), published_table),
+    "wins": Section(("quality",), wins_table),
+    "lm-eval": Section(("lm_eval",), adapter_table),
 }
 
 

@@ -3,7 +3,8 @@
 The rotation is in the weights (`converters.rotation`), so here are the rates alone: at level p the
 share 0.8 p of the rotated vectors (inputs of q, k and v; of gate and up) and 1.2 p of the inputs
 of o and down, which are not rotated, as in the authors' code. `larosa-static` is ours: the same
-rates by one threshold for each vector in place of the top k, as in TEAL.
+rates by one threshold for each vector in place of the top k, as in TEAL. What the rotation is worth
+is what is left against `larosa-rates` and `larosa-rates-static`, the rates in the basis as it came.
 """
 
 from __future__ import annotations
@@ -58,5 +59,20 @@ LAROSA = (
         _static,
         slow=True,
         unsuited=_unrotated,
+    ),
+    Method(
+        "larosa-rates",
+        "LaRoSA's rates alone: top |x|, in any basis",
+        "input",
+        _top,
+        slow=True,
+        rule="top",
+    ),
+    Method(
+        "larosa-rates-static",
+        "LaRoSA's rates alone by thresholds",
+        "input",
+        _static,
+        slow=True,
     ),
 )

@@ -73,12 +73,13 @@ def test_the_same_results_give_the_same_picture(
 ) -> None:
     pytest.importorskip("matplotlib", reason="figures come with the extra bench")
     captions, figures = bench("pages.captions"), bench("pages.figures")
-    assert set(figures.DRAWN) == set(captions.FIGURES)
+    assert {*figures.DRAWN, *captions.FIELD} == set(captions.FIGURES)
     one, other = tmp_path / "one.svg", tmp_path / "other.svg"
-    for path in (one, other):
-        figures.draw("ladder", results, path)
-    assert one.read_bytes() == other.read_bytes()
-    assert captions.drawn_from(one) == captions.checksum("ladder", results)
+    for name in ("ladder", "field-qwen"):
+        for path in (one, other):
+            figures.draw(name, results, path)
+        assert one.read_bytes() == other.read_bytes()
+        assert captions.drawn_from(one) == captions.checksum(name, results)
     assert "<dc:date>" not in one.read_text(encoding="utf-8")
 
 
@@ -249,3 +250,47 @@ def test_parts_of_a_token(bench: Any, folder: Path, setting: str) -> None:
     model.machine.team.run(parts.without(program, {parts.FFN}))
     assert (this.buffers.logits != logits).any()
     side.generator.close()
+
+
+def test_who_wins_where(bench: Any) -> None:
+    field = bench("pages.field")
+
+    def rows(**kl: float) -> dict[str, Any]:
+        shares = {
+            "dense": 1.0,
+            "teal@0.2": 0.8,
+            "teal@0.4": 0.6,
+            "auto:0.3": 0.7,
+            "nm-4@0.5": 0.595,
+        }
+        return {
+            setting: {"kl_mean": kl.get(setting.partition("@")[0].partition(":")[0], 0.0),
+                      "active_weight_fraction": share}
+            for setting, share in shares.items()
+        }  # fmt: skip
+
+    label = "Qwen2.5-Coder-1.5B"
+    known = rows(auto=0.01, teal=0.04, **{"nm-4": 0.5})
+    known["teal@0.4"]["kl_mean"] = 0.16
+    seconds = {"teal@0.2": {"against_dense": {"median": 1.25}}}
+    results = {
+        "quality": {"models": {label: {"rows": known}}},
+        "times": {"models": {label: {"rows": seconds}}},
+    }
+    some = field.points(results, label)
+    assert {point.setting: point.time for point in some} == {
+        "teal@0.2": 0.8, "teal@0.4": None, "auto:0.3": None, "nm-4@0.5": None
+    }  # fmt: skip
+    for what, level, expected in (
+        ("bytes", 0.7, {"auto": 0.01, "teal": 0.08}),
+        ("bytes", 0.6, {"teal": 0.16, "nm-4": 0.5}),
+        ("time", 0.8, {"teal": 0.04}),
+    ):
+        found = field.ranking(some, what, level)
+        assert [plan for plan, _ in found] == list(expected)
+        assert dict(found) == pytest.approx(expected)
+    assert field.family_of("teal-top, global") == "top-k of a token"
+    assert field.family_of("larosa-static") == field.family_of("teal-profile")
+    front = field.front(some, "bytes")
+    assert [point.setting for point in front] == ["nm-4@0.5", "teal@0.4", "auto:0.3"]
+    assert "| `teal` 0.1600 | `nm-4` 0.5000 | `teal` 0.1600 |" in field.wins_table(results)

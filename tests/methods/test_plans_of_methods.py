@@ -16,7 +16,8 @@ from sparity_edge.errors import FormatError
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.plans.plan_file import add_plan, read_plan
 
-NAMES = ("wina", "wisparse", "scap", "nm-16", "nm-32", "nm-16-amber", "nm-16-spts", "nm-16-lpts")
+NAMES = ("wina", "wisparse", "scap", "nm-16", "nm-32", "nm-16-amber", "nm-16-spts", "nm-16-lpts",
+         "larosa-rates", "larosa-rates-static")  # fmt: skip
 IDS = np.random.default_rng(0).integers(5, 280, 200).tolist()
 
 
