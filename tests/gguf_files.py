@@ -1,7 +1,7 @@
 """Tiny GGUF files, written with the gguf package as llama.cpp's converter would write them.
 
 `write(path)` makes a complete one-layer model; keyword arguments change what is in it. Rows of q
-and k are permuted for architecture `llama` by the reshape that llama.cpp's converter uses, which is
+and k are permuted where llama.cpp does so by the reshape that llama.cpp's converter uses, which is
 another formula than the one in converters.sources.gguf. Knows nothing of converters.
 """
 
@@ -28,6 +28,7 @@ BLOCK = {
     "attn_norm": ("input_layernorm", (HIDDEN,)),
     "ffn_norm": ("post_attention_layernorm", (HIDDEN,)),
 }
+INTERLEAVED = ("llama", "granite")  # of which llama.cpp permutes the rows of q and k
 SPECIAL = ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
 
 
@@ -129,9 +130,10 @@ def write(
     keys = {**model_metadata(architecture), **(tokenizer or plain_tokenizer()), **(metadata or {})}
     for key, value in keys.items():
         _add(writer, key, value)
+    head_dim = keys.get(f"{architecture}.attention.key_length", HEAD_DIM)
     for name, values in (tensors() if weights is None else weights).items():
         kind = (kinds or {}).get(name, Kind.F32)
-        stored = _permute(name, values) if architecture == "llama" else values
+        stored = _permute(name, values, head_dim) if architecture in INTERLEAVED else values
         writer.add_tensor(name, encode(stored, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -168,11 +170,10 @@ def _random_blocks(shape: tuple[int, ...], kind: Kind) -> np.ndarray:
     return blocks.reshape(*shape[:-1], -1)
 
 
-def _permute(name: str, values: np.ndarray) -> np.ndarray:
-    heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(name.split(".")[-2])
-    if heads is None:
+def _permute(name: str, values: np.ndarray, head_dim: int) -> np.ndarray:
+    if name.split(".")[-2] not in ("attn_q", "attn_k"):
         return values
-    halves = values.reshape(heads, 2, len(values) // heads // 2, *values.shape[1:])
+    halves = values.reshape(-1, 2, head_dim // 2, *values.shape[1:])
     return halves.swapaxes(1, 2).reshape(values.shape)
 
 

@@ -7,8 +7,20 @@ from __future__ import annotations
 
 from tiny_cases import OLD_ROPE, Case
 
+GRANITE = {"architectures": ["GraniteForCausalLM"], "model_type": "granite"}
 QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
 CASES: dict[str, Case] = {
+    "granite_constants": Case(
+        GRANITE
+        | {
+            "num_key_value_heads": 2,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.4,
+            "attention_multiplier": 0.6,
+            "logits_scaling": 1.5,
+        },
+        storage="BF16",
+    ),
     "qwen3_plain": Case(
         QWEN3
         | OLD_ROPE

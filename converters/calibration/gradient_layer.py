@@ -50,7 +50,7 @@ class _Values:
     attn_out: Floats
     middle: Floats  # the residual stream between attention and FFN
     mlp_in: Floats
-    gate: Floats  # after its activation and the constant on what a half of a layer adds
+    gate: Floats  # after its activation
     gate_slope: Floats  # the derivative of that
     up: Floats  # after ReLU where up goes through it
 
@@ -98,15 +98,14 @@ class LayerFloats:
         q, k, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
         q = self._by_key_head(rotate(self._heads(q), self._table))
         k, v = rotate(self._heads(k), self._table), self._heads(v)
-        attn_out = self._flat(self._attention(q, k, v)) * self._added
+        attn_out = self._flat(self._attention(q, k, v))
         middle = x + self._linear("o_proj", attn_out)
         mlp_in = rmsnorm(middle, self._norms[1], epsilon)
         activation = self._config.activation
         gate, gate_slope = activated(self._linear("gate_proj", mlp_in), activation)
         up = self._linear("up_proj", mlp_in)
         up = np.maximum(up, np.float32(0)) if activation.up else up
-        gates = (gate * self._added, gate_slope * self._added)
-        return _Values(x, attn_in, q, k, v, attn_out, middle, mlp_in, *gates, up)
+        return _Values(x, attn_in, q, k, v, attn_out, middle, mlp_in, gate, gate_slope, up)
 
     def through(self, x: Floats, slope: Floats) -> tuple[Slopes, Floats]:
         """Gradients at the layer's linears and at its input x, given the one at its output."""
@@ -152,8 +151,7 @@ class LayerFloats:
     def _attention_back(self, values: _Values, slope: Floats) -> tuple[Floats, Floats, Floats]:
         """Gradients at the outputs of q, k and v, given the one at what attention gives."""
         q, k, v = values.q, values.k, values.v
-        slope = slope * self._added
-        out = self._by_key_head(self._heads(values.attn_out / self._added))
+        out = self._by_key_head(self._heads(values.attn_out))
         back = self._by_key_head(self._heads(slope))
         # The mean over a query's shares of the gradients at them.
         means = np.einsum("hqtd,hqtd->hqt", back, out)
@@ -185,11 +183,6 @@ class LayerFloats:
             mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
             for head in range(len(q)):
                 yield head, slice(start, stop), slice(first, stop), mask
-
-    @property
-    def _added(self) -> np.float32:
-        """The constant on what each half of the layer adds."""
-        return np.float32(self._config.scales.residual)
 
     @property
     def _scale(self) -> np.float32:

@@ -16,6 +16,7 @@ import numpy as np
 from converters.sources.gguf_metadata import GgufHeader
 from converters.sources.source import Array
 from sparity_edge.config.family import Family, GgufNames
+from sparity_edge.config.values import whole
 from sparity_edge.errors import SourceError
 from sparity_edge.model.families import families
 
@@ -121,7 +122,14 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
     ):
         if isinstance(key, str):
             config[key] = f"blk.0.{stem}.bias" in header.tensors
-    return config | {key: header.integer(f"{name}.{each}") for key, each in names.keys.items()}
+    return config | {key: _stated(header, f"{name}.{each}") for key, each in names.keys.items()}
+
+
+def _stated(header: GgufHeader, key: str) -> bool | float | None:
+    """A number or a truth value; None where it is not there, or 0, which stands for "none"."""
+    if isinstance(header.metadata.get(key), bool):
+        return header.boolean(key, default=True)
+    return whole(header.real(key, 0.0)) or None
 
 
 def _vocab_size(header: GgufHeader) -> int:
@@ -139,7 +147,8 @@ def _vocab_size(header: GgufHeader) -> int:
 
 
 def _refuse_unsupported(header: GgufHeader, names: GgufNames) -> None:
-    for key in (f"{names.architecture}.{each}" for each in names.unsupported):
+    refused = (each for each in names.unsupported if each not in names.keys.values())
+    for key in (f"{names.architecture}.{each}" for each in refused):
         value = header.real(key, 0.0)
         if value:
             raise SourceError(

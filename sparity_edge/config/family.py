@@ -12,8 +12,8 @@ from typing import Any
 from sparity_edge.config.layer_steps import no_windows, rope_everywhere
 from sparity_edge.config.scales import Scales, no_scales
 
-# Metadata below the architecture's name that change the result and that no decoder step carries
-# out: 0, or a refusal by that key.
+# Metadata below the architecture's name that change the result: 0, or a refusal by that key, where
+# a family says nothing of it in `GgufNames.keys`.
 GGUF_UNSUPPORTED = (
     "expert_count",
     "attention.clamp_kqv",
@@ -37,7 +37,8 @@ class GgufNames:
     interleaved: bool = False
     # Of families that share an architecture: the key, below its name, whose number marks this one.
     marked_by: str | None = None
-    # Key of config.json -> key below the architecture's name, a whole number.
+    # Key of config.json -> key below the architecture's name: a number, null where it is 0 or not
+    # there, or a truth value.
     keys: Mapping[str, str] = field(default_factory=dict)
     # Stem of a tensor in `blk.N` -> module in `model.layers.N`.
     tensors: Mapping[str, str] = field(default_factory=dict)
@@ -51,8 +52,6 @@ class Family:
     Families to come, and what each will use:
 
     - SmolLM3: `layers_without_rope` by the key no_rope_layers; `GgufNames.interleaved`.
-    - Granite: its multipliers of embedding, residual and logits by `scales`; that of attention may
-      be folded into q; in GGUF files `GgufNames.unsupported` without the four.
     - Ministral 3: `windows`; its config.json holds the decoder below text_config and its tensors
       a prefix (a field for each), and rope type yarn has to come to `rope_scaling`.
     """
@@ -71,7 +70,7 @@ class Family:
     windows: Callable[[Mapping[str, Any], int], tuple[int | None, ...]] = no_windows
     # Layers whose q and k are not rotated.
     layers_without_rope: Callable[[Mapping[str, Any], int], tuple[int, ...]] = rope_everywhere
-    # Constants on the embedding, on what each half of a layer adds, and on the head's input.
+    # Constants on the embedding, on what each half of a layer adds, on the head's input, on scores.
     scales: Callable[[Mapping[str, Any], int, int], Scales] = no_scales
     # Whether up goes through the activation as the gate does (dReLU).
     activated_up: bool = False

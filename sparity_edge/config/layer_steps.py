@@ -5,7 +5,7 @@ Each function takes the content of config.json (defaults filled in) and the numb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sparity_edge.config.values import (
@@ -61,6 +61,15 @@ def windows_in_use(config: Mapping[str, Any], layers: int) -> tuple[int | None, 
 def rope_everywhere(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:  # noqa: ARG001
     """No layer is without rotary embedding."""
     return ()
+
+
+def rope_where(key: str) -> Callable[[Mapping[str, Any], int], tuple[int, ...]]:
+    """All layers have rotary embedding, or none where `key` is false; gives the layers without."""
+
+    def layers_without(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:
+        return () if read_boolean(config, key, default=True) else tuple(range(layers))
+
+    return layers_without
 
 
 def _check_layer_types(kinds: Any, layers: int) -> None:

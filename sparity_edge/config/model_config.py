@@ -40,7 +40,7 @@ class ModelConfig:
     num_key_value_heads: int
     head_dim: int
     max_position_embeddings: int
-    rms_norm_eps: float
+    rms_norm_eps: float  # as norms use it: that of config.json times `scales.epsilon`
     rope_theta: float
     rope_scaling: RopeScaling | None = None
     tie_word_embeddings: bool = False
@@ -56,11 +56,6 @@ class ModelConfig:
     activation: Activation = SILU
     scales: Scales = UNSCALED
     rotation: Rotation | None = None  # folded into the weights of a rotated packed folder
-
-    @property
-    def gates_apart(self) -> bool:
-        """Whether gates are activated before they meet up, and not in one step with it."""
-        return self.activation.zeroes or self.scales.residual != 1
 
     def linear_shape(self, name: str) -> tuple[int, int]:
         """(outputs, inputs) of a linear of a layer, named as in `LAYER_LINEARS`."""

@@ -71,6 +71,7 @@ def parse_config(
     vocab_size = read_integer(config, "vocab_size", MAX_DIMENSION * 4)
     generation = generation_config or {}
     bos_ids = _token_ids(config, generation, "bos_token_id", vocab_size)
+    scales = family.scales(config, layers, hidden)
     return ModelConfig(
         model_type=family.model_type,
         vocab_size=vocab_size,
@@ -81,7 +82,7 @@ def parse_config(
         num_key_value_heads=kv_heads,
         head_dim=head_dim,
         max_position_embeddings=read_integer(config, "max_position_embeddings", MAX_CONTEXT),
-        rms_norm_eps=read_real(config, "rms_norm_eps", default=1e-6),
+        rms_norm_eps=read_real(config, "rms_norm_eps", default=1e-6) * scales.epsilon,
         rope_theta=rope_theta(config),
         rope_scaling=rope_scaling(config),
         tie_word_embeddings=read_boolean(config, "tie_word_embeddings", default=False),
@@ -94,7 +95,7 @@ def parse_config(
         qk_norm=family.qk_norm,
         layers_without_rope=family.layers_without_rope(config, layers),
         activation=read_activation(config, family.activated_up),
-        scales=family.scales(config, layers, hidden),
+        scales=scales,
         rotation=rotation(config),
     )
 

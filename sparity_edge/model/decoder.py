@@ -105,7 +105,8 @@ class Decoder:
     def embed(self, ops: Operations, this: Buffers) -> None:
         """x = the rows of the embedding that a pass names."""
         ops.embed(this.ids, self.embed_tokens, this.x)
-        _scale(ops, this.x, self.config.scales.embedding)
+        if self.config.scales.embedding != 1:
+            ops.scale(this.x, self.config.scales.embedding, this.x)
 
     def change_basis(self, layer: BoundLayer, this: Buffers) -> None:
         """Before a layer that has a residual adapter: h = adapter(x), x in the layer's basis."""
@@ -132,7 +133,6 @@ class Decoder:
             for own, cache in sequences:
                 keys, values = cache.layer(weights.index)
                 ops.attention(own.q, keys, values, own.position, weights.window, own.mixed)
-        _scale(ops, this.mixed, self.config.scales.residual)
         mixed = layer.sparsify("o_proj", this.mixed)
         layer.linear("o_proj", mixed, this.x, accumulate=True)
 
@@ -149,7 +149,7 @@ class Decoder:
         with ops.together():
             layer.linear("gate_proj", inputs[0], this.gate)
             layer.linear("up_proj", inputs[1], this.up)
-        if self.config.gates_apart:
+        if self.config.activation.zeroes:
             self._activate(ops, this.gate)
             if self.config.activation.up:
                 ops.relu(this.up, 0.0, this.up)
@@ -175,13 +175,12 @@ class Decoder:
         ops.neurons(h, active, bundle, this.up, this.middle, this.x, relu_up)
 
     def _activate(self, ops: Operations, gate: Floats) -> None:
-        """Gates through the activation, times the constant on what the FFN adds."""
+        """Gates through the activation."""
         activation = self.config.activation
         if activation.zeroes:
             ops.relu(gate, activation.threshold, gate)
         else:
             ops.silu(gate, gate)
-        _scale(ops, gate, self.config.scales.residual)
 
     def _norm_heads(self, layer: BoundLayer, this: Buffers) -> None:
         """RMSNorm over head_dim of every head of q and k, where the family has it (Qwen3)."""
@@ -192,11 +191,6 @@ class Decoder:
             for x, norm in ((this.q, weights.q_norm), (this.k, weights.k_norm)):
                 for head in _heads(x, head_dim):
                     layer.ops.rmsnorm(head, norm, self.epsilon, head)
-
-
-def _scale(ops: Operations, x: Floats, factor: float) -> None:
-    if factor != 1:
-        ops.scale(x, factor, x)
 
 
 def _heads(x: Floats, head_dim: int) -> list[Floats]:

@@ -142,7 +142,7 @@ class LayerRun:
     def _activated(self, layer: int, this: Buffers) -> Floats:
         """The gates after activation; unless `silu_mul` did it, the buffers hold them already."""
         bundled = self.model.decoder.layers[layer].bundle is not None
-        if bundled or self.model.config.gates_apart:
+        if bundled or self.model.config.activation.zeroes:
             return np.ascontiguousarray(this.gate)
         gate = self._gate[: len(this.gate)]
         # exp of a large number is inf, and the gate then 0; NaN is for the visitor to notice.

@@ -29,10 +29,19 @@ def frequencies(config: ModelConfig) -> Floats:
     return ((1 - blend) * plain / scaling.factor + blend * plain).astype(np.float32)
 
 
+def _gain(config: ModelConfig) -> float:
+    """What q and k are both multiplied by, so that scores have the factor that the config asks for.
+
+    Attention divides them by sqrt(head_dim) in any case.
+    """
+    scores = config.scales.scores
+    return 1.0 if scores is None else math.sqrt(scores * math.sqrt(config.head_dim))
+
+
 def no_rotation(config: ModelConfig, positions: int) -> Floats:
-    """(positions, head_dim): a table that leaves every vector as it is, for layers without rope."""
+    """(positions, head_dim): a table that turns no vector, for layers without rope."""
     table = np.zeros((positions, config.head_dim), dtype=np.float32)
-    table[:, : config.head_dim // 2] = 1
+    table[:, : config.head_dim // 2] = _gain(config)
     return table
 
 
@@ -45,4 +54,7 @@ def rotary_table(config: ModelConfig, positions: int) -> Floats:
     np.multiply(np.arange(positions, dtype=np.float32)[:, None], frequencies(config), out=sines)
     np.cos(sines, out=cosines)
     np.sin(sines, out=sines)
+    gain = _gain(config)
+    if gain != 1:
+        table *= np.float32(gain)
     return table

@@ -141,10 +141,11 @@ def test_activations_and_the_constants_of_minicpm() -> None:
     assert [fatrelu.zeroes, str(fatrelu)] == [True, "FATReLU(0.01)"]
     drelu = config_with(**BAMBOO, hidden_act="relu").activation
     assert [drelu.up, str(drelu)] == [True, "dReLU"]
-    assert config_with(**MINICPM).scales == (1, 1 / 2**0.5, 1 / 64)
-    scaled = config_with(**MINICPM, scale_emb=12, scale_depth=1.4, dim_model_base=32).scales
-    assert scaled == (12, 1.4 / 2**0.5, 0.5)
-    assert config_with(scale_emb=12).scales == (1, 1, 1)
+    assert config_with(**MINICPM).scales == pytest.approx((2**0.5, 2, 1 / 64, None))
+    scaled = config_with(**MINICPM, scale_emb=12, scale_depth=1.4, dim_model_base=32)
+    assert scaled.scales == pytest.approx((12 * 2**0.5 / 1.4, 2 / 1.4**2, 0.5, None))
+    assert scaled.rms_norm_eps == pytest.approx(2e-5 / 1.4**2)
+    assert config_with(scale_emb=12).scales == (1, 1, 1, None)
 
 
 def test_generation_config_wins_for_token_ids() -> None:

@@ -18,7 +18,6 @@ from converters.calibration.gradient import backward
 from converters.calibration.gradient_layer import LayerFloats, Slopes
 from converters.calibration.observe import dense_model
 from sparity_edge.config.activation import Activation
-from sparity_edge.config.scales import Scales
 from sparity_edge.model.layer_run import LayerRun, Vectors
 from sparity_edge.model.opening import open_packed
 from sparity_edge.packed.folder import PackedModel
@@ -36,13 +35,12 @@ CASES = (
     "qwen2_window",
     "llama_relu",
     "llama_gqa drelu",
-    "llama_biases scaled",
+    "granite_constants",
 )
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
     "drelu": {"activation": Activation("relu", up=True)},
     "fatrelu": {"activation": Activation("fatrelu", 0.3)},
-    "scaled": {"scales": Scales(3.0, 0.7, 0.5)},
 }
 
 
@@ -111,7 +109,7 @@ def test_gradients_are_the_finite_differences(
 
 @pytest.mark.parametrize(
     "packed",
-    ["llama_gqa", "llama_gqa drelu", "llama_gqa fatrelu", "llama_gqa scaled"],
+    ["llama_gqa", "llama_gqa drelu", "llama_gqa fatrelu", "granite_constants"],
     indirect=True,
 )
 def test_vectors_are_those_that_the_kernels_compute(packed: tuple[PackedModel, Any]) -> None:

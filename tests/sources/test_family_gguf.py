@@ -26,6 +26,12 @@ KEYS = {
 }
 STEMS = {module: stem for stem, (module, _) in gguf_files.BLOCK.items()}
 OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+GRANITE = {
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "attention.scale": "attention_multiplier",
+    "logit_scale": "logits_scaling",
+}
 NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 
 
@@ -33,7 +39,7 @@ def metadata(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """What llama.cpp's converter writes about any decoder."""
     head_dim = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
     theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
-    keys = {key: config[name] for key, name in KEYS.items()}
+    keys = {key: config[name] for key, name in (KEYS | GRANITE).items() if name in config}
     keys |= {"rope.freq_base": theta, "rope.dimension_count": head_dim}
     keys |= {"attention.key_length": head_dim, "attention.value_length": head_dim}
     return {f"{architecture}.{key}": value for key, value in keys.items()}
@@ -55,7 +61,9 @@ def logits_of(path: Path, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("name", "architecture", "stems"), [("qwen3_plain", "qwen3", NORMS)], ids=lambda each: str(each)
+    ("name", "architecture", "stems"),
+    [("granite_constants", "granite", {}), ("qwen3_plain", "qwen3", NORMS)],
+    ids=lambda each: str(each),
 )
 def test_logits_are_those_of_the_checkpoint(
     name: str, architecture: str, stems: Mapping[str, str], tmp_path: Path

@@ -61,6 +61,23 @@ def test_windows_that_are_not_read_are_refused(write: Callable[..., str]) -> Non
         open_source(write(architecture="qwen3", metadata=metadata))
 
 
+GRANITE = {"attention.scale": 0.0078125, "embedding_scale": 12.0, "residual_scale": 0.22}
+
+
+def test_granite_config(write: Callable[..., str]) -> None:
+    metadata = {f"granite.{key}": value for key, value in GRANITE.items()}
+    metadata |= {"granite.logit_scale": 16.0, "granite.rope.scaling.finetuned": True}
+    with open_source(write(architecture="granite", metadata=metadata)) as source:
+        config = source.config
+    assert config.model_type == "granite"
+    assert config.scales == pytest.approx((12 / 0.22, 0.22**-2, 1 / 16, 0.0078125))
+    assert config.layers_without_rope == ()
+    metadata = {"granite.embedding_scale": 0.0, "granite.rope.scaling.finetuned": False}
+    with open_source(write(architecture="granite", metadata=metadata)) as source:
+        assert source.config.scales == (1, 1, 1, None)
+        assert source.config.layers_without_rope == (0,)
+
+
 def test_sliding_window_makes_a_mistral(write: Callable[..., str]) -> None:
     with open_source(write(metadata={"llama.attention.sliding_window": 32})) as source:
         config = source.config
