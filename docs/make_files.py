@@ -32,6 +32,7 @@ OTHERS = {
     "docs/figures/*.svg": "a figure of bench/report.py",
     "docs/*.md": "{heading}",
     "tests/golden/*.npz": "what transformers computes, by tests/golden/make_goldens.py",
+    "tests/golden/vocabularies.json": "counts by tests/golden/compare_vocabularies.py",
     "tests/golden/*.json": "what transformers computes, by tests/golden/make_tokenizer_goldens.py",
     "findings/*.sh": "what a real library does otherwise than expected",
     "*/py.typed": "says that the package has types",
