@@ -152,19 +152,22 @@ def encode(values: np.ndarray, kind: Kind) -> np.ndarray:
 
 def _random_blocks(shape: tuple[int, ...], kind: Kind) -> np.ndarray:
     """Random bytes whose float16 scales are small finite numbers."""
-    places = {
+    places: dict[Kind, tuple[int, ...]] = {
         Kind.Q4_K: (0, 2),
         Kind.Q5_K: (0, 2),
         Kind.Q6_K: (208,),
         Kind.Q3_K: (108,),
         Kind.Q2_K: (80, 82),
         Kind.IQ4_NL: (0,),
-        Kind.IQ4_XS: (0,),
+        **dict.fromkeys((Kind.IQ4_XS, Kind.IQ3_S, Kind.IQ3_XXS), (0,)),
+        **dict.fromkeys((Kind.IQ2_S, Kind.IQ2_XS, Kind.IQ2_XXS, Kind.IQ1_S), (0,)),
     }
     block, size = gguf.GGML_QUANT_SIZES[kind]
     blocks = np.random.RandomState(3).randint(0, 256, (*shape[:-1], shape[-1] // block, size))
     blocks = blocks.astype(np.uint8)
-    for place in places[kind]:
+    if kind == Kind.IQ1_M:  # its scale stands in four high nibbles
+        blocks[..., 55] = blocks[..., 55] & 0x0F | 0x10
+    for place in places.get(kind, ()):
         scales = np.random.RandomState(4).uniform(1e-4, 1e-3, (*blocks.shape[:-1], 1))
         blocks[..., place : place + 2] = scales.astype(np.float16).view(np.uint8)
     return blocks.reshape(*shape[:-1], -1)

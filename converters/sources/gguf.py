@@ -73,7 +73,7 @@ class GgufSource(Source):
             special = SpecialTokens.read(header, Vocabulary.read(header))
             self.tokenizer_files = make_tokenizer_files(header, special)
             self.generation_config = special.generation_config() | suggested_sampling(header)
-            self.notes = (*special.notes, *notes_on_tokenizer(header))
+            self.notes = (*special.notes, *notes_on_tokenizer(header), *self._notes_on_numbers())
             self._refuse_unread()
         except BaseException:
             self.close()
@@ -134,6 +134,19 @@ class GgufSource(Source):
                 f"{self.label}: tensor {name} holds numbers that are not finite or too large for "
                 "float16; the file is damaged, fetch it again."
             )
+
+    def _notes_on_numbers(self) -> tuple[str, ...]:
+        """What becomes of numbers that no kernel takes, as a sentence."""
+        floats = {GGMLQuantizationType[name] for name in ("F32", "F16", "BF16")}
+        kinds = [info.kind for info in self._infos.values() if len(info.shape) == 2]
+        others = [kind.name for kind in kinds if kind not in NATIVE and kind not in floats]
+        if not others:
+            return ()
+        count = "1 matrix" if len(others) == 1 else f"{len(others)} matrices"
+        return (
+            f"{count} in {', '.join(sorted(set(others)))} {'is' if len(others) == 1 else 'are'} "
+            "read as floats, since no kernel takes such numbers; packing rounds them anew, dtype f32 does not.",
+        )
 
     def _is_interleaved(self, name: str) -> bool:
         return self._interleaved and (".q_proj." in name or ".k_proj." in name)

@@ -14,6 +14,8 @@ from converters.sources.gguf_metadata import GgufHeader, TensorInfo
 from sparity_edge.errors import SourceError
 from sparity_edge.system.split_files import part_of, parts_beside
 
+MAX_NAMED = 8  # missing parts that a message names
+
 
 def read_parts(path: Path, label: str) -> tuple[GgufHeader, tuple[Path, ...]]:
     """Read the header of a file, and of all other parts where it is one of several.
@@ -65,12 +67,13 @@ def _paths(path: Path, header: GgufHeader, count: int) -> tuple[Path, ...]:
             "parts their names back, or join them with: llama-gguf-split --merge"
         )
     paths = tuple(parts_beside(path))
-    for each in paths:
-        if not each.is_file():
-            raise SourceError(
-                f"{header.label}: {what}, and {each.name} is not beside it; fetch all parts into "
-                "one folder and name any of them."
-            )
+    if missing := [each.name for each in paths if not each.is_file()]:
+        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
+        are = "is" if len(missing) == 1 else "are"
+        raise SourceError(
+            f"{header.label}: {what}, and {', '.join(missing[:MAX_NAMED])}{more} {are} not beside "
+            "it; fetch all parts into one folder and name any of them."
+        )
     return paths
 
 

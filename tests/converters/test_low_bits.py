@@ -10,7 +10,7 @@ import gguf_files
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Kind
-from packing import INT2K, INT3K, INT6K, INT8, IQ4, IQ4K, contents
+from packing import INT2K, INT3K, INT4, INT6K, INT8, IQ4, IQ4K, contents
 
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized
@@ -30,12 +30,13 @@ MATRICES += [f"blk.0.{stem}.weight" for stem in gguf_files.BLOCK if "norm" not i
 Form = tuple[str, int, bool]
 # By type: what it is in dense layout, and what in every other place.
 FORMS = {
+    Kind.Q4_0: (INT4, INT4),  # as in files of models that were trained for it
     Kind.IQ4_NL: (IQ4, INT8),
     Kind.IQ4_XS: (IQ4K, INT8),
     Kind.Q3_K: (INT3K, INT6K),
     Kind.Q2_K: (INT2K, INT8),
 }
-EXACT = {Kind.IQ4_NL, Kind.Q3_K}  # in every place
+EXACT = {Kind.Q4_0, Kind.IQ4_NL, Kind.Q3_K}  # in every place
 
 
 @pytest.fixture(params=FORMS, ids=lambda kind: kind.name)

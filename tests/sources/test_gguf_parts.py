@@ -52,6 +52,10 @@ def test_a_part_that_is_not_there(parts: list[Path]) -> None:
     parts[0].unlink()
     with pytest.raises(SourceError, match=r"part 2 of 3 of a model, and tiny-00001-of-00003\.gguf"):
         open_source(str(parts[1]))
+    parts[2].unlink()
+    missing = r"and tiny-00001-of-00003\.gguf, tiny-00003-of-00003\.gguf are not beside it"
+    with pytest.raises(SourceError, match=missing):
+        open_source(str(parts[1]))
 
 
 def test_a_part_under_another_name(parts: list[Path]) -> None:

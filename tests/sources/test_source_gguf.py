@@ -68,18 +68,28 @@ def test_weights_are_exact(write: Callable[..., str], architecture: str, kind: K
 @pytest.mark.parametrize(
     "kind",
     [
-        *(Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.Q5_0, Kind.IQ4_NL),
-        *(Kind.IQ4_XS, Kind.TQ1_0),
+        *(Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.Q5_0, Kind.Q4_1),
+        *(Kind.IQ4_NL, Kind.IQ4_XS, Kind.IQ3_S, Kind.IQ3_XXS, Kind.IQ2_S, Kind.IQ2_XS),
+        *(Kind.IQ2_XXS, Kind.IQ1_S, Kind.IQ1_M, Kind.TQ1_0, Kind.TQ2_0, Kind.MXFP4, Kind.NVFP4),
     ],
 )
 def test_other_types_are_exact_too(write: Callable[..., str], kind: Kind) -> None:
     weights = gguf_files.tensors()
     name = "blk.0.ffn_down.weight"  # not permuted, so that random bytes are comparable
     with open_source(write(weights=weights, kinds={name: kind})) as source:
+        read = f"1 matrix in {kind.name} is read as floats"
+        assert any(read in note for note in source.notes) == (kind not in NATIVE)
         value = source.read(checkpoint_name(name))
         wanted = expected(weights[name], kind)
         np.testing.assert_array_equal(floats(value), wanted)
         assert isinstance(value, Quantized) == (kind in NATIVE)
+
+
+def test_numbers_that_no_kernel_takes_are_told_together(write: Callable[..., str]) -> None:
+    kinds = dict.fromkeys(MATRICES, Kind.TQ2_0) | {MATRICES[0]: Kind.F16, MATRICES[1]: Kind.MXFP4}
+    with open_source(write(kinds=kinds)) as source:
+        (note,) = source.notes
+        assert "7 matrices in MXFP4, TQ2_0 are read as floats" in note
 
 
 @pytest.mark.parametrize("kind", [Kind.F32, Kind.Q8_0, Kind.Q4_1])
