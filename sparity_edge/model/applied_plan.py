@@ -20,6 +20,7 @@ from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle
 from sparity_edge.packed.folder import PackedFolder, PackedModel
 from sparity_edge.packed.layout import Layout, PackedMatrix
+from sparity_edge.plans.added_bytes import added_bytes, choice_of, gain_layout
 from sparity_edge.plans.plan import (
     LINEARS,
     NEURONS,
@@ -62,14 +63,12 @@ class AppliedPlan:
         self._layouts = [_layouts(packed, layer) for layer in range(len(plan.layers))]
         self._selectors: list[dict[str, Selector]] = []
         self._gains: list[tuple[Gains | None, ...]] = []
-        gain_bytes = 0
         self._biases = [dict(each) for each in biases]
         for layer, pieces in enumerate(plan.layers):
             self._refuse_unskippable(packed, layer, pieces)
             selectors, found = _selectors(pieces, self._layouts[layer])
             self._selectors.append(selectors)
             packed_gains = [_packed(each) if each else None for each in found]
-            gain_bytes += sum(each[0].layout.nbytes for each in packed_gains if each)
             self._gains.append(
                 tuple(each and (machine.matrix(each[0]), each[1]) for each in packed_gains)
             )
@@ -78,9 +77,7 @@ class AppliedPlan:
         ]
         self._fold_centres(packed, machine)
         self.layer_bytes = layer_bytes(packed)
-        mean_bytes = sum(mean.layout.nbytes for mean in plan.means if mean is not None)
-        # Of folded matrices and gains, which every token reads.
-        self.added_bytes = mean_bytes + gain_bytes
+        self.added_bytes = added_bytes(plan)
 
     def selector(self, layer: int, piece: str) -> Selector | None:
         """Which channels count; None: all."""
@@ -197,13 +194,7 @@ def _selectors(
     gains: tuple[list[Floats], ...] = tuple([] for _ in HALVES)
     result = {}
     for piece, rule in pieces.items():
-        key = (
-            SITES[piece],
-            rule.rule,
-            rule.value,
-            *(None if each is None else each.tobytes()
-              for each in (rule.weights, rule.centre, rule.predictor, rule.gain)),
-        )  # fmt: skip
+        key = choice_of(piece, rule)
         if key not in known:
             column, half = None, gains[piece not in HALVES[ATTENTION]]
             if rule.gain is not None:
@@ -218,7 +209,7 @@ def _packed(gains: Sequence[Floats]) -> tuple[PackedMatrix, Floats]:
     """Gains (1 + hidden,) as a matrix of float32 rows, and their offsets."""
     stacked = np.stack(gains)
     count, size = stacked.shape
-    layout = Layout("f32", "output", (count, size - 1))
+    layout = gain_layout(count, size - 1)
     data = aligned_zeros(layout.nbytes)
     data.view(np.float32).reshape(count, -1)[:, : size - 1] = stacked[:, 1:]
     return PackedMatrix(layout, data), padded(stacked[:, 0])

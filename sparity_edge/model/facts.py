@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.config.model_config import ADAPTER, ModelConfig
 from sparity_edge.model.zero_gates import skipped_always
 from sparity_edge.packed.bundle import BundleLayout
 from sparity_edge.packed.folder import PackedFolder, PackedModel
+from sparity_edge.plans.added_bytes import added_bytes
 from sparity_edge.plans.plan import SparsityPlan
 
 
@@ -81,10 +82,25 @@ def facts_of(
         "cache_bytes_per_token": cache_bytes_per_token,
         "threads": threads,
         "activation": str(config.activation),
+        **_rotation(packed),
         **({} if (always := skipped_always(packed)) is None else {"always_skipped": always}),
         "sparsity": 0.0 if plan is None else plan.sparsity,
-        **({} if plan is None else {"plan": plan.name, "level": plan.level}),
+        **({} if plan is None else _of_plan(plan)),
     }
+
+
+def _rotation(packed: PackedFolder | PackedModel) -> dict[str, Any]:
+    """The basis of the residual stream, and the bytes of adapters that every token reads."""
+    rotation = packed.config.rotation
+    if rotation is None:
+        return {}
+    adapters = sum(each.nbytes for name, each in packed.layouts.items() if ADAPTER in name)
+    return {"rotation": rotation.kind, "adapter_bytes": adapters}
+
+
+def _of_plan(plan: SparsityPlan) -> dict[str, Any]:
+    added = added_bytes(plan)  # read for every token, whatever it skips
+    return {"plan": plan.name, "level": plan.level, **({"plan_bytes": added} if added else {})}
 
 
 def dtypes_of(packed: PackedFolder | PackedModel) -> list[str]:

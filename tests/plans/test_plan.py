@@ -23,6 +23,7 @@ from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.model import DENSE_POSITIONS, Model
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.packed.folder import PackedModel
+from sparity_edge.plans.added_bytes import added_bytes
 from sparity_edge.plans.plan_file import add_plan
 
 Pack = Callable[..., PackedModel]
@@ -107,6 +108,9 @@ def test_bytes_are_counted(pack: Pack) -> None:
     assert all(0.4 < share < 0.5 for share in kept.values())
     assert 0.4 < model.active_weight_fraction < 0.5
     model.close()
+    rich = family(pack("mixed"), "mixed", centres=True, gains=True).at_level(0.6)
+    # In each layer M (hidden, hidden), and the gains of six pieces that are read by hidden numbers.
+    assert added_bytes(rich) == 2 * 4 * (64 * 64 + 6 * 64)
 
 
 def test_table_is_interpolated(pack: Pack) -> None:

@@ -22,6 +22,7 @@ from converters.store import open_any
 from sparity_edge import Generator
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.kernels.reference.machine import ReferenceMachine
+from sparity_edge.model.facts import facts_of
 from sparity_edge.model.layer_run import LayerRun, Vectors
 from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_folder, open_packed
@@ -123,6 +124,14 @@ def test_adapters_count(folders: dict[str, Path]) -> None:
     model = Model(open_packed(folders["layers"]), ReferenceMachine(), 64)
     share = 4 * 64 * 64 / model.dense_layer_bytes
     assert model.layer_bytes > model.dense_layer_bytes
+    facts = {
+        kind: facts_of(open_folder(path), None, max_context=1, cache_dtype="f32",
+                       cache_bytes_per_token=0, threads=1)
+        for kind, path in folders.items()
+    }  # fmt: skip
+    assert {kind: (each["rotation"], each["adapter_bytes"]) for kind, each in facts.items()} == {
+        "global": ("global", 0), "layers": ("layers", model.layer_bytes - model.dense_layer_bytes)
+    }  # fmt: skip
     for level in (0.4, 0.6):
         read = {kind: 1 - table.at_level(level).sparsity for kind, table in tables.items()}
         assert read["layers"] - read["global"] == pytest.approx(share, abs=1e-3)
