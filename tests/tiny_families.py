@@ -25,7 +25,7 @@ CASES: dict[str, Case] = {
         QWEN3
         | OLD_ROPE
         | {
-            "head_dim": 48,
+            "head_dim": 40,
             "num_key_value_heads": 2,
             "use_sliding_window": False,
             "sliding_window": 5,

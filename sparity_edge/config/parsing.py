@@ -62,11 +62,6 @@ def parse_config(
         raise ConfigError(
             f"config.json: head_dim={head_dim} is odd; rotary embeddings need an even one."
         )
-    if family.qk_norm and head_dim % 16:
-        # The kernel of RMSNorm takes 16 numbers at a time, and a head's neighbour follows it.
-        raise ConfigError(
-            f"config.json: head_dim={head_dim} is no multiple of 16, which norms of q and k need."
-        )
     _refuse_unsupported(config, family)
     vocab_size = read_integer(config, "vocab_size", MAX_DIMENSION * 4)
     generation = generation_config or {}

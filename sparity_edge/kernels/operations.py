@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sparity_edge.arrays import Floats, Integers, Numbers
 from sparity_edge.kernels.elementwise_operations import ElementwiseOperations
@@ -19,6 +19,13 @@ from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 
 Matrix = Any  # whatever `Machine.matrix` returned
 Bundle = Any  # whatever `Machine.bundle` returned
+
+
+class HeadNorm(NamedTuple):
+    """RMSNorm over the numbers of one head."""
+
+    weight: Floats  # (head_dim,)
+    epsilon: float  # added to the mean square
 
 
 class Operations(ElementwiseOperations, Protocol):
@@ -81,7 +88,15 @@ class Operations(ElementwiseOperations, Protocol):
             [[3.0, 6.0]]
         """
 
-    def rope(self, x: Floats, table: Floats, position: Integers, heads: int, out: Floats) -> None:
+    def rope(
+        self,
+        x: Floats,
+        table: Floats,
+        position: Integers,
+        heads: int,
+        out: Floats,
+        norm: HeadNorm | None = None,
+    ) -> None:
         """Rotate the pairs (i, i + head_dim / 2) of each head by the row's position.
 
         Args:
@@ -90,6 +105,7 @@ class Operations(ElementwiseOperations, Protocol):
             position: (1,) int64, of the first row.
             heads: of queries or keys.
             out: (tokens, heads * head_dim); may be `x`.
+            norm: RMSNorm that each head goes through first.
 
         Example:
             >>> out, quarter_turn = rows(1, 2), np.float32([[0, 1]])
@@ -106,6 +122,7 @@ class Operations(ElementwiseOperations, Protocol):
         position: Integers,
         cached_keys: Numbers,
         cached_values: Numbers,
+        norm: HeadNorm | None = None,
     ) -> None:
         """Write rotated keys and plain values into the KV cache, rounded to what its rows hold.
 
@@ -114,6 +131,7 @@ class Operations(ElementwiseOperations, Protocol):
             table: (positions, head_dim), as of `rope`.
             position: (1,) int64, of the first row.
             cached_keys, cached_values: (kv_heads, capacity) rows of `kv_format.empty_rows`.
+            norm: RMSNorm that each head of the keys goes through before it is rotated.
 
         Example:
             >>> cached = [empty_rows("f32", (1, 4), 2) for _ in range(2)]

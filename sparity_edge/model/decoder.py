@@ -15,12 +15,12 @@ import numpy as np
 
 from sparity_edge.arrays import Floats, padded
 from sparity_edge.kernels.machines import Machine
-from sparity_edge.kernels.operations import Bundle, Operations
+from sparity_edge.kernels.operations import Bundle, HeadNorm, Operations
 from sparity_edge.model.applied_plan import ATTENTION, FFN, AppliedPlan, Reader
 from sparity_edge.model.bound_layer import BoundLayer, SparsityRecord
 from sparity_edge.model.buffers import Buffers
 from sparity_edge.model.kv_cache import KVCache
-from sparity_edge.model.layer import load_layer, matrix, vector
+from sparity_edge.model.layer import LayerWeights, load_layer, matrix, vector
 from sparity_edge.model.rotary import no_rotation, rotary_table
 from sparity_edge.model.screened_head import ScreenedHead
 from sparity_edge.packed.folder import PackedModel
@@ -122,13 +122,14 @@ class Decoder:
         with ops.together():
             for name, x, out in zip(QKV, inputs, (this.q, this.k, this.v), strict=True):
                 layer.linear(name, x, out)
-        self._norm_heads(layer, this)
         sequences = tuple(zip(this.sequences, caches, strict=True))
         table = self._rotation if weights.rope else self._no_rotation
+        heads, norms = self.config.num_attention_heads, self._head_norms(weights)
         with ops.together():
             for own, cache in sequences:
-                ops.rope(own.q, table, own.position, self.config.num_attention_heads, own.q)
-                ops.append(own.k, own.v, table, own.position, *cache.layer(weights.index))
+                keys, values = cache.layer(weights.index)
+                ops.rope(own.q, table, own.position, heads, own.q, norms[0])
+                ops.append(own.k, own.v, table, own.position, keys, values, norms[1])
         with ops.together():
             for own, cache in sequences:
                 keys, values = cache.layer(weights.index)
@@ -182,17 +183,7 @@ class Decoder:
         else:
             ops.silu(gate, gate)
 
-    def _norm_heads(self, layer: BoundLayer, this: Buffers) -> None:
-        """RMSNorm over head_dim of every head of q and k, where the family has it (Qwen3)."""
-        weights, head_dim = layer.weights, self.config.head_dim
-        if weights.q_norm is None or weights.k_norm is None:
-            return
-        with layer.ops.together():
-            for x, norm in ((this.q, weights.q_norm), (this.k, weights.k_norm)):
-                for head in _heads(x, head_dim):
-                    layer.ops.rmsnorm(head, norm, self.epsilon, head)
-
-
-def _heads(x: Floats, head_dim: int) -> list[Floats]:
-    """Views (tokens, head_dim) of the heads that stand side by side in x (tokens, size)."""
-    return [x[:, start : start + head_dim] for start in range(0, x.shape[1], head_dim)]
+    def _head_norms(self, weights: LayerWeights) -> list[HeadNorm | None]:
+        """RMSNorm over head_dim of the heads of q and of k, where the family has it (Qwen3)."""
+        norms = (weights.q_norm, weights.k_norm)
+        return [None if each is None else HeadNorm(each, self.epsilon) for each in norms]

@@ -28,6 +28,7 @@ from packing import (
 
 from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.kernels.active_list import empty_list
+from sparity_edge.kernels.operations import HeadNorm
 from sparity_edge.kernels.screen import Candidates, error_bytes
 from sparity_edge.kernels.sparse_vector import Selector
 from sparity_edge.kernels.table import TABLE
@@ -123,10 +124,8 @@ def neurons(machine: Any, at: Setting) -> Any:
 
 def embed(machine: Any, at: Setting) -> Any:
     ids = np.random.default_rng(0).integers(0, at.size[0], at.tokens)
-    table, out = (
-        machine.matrix(matrix_of(at.form, "output", at.size, 4)),
-        rows(at.tokens, at.size[1]),
-    )
+    table = machine.matrix(matrix_of(at.form, "output", at.size, 4))
+    out = rows(at.tokens, at.size[1])
     return lambda ops: ops.embed(ids, table, out), (out,)
 
 
@@ -187,8 +186,8 @@ def select_n_of_m(_machine: Any, at: Setting) -> Any:
 
 def rope(_machine: Any, at: Setting) -> Any:
     x, table = at.x(1, 3 * at.size[1]), np.ascontiguousarray(normal(2, 40, at.size[1]))
-    position = np.array([2])
-    return lambda ops: ops.rope(x, table, position, 3, x), (x,)
+    position, norm = np.array([2]), _head_norm(at)
+    return lambda ops: ops.rope(x, table, position, 3, x, norm), (x,)
 
 
 def append(_machine: Any, at: Setting) -> Any:
@@ -201,22 +200,22 @@ def attention(_machine: Any, at: Setting) -> Any:
 
 def _attention(at: Setting, looking: bool) -> Any:
     head_dim, random = at.size[1], np.random.default_rng(2)
-    q, k, v = (
-        at.x(1, 6 * head_dim),
-        normal(2, at.tokens, 2 * head_dim),
-        normal(3, at.tokens, 2 * head_dim),
-    )
+    q, (k, v) = at.x(1, 6 * head_dim), (normal(seed, at.tokens, 2 * head_dim) for seed in (2, 3))
     table, position = np.ascontiguousarray(normal(4, 600, head_dim)), np.array([290])
     values = random.standard_normal((2, 2, 600, head_dim))
     cached = [filled(each, "f32") for each in values]
-    out = rows(*q.shape)
+    out, norm = rows(*q.shape), _head_norm(at)
 
     def forward(ops: Any) -> None:
-        ops.append(k, v, table, position, *cached)
+        ops.append(k, v, table, position, *cached, norm)
         if looking:
             ops.attention(q, *cached, position, 280, out)
 
     return forward, (out,) if looking else tuple(cached)
+
+
+def _head_norm(at: Setting) -> HeadNorm | None:
+    return HeadNorm(padded(normal(8, 1, at.size[1])[0]), 1e-3) if at.tokens > 1 else None
 
 
 def _thresholds(x: Floats, density: float) -> Floats:

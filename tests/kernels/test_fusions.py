@@ -9,7 +9,7 @@ import pytest
 from builders import normal, packed
 
 from sparity_edge.arrays import Floats, padded, rows
-from sparity_edge.kernels.operations import Operations
+from sparity_edge.kernels.operations import HeadNorm, Operations
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.program.program import Program
 from sparity_edge.kernels.program.recorder import Recorder
@@ -40,6 +40,9 @@ class Block:
             )
         ]
         self.norm = padded(normal(9, 1, 640, 1e-3)[0])  # scores have to stay small
+        # Heads of 64 numbers go without.
+        weight = padded(normal(7, 1, head_dim)[0])
+        self.head_norm = None if head_dim == 64 else HeadNorm(weight, 1e-5)
         self.table = np.ascontiguousarray(normal(8, 700, head_dim))
 
     def _matrix(self, sides: tuple[int, int], seed: int) -> PackedMatrix:
@@ -69,8 +72,8 @@ class Block:
                 ops.linear(h, q, queries)
                 ops.linear(h, kv, keys)
                 ops.linear(h, kv, values)
-            ops.rope(queries, self.table, place, self.heads, queries)
-            ops.append(keys, values, self.table, place, cached[0], cached[1])
+            ops.rope(queries, self.table, place, self.heads, queries, self.head_norm)
+            ops.append(keys, values, self.table, place, cached[0], cached[1], self.head_norm)
             between()
             ops.attention(queries, cached[0], cached[1], place, None, mixed)
             between()

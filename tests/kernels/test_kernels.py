@@ -15,7 +15,7 @@ from sparity_edge.arrays import Floats, padded, rows
 from sparity_edge.choices import KV_DTYPES
 from sparity_edge.kernels.kv_format import GROUP, LEAST, floats
 from sparity_edge.kernels.machines import Machine
-from sparity_edge.kernels.operations import Operations
+from sparity_edge.kernels.operations import HeadNorm, Operations
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.packed.layout import Layout
@@ -166,11 +166,19 @@ def test_silu_at_the_ends(machine: ThreadedMachine) -> None:
     st.integers(1, 40),
     st.integers(0, 30),
     st.sampled_from(KV_DTYPES),
+    st.booleans(),
 )
 def test_rope_and_append(
-    machine: ThreadedMachine, tokens: int, heads: int, half: int, start: int, dtype: str
+    machine: ThreadedMachine,
+    tokens: int,
+    heads: int,
+    half: int,
+    start: int,
+    dtype: str,
+    normed: bool,
 ) -> None:
     head_dim = 2 * half
+    norm = HeadNorm(padded(normal(5, 1, head_dim)[0]), 1e-5) if normed else None
 
     def build(_machine: Machine):
         x, k, v = (normal(seed, tokens, heads * head_dim) for seed in (1, 2, 3))
@@ -179,8 +187,8 @@ def test_rope_and_append(
         position = np.array([start])
 
         def forward(ops: Operations) -> None:
-            ops.rope(x, table, position, heads, x)
-            ops.append(k, v, table, position, keys, values)
+            ops.rope(x, table, position, heads, x, norm)
+            ops.append(k, v, table, position, keys, values, norm)
 
         return forward, (x, keys, values)
 

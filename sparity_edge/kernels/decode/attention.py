@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 from sparity_edge.kernels.checks import CHECKED
-from sparity_edge.kernels.decode.elementwise import append_head, rotate
+from sparity_edge.kernels.decode.elementwise import append_head, turn_head
 from sparity_edge.kernels.decode.kv_rows import AHEAD, beyond_cache, load_rows, row_bytes
 from sparity_edge.kernels.kernel import Kernel, device
 from sparity_edge.kernels.simd.conversions import load_bf16
@@ -49,13 +49,14 @@ BLOCK = 256  # positions
 ROWS = 64  # that are float32 at a time: 16 to 32 KB, which L1 holds
 
 # POSITION is the address of the query's position, WINDOW the positions it sees (0: all). The cache
-# is (key-value head, position) rows whose numbers have NUMBER bytes; PARTS is (head, block,
-# PART_BYTES). Where TABLE is not 0, queries and the token's own keys are not rotated yet, and its
-# NEW_KEYS and NEW_VALUES not in the cache: whoever has them in its block puts them there.
+# is (key-value head, position) rows of numbers of NUMBER bytes, PARTS (head, block, PART_BYTES).
 ATTENTION = Words(
     "q q_stride keys values head_stride position window heads share head_dim out out_stride "
-    "blocks parts part_bytes scale number table new_keys new_values"
+    "blocks parts part_bytes scale number"
 )
+# Where TABLE is not 0, queries and the token's own keys are to be normed and rotated, and NEW_KEYS
+# and NEW_VALUES put into the cache by whoever has them in its block.
+DECODE = ATTENTION.plus("table new_keys new_values q_norm k_norm epsilon")
 # A partial result: weighted values (head_dim, filled up to 16), then two numbers.
 _LARGEST, _WEIGHT = 0, 4
 # Scores are written 64 bytes at a time, of which the last 16 may be all that is valid.
@@ -77,15 +78,15 @@ def _padded(size: int) -> int:
 def _load_queries(arguments: int, first: int, table: int, queries: int) -> None:
     """Scaled queries of the heads from `first` on, each padded with zeros to 16 numbers.
 
-    They are rotated first if there is a row of cosines and sines at `table`.
+    They are normed and rotated first if there is a row of cosines and sines at `table`.
     """
-    head_dim = load_i64(arguments + ATTENTION.head_dim)
-    scale = load_f32(arguments + ATTENTION.scale)
+    norm, epsilon = load_i64(arguments + DECODE.q_norm), load_f32(arguments + DECODE.epsilon)
+    head_dim, scale = load_i64(arguments + DECODE.head_dim), load_f32(arguments + DECODE.scale)
     source = load_i64(arguments + ATTENTION.q) + 4 * head_dim * first
     for _ in range(load_i64(arguments + ATTENTION.share)):
         rotated = source
         if table != 0:
-            rotate(source, table, queries, head_dim)
+            turn_head(source, norm, epsilon, table, queries, head_dim)
             rotated = queries
         for i in range(head_dim):
             store_f32(queries + 4 * i, scale * load_f32(rotated + 4 * i))
@@ -209,23 +210,20 @@ def _first_position(arguments: int, position: int) -> int:
 @device
 def _append(arguments: int, kv_head: int, position: int, table: int, scratch: int) -> None:
     """The token's own keys and values of one head into the KV cache."""
-    head_dim = load_i64(arguments + ATTENTION.head_dim)
-    number = load_i64(arguments + ATTENTION.number)
-    new_keys = load_i64(arguments + ATTENTION.new_keys) + 4 * head_dim * kv_head
-    new_values = load_i64(arguments + ATTENTION.new_values) + 4 * head_dim * kv_head
+    head_dim, number = load_i64(arguments + DECODE.head_dim), load_i64(arguments + DECODE.number)
+    new_keys = load_i64(arguments + DECODE.new_keys) + 4 * head_dim * kv_head
+    new_values = load_i64(arguments + DECODE.new_values) + 4 * head_dim * kv_head
     place = kv_head * load_i64(arguments + ATTENTION.head_stride)
     place += row_bytes(head_dim, number) * position
     keys = load_i64(arguments + ATTENTION.keys) + place
     values = load_i64(arguments + ATTENTION.values) + place
-    append_head(new_keys, new_values, table, head_dim, number, keys, values, scratch)
+    norm, epsilon = load_i64(arguments + DECODE.k_norm), load_f32(arguments + DECODE.epsilon)
+    append_head(new_keys, new_values, norm, epsilon, table, head_dim, number, keys, values, scratch)
 
 
-@Kernel(ATTENTION)
+@Kernel(DECODE)
 def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
-    """One block of one key-value head for all its queries, to PARTS.
-
-    Chunks go head by head. Blocks that are not in sight are left alone.
-    """
+    """One block of one key-value head for all its queries, to PARTS; chunks go head by head."""
     blocks = load_i64(arguments + ATTENTION.blocks)
     head_dim = load_i64(arguments + ATTENTION.head_dim)
     kv_head, block = chunk // blocks, chunk % blocks
@@ -235,14 +233,14 @@ def attention_decode(arguments: int, chunk: int, scratch: int) -> None:
         if beyond_cache(position, 1, load_i64(arguments + ATTENTION.head_stride), row):
             return
     first = _first_position(arguments, position) + block * BLOCK
-    if first > position:
+    if first > position:  # out of sight
         return
     count = min(BLOCK, position + 1 - first)
     share, number = load_i64(arguments + ATTENTION.share), load_i64(arguments + ATTENTION.number)
     padded, size = _padded(head_dim), row_bytes(head_dim, number)
     queries, scores = scratch, scratch + 4 * padded * share
     rows = scores + _SCORES * share
-    table = load_i64(arguments + ATTENTION.table)
+    table = load_i64(arguments + DECODE.table)
     if table != 0:
         table += 4 * head_dim * position
         if first + count > position:

@@ -25,8 +25,9 @@ RELU = SILU.plus("threshold")
 SCALE = SILU.plus("factor")
 SILU_MUL = Words("gate gate_stride up up_stride out out_stride width blocks")
 # POSITION is the address of the first token's position. Of the cache TOKEN_STRIDE is from one
-# position to the next, HEAD_STRIDE from one head to the next; its numbers have NUMBER bytes.
-ROPE = Words("x x_stride table position heads head_dim out token_stride")
+# position to the next, HEAD_STRIDE from one head to the next; its numbers have NUMBER bytes. Where
+# NORM is not 0, heads go through RMSNorm with these weights first.
+ROPE = Words("x x_stride table position heads head_dim out token_stride norm epsilon")
 APPEND = ROPE.plus("head_stride values values_stride values_out number")
 
 
@@ -157,22 +158,61 @@ def rotate(x: int, table: int, out: int, head_dim: int) -> None:
         store_f32(out + 4 * (i + half), b * cosine + a * sine)
 
 
+@device
+def norm_head(x: int, weight: int, epsilon: float, out: int, head_dim: int) -> None:
+    """x / sqrt(mean(x**2) + epsilon) * weight of one head, whose neighbour may follow it.
+
+    Args:
+        x, weight: addresses of head_dim float32.
+        epsilon: as in RMSNorm.
+        out: where head_dim float32 go; may be x.
+        head_dim: numbers of a head.
+    """
+    vectors = head_dim - head_dim % 16
+    squares = splat(0.0)
+    for i in range(0, 4 * vectors, 64):
+        squares = fma(load(x + i), load(x + i), squares)
+    square = total(squares)
+    for i in range(4 * vectors, 4 * head_dim, 4):
+        square += load_f32(x + i) * load_f32(x + i)
+    factor = 1.0 / math.sqrt(square / head_dim + epsilon)
+    scale = splat(factor)
+    for i in range(0, 4 * vectors, 64):
+        store(out + i, mul(mul(load(x + i), scale), load(weight + i)))
+    for i in range(4 * vectors, 4 * head_dim, 4):
+        store_f32(out + i, load_f32(x + i) * factor * load_f32(weight + i))
+
+
+@device
+def turn_head(x: int, norm: int, epsilon: float, table: int, out: int, head_dim: int) -> None:
+    """`rotate` of one head, after `norm_head` where there are weights at `norm`."""
+    if norm != 0:
+        norm_head(x, norm, epsilon, out, head_dim)
+        rotate(out, table, out, head_dim)
+    else:
+        rotate(x, table, out, head_dim)
+
+
 @Kernel(ROPE)
 def rope(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """Rotate all heads of token `chunk` by its position."""
-    head_dim = load_i64(arguments + ROPE.head_dim)
+    """Rotate all heads of token `chunk` by its position, after RMSNorm where there is a norm."""
+    head_dim, norm = load_i64(arguments + ROPE.head_dim), load_i64(arguments + ROPE.norm)
+    epsilon = load_f32(arguments + ROPE.epsilon)
     position = load_i64(load_i64(arguments + ROPE.position)) + chunk
     table = load_i64(arguments + ROPE.table) + 4 * head_dim * position
     x = load_i64(arguments + ROPE.x) + chunk * load_i64(arguments + ROPE.x_stride)
     out = load_i64(arguments + ROPE.out) + chunk * load_i64(arguments + ROPE.token_stride)
     for head in range(load_i64(arguments + ROPE.heads)):
-        rotate(x + 4 * head_dim * head, table, out + 4 * head_dim * head, head_dim)
+        place = 4 * head_dim * head
+        turn_head(x + place, norm, epsilon, table, out + place, head_dim)
 
 
 @device
 def append_head(
     keys: int,
     values: int,
+    norm: int,
+    epsilon: float,
     table: int,
     head_dim: int,
     number: int,
@@ -184,6 +224,8 @@ def append_head(
 
     Args:
         keys, values: addresses of head_dim float32.
+        norm: the address of the weights of RMSNorm over a head of keys; 0: there is none.
+        epsilon: of that.
         table: the position's row of cosines and sines.
         head_dim: numbers of a head.
         number: bytes of a number in the KV cache.
@@ -193,7 +235,7 @@ def append_head(
     # Rows are rounded in groups of 32, so zeros have to follow them.
     for i in range(head_dim, (head_dim + 31) // 32 * 32):
         store_f32(scratch + 4 * i, 0.0)
-    rotate(keys, table, scratch, head_dim)
+    turn_head(keys, norm, epsilon, table, scratch, head_dim)
     store_row(scratch, head_dim, number, keys_out)
     for i in range(0, 4 * head_dim, 4):
         store_f32(scratch + i, load_f32(values + i))
@@ -214,10 +256,12 @@ def append(arguments: int, chunk: int, scratch: int) -> None:
     values = load_i64(arguments + APPEND.values)
     values += chunk * load_i64(arguments + APPEND.values_stride)
     place = position * load_i64(arguments + APPEND.token_stride)
+    norm, epsilon = load_i64(arguments + APPEND.norm), load_f32(arguments + APPEND.epsilon)
     for head in range(load_i64(arguments + APPEND.heads)):
         there, here = place + head * load_i64(arguments + APPEND.head_stride), 4 * head_dim * head
         keys_out = load_i64(arguments + APPEND.out) + there
         values_out = load_i64(arguments + APPEND.values_out) + there
         append_head(
-            keys + here, values + here, table, head_dim, number, keys_out, values_out, scratch
-        )
+            keys + here, values + here, norm, epsilon, table, head_dim, number, keys_out,
+            values_out, scratch,
+        )  # fmt: skip

@@ -8,7 +8,9 @@ from sparity_edge.arrays import Floats, Integers, Numbers, round_up
 from sparity_edge.kernels.decode import attention as decode
 from sparity_edge.kernels.decode import elementwise
 from sparity_edge.kernels.kv_format import GROUP, head_dim_of, number_bytes
+from sparity_edge.kernels.operations import HeadNorm
 from sparity_edge.kernels.prefill import attention as prefill
+from sparity_edge.kernels.program.elementwise import norm_words
 from sparity_edge.kernels.program.fusions import take_rotation
 from sparity_edge.kernels.program.recorder import Recorder
 
@@ -21,6 +23,7 @@ def append(
     position: Integers,
     cached_keys: Numbers,
     cached_values: Numbers,
+    norm: HeadNorm | None = None,
 ) -> None:
     """Write rotated keys and values into the rows of the cache (heads, capacity)."""
     heads, head_dim = len(cached_keys), head_dim_of(cached_keys)
@@ -31,6 +34,7 @@ def append(
         position=position, heads=heads, head_dim=head_dim, out=cached_keys,
         token_stride=token_stride, head_stride=head_stride, values=values,
         values_stride=values.strides[0], values_out=cached_values, number=number_bytes(cached_keys),
+        **norm_words(norm),
     )  # fmt: skip
 
 
@@ -60,9 +64,9 @@ def attention(
     # All layers share partial results, queries side by side do not.
     parts = recorder.pool(("attention", recorder.side_by_side), heads * blocks * part_bytes)
     words = {**common, "heads": heads, "blocks": blocks, "parts": parts, "part_bytes": part_bytes}
-    words |= take_rotation(recorder.records, recorder.word(q), recorder.word(cached_keys))
+    taken = {**take_rotation(recorder.records, recorder.word(q), recorder.word(cached_keys))}
     recorder.need_scratch(decode.scratch_bytes(common["share"], head_dim))
-    recorder.record(decode.attention_decode, len(cached_keys) * blocks, **words)
+    recorder.record(decode.attention_decode, len(cached_keys) * blocks, **(words | taken))
     recorder.afterwards(
         lambda: recorder.record(decode.attention_combine, heads, **words, writes=out)
     )

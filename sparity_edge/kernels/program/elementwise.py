@@ -9,7 +9,10 @@ from sparity_edge.kernels.decode import elementwise
 from sparity_edge.kernels.kept.families import family_of
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import Matrix
+from sparity_edge.kernels.operations import HeadNorm
 from sparity_edge.kernels.program.recorder import Recorder
+
+NORM = ("norm", "epsilon")
 
 
 def embed(recorder: Recorder, ids: Integers, table: Matrix, out: Floats) -> None:
@@ -30,14 +33,26 @@ def rmsnorm(recorder: Recorder, x: Floats, weight: Floats, epsilon: float, out: 
 
 
 def rope(
-    recorder: Recorder, x: Floats, table: Floats, position: Integers, heads: int, out: Floats
+    recorder: Recorder,
+    x: Floats,
+    table: Floats,
+    position: Integers,
+    heads: int,
+    out: Floats,
+    norm: HeadNorm | None = None,
 ) -> None:
-    """Rotate the heads of every row by its position."""
+    """Rotate the heads of every row by its position, after `norm` if there is one."""
     tokens, size = x.shape
     recorder.record(
         elementwise.rope, tokens, x=x, x_stride=x.strides[0], table=table, position=position,
-        heads=heads, head_dim=size // heads, out=out, token_stride=out.strides[0], writes=out,
+        heads=heads, head_dim=size // heads, out=out, token_stride=out.strides[0],
+        **norm_words(norm), writes=out,
     )  # fmt: skip
+
+
+def norm_words(norm: HeadNorm | None) -> dict[str, Any]:
+    """The words `norm` and `epsilon` of `rope` and `append`."""
+    return {"norm": 0, "epsilon": 0} if norm is None else dict(zip(NORM, norm, strict=True))
 
 
 def silu_mul(recorder: Recorder, gate: Floats, up: Floats, out: Floats) -> None:

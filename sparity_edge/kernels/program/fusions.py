@@ -13,14 +13,14 @@ from sparity_edge.kernels.decode import activations, attention, elementwise
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.program.recorder import Record
 
-NOT_TAKEN = {"table": 0, "new_keys": 0, "new_values": 0}
+NOT_TAKEN = dict.fromkeys(["table", "new_keys", "new_values", "q_norm", "k_norm", "epsilon"], 0)
 
 
 def take_rotation(records: list[Record], q: int, cached_keys: int) -> Mapping[str, int]:
     """Take `rope` of the queries at q and `append` to the cache, if they were the last to come.
 
     Returns:
-        The words `table`, `new_keys` and `new_values` of `attention_decode`.
+        The words of `attention_decode` that those of other kernels of attention have not.
     """
     if len(records) < 2:
         return NOT_TAKEN
@@ -30,11 +30,16 @@ def take_rotation(records: list[Record], q: int, cached_keys: int) -> Mapping[st
     of_rope, of_append = rope.arguments, append.arguments
     if not of_rope["x"] == of_rope["out"] == q or of_append["out"] != cached_keys:
         return NOT_TAKEN
+    if of_rope["epsilon"] != of_append["epsilon"]:
+        return NOT_TAKEN
     del records[-2:]
     return {
         "table": of_append["table"],
         "new_keys": of_append["x"],
         "new_values": of_append["values"],
+        "q_norm": of_rope["norm"],
+        "k_norm": of_append["norm"],
+        "epsilon": of_append["epsilon"],
     }
 
 

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from sparity_edge.arrays import Floats, Integers, Numbers
 from sparity_edge.kernels.active_list import ActiveList
 from sparity_edge.kernels.matrix import Matrix
+from sparity_edge.kernels.operations import HeadNorm
 from sparity_edge.kernels.program import attention, batch, dense, elementwise, masked, sparse
 from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.program.screened import screened
@@ -64,9 +65,17 @@ class Program:
         else:
             dense.gemm(self.recorder, x, matrix, out, bias, accumulate)
 
-    def rope(self, x: Floats, table: Floats, position: Integers, heads: int, out: Floats) -> None:
-        """Rotate the heads of every row by its position."""
-        elementwise.rope(self.recorder, x, table, position, heads, out)
+    def rope(
+        self,
+        x: Floats,
+        table: Floats,
+        position: Integers,
+        heads: int,
+        out: Floats,
+        norm: HeadNorm | None = None,
+    ) -> None:
+        """Rotate the heads of every row by its position, after `norm` if there is one."""
+        elementwise.rope(self.recorder, x, table, position, heads, out, norm)
 
     def append(
         self,
@@ -76,9 +85,11 @@ class Program:
         position: Integers,
         cached_keys: Numbers,
         cached_values: Numbers,
+        norm: HeadNorm | None = None,
     ) -> None:
         """Write rotated keys and values into the rows of the cache (heads, capacity)."""
-        attention.append(self.recorder, keys, values, table, position, cached_keys, cached_values)
+        cached = (cached_keys, cached_values)
+        attention.append(self.recorder, keys, values, table, position, *cached, norm)
 
     def attention(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 
 from sparity_edge.arrays import Floats, Integers, Numbers
 from sparity_edge.kernels.kv_format import floats, head_dim_of, write
+from sparity_edge.kernels.operations import HeadNorm
 from sparity_edge.kernels.sparse_vector import SparseVector
 
 
@@ -40,10 +41,18 @@ def linear(
     out[:] = out + result if accumulate else result
 
 
-def rope(x: Floats, table: Floats, position: Integers, heads: int, out: Floats) -> None:
+def rope(
+    x: Floats,
+    table: Floats,
+    position: Integers,
+    heads: int,
+    out: Floats,
+    norm: HeadNorm | None = None,
+) -> None:
     """Rotate the heads of every row by its position; table is (positions, head_dim)."""
     tokens, size = x.shape
-    rotated = _rotate(x.reshape(tokens, heads, size // heads), table, int(position[0]))
+    split = _normed(x.reshape(tokens, heads, size // heads), norm)
+    rotated = _rotate(split, table, int(position[0]))
     out[:] = rotated.reshape(tokens, size)
 
 
@@ -54,11 +63,13 @@ def append(
     position: Integers,
     cached_keys: Numbers,
     cached_values: Numbers,
+    norm: HeadNorm | None = None,
 ) -> None:
     """Write rotated keys and values into the rows of the KV cache (heads, capacity)."""
     heads, head_dim = len(cached_keys), head_dim_of(cached_keys)
     start, tokens = int(position[0]), len(keys)
-    rotated = _rotate(keys.reshape(tokens, heads, head_dim), table, start)
+    split = _normed(keys.reshape(tokens, heads, head_dim), norm)
+    rotated = _rotate(split, table, start)
     write(cached_keys[:, start : start + tokens], rotated.swapaxes(0, 1))
     plain = values.reshape(tokens, heads, head_dim)
     write(cached_values[:, start : start + tokens], plain.swapaxes(0, 1))
@@ -116,6 +127,15 @@ def silu_mul(gate: Floats, up: Floats, out: Floats) -> None:
     """silu(gate) * up."""
     with np.errstate(over="ignore"):
         out[:] = gate / (1 + np.exp(-gate)) * up
+
+
+def _normed(heads: Floats, norm: HeadNorm | None) -> Floats:
+    """(tokens, heads, head_dim), each head through RMSNorm."""
+    if norm is None:
+        return heads
+    out: Floats = np.empty(heads.shape, dtype=np.float32)
+    rmsnorm(heads.reshape(-1, heads.shape[2]), *norm, out.reshape(-1, heads.shape[2]))
+    return out
 
 
 def _rotate(heads: Floats, table: Floats, start: int) -> Floats:
