@@ -23,6 +23,16 @@ from tiny_families import CASES as FAMILY_CASES
 
 CASES = FIRST_CASES | FAMILY_CASES
 STORAGE = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+FUSED = {
+    "granitemoehybrid": {
+        **{f"mlp.{each}_proj": "shared_mlp.input_linear" for each in ("gate", "up")},
+        "mlp.down_proj": "shared_mlp.output_linear",
+    },
+    "phi3": {
+        **{f"self_attn.{each}_proj": "self_attn.qkv_proj" for each in "qkv"},
+        **{f"mlp.{each}_proj": "mlp.gate_up_proj" for each in ("gate", "up")},
+    },
+}
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -99,7 +109,8 @@ def make_tensors(case: Case) -> dict[str, np.ndarray]:
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a checkpoint, worked out apart from sparity_edge.config.model_config."""
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    hidden = config["hidden_size"]
+    inner = config.get("shared_intermediate_size", config["intermediate_size"])
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim", hidden // heads)
     q, kv = heads * head_dim, config.get("num_key_value_heads", heads) * head_dim
@@ -130,7 +141,19 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             named[f"{block}.{linear}.weight"] = (outputs, inputs)
             if bias:
                 named[f"{block}.{linear}.bias"] = (outputs,)
-    return named
+    return fused(named, config["model_type"])
+
+
+def fused(named: dict[str, tuple[int, ...]], model_type: str) -> dict[str, tuple[int, ...]]:
+    """Matrices that a family stores as one, or under another name, in the place of the first."""
+    result: dict[str, tuple[int, ...]] = {}
+    for name, shape in named.items():
+        linear = name.removesuffix(".weight").split(".", 3)[-1]
+        module = FUSED.get(model_type, {}).get(linear, linear)
+        whole = name.replace(linear, module)
+        rows = result[whole][0] if whole in result else 0
+        result[whole] = (rows + shape[0], *shape[1:])
+    return result
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

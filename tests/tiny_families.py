@@ -5,9 +5,19 @@
 
 from __future__ import annotations
 
-from tiny_cases import OLD_ROPE, Case
+from tiny_cases import ABSENT, OLD_ROPE, Case
 
 GRANITE = {"architectures": ["GraniteForCausalLM"], "model_type": "granite"}
+GRANITE4 = {
+    "architectures": ["GraniteMoeHybridForCausalLM"],
+    "model_type": "granitemoehybrid",
+    "layer_types": ["attention", "attention"],
+    "num_local_experts": 0,
+    "num_experts_per_tok": 0,
+    "position_embedding_type": "rope",
+    "shared_intermediate_size": 96,
+}
+PHI3 = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0}
 QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
 CASES: dict[str, Case] = {
     "granite_constants": Case(
@@ -20,6 +30,31 @@ CASES: dict[str, Case] = {
             "logits_scaling": 1.5,
         },
         storage="BF16",
+    ),
+    "granite_4": Case(
+        GRANITE4
+        | OLD_ROPE
+        | {
+            "embedding_multiplier": 2,
+            "residual_multiplier": 0.5,
+            "attention_multiplier": 0.3,
+            "attention_bias": True,
+        }
+    ),
+    "phi3_partial": Case(
+        PHI3
+        | OLD_ROPE
+        | {
+            "hidden_size": 80,
+            "num_key_value_heads": 2,
+            "partial_rotary_factor": 0.6,
+            "sliding_window": 9,
+            "tie_word_embeddings": True,
+        },
+        storage="BF16",
+    ),
+    "phi3_few_keys": Case(
+        PHI3 | OLD_ROPE | {"num_key_value_heads": ABSENT, "rms_norm_eps": ABSENT}, storage="F16"
     ),
     "qwen3_plain": Case(
         QWEN3

@@ -62,6 +62,19 @@ class Quantized:
         """What is multiplied with scales, but for what ZEROS takes off."""
         return IQ4[self.numbers] if self.dtype in ("iq4", "iq4k") else self.numbers
 
+    def taken(self, rows: Array) -> Quantized:
+        """The rows of these numbers, in this order."""
+        minimums, factors = (
+            None if each is None else each[rows] for each in (self.minimums, self.factors)
+        )
+        return replace(
+            self,
+            numbers=self.numbers[rows],
+            scales=self.scales[rows],
+            minimums=minimums,
+            factors=factors,
+        )
+
     def held_as(self, wanted: tuple[str, int, bool]) -> Quantized:
         """The same numbers in another (dtype, group, minimum), if it holds them; else themselves.
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from converters.sources.claims import remarks
+from converters.sources.rows import in_rows
 from converters.sources.source import Source, unreadable
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import QUIET, CallContext
@@ -38,6 +39,7 @@ def open_source(model: str, context: CallContext = QUIET) -> Source:
     """
     source = _open(model, context)
     try:
+        source = in_rows(source)
         _validate(source)
         stray = remarks(
             source.config, source.config_json, source.generation_config, source.shapes()

@@ -61,7 +61,7 @@ class GgufSource(Source):
         """
         header, self.files = read_parts(path, label)
         self.label = label
-        names = family_of(header)[1]
+        self._family, names = family_of(header)
         modules = {**LAYER_NAMES, **names.tensors}
         self._tensors = {_checkpoint_name(name, modules, label): name for name in header.tensors}
         self._infos = header.tensors
@@ -123,7 +123,7 @@ class GgufSource(Source):
 
     def _refuse_unread(self) -> None:
         """Refuse a tensor that the decoder would leave out, as llama.cpp does."""
-        read = self.config.tensor_shapes().keys()
+        read = self._family.names_in_files(self.config.tensor_shapes())
         for name, tensor in self._tensors.items():
             if name not in read and tensor not in IGNORED and not name.endswith(IGNORED_MODULES):
                 raise _misplaced(tensor, self.label)

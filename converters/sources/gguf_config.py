@@ -92,7 +92,8 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
     if heads < 1:
         raise SourceError(f"{header.label}: {name}.attention.head_count={heads} is below 1.")
     head_dim = header.integer(f"{name}.attention.key_length", hidden // heads)
-    _refuse_other_head_sizes(header, name, head_dim)
+    rotated = header.integer(f"{name}.rope.dimension_count", head_dim)
+    _refuse_other_head_sizes(header, name, head_dim, family.partial_rope)
     theta = header.real(f"{name}.rope.freq_base", 10000.0)
     config = {
         "architectures": [family.architectures[0]],
@@ -112,7 +113,9 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
         "attention_bias": "blk.0.attn_q.bias" in header.tensors,
         "mlp_bias": "blk.0.ffn_gate.bias" in header.tensors,
     }
-    scaling = _rope_scaling(header, name, rope_factors, theta, head_dim)
+    if rotated != head_dim:
+        config["partial_rotary_factor"] = _rotated_share(rotated, head_dim)
+    scaling = _rope_scaling(header, name, rope_factors, theta, rotated)
     if scaling is not None:
         config["rope_scaling"] = scaling
     for key, stem in (
@@ -156,8 +159,15 @@ def _refuse_unsupported(header: GgufHeader, names: GgufNames) -> None:
             )
 
 
-def _refuse_other_head_sizes(header: GgufHeader, name: str, head_dim: int) -> None:
-    for key in (f"{name}.attention.value_length", f"{name}.rope.dimension_count"):
+def _rotated_share(rotated: int, head_dim: int) -> float:
+    """The partial_rotary_factor that, multiplied by head_dim and cut, gives this number."""
+    share = rotated / head_dim
+    return share if int(head_dim * share) == rotated else math.nextafter(share, 1)
+
+
+def _refuse_other_head_sizes(header: GgufHeader, name: str, head_dim: int, partial: bool) -> None:
+    rotated = () if partial else (f"{name}.rope.dimension_count",)
+    for key in (f"{name}.attention.value_length", *rotated):
         value = header.integer(key, head_dim)
         if value != head_dim:
             raise SourceError(

@@ -5,7 +5,7 @@ A family is one file in `sparity_edge/model/families/`; docs/adding-a-model.md w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,20 @@ class Family:
     scales: Callable[[Mapping[str, Any], int, int], Scales] = no_scales
     # Whether up goes through the activation as the gate does (dReLU).
     activated_up: bool = False
+    # config.json under the keys that a Llama has; refuses what the decoder does not do.
+    plain: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     # Keys of config.json that may only be false, since the decoder does not do what they ask for.
     refused: tuple[str, ...] = ()
+    # Whether a part of each head may be rotated, as partial_rotary_factor says.
+    partial_rope: bool = False
+    # Module of a layer as checkpoints store it -> those whose rows it holds, in this order.
+    stored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gguf: GgufNames | None = None  # None: no GGUF file is read as this family
+
+    def names_in_files(self, names: Iterable[str]) -> set[str]:
+        """What tensors of a decoder may be called in a checkpoint: as they are, and as `stored`."""
+        found = set(names)
+        for module, held in self.stored.items():
+            for each in held:
+                found |= {name.replace(f".{each}.", f".{module}.") for name in found}
+        return found

@@ -52,6 +52,7 @@ class ModelConfig:
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
     qk_norm: bool = False  # RMSNorm over the head_dim of each head of q and k, before rope
+    rotary_dim: int | None = None  # of head_dim, how many numbers are rotated; None: all
     layers_without_rope: tuple[int, ...] = ()
     activation: Activation = SILU
     scales: Scales = UNSCALED

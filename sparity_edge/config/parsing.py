@@ -13,7 +13,7 @@ from typing import Any
 from sparity_edge.config.activation import read_activation
 from sparity_edge.config.family import Family
 from sparity_edge.config.model_config import ModelConfig
-from sparity_edge.config.rope_scaling import rope_scaling, rope_theta
+from sparity_edge.config.rope_scaling import rope_scaling, rope_theta, rotary_dim
 from sparity_edge.config.rotation import rotation
 from sparity_edge.config.values import (
     MAX_CONTEXT,
@@ -42,7 +42,7 @@ def parse_config(
         ConfigError: a key is missing, has the wrong type, or asks for what is not supported.
     """
     # A key that is null means "none" and is not the same as a key that is not there.
-    config = {**family.defaults, **config}
+    config = family.plain({**family.defaults, **config})
     heads = read_integer(config, "num_attention_heads", MAX_DIMENSION)
     kv_heads = read_integer(config, "num_key_value_heads", MAX_DIMENSION, default=heads)
     hidden = read_integer(config, "hidden_size", MAX_DIMENSION)
@@ -88,6 +88,7 @@ def parse_config(
         bos_token_id=bos_ids[0] if bos_ids else None,
         eos_token_ids=_token_ids(config, generation, "eos_token_id", vocab_size),
         qk_norm=family.qk_norm,
+        rotary_dim=rotary_dim(config, head_dim, family.partial_rope),
         layers_without_rope=family.layers_without_rope(config, layers),
         activation=read_activation(config, family.activated_up),
         scales=scales,

@@ -14,6 +14,8 @@ from typing import Any
 from sparity_edge.config.values import MAX_CONTEXT, read_integer, read_real, show
 from sparity_edge.errors import ConfigError
 
+FACTOR = "partial_rotary_factor"
+
 
 @dataclass(frozen=True)
 class RopeScaling:
@@ -36,11 +38,6 @@ def _rope_entry(config: Mapping[str, Any]) -> Mapping[str, Any]:
     entry = config.get(key) or {}
     if not isinstance(entry, Mapping):
         raise ConfigError(f"config.json: {key}={show(entry)} is not a JSON object.")
-    partial = entry.get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    if partial is not None and partial != 1:
-        raise ConfigError(
-            f"config.json: partial_rotary_factor={show(partial)} is not supported; only 1.0 is."
-        )
     for name, value in entry.items():
         if isinstance(value, Mapping):
             raise ConfigError(
@@ -55,6 +52,34 @@ def rope_theta(config: Mapping[str, Any]) -> float:
     entry = _rope_entry(config)
     holder = entry if entry.get("rope_theta") is not None else config
     return read_real(holder, "rope_theta", default=10000.0)
+
+
+def rotary_dim(config: Mapping[str, Any], head_dim: int, partial: bool) -> int | None:
+    """How many numbers of a head are rotated; None where all of them are.
+
+    Args:
+        config: the content of config.json, defaults filled in.
+        head_dim: how many there are.
+        partial: whether the family knows rotation of some of them.
+
+    Raises:
+        ConfigError: the factor is not supported.
+    """
+    factor = _rope_entry(config).get(FACTOR, config.get(FACTOR))
+    if factor is None or factor == 1:
+        return None
+    if not partial:
+        raise ConfigError(
+            f"config.json: {FACTOR}={show(factor)} is not supported for "
+            f"model_type={show(config.get('model_type'))}; only 1.0 is."
+        )
+    count = int(head_dim * read_real({FACTOR: factor}, FACTOR))
+    if count % 2 or not 0 < count < head_dim:
+        raise ConfigError(
+            f"config.json: {FACTOR}={show(factor)} rotates {count} of head_dim={head_dim} numbers, "
+            "which is no even number below it."
+        )
+    return count
 
 
 def rope_scaling(config: Mapping[str, Any]) -> RopeScaling | None:

@@ -11,8 +11,9 @@ from sparity_edge.config.model_config import ModelConfig
 
 
 def frequencies(config: ModelConfig) -> Floats:
-    """Radians a position for each pair of a head, (head_dim / 2,), scaled as the config says."""
-    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    """Radians a position for each pair of a head that is rotated, scaled as the config says."""
+    size = config.rotary_dim or config.head_dim
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
     plain = (1.0 / np.float32(config.rope_theta) ** exponents).astype(np.float32)
     scaling = config.rope_scaling
     if scaling is None:
@@ -46,12 +47,18 @@ def no_rotation(config: ModelConfig, positions: int) -> Floats:
 
 
 def rotary_table(config: ModelConfig, positions: int) -> Floats:
-    """(positions, head_dim): the cosines of all pairs, then their sines."""
+    """(positions, head_dim): the cosines of all pairs, then their sines.
+
+    Pairs that are not rotated are the last ones.
+    """
     half = config.head_dim // 2
+    turns = np.zeros(half, dtype=np.float32)
+    rotated = frequencies(config)
+    turns[: len(rotated)] = rotated
     table = np.empty((positions, config.head_dim), dtype=np.float32)
     # In place: at 32768 positions of 128 numbers each further array would take 8 MB.
     cosines, sines = table[:, :half], table[:, half:]
-    np.multiply(np.arange(positions, dtype=np.float32)[:, None], frequencies(config), out=sines)
+    np.multiply(np.arange(positions, dtype=np.float32)[:, None], turns, out=sines)
     np.cos(sines, out=cosines)
     np.sin(sines, out=sines)
     gain = _gain(config)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tiny
-from tiny_families import GRANITE
+from tiny_families import GRANITE, GRANITE4, PHI3
 
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ConfigError
@@ -33,3 +33,47 @@ def test_the_constants_of_granite() -> None:
 def test_constants_that_are_none(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"{key}_multiplier={value!r}"):
         config_with(**GRANITE, **{f"{key}_multiplier": value})
+
+
+def test_dense_granite_4() -> None:
+    config = config_with(**GRANITE4, intermediate_size=500)
+    assert (config.intermediate_size, config.layers_without_rope) == (96, ())
+    assert config_with(**{**GRANITE4, "position_embedding_type": None}).layers_without_rope == (
+        0,
+        1,
+    )
+    with pytest.raises(ConfigError, match=r"mamba layers \(as .* -h do\), which are not supported"):
+        config_with(**{**GRANITE4, "layer_types": ["mamba", "attention"]})
+    with pytest.raises(ConfigError, match="layer_types=None asks for mamba"):
+        config_with(**{**GRANITE4, "layer_types": None})
+    with pytest.raises(ConfigError, match="num_local_experts=64 asks for a mixture of experts"):
+        config_with(**{**GRANITE4, "num_local_experts": 64})
+    few = {key: value for key, value in GRANITE4.items() if key != "num_local_experts"}
+    with pytest.raises(ConfigError, match="num_local_experts=8 asks"):
+        config_with(**few)
+
+
+def test_heads_that_are_rotated_in_part() -> None:
+    phi3 = {**PHI3, "head_dim": 20}
+    assert config_with(**phi3, partial_rotary_factor=0.7).rotary_dim == 14
+    assert config_with(**phi3, partial_rotary_factor=0.71).rotary_dim == 14  # cut, not rounded
+    assert config_with(**phi3, partial_rotary_factor=1.0).rotary_dim is None
+    rope = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.4}
+    assert config_with(**phi3, rope_parameters=rope).rotary_dim == 8
+    for factor, words in (
+        (0.35, "rotates 7 of head_dim=20"),
+        (0.01, "rotates 0"),
+        (2, "rotates 40"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            config_with(**phi3, partial_rotary_factor=factor)
+    with pytest.raises(ConfigError, match="partial_rotary_factor='half' is not a number"):
+        config_with(**phi3, partial_rotary_factor="half")
+
+
+def test_phi3_as_transformers_takes_it() -> None:
+    config = config_with(**PHI3)
+    assert (config.sliding_windows, config.qkv_bias) == ((None, None), False)
+    assert config_with(**PHI3, sliding_window=5).sliding_windows == (5, 5)
+    with pytest.raises(ConfigError, match=r"lm_head_bias=True is not supported .*'phi3'"):
+        config_with(**PHI3, lm_head_bias=True)

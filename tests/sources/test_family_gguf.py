@@ -32,6 +32,8 @@ GRANITE = {
     "attention.scale": "attention_multiplier",
     "logit_scale": "logits_scaling",
 }
+WINDOW = {"attention.sliding_window": "sliding_window"}
+FUSED = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
 NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 
 
@@ -39,8 +41,10 @@ def metadata(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """What llama.cpp's converter writes about any decoder."""
     head_dim = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
     theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
-    keys = {key: config[name] for key, name in (KEYS | GRANITE).items() if name in config}
-    keys |= {"rope.freq_base": theta, "rope.dimension_count": head_dim}
+    known = KEYS | GRANITE | (WINDOW if architecture == "phi3" else {})
+    keys = {key: config[name] for key, name in known.items() if name in config}
+    rotated = round(config.get("partial_rotary_factor", 1) * head_dim)
+    keys |= {"rope.freq_base": theta, "rope.dimension_count": rotated}
     keys |= {"attention.key_length": head_dim, "attention.value_length": head_dim}
     return {f"{architecture}.{key}": value for key, value in keys.items()}
 
@@ -62,7 +66,11 @@ def logits_of(path: Path, name: str) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "architecture", "stems"),
-    [("granite_constants", "granite", {}), ("qwen3_plain", "qwen3", NORMS)],
+    [
+        ("granite_constants", "granite", {}),
+        ("phi3_partial", "phi3", FUSED),
+        ("qwen3_plain", "qwen3", NORMS),
+    ],
     ids=lambda each: str(each),
 )
 def test_logits_are_those_of_the_checkpoint(

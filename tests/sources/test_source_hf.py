@@ -15,6 +15,7 @@ import tiny
 from checkpoint_edits import UP, edit, refused
 
 from converters.sources import open_source
+from converters.sources.hf import HuggingFaceSource
 from converters.sources.source import INDEX, SINGLE
 from sparity_edge.errors import SourceError
 
@@ -22,7 +23,7 @@ from sparity_edge.errors import SourceError
 @pytest.mark.parametrize("name", tiny.CASES)
 def test_tensors_are_those_of_the_files(name: str, checkpoint: Callable[[str], Path]) -> None:
     case = tiny.CASES[name]
-    with open_source(str(checkpoint(name))) as source:
+    with HuggingFaceSource(checkpoint(name), name) as source:
         assert source.config_json == tiny.config_of(case)
         assert source.generation_config == case.generation
         for tensor, values in tiny.make_tensors(case).items():

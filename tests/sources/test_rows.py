@@ -1,0 +1,104 @@
+"""Matrices that hold several, and heads that are rotated in part: rows are told apart exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import gguf_files
+import numpy as np
+import pytest
+import tiny
+from gguf import GGMLQuantizationType as Kind
+from gguf_files import HEAD_DIM, HEADS, HIDDEN, INNER, KV_HEADS
+
+from converters.numbers.quantize import Quantized
+from converters.sources import open_source
+from sparity_edge.errors import SourceError
+
+ROTATED = 24  # of each head
+# Where a head holds the row that belongs at each place, so that pairs stand half a head apart.
+ORDER = [
+    *range(12),  # the first of each pair
+    *range(24, 44),
+    *range(12, 24),  # the second
+    *range(44, 64),
+]
+Q, KV = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
+
+
+@pytest.fixture
+def phi3(write: Callable[..., str]) -> Callable[[Kind], str]:
+    """phi3(kind) -> a GGUF file whose fused matrices are of this number type."""
+
+    def _phi3(kind: Kind) -> str:
+        weights = gguf_files.tensors()
+        own = {"attn_qkv": ("attn_q", "attn_k", "attn_v"), "ffn_up": ("ffn_gate", "ffn_up")}
+        for fused, stems in own.items():
+            parts = [weights.pop(f"blk.0.{stem}.weight") for stem in stems]
+            weights[f"blk.0.{fused}.weight"] = np.concatenate(parts)
+        return write(
+            architecture="phi3",
+            weights=weights,
+            kinds={f"blk.0.{fused}.weight": kind for fused in own},
+            metadata={"phi3.rope.dimension_count": ROTATED},
+        )
+
+    return _phi3
+
+
+def in_heads(rows: np.ndarray) -> np.ndarray:
+    """Rows of q or k with those of each head in `ORDER`."""
+    return rows.reshape(-1, HEAD_DIM, HIDDEN)[:, ORDER].reshape(rows.shape)
+
+
+@pytest.mark.parametrize("kind", [Kind.F16, Kind.Q8_0, Kind.Q4_K, Kind.Q6_K])
+def test_rows_of_fused_matrices_keep_their_numbers(phi3: Callable[[Kind], str], kind: Kind) -> None:
+    path = phi3(kind)
+    stored = {
+        each.name: gguf.quants.dequantize(each.data, each.tensor_type)
+        for each in gguf.GGUFReader(path).tensors
+    }
+    qkv, gate_up = stored["blk.0.attn_qkv.weight"], stored["blk.0.ffn_up.weight"]
+    expected = {
+        "self_attn.q_proj": in_heads(qkv[:Q]),
+        "self_attn.k_proj": in_heads(qkv[Q : Q + KV]),
+        "self_attn.v_proj": qkv[Q + KV :],
+        "mlp.gate_proj": gate_up[:INNER],
+        "mlp.up_proj": gate_up[INNER:],
+    }
+    with open_source(path) as source:
+        assert source.config.rotary_dim == ROTATED
+        for module, rows in expected.items():
+            name = f"model.layers.0.{module}.weight"
+            assert source.shapes()[name] == rows.shape
+            for start, stop in ((0, None), (0, 1), (HEAD_DIM - 3, HEAD_DIM + 5), (37, 128)):
+                found = source.read(name, start, stop)
+                assert isinstance(found, Quantized) == (source.native(name) is not None)
+                values = found.dequantize() if isinstance(found, Quantized) else found
+                np.testing.assert_array_equal(values, rows[start:stop])
+
+
+@pytest.mark.parametrize("module", ["self_attn.qkv_proj", "mlp.gate_up_proj"])
+def test_other_numbers_of_rows_are_refused(folder: Callable[[str], Path], module: str) -> None:
+    path = folder("phi3_few_keys")
+    tensors = tiny.make_tensors(tiny.CASES["phi3_few_keys"])
+    name = f"model.layers.1.{module}.weight"
+    tensors[name] = tensors[name][:-16]
+    tiny.write_safetensors(path / "model.safetensors", tensors)
+    with pytest.raises(SourceError, match=f"{module}.weight has shape .* asks for .* rows"):
+        open_source(str(path))
+    del tensors[name]
+    tiny.write_safetensors(path / "model.safetensors", tensors)
+    with pytest.raises(SourceError, match=r"layers\.1\..*_proj\.weight .* is missing"):
+        open_source(str(path))
+
+
+def test_a_llama_may_not_have_them(folder: Callable[[str], Path]) -> None:
+    path = folder("llama_tied")
+    tensors = tiny.make_tensors(tiny.CASES["llama_tied"])
+    tensors["model.layers.0.self_attn.qkv_proj.weight"] = np.ones((192, 64), np.float32)
+    tiny.write_safetensors(path / "model.safetensors", tensors)
+    with pytest.raises(SourceError, match=r"qkv_proj\.weight has no place"):
+        open_source(str(path))
