@@ -13,6 +13,7 @@ from typing import Any
 
 from pages.field import wins_table
 from pages.limits import adapter_table
+from pages.published import claims_table
 from pages.tables import Results, Section
 
 from sparity_edge.measure.rounds import table
@@ -153,6 +154,7 @@ TABLES = {
     "variants": Section(("quality",), variants_table),
     "density": Section(("spread",), density_table),
     "published": Section(("quality",), published_table),
+    "claims": Section(("quality", "n_of_m", "rates", "compensated"), claims_table),
     "wins": Section(("quality",), wins_table),
     "lm-eval": Section(("lm_eval",), adapter_table),
 }
