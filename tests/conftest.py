@@ -15,13 +15,15 @@ from tiny_cases import PLANNED
 
 from converters.sources.remote.hub import fetch
 from sparity_edge.errors import SourceError
+from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.measure import sides
 from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan_file import add_plan
 
-# The first call of a kernel compiles it, and machines that run tests are shared.
-settings.register_profile("no-deadline", deadline=None)
+# The first call of a kernel compiles it, and machines that run tests are shared. What depends on
+# chance has its own number of examples; with checks only addresses are in question.
+settings.register_profile("no-deadline", deadline=None, max_examples=30 if CHECKED else 60)
 settings.load_profile("no-deadline")
 
 SMOLLM2 = "smollm2-135m@wheel"

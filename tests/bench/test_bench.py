@@ -39,14 +39,21 @@ SCRIPTS = (
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_help(name: str) -> None:
-    run = subprocess.run(
-        [sys.executable, str(BENCH / f"{name}.py"), "--help"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def test_help(
+    name: str, bench: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        bench(name).main()
+    assert ended.value.code in (None, 0)
+    assert "--out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", ["quality.py", "limits/times.py"])
+def test_a_script_starts_by_itself(script: str) -> None:
+    """With nothing but its own folder to import from."""
+    words = [sys.executable, str(BENCH / script), "--help"]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     assert "--out" in run.stdout
 

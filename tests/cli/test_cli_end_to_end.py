@@ -1,7 +1,11 @@
-"""The command as a user starts it: a process of its own, tiny checkpoints and the real model."""
+"""The command as a user starts it, on tiny checkpoints and the real model.
+
+A start takes a second, so what a process of its own cannot change runs in this one (`here`).
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,12 +16,15 @@ from pathlib import Path
 
 import pytest
 import smollm2_texts as texts
+from fakes import Input
 from long_work import beside_long_work
 
 from sparity_edge import Generator, SamplingParams
+from sparity_edge.cli.main import main
 from sparity_edge.terminal.screen import neutral
 
 Checkpoint = Callable[[str], Path]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = ("numpy", "numba", "tokenizers", "huggingface_hub", "gguf", "rich", "jinja2",
          "prompt_toolkit", "safetensors", "ml_dtypes", "platformdirs", "psutil")  # fmt: skip
 
@@ -33,6 +40,7 @@ def start(*arguments: object) -> list[str]:
 
 
 def run(*arguments: object, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
+    """What a process of the command gives."""
     done = subprocess.run(
         start(*arguments),
         input=stdin,
@@ -44,6 +52,26 @@ def run(*arguments: object, stdin: str = "", code: int = 0) -> subprocess.Comple
     )
     assert done.returncode == code, done.stderr
     return done
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run` without a process."""
+
+    def command(
+        *arguments: object, stdin: str = "", code: int | tuple[int, ...] = 0
+    ) -> subprocess.CompletedProcess[str]:
+        words = list(map(str, arguments))
+        monkeypatch.setattr(sys, "stdin", Input(io.BytesIO(stdin.encode()), encoding="utf-8"))
+        try:
+            found = main(words)
+        except SystemExit as exit_:
+            found = int(exit_.code or 0)
+        out, err = capsys.readouterr()
+        assert found in (code if isinstance(code, tuple) else (code,)), err
+        return subprocess.CompletedProcess(words, found, out, err)
+
+    return command
 
 
 def test_generate_writes_the_text_of_the_library_and_nothing_else(checkpoint: Checkpoint) -> None:
@@ -59,44 +87,45 @@ def test_generate_writes_the_text_of_the_library_and_nothing_else(checkpoint: Ch
 
 
 def test_the_same_seed_gives_the_same_text_for_any_number_of_threads(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint, here: Run
 ) -> None:
     def sample(seed: int, threads: int) -> str:
-        return run(
+        return here(
             "generate", checkpoint("mistral_window"), "--prompt", "memory is slow",
             "--seed", seed, "--threads", threads, "--temperature", 1.5, "--max-tokens", 24,
             "--ignore-eos",
         ).stdout  # fmt: skip
 
-    assert sample(5, 1) == sample(5, 2) == sample(5, 3)
-    assert sample(5, 1) != sample(6, 1)
+    text = sample(5, 1)
+    assert text == sample(5, 2) == sample(5, 3)
+    assert text != sample(6, 1)
 
 
 @pytest.mark.parametrize("command", ["chat", "generate"])
-def test_a_pipe_is_the_prompt(command: str, checkpoint: Checkpoint) -> None:
+def test_a_pipe_is_the_prompt(command: str, checkpoint: Checkpoint, here: Run) -> None:
     options = (checkpoint("qwen2_window"), "--temperature", 0, "--max-tokens", 8, "--ignore-eos")
     piped = run(command, *options, stdin="reading words")
     assert piped.stdout.strip()
     assert beside_long_work(piped.stderr) == "Cut after max_tokens=8.\n"
-    assert piped.stdout == run(command, *options, "--prompt", "reading words").stdout
+    assert piped.stdout == here(command, *options, "--prompt", "reading words").stdout
 
 
-def test_a_system_prompt_changes_the_answer(checkpoint: Checkpoint) -> None:
+def test_a_system_prompt_changes_the_answer(checkpoint: Checkpoint, here: Run) -> None:
     options = ("chat", checkpoint("llama_gqa"), "--prompt", "hello", "--temperature", 0,
                "--max-tokens", 12, "--ignore-eos")  # fmt: skip
-    assert run(*options).stdout != run(*options, "--system", "Be brief.").stdout
+    assert here(*options).stdout != here(*options, "--system", "Be brief.").stdout
 
 
-def test_info_says_what_was_loaded(checkpoint: Checkpoint) -> None:
-    facts = json.loads(run("info", checkpoint("llama_odd"), "--json", "--threads", 1).stdout)
+def test_info_says_what_was_loaded(checkpoint: Checkpoint, here: Run) -> None:
+    facts = json.loads(here("info", checkpoint("llama_odd"), "--json", "--threads", 1).stdout)
     assert facts["dtypes"] == ["int8"]
     assert (facts["hidden_size"], facts["vocab_size"], facts["threads"]) == (100, 301, 1)
-    assert "hidden" in run("info", checkpoint("llama_odd")).stdout
+    assert "hidden" in here("info", checkpoint("llama_odd")).stdout
 
 
-def test_perplexity_has_exactly_the_promised_keys(checkpoint: Checkpoint) -> None:
+def test_perplexity_has_exactly_the_promised_keys(checkpoint: Checkpoint, here: Run) -> None:
     Path("text.txt").write_text(texts.ESSAY, encoding="utf-8")
-    done = run(
+    done = here(
         "perplexity", checkpoint("llama_tied"), "--text", "text.txt", "--window", 100,
         "--windows", 3, "--json",
     )  # fmt: skip
@@ -107,31 +136,31 @@ def test_perplexity_has_exactly_the_promised_keys(checkpoint: Checkpoint) -> Non
     assert result["perplexity"] > 1
 
 
-def test_one_window_still_gives_json(checkpoint: Checkpoint) -> None:
+def test_one_window_still_gives_json(checkpoint: Checkpoint, here: Run) -> None:
     Path("text.txt").write_text(texts.PARAGRAPH, encoding="utf-8")
-    done = run("perplexity", checkpoint("llama_tied"), "--text", "text.txt", "--window", 200,
+    done = here("perplexity", checkpoint("llama_tied"), "--text", "text.txt", "--window", 200,
                "--json")  # fmt: skip
     result = json.loads(done.stdout, parse_constant=pytest.fail)
     assert result["stderr"] is None
 
 
-def test_convert_verify_and_use(checkpoint: Checkpoint) -> None:
+def test_convert_verify_and_use(checkpoint: Checkpoint, here: Run) -> None:
     source = checkpoint("llama_biases")
-    assert run("convert", source, "packed", "--dtype", "int8", "--group", 64).stdout
-    assert run("verify", "packed").stdout
+    assert here("convert", source, "packed", "--dtype", "int8", "--group", 64).stdout
+    assert here("verify", "packed").stdout
     options = ("generate", "packed", "--prompt", "So it asks", "--temperature", 0,
                "--max-tokens", 9)  # fmt: skip
-    text = run(*options).stdout
-    refused = run("convert", source, "packed", code=1)
+    text = here(*options).stdout
+    refused = here("convert", source, "packed", code=1)
     assert "--force" in refused.stderr
-    run("convert", source, "packed", "--dtype", "int8", "--group", 64, "--force")
-    assert run(*options).stdout == text
+    here("convert", source, "packed", "--dtype", "int8", "--group", 64, "--force")
+    assert here(*options).stdout == text
 
     shard = next(Path("packed").glob("*.safetensors"))
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
-    damaged = run("verify", "packed", code=1)
+    damaged = here("verify", "packed", code=1)
     assert shard.name in damaged.stderr
 
 
@@ -144,14 +173,14 @@ def test_a_gguf_file_comes_through(smollm2_gguf: Path) -> None:
 
 
 def test_the_cache_is_listed_and_cleared(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPARITY_EDGE_CACHE", str(Path.cwd() / "cache"))
     folder = checkpoint("llama_mqa")
-    run("info", folder)
-    assert folder.name in run("cache", "list").stdout
-    assert run("cache", "clear").stdout.startswith("1 removed")
-    assert run("cache", "list").stdout.startswith("0 packed")
+    here("info", folder)
+    assert folder.name in here("cache", "list").stdout
+    assert here("cache", "clear").stdout.startswith("1 removed")
+    assert here("cache", "list").stdout.startswith("0 packed")
 
 
 MISTAKES = [
@@ -173,14 +202,11 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("words", "code", "named"), MISTAKES)
 def test_a_mistake_is_one_sentence_on_stderr(
-    words: list[str], code: int | None, named: str, checkpoint: Checkpoint
+    words: list[str], code: int | None, named: str, checkpoint: Checkpoint, here: Run
 ) -> None:
     words = [str(checkpoint(word[1:-1])) if word.startswith("{") else word for word in words]
-    done = subprocess.run(
-        start(*words), input="", capture_output=True, text=True, encoding="utf-8", timeout=120,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode in ((code,) if code else (1, 2))
+    started = run if named in ("no-such-model", "frobnicate") else here
+    done = started(*words, code=code or (1, 2))
     assert done.stdout == ""
     assert named in done.stderr
     told = beside_long_work(done.stderr)
@@ -210,6 +236,6 @@ def test_ctrl_c_ends_an_answer_and_keeps_what_was_said(smollm2_gguf: Path) -> No
     assert b"Traceback" not in errors
 
 
-def test_info_about_the_cpu_needs_no_model() -> None:
-    facts = json.loads(run("info", "--cpu", "--json", "--offline").stdout)
+def test_info_about_the_cpu_needs_no_model(here: Run) -> None:
+    facts = json.loads(here("info", "--cpu", "--json", "--offline").stdout)
     assert {"cpu", "vectors", "compiler", "threads"} <= set(facts)
