@@ -47,6 +47,7 @@ from sparity_edge.plans.plan import PlanFamily
 from sparity_edge.plans.plan_file import add_plan, fingerprint
 from sparity_edge.progress import QUIET, CallContext, Progress, silent, unheard
 from sparity_edge.system.threads import checked_threads
+from sparity_edge.system.use_marks import UseMark
 from sparity_edge.text.default_text import default_documents
 from sparity_edge.text.tokenizer import Tokenizer
 
@@ -135,7 +136,8 @@ def calibrate(
             yield halfway
 
     # Work is shared among threads of our own; sums must not depend on how many BLAS would take.
-    with threadpool_limits(1, "blas"):
+    in_use = UseMark({each.path for each in folders.values()})
+    with in_use, threadpool_limits(1, "blas"):
         of_layers = [each for each in chosen if isinstance(each, Method) and each.name in folders]
         if of_layers:
             names = [method.name for method in of_layers]

@@ -24,6 +24,7 @@ from sparity_edge.packed.layout import BY_THEMSELVES, K_QUANT_GROUPS, KEPT_GROUP
 from sparity_edge.packed.shards import TensorSpec, spec_nbytes
 from sparity_edge.packed.writer import PackedWriter
 from sparity_edge.progress import Progress, silent, unheard
+from sparity_edge.system.use_marks import UseMark
 from sparity_edge.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def convert(
         rotated=source.config.rotation is not None, force=force,
     )  # fmt: skip
     workers = max(1, min(MAX_WORKERS, os.cpu_count() or 1))
-    with writer, ThreadPoolExecutor(workers) as pool:
+    with UseMark(source.files), writer, ThreadPoolExecutor(workers) as pool:
         for file_name, content in _small_files(source).items():
             writer.add_file(file_name, content)
         for path, sha256 in _plans(source, tensors).items():

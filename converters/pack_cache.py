@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from sparity_edge.system.atomic import one_sentence, replace_file
 from sparity_edge.system.folders import cache_root, calibrations_root, work_folders
 from sparity_edge.system.host import bytes_in
 from sparity_edge.system.leftovers import leftovers, partial_name, remove_leftover
+from sparity_edge.system.use_marks import in_use
 
+SHORTEST_KEY = 6  # digits that stand for a key
 _KEY_LENGTH = 64  # hex digits of a SHA-256
 _MAX_REQUEST_BYTES = 1 << 16
 
@@ -47,49 +49,79 @@ def entries() -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.name, entry.key))
 
 
+def named(name: str, found: Iterable[Entry]) -> list[Entry]:
+    """The entries that a name, or the beginning of a key, stands for."""
+    by_key = len(name) >= SHORTEST_KEY
+    return [each for each in found if each.name == name or (by_key and each.key.startswith(name))]
+
+
 def clear(name: str | None = None) -> list[Entry]:
     """Remove packs from the pack cache, with the screens of LM heads that serve no other pack.
 
     Args:
-        name: the name or the beginning of the key of an entry; None: all of them, and all screens.
+        name: the name or the beginning of the key of an entry; None: all of them, and all screens,
+            but no packs that are in use.
 
     Returns:
         The entries that were removed.
 
     Raises:
-        OptionError: no entry has that name.
+        OptionError: no entry has that name, or one that has it is in use.
         FormatError: a folder cannot be removed.
     """
     everything = entries()
-    chosen = [
-        entry
-        for entry in everything
-        if name is None or entry.name == name or (len(name) >= 6 and entry.key.startswith(name))
-    ]
-    if name is not None and not chosen:
-        names = sorted({entry.name for entry in everything})
-        raise OptionError(
-            f"The pack cache holds no {name!r}; it holds {', '.join(names) or 'nothing'}."
-            + did_you_mean(name, names)
-        )
+    if name is not None:
+        chosen = named(name, everything)
+        if not chosen:
+            names = sorted({entry.name for entry in everything})
+            raise OptionError(
+                f"The pack cache holds no {name!r}; it holds {', '.join(names) or 'nothing'}."
+                + did_you_mean(name, names)
+            )
+        drop(chosen)
+        return chosen
+    chosen = [entry for entry in everything if not is_in_use(entry)]
+    drop(chosen)
+    for path in _folders(packs()):
+        if _is_key(path.name) and not is_packed(path):
+            remove(path)
+    if len(chosen) == len(everything):  # nor can calibrations of them go on
+        shutil.rmtree(calibrations_root(), ignore_errors=True)
+        _forget(set(), everything=True)
+        with one_sentence(screens()), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(screens())
+    return chosen
+
+
+def drop(chosen: Iterable[Entry]) -> None:
+    """Remove packs, what leads to them, and the screens of LM heads that serve no other pack.
+
+    Raises:
+        OptionError: one of them is in use; none is removed then.
+        FormatError: a folder cannot be removed.
+    """
+    chosen = list(chosen)
+    for entry in chosen:
+        if is_in_use(entry):
+            raise OptionError(
+                f"{entry.name} ({entry.key[:12]}) is in use by a process that runs; end that first."
+            )
     going = {each.path for each in chosen}
-    staying = {each.path for each in everything} - going
+    staying = {each.path for each in entries()} - going
     needless = screens_of(going) - screens_of(staying)
     for entry in chosen:
         remove(entry.path)
     for screen in needless:
         with contextlib.suppress(OSError):
             screen.unlink()
-    for path in _folders(packs()):
-        if name is None and _is_key(path.name) and not is_packed(path):
-            remove(path)
-    if name is None:  # nor can calibrations of them go on
-        shutil.rmtree(calibrations_root(), ignore_errors=True)
-    _forget({entry.key for entry in chosen}, everything=name is None)
-    if name is None:
-        with one_sentence(screens()), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(screens())
-    return chosen
+    _forget({entry.key for entry in chosen}, everything=False)
+
+
+def is_in_use(entry: Entry) -> bool:
+    """Whether a process has the pack loaded, reads it, or writes to it."""
+    with contextlib.suppress(OSError):
+        return in_use([entry.path, *entry.path.iterdir()])
+    return False
 
 
 def clear_leftovers() -> tuple[int, int]:

@@ -33,9 +33,12 @@ USERS_CACHE = os.environ.get(CACHE_VARIABLE)
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Packed models of the tests go to a folder of this run, never to the user's cache."""
+    """What tests pack and fetch goes to folders of this run, never to the user's caches."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        fetched = str(tmp_path_factory.mktemp("hub"))
+        patch.setenv("HF_HUB_CACHE", fetched)
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", fetched)
         patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
         yield
 

@@ -145,8 +145,8 @@ class GgufSource(Source):
         count = "1 matrix" if len(others) == 1 else f"{len(others)} matrices"
         return (
             f"{count} in {', '.join(sorted(set(others)))} {'is' if len(others) == 1 else 'are'} "
-            "read as floats, since no kernel takes such numbers; packing rounds them anew, dtype f32 "
-            "does not.",
+            "read as floats, since no kernel takes such numbers; packing rounds them anew, but "
+            "not with dtype f32.",
         )
 
     def _is_interleaved(self, name: str) -> bool:

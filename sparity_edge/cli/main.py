@@ -23,6 +23,7 @@ from sparity_edge.cli.options.evaluation import (
     PERPLEXITY_EXAMPLES,
     add_evaluation_options,
 )
+from sparity_edge.cli.options.models import add_model_commands
 from sparity_edge.cli.options.packing import SOURCE_HELP, add_cache, add_convert, add_verify
 from sparity_edge.cli.options.plan import add_plan_commands
 from sparity_edge.cli.options.sampling import add_sampling_options
@@ -115,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_perplexity(commands)
     _add_kl(commands)
     _add_bench(commands)
+    add_model_commands(commands, _add)
     add_convert(commands, _add)
     add_plan_commands(commands, _add)
     add_verify(commands, _add)
@@ -256,6 +258,7 @@ _EXAMPLES = """examples:
   sparity-edge chat ./my-model --system "Answer in one sentence."
   sparity-edge chat --prompt "What is the capital of France?" --temperature 0
   echo "Once upon a time" | sparity-edge generate --max-tokens 100
+  sparity-edge pull org/name:Q4_K_M
   sparity-edge convert org/name ./my-model --dtype int4
 `sparity-edge COMMAND --help` tells more.
 """

@@ -19,6 +19,7 @@ from sparity_edge.plans.setting import Setting
 from sparity_edge.plans.sparsity_choice import SparsityChoice
 from sparity_edge.progress import Progress, silent
 from sparity_edge.system.threads import checked_threads
+from sparity_edge.system.use_marks import UseMark
 from sparity_edge.text.token_ids import checked_ids
 
 if TYPE_CHECKING:
@@ -51,12 +52,14 @@ class LoadedModel:
         self.end_ids = frozenset({*model.config.eos_token_ids, *tokenizer.eos_token_ids})
         self.busy = threading.Lock()  # held while a pass runs
         self._load_seconds = load_seconds
+        self._mark = UseMark([path])
         self._closed = False
 
     def close(self) -> None:
         """Give the threads back, once the pass that runs is over."""
         self._closed = True
         self.model.close()
+        self._mark.close()
 
     def demand_open(self) -> None:
         """Raise SparityError if the model was closed."""

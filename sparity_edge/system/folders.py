@@ -26,6 +26,11 @@ def kernel_root() -> Path:
     return _users_cache() / "kernels"
 
 
+def sources_root() -> Path:
+    """The folder of files that were fetched from elsewhere than the Hub."""
+    return cache_root() / "sources"
+
+
 def gains_root() -> Path:
     """The folder of gains of sparsity plans that were measured on this machine."""
     return cache_root() / "gains"

@@ -121,7 +121,7 @@ def test_words_are_those_of_the_moment(
     model = str(checkpoint("llama_gqa"))
     folder = prepare(model, PackOptions(layout="mixed"))
     add_plan(open_folder(folder), family(open_packed(folder), "mixed"))
-    assert shell_completion.words("packs") == [model]
+    assert shell_completion.words("packs") == shell_completion.words("kept") == [model]
     assert model in shell_completion.words("models")
     assert main(["completion", "plans"]) == 0
     assert capsys.readouterr().out.split() == shell_completion.words("plans") == ["by-hand"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from sparity_edge.quality.divergence import divergences
 from sparity_edge.quality.perplexity import perplexity
 from sparity_edge.quality.scoring import score
 from sparity_edge.system import threads
+from sparity_edge.system.use_marks import in_use
 
 FEW = SamplingParams(temperature=0, max_tokens=3, ignore_eos=True)
 MANY = SamplingParams(temperature=0, max_tokens=200, ignore_eos=True)
@@ -50,6 +52,15 @@ def closed(checkpoint: Callable[[str], Path]) -> Generator:
     with load(checkpoint) as generator:
         generator.generate([1, 20], FEW)
     return generator
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is marked there")
+def test_a_pack_is_in_use_until_its_generator_is_closed(checkpoint: Callable[[str], Path]) -> None:
+    with load(checkpoint) as generator:
+        path = Path(generator.info()["path"])
+        generator.twin().close()
+        assert in_use([path])
+    assert not in_use([path])
 
 
 def elsewhere(work: Callable[[], Any]) -> BaseException | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import shutil
+import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -71,9 +71,18 @@ class FakeHub:
         patterns = options["allow_patterns"]
         for name in self.names():
             if any(fnmatch.fnmatchcase(name, each) for each in patterns):
-                (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(self.folder / name, snapshot / name)
+                self._keep(name, snapshot / name)
         return str(snapshot)
+
+    def _keep(self, name: str, entry: Path) -> None:
+        """Put a file where the Hub client would: its content apart, and a link to it."""
+        content = (self.folder / name).read_bytes()
+        blob = self.repository / "blobs" / hashlib.sha256(content).hexdigest()
+        for folder in (entry.parent, blob.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not entry.exists():
+            blob.write_bytes(content)
+            entry.symlink_to(os.path.relpath(blob, entry.parent))
 
     def names(self) -> list[str]:
         """The paths of all files of the model."""

@@ -93,12 +93,12 @@ def choose(models: Sequence[GgufModel], tag: str | None, label: str) -> GgufMode
         told = "is called so" if tag else "goes before the others"
         raise SourceError(
             f"{label}: of its GGUF files none {told}; there are {_listed(models)}; name one, as "
-            f"in {repository}:{_call(models[0], models)}"
+            f"in {repository}:{tag_of(models[0], models)}"
         )
     if len(found) > 1:
         raise SourceError(
             f"{label}: several GGUF files may be meant: {_listed(found)}; name one, as in "
-            f"{repository}:{_call(found[0], found)}"
+            f"{repository}:{tag_of(found[0], found)}"
         )
     if found[0].missing:
         raise SourceError(
@@ -156,7 +156,7 @@ def _is_model(name: str) -> bool:
     return not any(each in file for each in _HELPERS)
 
 
-def _call(model: GgufModel, models: Iterable[GgufModel]) -> str:
+def tag_of(model: GgufModel, models: Iterable[GgufModel]) -> str:
     """The shortest tag that names a model and no other: its number format, or its file."""
     alike = [each for each in models if each.format == model.format]
     return model.format if model.format and len(alike) == 1 else model.name
@@ -164,6 +164,6 @@ def _call(model: GgufModel, models: Iterable[GgufModel]) -> str:
 
 def _listed(listed: Sequence[GgufModel], models: Sequence[GgufModel] | None = None) -> str:
     models = models or listed
-    shown = [f"{_call(each, models)} ({each.size})" for each in listed[:MAX_LISTED]]
+    shown = [f"{tag_of(each, models)} ({each.size})" for each in listed[:MAX_LISTED]]
     more = len(listed) - MAX_LISTED
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

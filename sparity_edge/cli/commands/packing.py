@@ -142,6 +142,8 @@ def cache_clear(arguments: Namespace) -> None:
     removed = pack_cache.clear(arguments.name)
     freed = sum(entry.nbytes for entry in removed)
     print(f"{len(removed)} removed, {freed / 1e6:.1f} MB freed.")
+    if arguments.name is None and (staying := pack_cache.entries()):
+        print(f"{len(staying)} in use by processes that run stay.")
     count, freed = pack_cache.clear_leftovers()
     if count:
         print(f"{count} left behind by interrupted runs removed too, {freed / 1e6:.1f} MB freed.")

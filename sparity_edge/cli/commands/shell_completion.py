@@ -38,6 +38,7 @@ def script(shell: str) -> str:
         "OUT": shtab.DIR,
         "PLAN": shtab.cmd(_asking("plans")),
         "PACK": shtab.cmd(_asking("packs")),
+        "KEPT": shtab.cmd(_asking("kept")),
         "MODEL": MODEL_WORDS,
         "SOURCE": MODEL_WORDS,
     }
@@ -48,14 +49,18 @@ def script(shell: str) -> str:
 
 
 def words(kind: str) -> list[str]:
-    """What can be named now: "models", "packs" that are cached, or "plans" of any pack."""
+    """What can be named now: "models", those "kept", "packs" of them, or "plans" of any pack."""
     from converters.pack_cache import entries
+    from converters.sources.remote.downloads import downloads
     from converters.sources.remote.hub import ALIASES
 
     packs = {entry.name for entry in entries() if entry.options}  # a damaged one has none
+    if kind == "packs":
+        return sorted(packs)
     if kind == "plans":
         return sorted(_plans())
-    return sorted(packs | set(ALIASES) if kind == "models" else packs)
+    fetched = {each.name for each in downloads()}
+    return sorted(packs | fetched | set(ALIASES if kind == "models" else ()))
 
 
 def _plans() -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from sparity_edge.cli.options.plan import Add
 
 SHELLS = ("bash", "zsh", "fish")
-WORDS = ("models", "packs", "plans")  # what scripts ask for
+WORDS = ("models", "kept", "packs", "plans")  # what scripts ask for
 
 
 class _Shells(tuple[str, ...]):

@@ -1,0 +1,1 @@
+"""What is kept of models on this machine: fetched files and packs, listed and removed."""
