@@ -16,6 +16,7 @@ import numpy as np
 from converters.sources.gguf_metadata import GgufHeader
 from converters.sources.source import Array
 from sparity_edge.config.family import Family, GgufNames
+from sparity_edge.config.unsupported import missing
 from sparity_edge.config.values import whole
 from sparity_edge.errors import SourceError
 from sparity_edge.model.families import families
@@ -59,8 +60,10 @@ def family_of(header: GgufHeader) -> tuple[Family, GgufNames]:
     found = [(family, names) for family, names in known if names.architecture == name]
     if not found:
         architectures = dict.fromkeys(names.architecture for _, names in known)
+        metadata = {key.removeprefix(f"{name}."): value for key, value in header.metadata.items()}
+        reason = missing(name, metadata)
         raise SourceError(
-            f"{header.label}: general.architecture={name!r} is not supported; "
+            f"{header.label}: general.architecture={name!r} is not supported{reason}; "
             f"use one of {', '.join(architectures)}."
         )
     # The one whose mark the file bears, else the one that needs none.

@@ -35,6 +35,42 @@ def test_constants_that_are_none(key: str, value: Any) -> None:
         config_with(**GRANITE, **{f"{key}_multiplier": value})
 
 
+MOE, IMAGES = "a mixture of experts", "images or sound"
+OTHERS: list[tuple[str, str, dict[str, Any], str]] = [
+    ("phi3small", "Phi3SmallForCausalLM",
+     {"hidden_act": "gegelu", "blocksparse_block_size": 64, "layer_norm_epsilon": 1e-5},
+     "gates by GEGLU, block-sparse attention, LayerNorm and the activation 'gegelu'"),
+    ("phimoe", "PhiMoEForCausalLM", {"num_local_experts": 16}, MOE),
+    ("gemma3", "Gemma3ForConditionalGeneration",
+     {"vision_config": {"layers": 2}, "text_config": {"hidden_activation": "gelu_pytorch_tanh"}},
+     f"norms and an embedding of Gemma's own, {IMAGES} and the activation 'gelu_pytorch_tanh'"),
+    ("qwen3_moe", "Qwen3MoeForCausalLM", {"num_experts": 128, "kv_lora_rank": None}, MOE),
+    ("llama4", "Llama4ForConditionalGeneration",
+     {"vision_config": {"layers": 2},
+      "text_config": {"num_local_experts": 16, "layer_types": ["chunked_attention"]}},
+     f"{MOE}, {IMAGES} and layers of type 'chunked_attention'"),
+    ("deepseek_v3", "DeepseekV3ForCausalLM", {"n_routed_experts": 256, "kv_lora_rank": 512},
+     f"{MOE} and latent attention"),
+    ("granite_swa", "GraniteSWAForCausalLM", {}, "sinks of attention"),
+    ("falcon_h1", "FalconH1ForCausalLM", {"mamba_d_state": 256}, "state-space layers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model_type", "name", "keys", "reason"), OTHERS)
+@pytest.mark.parametrize("named", [True, False])
+def test_others_are_refused_by_name_with_what_is_missing(
+    model_type: str, name: str, keys: dict[str, Any], reason: str, named: bool
+) -> None:
+    config = {**tiny.BASE, "model_type": model_type, "architectures": [name] if named else None}
+    stated = f"architectures={name!r}" if named else f"model_type={model_type!r}"
+    with pytest.raises(ConfigError) as caught:
+        read_config({**config, **keys})
+    message = str(caught.value)
+    assert message.startswith(f"config.json: {stated} is not supported: it has {reason}; use one ")
+    assert message.endswith(".")
+    assert len(message) < 400
+
+
 def test_dense_granite_4() -> None:
     config = config_with(**GRANITE4, intermediate_size=500)
     assert (config.intermediate_size, config.layers_without_rope) == (96, ())

@@ -122,6 +122,10 @@ def rope_factors(factor: float) -> np.ndarray:
 
 REFUSED = {
     "architecture": ({"architecture": "gpt2"}, "general.architecture='gpt2'"),
+    "what it has": (
+        {"architecture": "deepseek2", "metadata": {"deepseek2.attention.kv_lora_rank": 512}},
+        "architecture='deepseek2' is not supported: it has latent attention; use one of ",
+    ),
     "experts": ({"metadata": {"llama.expert_count": 8}}, "llama.expert_count=8"),
     "split": ({"metadata": {"split.count": 3}}, "part 1 of 3 .*does not end in -00001-of-00003"),
     "yarn": ({"metadata": {"llama.rope.scaling.type": "yarn"}}, "scaling.type='yarn'"),

@@ -15,6 +15,7 @@ from typing import Any
 from sparity_edge.config.family import Family
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.config.parsing import parse_config
+from sparity_edge.config.unsupported import missing
 from sparity_edge.config.values import show
 from sparity_edge.errors import ConfigError
 
@@ -41,27 +42,29 @@ def family_of(config: Mapping[str, Any]) -> Family:
     architectures = [architectures] if isinstance(architectures, str) else architectures
     if not isinstance(architectures, list) or not architectures:
         if not isinstance(stated, str) or stated not in known:
-            raise ConfigError(
-                f"config.json: model_type={show(stated)} is not supported; "
-                f"use one of {', '.join(known)}."
-            )
+            raise _unknown("model_type", stated, config)
         return known[stated]
     name = architectures[0]
     family = next((each for each in known.values() if name in each.architectures), None)
     if family is None and isinstance(stated, str) and _spells(name, stated):
         family = known.get(stated)
     if family is None:
-        names = [each for family in known.values() for each in family.architectures]
-        raise ConfigError(
-            f"config.json: architectures={show(name)} is not supported; "
-            f"use one of {', '.join(names)}."
-        )
+        raise _unknown("architectures", name, config)
     if isinstance(stated, str) and stated in known and stated != family.model_type:
         raise ConfigError(
             f"config.json: model_type={show(stated)} contradicts architectures={show(name)}; "
             "correct one of them."
         )
     return family
+
+
+def _unknown(key: str, name: Any, config: Mapping[str, Any]) -> ConfigError:
+    model_type = config.get("model_type")
+    reason = missing(model_type if isinstance(model_type, str) else "", config)
+    return ConfigError(
+        f"config.json: {key}={show(name)} is not supported{reason}; "
+        f"use one of {', '.join(families())}."
+    )
 
 
 def _spells(name: Any, model_type: str) -> bool:
