@@ -34,11 +34,12 @@ from converters.methods.family import (
     assemble,
 )
 from converters.methods.fits_kept import fits_from, fits_to
+from converters.pack import BUNDLED
 from converters.pack_options import PackOptions
 from converters.plan_folders import find_folders, layout_of
-from converters.sources import open_source
-from converters.store import cached_pack, packed_path
+from converters.store import cached_pack, open_any, packed_path
 from sparity_edge.arrays import Floats
+from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import OptionError
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.folder import PackedFolder, PackedModel, read_weights
@@ -229,20 +230,33 @@ def _needs(
     if named is not None:
         config = named.config
     else:
-        with open_source(model, context) as source:
+        with open_any(model, context) as source:
             config = source.config
     of_models = {
-        each.name: each.layouts(config) for each in methods if isinstance(each, ModelMethod)
+        each.name: _possible(each.layouts(config), config)
+        for each in methods
+        if isinstance(each, ModelMethod)
     }
     of_layers: dict[str, Sequence[str]] = {}
     by_layer = [each for each in methods if isinstance(each, Method)]
     for each in sorted(by_layer, key=lambda each: len(SERVED_BY[each.layout])):
         reason = None if each.unsuited is None else each.unsuited(config)
+        possible = _possible(SERVED_BY[each.layout], config)
+        if reason is None and not possible:
+            reason = (
+                f"Plan {each.name} needs up and down stored together, which this model's biases or "
+                "LoRA adapter rule out; calibrate with another of --methods."
+            )
         if reason is None:
-            of_layers[each.name] = SERVED_BY[each.layout]
+            of_layers[each.name] = possible
         elif explicit:
             raise OptionError(reason)
     return of_models | of_layers
+
+
+def _possible(layouts: Sequence[str], config: ModelConfig) -> list[str]:
+    """The layouts that a model can be stored in."""
+    return [each for each in layouts if config.bundles or each not in BUNDLED]
 
 
 def _windows(packed: PackedModel, documents: Iterable[str], tokens: int) -> Windows:

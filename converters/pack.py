@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from converters.chunks import chunks_of, packed_in_order
 from converters.pack_options import PackOptions
+from sparity_edge.config.lora import LORA_A, LORA_B
 from sparity_edge.config.model_config import ADAPTER, LAYER_LINEARS
 from sparity_edge.errors import OptionError
+from sparity_edge.model.opening import version_of
 from sparity_edge.packed.bundle import BundleLayout, bundle_of, halves_of
 from sparity_edge.packed.layout import BY_THEMSELVES, K_QUANT_GROUPS, KEPT_GROUPS, Layout
 from sparity_edge.packed.shards import TensorSpec, spec_nbytes
@@ -37,6 +39,7 @@ DEFAULT_GROUP = 32
 MAX_WORKERS = 4  # more only wait for the one thread that writes
 # Of residual adapters, but where all is f32: what later layers read goes through every one of them.
 ADAPTER_DTYPE = "bf16"
+_LORA = (f".{LORA_A}.weight", f".{LORA_B}.weight")  # are kept in the floats that they come in
 BUNDLED = ("ffn", "neurons", "mixed")  # layouts in which up and down are stored together
 _INPUT_MAJOR = {
     "dense": (),
@@ -61,6 +64,8 @@ def choose_layout(
         native: (dtype, group, minimum) of the numbers in the source, None for plain floats.
         options: what was asked for.
     """
+    if native and name.endswith(_LORA):
+        return Layout(native[0], "output", shape)
     if ADAPTER in name:
         asked = options.dtype or (native[0] if native else None)
         return Layout("f32" if asked == "f32" else ADAPTER_DTYPE, "output", shape)
@@ -113,7 +118,7 @@ def convert(
     done = 0
     writer = PackedWriter(
         Path(out), tensors, source=source.label, options=asdict(options),
-        rotated=source.config.rotation is not None, force=force,
+        version=version_of(source.config), force=force,
     )  # fmt: skip
     workers = max(1, min(MAX_WORKERS, os.cpu_count() or 1))
     with UseMark(source.files), writer, ThreadPoolExecutor(workers) as pool:
@@ -178,10 +183,11 @@ def _choose_numbers(
 
 def _plan(source: Source, options: PackOptions) -> dict[str, TensorSpec]:
     model = source.config
-    if model.mlp_bias and options.layout in BUNDLED:
+    if not model.bundles and options.layout in BUNDLED:
+        why = "biases rule" if model.mlp_bias else "LoRA adapter rules"
         raise OptionError(
-            f"layout={options.layout!r} stores up and down together, which this model's biases "
-            "rule out; use dense or input."
+            f"layout={options.layout!r} stores up and down together, which this model's {why} "
+            "out; use dense or input."
         )
     tensors: dict[str, TensorSpec] = {}
     for name, shape in model.tensor_shapes().items():

@@ -38,7 +38,7 @@ class PackOptions:
         """These options with a layout: `dense`, or `ffn` where gates of zero can be skipped."""
         if self.layout is not None:
             return self
-        skips = config.activation.zeroes and not config.mlp_bias
+        skips = config.activation.zeroes and config.bundles
         return replace(self, layout="ffn" if skips else "dense")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from converters.adapters.adapted import AdaptedSource
 from converters.calibration.windows import (
     LEAST_WINDOWS,
     WINDOW,
@@ -49,6 +50,8 @@ def rotated(
         OptionError: the model is rotated already, or the text is too short.
         SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
     """
+    if isinstance(source, AdaptedSource):
+        source = source.merged()  # what is rotated comes in floats
     packed = open_packed(prepare(model, PackOptions(), context))
     windows = _windows(packed, texts)
     bases = find_bases(packed, windows, kind, threads=threads, progress=context.progress)

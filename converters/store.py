@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converters.adapters.names import adapters_of, own_name
 from converters.pack_cache import is_complete, look_up, packs, remember, remove, requests, touch
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.manifest import is_packed
@@ -33,7 +34,8 @@ def prepare(model: str, options: PackOptions, context: CallContext = QUIET) -> P
     """The packed folder of a model, packing it into the pack cache where that has not been done.
 
     Args:
-        model: a packed folder, a Hugging Face folder, a GGUF file, a hub id or an alias.
+        model: a packed folder, a Hugging Face folder, a GGUF file, a hub id or an alias; or one
+            of these with LoRA adapters (`converters.adapters.names`).
         options: number format and layout. A packed folder that is named must agree with them.
         context: what may be done to find the model, and whom it is told.
 
@@ -108,6 +110,11 @@ def open_any(model: str, context: CallContext = QUIET) -> Source:
     Raises:
         SourceError, ConfigError, FormatError: it cannot be found or read.
     """
+    adapters = adapters_of(model)
+    if adapters:
+        from converters.adapters.put import adapted
+
+        return adapted(open_any(own_name(model), context), adapters, model, context)
     path = packed_path(model)
     if path is not None:
         from converters.sources.packed import PackedSource
@@ -131,9 +138,15 @@ def _digest(*parts: Any) -> str:
 
 def _request_key(model: str, path: Path, options: PackOptions) -> str:
     """A key of what the user asked for; for local files it changes when one of them does."""
+    adapters = [
+        (str(each.folder.absolute()), _stamps(each.folder), each.scale)
+        for each in adapters_of(model)
+    ]
+    if adapters:
+        model, path = own_name(model), _local_path(own_name(model))
     stamps = _stamps(path)
     named = str(path.absolute()) if stamps else model
-    return _digest(named, stamps, asdict(options), FORMAT_VERSION, READING)
+    return _digest(named, stamps, asdict(options), FORMAT_VERSION, READING, *adapters)
 
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:

@@ -7,7 +7,7 @@ pack cache first, and is calibrated where it is to be sparsified.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ def load(
     cache_dtype: str | None = None,
     full_head: bool = False,
     offline: bool = False,
+    lora: str | Sequence[str] = (),
     progress: Progress = silent,
     notify: Callable[[str], None] = unheard,
 ) -> Generator:
@@ -53,8 +54,9 @@ def load(
     checked_kv_dtype(cache_dtype)
     share = checked_dial(sparsity, level)
     context = CallContext(offline, progress, notify)
+    model = named_with(str(model), lora)
     path = packed_folder(
-        str(model), context, sparse=bool(share or plan), dtype=dtype, plan=plan, threads=threads
+        model, context, sparse=bool(share or plan), dtype=dtype, plan=plan, threads=threads
     )
 
     def open_pack(path: Path) -> Generator:
@@ -72,13 +74,13 @@ def load(
     if share:
         from sparity_edge.measure.dial import follow
 
-        carried = carried_plans(str(model), path, plan, dtype)
+        carried = carried_plans(model, path, plan, dtype)
         if len(carried) == 1:
             _demand_evidence(*carried[0], threads, context)
         return follow(
             Setting(plan, sparsity, level),
             carried,
-            packed_folder(str(model), context, sparse=False, dtype=dtype),
+            packed_folder(model, context, sparse=False, dtype=dtype),
             open_pack,
             threads=threads,
             cache_dtype=cache_dtype,
@@ -92,6 +94,23 @@ def load(
         generator.close()
         raise
     return generator
+
+
+def named_with(model: str, lora: str | Sequence[str]) -> str:
+    """The name of a model with LoRA adapters.
+
+    Args:
+        model: its own name.
+        lora: folders, each with ":SCALE" behind it or without.
+
+    Raises:
+        OptionError: one is no name of a folder.
+    """
+    if not lora:
+        return model
+    from converters.adapters.names import with_adapters
+
+    return with_adapters(model, lora)
 
 
 def set_screen(loaded: LoadedModel, context: CallContext = QUIET) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from converters.calibration.gradient_steps import activated, rmsnorm, rmsnorm_back, rotate
+from converters.calibration.layer_weights import floats, with_adapter
 from converters.numbers.bundle_bytes import unpack_bundle
 from converters.numbers.layout_bytes import unpack_matrix
-from converters.numbers.quantize import Quantized
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
 from sparity_edge.errors import OptionError
@@ -240,11 +240,12 @@ def _layer_weights(packed: PackedModel, prefix: str) -> dict[str, Floats]:
     bundle: Any = packed.tensors.get(f"{prefix}.mlp.up_down")
     if isinstance(bundle, PackedBundle):
         up, down = unpack_bundle(bundle)
-        weights = {"up_proj": _numbers(up), "down_proj": _numbers(down)}
+        weights = {"up_proj": floats(up), "down_proj": floats(down)}
     for name in LAYER_LINEARS:
         linear = name.rpartition(".")[2]
         if linear not in weights:
             weights[linear] = read_matrix(packed, f"{prefix}.{name}.weight")
+        weights[linear] = with_adapter(packed, f"{prefix}.{name}", weights[linear])
     return weights
 
 
@@ -252,11 +253,7 @@ def read_matrix(packed: PackedModel, name: str, start: int = 0, stop: int | None
     """Outputs start:stop of a matrix as float32."""
     tensor = packed.tensors[name]
     assert isinstance(tensor, PackedMatrix)
-    return _numbers(unpack_matrix(tensor.data, tensor.layout, start, stop))
-
-
-def _numbers(weights: Quantized | Floats) -> Floats:
-    return weights.dequantize() if isinstance(weights, Quantized) else weights
+    return floats(unpack_matrix(tensor.data, tensor.layout, start, stop))
 
 
 def read_vector(packed: PackedModel, name: str) -> Floats:

@@ -10,6 +10,7 @@ from converters.calibration.histograms import Array
 from converters.numbers.bundle_bytes import unpack_bundle
 from converters.numbers.layout_bytes import pack_matrix, unpack_matrix
 from converters.numbers.quantize import Quantized, quantize, quantize_sixes
+from sparity_edge.config.lora import LORA_A, LORA_B
 from sparity_edge.config.model_config import LAYER_LINEARS
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
@@ -53,7 +54,8 @@ class LayerWeights:
         """A linear's weights, (outputs, inputs)."""
         if name in ("up_proj", "down_proj"):
             return self._up_down()[name == "down_proj"]
-        return _floats(self._unpacked(name, "self_attn" if name[0] in "qkvo" else "mlp"))
+        part = "self_attn" if name[0] in "qkvo" else "mlp"
+        return self._whole(self._unpacked(name, part), f"{part}.{name}")
 
     def packed_folded(self, matrix: Array) -> PackedMatrix:
         """A folded matrix (hidden, hidden) by outputs: floats where W_up has floats, else six bits.
@@ -87,8 +89,12 @@ class LayerWeights:
                 up, down = unpack_bundle(bundle)
             else:
                 up, down = self._unpacked("up_proj"), self._unpacked("down_proj")
-            self._pair = _floats(up), _floats(down)
+            self._pair = self._whole(up, "mlp.up_proj"), self._whole(down, "mlp.down_proj")
         return self._pair
+
+    def _whole(self, weights: Quantized | Array, linear: str) -> Array:
+        """A linear's weights with what the LoRA adapter beside them adds."""
+        return with_adapter(self.packed, f"{self._layer}.{linear}", floats(weights))
 
     def _unpacked(self, linear: str, part: str = "mlp") -> Any:
         stored = self.packed.tensors[f"{self._layer}.{part}.{linear}.weight"]
@@ -96,7 +102,24 @@ class LayerWeights:
         return unpack_matrix(stored.data, stored.layout)
 
 
-def _floats(weights: Quantized | Array) -> Array:
+def with_adapter(packed: PackedModel, linear: str, weights: Array) -> Array:
+    """Weights of a linear, and what a LoRA adapter beside them adds.
+
+    Args:
+        packed: the model.
+        linear: "model.layers.0.self_attn.q_proj".
+        weights: (outputs, inputs).
+    """
+    b, a = (packed.tensors.get(f"{linear}.{half}.weight") for half in (LORA_B, LORA_A))
+    if not isinstance(b, PackedMatrix) or not isinstance(a, PackedMatrix):
+        return weights
+    product = [floats(unpack_matrix(each.data, each.layout)) for each in (b, a)]
+    result: Array = weights + product[0] @ product[1]
+    return result
+
+
+def floats(weights: Quantized | Array) -> Array:
+    """Weights as float32."""
     return weights.dequantize() if isinstance(weights, Quantized) else weights
 
 

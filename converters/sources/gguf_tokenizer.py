@@ -39,7 +39,7 @@ def make_tokenizer_files(header: GgufHeader, special: SpecialTokens) -> dict[str
     if model == "gpt2":
         tokenizer, add_bos = _byte_level(header, special.vocabulary)
     elif model == "llama":
-        tokenizer, add_bos = _sentencepiece(header, special)
+        tokenizer, add_bos = sentencepiece(header, special)
     else:
         raise SourceError(
             f"{header.label}: tokenizer.ggml.model={model!r} is not supported; only gpt2 "
@@ -48,7 +48,7 @@ def make_tokenizer_files(header: GgufHeader, special: SpecialTokens) -> dict[str
     add_bos = header.boolean("tokenizer.ggml.add_bos_token", add_bos)
     add_eos = header.boolean("tokenizer.ggml.add_eos_token", False)
     tokenizer["added_tokens"] = special.vocabulary.added(_is_phi3(header))
-    tokenizer["post_processor"] = _post_processor(special, add_bos, add_eos)
+    tokenizer["post_processor"] = post_processor(special, add_bos, add_eos)
     content = json.dumps(tokenizer, ensure_ascii=False).encode()
     _check(header, content)
     settings = _settings(special, add_bos, add_eos)
@@ -87,7 +87,16 @@ def _byte_level(header: GgufHeader, vocabulary: Vocabulary) -> tuple[dict[str, A
     return tokenizer, kind.add_bos
 
 
-def _sentencepiece(header: GgufHeader, special: SpecialTokens) -> tuple[dict[str, Any], bool]:
+def sentencepiece(header: GgufHeader, special: SpecialTokens) -> tuple[dict[str, Any], bool]:
+    """Content of tokenizer.json for pieces, but for what goes around a text; and whether BOS does.
+
+    Args:
+        header: the pieces, their scores and whether a text gets a space in front, as in GGUF.
+        special: of these pieces.
+
+    Raises:
+        SourceError: the scores are missing or no numbers.
+    """
     vocabulary = special.vocabulary
     if "tokenizer.ggml.merges" in header.metadata:
         merges = listed_merges(header, vocabulary)
@@ -145,8 +154,8 @@ def _skeleton(
     }
 
 
-def _post_processor(special: SpecialTokens, add_bos: bool, add_eos: bool) -> dict[str, Any] | None:
-    """Begin and end of text around what was encoded; None: neither is wanted."""
+def post_processor(special: SpecialTokens, add_bos: bool, add_eos: bool) -> dict[str, Any] | None:
+    """Begin and end of text around what was encoded, as in tokenizer.json; None: neither."""
     around = {}
     for name, wanted in (("bos", add_bos), ("eos", add_eos)):
         if wanted and name in special.ids:

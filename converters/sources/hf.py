@@ -8,6 +8,7 @@ knows nothing of the network.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,14 @@ from sparity_edge.errors import SourceError, library_words
 from sparity_edge.text.tokenizer_files import (
     CONFIG_FILE,
     MAX_BYTES,
+    MODEL_FILE,
     TEMPLATE_FILE,
     TOKENIZER_FILE,
     TOKENIZER_FILES,
     template_of,
 )
 
+MAX_PIECES_BYTES = 64 << 20  # the largest one in use has 4 MB, for 262,144 pieces
 DTYPES = ("F32", "F16", "BF16")
 
 
@@ -51,15 +54,15 @@ class HuggingFaceSource(Source):
         self.config_json = read_object(folder / "config.json")
         _refuse_quantized(self.config_json, label)
         self.generation_config = _optional_object(folder / "generation_config.json")
-        self.tokenizer_files = _read_tokenizer(folder, label)
+        self.notes: list[str] = []
+        self.tokenizer_files = _read_tokenizer(folder, label, self.notes.append)
         shards = _shards(folder, label)
         self._slices: dict[str, Any] = {}
         self._zeros: dict[str, tuple[int, ...]] = {}
-        self.notes: list[str] = []
         for path in shards:  # of a tensor in two shards the last one counts, as in transformers
             self._slices.update(_open_shard(path))
         self._settle()
-        present = (folder / name for name in (*TOKENIZER_FILES, *_JSON_FILES))
+        present = (folder / name for name in (*TOKENIZER_FILES, MODEL_FILE, *_JSON_FILES))
         self.files = tuple(path for path in (*sorted(present), *shards) if path.is_file())
 
     def _settle(self) -> None:
@@ -152,21 +155,27 @@ def _optional_object(path: Path) -> dict[str, Any]:
     return read_object(path) if path.is_file() else {}
 
 
-def _read_tokenizer(folder: Path, label: str) -> dict[str, bytes]:
-    path = folder / TOKENIZER_FILE
-    if not path.is_file():
-        held = "only tokenizer.model" if (folder / "tokenizer.model").is_file() else "no tokenizer"
+def _read_tokenizer(folder: Path, label: str, notify: Callable[[str], None]) -> dict[str, bytes]:
+    path, pieces = folder / TOKENIZER_FILE, folder / MODEL_FILE
+    if not path.is_file() and not pieces.is_file():
         raise SourceError(
-            f"{label}: the folder holds {held}, but tokenizer.json is needed; save it with "
-            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers."
+            f"{label}: the folder holds no tokenizer, neither {TOKENIZER_FILE} nor {MODEL_FILE}; "
+            "fetch the complete folder."
         )
     files = {
         name: read_bounded(folder / name, most)
         for name, most in MAX_BYTES.items()
         if (folder / name).is_file()
     }
-    read_object(path)
-    template = template_of(files, _optional_object(folder / CONFIG_FILE))
+    config = _optional_object(folder / CONFIG_FILE)
+    if path.is_file():
+        read_object(path)
+    else:
+        from converters.sources.pieces.files import files_of_pieces
+
+        content = read_bounded(pieces, MAX_PIECES_BYTES)
+        files |= files_of_pieces(content, pieces, config, notify)
+    template = template_of(files, config)
     if template is not None:
         files.setdefault(TEMPLATE_FILE, template.encode())
     return files

@@ -23,6 +23,7 @@ from sparity_edge.cli.options.evaluation import (
     PERPLEXITY_EXAMPLES,
     add_evaluation_options,
 )
+from sparity_edge.cli.options.lora import add_lora_option
 from sparity_edge.cli.options.models import add_model_commands
 from sparity_edge.cli.options.packing import SOURCE_HELP, add_cache, add_convert, add_verify
 from sparity_edge.cli.options.plan import add_plan_commands
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with interrupts() as heard:
         try:
             build_parser().parse_args(argv, arguments)
+            _name_adapters(arguments)
             commands = importlib.import_module(f"sparity_edge.cli.commands.{arguments.module}")
             getattr(commands, arguments.run)(arguments)
             sys.stdout.flush()
@@ -65,6 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"sparity-edge: {one_line(_sentence(error))}", file=sys.stderr)
             return 1
     return 0
+
+
+def _name_adapters(arguments: argparse.Namespace) -> None:
+    """Have LoRA adapters be part of the model's name from here on."""
+    if getattr(arguments, "lora", None):
+        from converters.adapters.names import with_adapters
+
+        named = "source" if hasattr(arguments, "source") else "model"
+        setattr(arguments, named, with_adapters(getattr(arguments, named), arguments.lora))
 
 
 def _sentence(error: Exception) -> str:
@@ -197,6 +208,7 @@ def _add_bench(commands: Any) -> None:
     parser.set_defaults(module="bench")
     _add_model(parser)
     add_bench_options(parser)
+    add_lora_option(parser)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -250,6 +262,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compute all logits, also where few of them can matter",
     )
+    add_lora_option(group)
     group.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sparity_edge.config.activation import SILU, Activation
+from sparity_edge.config.lora import LORA_A, LORA_B, Lora
 from sparity_edge.config.rope_scaling import RopeScaling
 from sparity_edge.config.rotation import Rotation
 from sparity_edge.config.scales import UNSCALED, Scales
@@ -57,6 +58,7 @@ class ModelConfig:
     activation: Activation = SILU
     scales: Scales = UNSCALED
     rotation: Rotation | None = None  # folded into the weights of a rotated packed folder
+    lora: Lora | None = None  # adapters beside the weights of a packed folder
 
     def linear_shape(self, name: str) -> tuple[int, int]:
         """(outputs, inputs) of a linear of a layer, named as in `LAYER_LINEARS`."""
@@ -78,6 +80,11 @@ class ModelConfig:
         if name == "self_attn.o_proj":
             return self.o_bias
         return self.qkv_bias if name.startswith("self_attn") else self.mlp_bias
+
+    @property
+    def bundles(self) -> bool:
+        """Whether up and down can be stored together: there is no place for what stands by them."""
+        return not self.mlp_bias and not (self.lora is not None and self.lora.on_neurons)
 
     @property
     def residual_adapters(self) -> bool:
@@ -103,6 +110,9 @@ class ModelConfig:
                 shapes[f"{prefix}.{name}.weight"] = shape
                 if self.has_bias(name):
                     shapes[f"{prefix}.{name}.bias"] = shape[:1]
+                if rank := 0 if self.lora is None else self.lora.rank(layer, name):
+                    shapes[f"{prefix}.{name}.{LORA_A}.weight"] = (rank, shape[1])
+                    shapes[f"{prefix}.{name}.{LORA_B}.weight"] = (shape[0], rank)
         shapes["model.norm.weight"] = (self.hidden_size,)
         if not self.tie_word_embeddings:
             shapes["lm_head.weight"] = (self.vocab_size, self.hidden_size)

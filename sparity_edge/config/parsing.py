@@ -12,7 +12,8 @@ from typing import Any
 
 from sparity_edge.config.activation import read_activation
 from sparity_edge.config.family import Family
-from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.config.lora import lora
+from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
 from sparity_edge.config.rope_scaling import rope_scaling, rope_theta, rotary_dim
 from sparity_edge.config.rotation import rotation
 from sparity_edge.config.values import (
@@ -93,6 +94,7 @@ def parse_config(
         activation=read_activation(config, family.activated_up),
         scales=scales,
         rotation=rotation(config),
+        lora=lora(config, layers, LAYER_LINEARS),
     )
 
 

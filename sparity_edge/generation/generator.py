@@ -60,6 +60,8 @@ class Generator(BatchCalls):
                 with `top_k` compute only those that may be among the largest, where that reads
                 clearly less: a screen of the LM head, made once and kept in the cache, tells which.
             offline: use only what is on this machine.
+            lora: folders of LoRA adapters as peft writes them, each with ":SCALE" behind it or
+                without; several are added up. The model with them is packed by itself.
             progress: told of downloads, packing and compiling.
             notify: given one sentence before something is made that stays on disk.
 

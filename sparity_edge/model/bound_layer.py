@@ -7,6 +7,8 @@ plan applies, which pieces share a sparse vector and what a bias has to take up 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 from sparity_edge.arrays import Floats
 from sparity_edge.kernels.operations import Matrix, Operations
 from sparity_edge.kernels.sparse_vector import SparseVector
@@ -27,7 +29,7 @@ class SparsityRecord:
     def __init__(self, ops: Operations, this: Buffers, plan: AppliedPlan | None = None) -> None:
         self.plan = plan
         self._ops = ops
-        self._exponents = this.exponents
+        self.this = this
         self._vectors: dict[int, SparseVector] = {}  # by the identity of their selector
         self._used: list[tuple[int, str]] = []  # (layer, piece)
         self._active: list[SparseVector] = []  # of each of `_used`
@@ -39,7 +41,7 @@ class SparsityRecord:
             return x
         if id(selector) not in self._vectors:
             column = selector.column
-            exponents = None if column is None else self._exponents[:, column : column + 1]
+            exponents = None if column is None else self.this.exponents[:, column : column + 1]
             self._vectors[id(selector)] = self._ops.sparsify(x, selector, exponents)
         self._used.append((layer, piece))
         self._active.append(self._vectors[id(selector)])
@@ -50,7 +52,7 @@ class SparsityRecord:
         gains = None if self.plan is None else self.plan.gains(layer, half)
         if gains is not None:
             matrix, offsets = gains
-            self._ops.linear(h, matrix, self._exponents[:, : len(offsets)], offsets)
+            self._ops.linear(h, matrix, self.this.exponents[:, : len(offsets)], offsets)
 
     def tally(self) -> Reader | None:
         """Have the pass count its active channels; after its last layer."""
@@ -94,6 +96,8 @@ class BoundLayer:
     ) -> None:
         """out = x W^T plus the bias if there is one, plus what `out` holds if `accumulate`.
 
+        Of a LoRA adapter beside W the first half is done, of all of x; `adapt` does the other.
+
         Args:
             name: of the linear: "q_proj" ... "down_proj".
             x: (tokens, inputs).
@@ -103,3 +107,26 @@ class BoundLayer:
         linear, plan = self.weights.linears[name], self._record.plan
         bias = linear.bias if plan is None else plan.bias(self.weights.index, name)
         self.ops.linear(x, linear.matrix, out, bias, accumulate)
+        if (low := linear.low_rank) is not None:
+            whole = x.x if isinstance(x, SparseVector) else x
+            self.ops.linear(whole, low.a, self._record.this.low_rank(name, low.rank))
+
+    def beside_adapter(self, name: str) -> AbstractContextManager[None]:
+        """Have what `linear` does for a single linear run side by side where it is two products."""
+        low = self.weights.linears[name].low_rank
+        return nullcontext() if low is None else self.ops.together()
+
+    def adapt(self, **outs: Floats) -> None:
+        """Add what LoRA adapters give to the outputs of linears, after `linear` has been recorded.
+
+        Args:
+            outs: by linear.
+        """
+        found = [(name, self.weights.linears[name].low_rank, out) for name, out in outs.items()]
+        if not any(low for _, low, _ in found):
+            return
+        with self.ops.together():
+            for name, low, out in found:
+                if low is not None:
+                    x = self._record.this.low_rank(name, low.rank)
+                    self.ops.linear(x, low.b, out, accumulate=True)

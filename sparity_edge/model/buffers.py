@@ -65,6 +65,7 @@ class Buffers:
         # What goes into down_proj, by default in the place of one of its factors.
         self.middle = rows(count, config.intermediate_size) if keep_up else self.up
         self.exponents = rows(count, MOST_GAINS)  # of the gains of one half of a layer
+        self._low_rank: dict[tuple[str, int], Floats] = {}
         self.logits = rows(outputs, config.vocab_size)  # of the last `outputs` tokens
         self.sequences = tuple(self._rows_of(index, tokens) for index in range(sequences))
 
@@ -84,6 +85,12 @@ class Buffers:
     def exchange(self) -> None:
         """Let what is in h be the residual stream, and the array of x that of its next copy."""
         self.x, self.h = self.h, self.x
+
+    def low_rank(self, linear: str, rank: int) -> Floats:
+        """(tokens, rank): what goes through the middle of a LoRA adapter beside a linear."""
+        if (linear, rank) not in self._low_rank:
+            self._low_rank[linear, rank] = rows(len(self.ids), rank)
+        return self._low_rank[linear, rank]
 
     def _rows_of(self, index: int, tokens: int) -> SequenceRows:
         own = slice(tokens * index, tokens * (index + 1))

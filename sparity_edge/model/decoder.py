@@ -122,6 +122,7 @@ class Decoder:
         with ops.together():
             for name, x, out in zip(QKV, inputs, (this.q, this.k, this.v), strict=True):
                 layer.linear(name, x, out)
+        layer.adapt(q_proj=this.q, k_proj=this.k, v_proj=this.v)
         sequences = tuple(zip(this.sequences, caches, strict=True))
         table = self._rotation if weights.rope else self._no_rotation
         heads, norms = self.config.num_attention_heads, self._head_norms(weights)
@@ -135,7 +136,9 @@ class Decoder:
                 keys, values = cache.layer(weights.index)
                 ops.attention(own.q, keys, values, own.position, weights.window, own.mixed)
         mixed = layer.sparsify("o_proj", this.mixed)
-        layer.linear("o_proj", mixed, this.x, accumulate=True)
+        with layer.beside_adapter("o_proj"):
+            layer.linear("o_proj", mixed, this.x, accumulate=True)
+        layer.adapt(o_proj=this.x)
 
     def ffn(self, layer: BoundLayer, this: Buffers) -> None:
         """The second half of a layer: x += down_proj(act(gate_proj(h)) * up_proj(h))."""
@@ -150,6 +153,7 @@ class Decoder:
         with ops.together():
             layer.linear("gate_proj", inputs[0], this.gate)
             layer.linear("up_proj", inputs[1], this.up)
+        layer.adapt(gate_proj=this.gate, up_proj=this.up)
         if self.config.activation.zeroes:
             self._activate(ops, this.gate)
             if self.config.activation.up:
@@ -158,7 +162,9 @@ class Decoder:
         else:
             ops.silu_mul(this.gate, this.up, this.middle)
         middle = layer.sparsify("down_proj", this.middle)
-        layer.linear("down_proj", middle, this.x, accumulate=True)
+        with layer.beside_adapter("down_proj"):
+            layer.linear("down_proj", middle, this.x, accumulate=True)
+        layer.adapt(down_proj=this.x)
 
     def _ffn_of_neurons(self, layer: BoundLayer, this: Buffers, bundle: Bundle) -> None:
         """The FFN of a layer whose gates decide which neurons count.
@@ -166,7 +172,10 @@ class Decoder:
         Centred gates leave out (g - c) u of the others, and c u of all is the folded matrix.
         """
         ops, h, gate = layer.ops, this.h, this.gate
-        layer.linear("gate_proj", layer.sparsify("gate_proj", h), gate)
+        inputs = layer.sparsify("gate_proj", h)
+        with layer.beside_adapter("gate_proj"):
+            layer.linear("gate_proj", inputs, gate)
+        layer.adapt(gate_proj=gate)
         self._activate(ops, gate)
         with ops.together():  # one thread selects while the others begin with the folded matrix
             active = layer.sparsify(NEURONS, gate)

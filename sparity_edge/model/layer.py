@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sparity_edge.arrays import Floats, padded
+from sparity_edge.config.lora import LORA_A, LORA_B
 from sparity_edge.config.model_config import ADAPTER, LAYER_LINEARS, QK_NORMS
 from sparity_edge.errors import FormatError
 from sparity_edge.kernels.machines import Machine
@@ -19,11 +20,21 @@ from sparity_edge.packed.layout import PackedMatrix
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """A LoRA adapter beside a linear, which adds x A^T B^T to what that gives."""
+
+    a: Matrix  # (rank, inputs)
+    b: Matrix  # (outputs, rank)
+    rank: int
+
+
+@dataclass(frozen=True)
 class Linear:
-    """A matrix and its bias."""
+    """A matrix, its bias, and the LoRA adapter beside it."""
 
     matrix: Matrix
     bias: Floats | None
+    low_rank: LowRank | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,8 @@ def load_layer(packed: PackedModel, layer: int, machine: Machine) -> LayerWeight
             continue
         bias = vector(packed, f"{prefix}.{name}.bias") if config.has_bias(name) else None
         weight = machine.matrix(matrix(packed, f"{prefix}.{name}.weight"))
-        linears[name.rpartition(".")[2]] = Linear(weight, bias)
+        beside = _low_rank(packed, layer, name, machine)
+        linears[name.rpartition(".")[2]] = Linear(weight, bias, beside)
     norms = [
         vector(packed, f"{prefix}.{name}.weight") if config.qk_norm else None for name in QK_NORMS
     ]
@@ -80,6 +92,17 @@ def load_layer(packed: PackedModel, layer: int, machine: Machine) -> LayerWeight
         rope=layer not in config.layers_without_rope,
         adapter=adapter,
     )
+
+
+def _low_rank(packed: PackedModel, layer: int, linear: str, machine: Machine) -> LowRank | None:
+    rank = 0 if packed.config.lora is None else packed.config.lora.rank(layer, linear)
+    if not rank:
+        return None
+    a, b = (
+        machine.matrix(matrix(packed, f"model.layers.{layer}.{linear}.{half}.weight"))
+        for half in (LORA_A, LORA_B)
+    )
+    return LowRank(a, b, rank)
 
 
 def matrix(packed: PackedModel, name: str) -> PackedMatrix:

@@ -21,7 +21,15 @@ from sparity_edge.packed.folder import (
     verify_files,
 )
 from sparity_edge.packed.layout import Layout
-from sparity_edge.packed.shards import ROTATED_VERSION, Stored, TensorSpec, damaged, shown
+from sparity_edge.packed.shards import (
+    FORMAT_VERSION,
+    LORA_VERSION,
+    ROTATED_VERSION,
+    Stored,
+    TensorSpec,
+    damaged,
+    shown,
+)
 from sparity_edge.progress import Progress, silent
 
 
@@ -34,8 +42,9 @@ def open_folder(path: str | os.PathLike[str]) -> PackedFolder:
     """
     found = read_folder(path)
     config = read_config(found.config_json, found.generation_config)
-    if (found.manifest["version"] == ROTATED_VERSION) != (config.rotation is not None):
-        raise damaged(found.path, "disagrees with its config.json about whether it is rotated")
+    if found.manifest["version"] != version_of(config):
+        what = "whether it is rotated and has LoRA adapters"
+        raise damaged(found.path, f"disagrees with its config.json about {what}")
     _match(found.path, found.tensors, config)
     return PackedFolder(**vars(found), config=config)
 
@@ -48,6 +57,13 @@ def open_packed(path: str | os.PathLike[str]) -> PackedModel:
         ConfigError: config.json asks for what the decoder does not run.
     """
     return read_weights(open_folder(path))
+
+
+def version_of(config: ModelConfig) -> int:
+    """The version of the manifest of a model: readers that do not know what it has refuse it."""
+    if config.lora is not None:
+        return LORA_VERSION
+    return FORMAT_VERSION if config.rotation is None else ROTATED_VERSION
 
 
 def verify_packed(path: str | os.PathLike[str], progress: Progress = silent) -> dict[str, int]:
@@ -76,8 +92,8 @@ def _match(folder: Path, tensors: Mapping[str, Stored], config: ModelConfig) -> 
             raise damaged(
                 folder, f"holds {name} as {list(actual)} where config.json says {list(shape)}"
             )
-        if where == bundle and config.mlp_bias:
-            raise damaged(folder, f"bundles {name}, which has a bias")
+        if where == bundle and not config.bundles:
+            raise damaged(folder, f"bundles {name}, which has a bias or a LoRA adapter")
         surplus.discard(where)
     if surplus:
         raise damaged(

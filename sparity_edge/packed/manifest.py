@@ -15,6 +15,7 @@ from typing import Any
 from sparity_edge.errors import FormatError
 from sparity_edge.packed.shards import (
     FORMAT_VERSION,
+    LORA_VERSION,
     MAX_JSON_BYTES,
     PLAN_FILE,
     ROTATED_VERSION,
@@ -45,7 +46,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     manifest = _parse_manifest(folder)
-    versions = (FORMAT_VERSION, ROTATED_VERSION)
+    versions = (FORMAT_VERSION, ROTATED_VERSION, LORA_VERSION)
     refuse_other_version(manifest.get("version"), folder / MANIFEST, versions)
     for name, entry in manifest["files"].items():
         _check_file(folder, name, entry)

@@ -20,7 +20,9 @@ from sparity_edge.packed.bundle import BundleLayout
 from sparity_edge.packed.layout import Layout
 
 FORMAT_VERSION = 8
-ROTATED_VERSION = 9  # of the manifest of a folder whose weights are rotated; its shards are as ever
+# Of the manifest of a folder whose weights are rotated, or that has LoRA adapters beside them; its
+# shards are as ever.
+ROTATED_VERSION, LORA_VERSION = 9, 10
 METADATA_KEY = "sparity_edge"
 MAX_JSON_BYTES = 64 << 20  # a header of 1024 layers has about 3 MB
 PLAN_FILE = re.compile(r"plan-([a-z0-9-]{1,40})\.safetensors", re.ASCII)

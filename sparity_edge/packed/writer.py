@@ -29,7 +29,6 @@ from sparity_edge.packed.manifest import (
 )
 from sparity_edge.packed.shards import (
     FORMAT_VERSION,
-    ROTATED_VERSION,
     Packed,
     TensorSpec,
     build_header,
@@ -55,7 +54,7 @@ class PackedWriter:
             then vectors: so every matrix begins at a multiple of 64 bytes.
         source: what the model was made of, for the manifest.
         options: how it was made, for the manifest.
-        rotated: whether its weights are rotated, which older readers do not know.
+        version: of the manifest; what the folder holds may be unknown to older readers.
         force: whether an existing packed folder (or empty folder) at `out` may be replaced.
         shard_bytes: size at which the next shard begins; a tensor is never split.
 
@@ -70,7 +69,7 @@ class PackedWriter:
         *,
         source: str,
         options: Mapping[str, Any],
-        rotated: bool = False,
+        version: int = FORMAT_VERSION,
         force: bool = False,
         shard_bytes: int = MAX_SHARD_BYTES,
     ) -> None:
@@ -82,7 +81,7 @@ class PackedWriter:
         self._shards = _split(self.tensors, shard_bytes)
         self._manifest: dict[str, Any] = {
             "format": FORMAT_NAME,
-            "version": ROTATED_VERSION if rotated else FORMAT_VERSION,
+            "version": version,
             "source": source,
             "options": dict(options),
             "files": {},

@@ -14,6 +14,7 @@ from typing import Any
 from sparity_edge.errors import SourceError
 
 TOKENIZER_FILE = "tokenizer.json"
+MODEL_FILE = "tokenizer.model"  # a SentencePiece model, of which sources make tokenizer.json
 CONFIG_FILE = "tokenizer_config.json"
 NAMED_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"

@@ -93,7 +93,7 @@ def test_no_such_model() -> None:
 
 MISSING = {
     "config.json": "no config.json",
-    "tokenizer.json": "no tokenizer, but tokenizer.json is needed",
+    "tokenizer.json": "no tokenizer, neither",
     SINGLE: f"neither {SINGLE} nor {INDEX}",
 }
 
@@ -108,7 +108,7 @@ def test_missing_file(name: str, folder: Callable[[str], Path]) -> None:
 def test_only_a_sentencepiece_model(folder: Callable[[str], Path]) -> None:
     path = folder("llama_tied")
     (path / "tokenizer.json").rename(path / "tokenizer.model")
-    refused(path, "only tokenizer.model.*save_pretrained")
+    refused(path, "tokenizer.model: no SentencePiece model, or a damaged one")
 
 
 def test_only_pickled_weights(folder: Callable[[str], Path]) -> None:

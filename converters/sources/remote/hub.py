@@ -29,7 +29,7 @@ from sparity_edge.errors import SourceError
 from sparity_edge.progress import QUIET, CallContext
 from sparity_edge.system.disk import shortage
 from sparity_edge.system.folders import sources_root
-from sparity_edge.text.tokenizer_files import TOKENIZER_FILES
+from sparity_edge.text.tokenizer_files import MODEL_FILE, TOKENIZER_FILE, TOKENIZER_FILES
 
 FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 
@@ -120,6 +120,8 @@ def _has_safetensors(name: HubName, files: Mapping[str, int]) -> bool:
 def _checkpoint_files(name: HubName, sizes: Mapping[str, int]) -> list[str]:
     """The files of a checkpoint in safetensors that a source reads."""
     wanted = [each for each in FILES if each in sizes]
+    if TOKENIZER_FILE not in sizes and MODEL_FILE in sizes:
+        wanted.append(MODEL_FILE)
     if SINGLE in sizes:
         return [*wanted, SINGLE]
     folder = download(name.repository, name.revision, name.label, [*wanted, INDEX])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.choices import DTYPES, LAYOUTS, ROTATIONS
+from sparity_edge.cli.options.lora import add_lora_option
 from sparity_edge.cli.options.plan import Add
 from sparity_edge.terminal.json_output import add_json_option
 
@@ -61,6 +62,7 @@ def add_convert(commands: Any, add: Add) -> None:
         help="of what the bases of --rotate are made, as of calibrate; may be given again "
         "(default: the help texts of Python)",
     )
+    add_lora_option(parser)
     parser.add_argument("--force", action="store_true", help="replace a packed folder at OUT")
     parser.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
@@ -96,5 +98,6 @@ Unless --all is given, fetched sources, the kernel cache and the history of chat
 _CONVERT_EXAMPLES = """examples:
   sparity-edge convert model.gguf
   sparity-edge convert org/name ./name-int8 --dtype int8 --group 32
+  sparity-edge convert model.gguf ./mine --lora ./my-adapter --lora ./another:0.5
   sparity-edge convert org/name ./rotated --layout input --rotate layers --text wiki.txt
 """

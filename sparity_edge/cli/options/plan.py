@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sparity_edge.choices import DTYPES, SPARSE_LAYOUTS
+from sparity_edge.cli.options.lora import add_lora_option
 from sparity_edge.terminal.json_output import add_json_option
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -69,6 +70,7 @@ def _add_calibrate(commands: Any, add: Add) -> None:
         help="put all plans into the pack of this layout (default: each where it belongs)",
     )
     parser.add_argument("--dtype", choices=DTYPES, help="number format of what has to be packed")
+    add_lora_option(parser)
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads (default: all physical cores)"
     )
