@@ -171,7 +171,7 @@ def measure(model: str, options: Any) -> dict[str, Any]:
 
 def _passes(generator: Any, counts: list[int], rounds: int) -> dict[str, Any]:
     model = generator.loaded.model
-    model.compile_batches(lambda *_: None)
+    model.machine.compile_batches(lambda *_: None)
     return measure_passes(model, counts, rounds, lambda text: say(f"passes: {text}"))
 
 

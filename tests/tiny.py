@@ -70,7 +70,11 @@ def family_of(name: str) -> str:
 
 def build(folder: Path, name: str) -> Path:
     """Write the checkpoint of `CASES[name]` into `folder`, which is made if need be."""
-    case = CASES[name]
+    return write(folder, CASES[name])
+
+
+def write(folder: Path, case: Case) -> Path:
+    """Write a checkpoint into `folder`, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config_of(case))
     if case.generation:

@@ -171,4 +171,45 @@ CASES: dict[str, Case] = {
         },
     ),
 }
+# What is rotated otherwise: rope_settings.py has every setting, without a model.
+CASES |= {
+    "rope_yarn": Case(
+        QWEN2
+        | {
+            "num_key_value_heads": 2,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 24,
+                "mscale": 1.0,
+                "mscale_all_dim": 0.7,
+            },
+        },
+        storage="BF16",
+    ),
+    # Within the prompt the short factors count, and from the ninth token after it on the long ones.
+    "rope_longrope": Case(
+        {
+            "max_position_embeddings": 96,
+            "num_key_value_heads": 2,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "original_max_position_embeddings": 48,
+                "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7],
+                "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 8.0],
+            },
+        },
+        seed=2,
+    ),
+}
+# Not among them, as its logits depend on what is read at once: 24 positions are plain.
+DYNAMIC = Case(
+    {
+        "max_position_embeddings": 24,
+        "num_key_value_heads": 2,
+        "rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0},
+    }
+)
 PLANNED = next(name for name in CASES if name.startswith("qwen2"))  # what plans are tried on

@@ -25,7 +25,7 @@ from converters.calibration.gradient_layer import (
 from converters.calibration.statistics import FIRST
 from sparity_edge.arrays import Floats
 from sparity_edge.logits import kl_divergence, log_normaliser
-from sparity_edge.model.rotary import rotary_table
+from sparity_edge.model.rotary import RopeTables
 from sparity_edge.packed.folder import PackedModel
 
 POSITIONS = 256  # whose logits are numbers at a time
@@ -92,13 +92,13 @@ def divergences(
         progress: told of layers.
     """
     config = packed.config
-    table = rotary_table(config, max(windows.shape[1], calibration.shape[1]))
+    rope = RopeTables(config, max(windows.shape[1], calibration.shape[1]))
     learnt, dense = embedded(packed, calibration), embedded(packed, windows)
     streams = dict.fromkeys(rules, dense)
     for layer in range(config.num_hidden_layers):
-        floats = _Layer(packed, config, layer, table)
+        floats = _Layer(packed, config, layer, rope)
         learnt = np.stack([floats.forward(x) for x in learnt])
-        plain = LayerFloats(packed, config, layer, table)
+        plain = LayerFloats(packed, config, layer, rope)
         dense = np.stack([plain.forward(x) for x in dense])
         for name, rule in rules.items():
             floats.rule = rule

@@ -21,7 +21,7 @@ from converters.calibration.gradient_layer import LayerFloats, Slopes, read_matr
 from converters.calibration.gradient_steps import rmsnorm, rmsnorm_back
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import ModelConfig
-from sparity_edge.model.rotary import rotary_table
+from sparity_edge.model.rotary import RopeTables
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.progress import Progress, silent
 
@@ -81,9 +81,9 @@ def backward(
     config = packed.config
     layers = config.num_hidden_layers
     left = layers if begun is None else begun.layer
-    table = rotary_table(config, windows.shape[1])
+    rope = RopeTables(config, windows.shape[1])
     with ThreadPoolExecutor(threads) as pool:
-        before = streams(left) if streams else _forward(packed, windows, left, table, pool)
+        before = streams(left) if streams else _forward(packed, windows, left, rope, pool)
         downstream = np.empty_like(before[0])
         randoms = (np.random.default_rng([seed, window]) for window in range(len(windows)))
         if begun is None:
@@ -92,7 +92,7 @@ def backward(
         else:
             downstream[:], losses = begun.slopes, begun.losses
         for layer in reversed(range(left)):
-            floats = LayerFloats(packed, config, layer, table)
+            floats = LayerFloats(packed, config, layer, rope)
             found = list(pool.map(floats.through, before[layer], downstream))
             downstream[:] = [slope for _, slope in found]
             visit(layer, [slopes for slopes, _ in found])
@@ -102,14 +102,14 @@ def backward(
 
 
 def _forward(
-    packed: PackedModel, windows: Windows, layers: int, table: Floats, pool: ThreadPoolExecutor
+    packed: PackedModel, windows: Windows, layers: int, rope: RopeTables, pool: ThreadPoolExecutor
 ) -> Floats:
     """The residual stream before each of the first layers, and behind the last of them."""
     config = packed.config
     streams = np.empty((layers + 1, *windows.shape, config.hidden_size), dtype=np.float32)
     streams[0] = embedded(packed, windows)
     for layer in range(layers):
-        floats = LayerFloats(packed, config, layer, table)
+        floats = LayerFloats(packed, config, layer, rope)
         streams[layer + 1] = list(pool.map(floats.forward, streams[layer]))
     return streams
 

@@ -20,6 +20,7 @@ from converters.numbers.layout_bytes import unpack_matrix
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
 from sparity_edge.errors import OptionError
+from sparity_edge.model.rotary import RopeTables
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
@@ -62,16 +63,23 @@ class LayerFloats:
         packed: where its weights are.
         config: the model's.
         layer: its number.
-        table: `rotary_table` of the longest window.
+        rope: the model's rotary tables, for the longest window.
 
     Raises:
         OptionError: the layer has steps whose gradient is not written yet.
     """
 
-    def __init__(self, packed: PackedModel, config: ModelConfig, layer: int, table: Floats) -> None:
+    def __init__(
+        self, packed: PackedModel, config: ModelConfig, layer: int, rope: RopeTables
+    ) -> None:
         self.layer = layer
         _refuse_unknown_steps(config)
-        self._config, self._table = config, table
+        self._config = config
+        stretch = rope.stretch(rope.positions)
+        self._of_queries, self._of_keys = (
+            rope.of_queries(layer, stretch),
+            rope.of_keys(layer, stretch),
+        )
         self._window = config.sliding_windows[layer]
         prefix = f"model.layers.{layer}"
         self._weights = _layer_weights(packed, prefix)
@@ -96,8 +104,8 @@ class LayerFloats:
         epsilon = self._config.rms_norm_eps
         attn_in = rmsnorm(x, self._norms[0], epsilon)
         q, k, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
-        q = self._by_key_head(rotate(self._heads(q), self._table))
-        k, v = rotate(self._heads(k), self._table), self._heads(v)
+        q = self._by_key_head(rotate(self._heads(q), self._of_queries))
+        k, v = rotate(self._heads(k), self._of_keys), self._heads(v)
         attn_out = self._flat(self._attention(q, k, v))
         middle = x + self._linear("o_proj", attn_out)
         mlp_in = rmsnorm(middle, self._norms[1], epsilon)
@@ -167,8 +175,9 @@ class LayerFloats:
             scores *= self._scale
             q_slope[head, :, part] = (scores @ k[head, seen]).reshape(q[head, :, part].shape)
             k_slope[head, seen] += scores.T @ queries
-        turned = [rotate(x, self._table, -1) for x in (q_slope.reshape(-1, *q.shape[2:]), k_slope)]
-        return self._flat(turned[0]), self._flat(turned[1]), self._flat(v_slope)
+        q_slope = rotate(q_slope.reshape(-1, *q.shape[2:]), self._of_queries, -1)
+        k_slope = rotate(k_slope, self._of_keys, -1)
+        return self._flat(q_slope), self._flat(k_slope), self._flat(v_slope)
 
     def _parts(self, q: Floats) -> Iterator[tuple[int, slice, slice, Floats]]:
         """(key head, its queries' positions, positions they see, -inf where one does not)."""
@@ -227,7 +236,7 @@ def _rows(queries: Floats) -> Floats:
 
 
 def _refuse_unknown_steps(config: ModelConfig) -> None:
-    for step in ("qk_norm", "layers_without_rope", "residual_adapters"):
+    for step in ("qk_norm", "residual_adapters"):
         if getattr(config, step):
             raise OptionError(
                 f"No gradients are taken of a model with {step} (model_type "

@@ -30,7 +30,7 @@ def _inverse_size(x: Floats, epsilon: float) -> Floats:
 
 
 def rotate(heads: Floats, table: Floats, direction: int = 1) -> Floats:
-    """Rotary embedding of (heads, tokens, head_dim); direction -1 turns back."""
+    """Rotary embedding of (heads, tokens, head_dim); direction -1 takes gradients back."""
     half = heads.shape[2] // 2
     cosines, sines = table[: heads.shape[1], :half], table[: heads.shape[1], half:]
     if direction < 0:

@@ -20,7 +20,7 @@ from converters.calibration.statistics import FIRST
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, scalar
 from converters.methods.teal import MOST
 from sparity_edge.arrays import Floats
-from sparity_edge.model.rotary import rotary_table
+from sparity_edge.model.rotary import RopeTables
 from sparity_edge.plans.plan import LINEARS, SITES
 
 STEP = 0.05
@@ -63,7 +63,7 @@ class _MaskedLayer(LayerFloats):
         packed = view.weights.packed
         config = packed.config
         layer = view.statistics.layer
-        super().__init__(packed, config, layer, rotary_table(config, len(view.sample)))
+        super().__init__(packed, config, layer, RopeTables(config, len(view.sample)))
         self._x: Floats = view.sample
         self._quantiles = {
             name: view.statistics.sites[SITES[name]].quantiles(FINE) for name in LINEARS

@@ -53,7 +53,7 @@ class Family:
 
     - SmolLM3: `layers_without_rope` by the key no_rope_layers; `GgufNames.interleaved`.
     - Ministral 3: `windows`; its config.json holds the decoder below text_config and its tensors
-      a prefix (a field for each), and rope type yarn has to come to `rope_scaling`.
+      a prefix (a field for each).
     """
 
     model_type: str  # as in config.json
@@ -68,6 +68,8 @@ class Family:
     qk_norm: bool = False
     # By layer: positions that a query sees, itself included; None: all.
     windows: Callable[[Mapping[str, Any], int], tuple[int | None, ...]] = no_windows
+    # Whether layers with a window have a rotary embedding of their own, unstretched by default.
+    rope_by_layer_type: bool = False
     # Layers whose q and k are not rotated.
     layers_without_rope: Callable[[Mapping[str, Any], int], tuple[int, ...]] = rope_everywhere
     # Constants on the embedding, on what each half of a layer adds, on the head's input, on scores.

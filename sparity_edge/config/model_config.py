@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from sparity_edge.config.activation import SILU, Activation
 from sparity_edge.config.lora import LORA_A, LORA_B, Lora
-from sparity_edge.config.rope_scaling import RopeScaling
+from sparity_edge.config.rope_scaling import Rope, RopeScaling
 from sparity_edge.config.rotation import Rotation
 from sparity_edge.config.scales import UNSCALED, Scales
+from sparity_edge.config.values import MAX_CONTEXT
 
 LAYER_LINEARS = (
     "self_attn.q_proj",
@@ -44,6 +45,7 @@ class ModelConfig:
     rms_norm_eps: float  # as norms use it: that of config.json times `scales.epsilon`
     rope_theta: float
     rope_scaling: RopeScaling | None = None
+    rope_in_windows: Rope | None = None  # of layers with a sliding window; None: as of all layers
     tie_word_embeddings: bool = False
     qkv_bias: bool = False
     o_bias: bool = False
@@ -59,6 +61,27 @@ class ModelConfig:
     scales: Scales = UNSCALED
     rotation: Rotation | None = None  # folded into the weights of a rotated packed folder
     lora: Lora | None = None  # adapters beside the weights of a packed folder
+
+    @property
+    def model_context(self) -> int:
+        """Positions that the model can read at most.
+
+        Where yarn or dynamic were written into config.json to stretch the context,
+        `max_position_embeddings` is left as it was.
+        """
+        scaling, most = self.rope_scaling, self.max_position_embeddings
+        if scaling is not None and scaling.rope_type in ("yarn", "dynamic"):
+            stretched = scaling.factor * scaling.original_max_position_embeddings
+            most = max(most, min(int(stretched), MAX_CONTEXT))
+        return most
+
+    def rope(self, layer: int) -> Rope | None:
+        """The rotary embedding of a layer; None: it has none."""
+        if layer in self.layers_without_rope:
+            return None
+        if self.rope_in_windows is not None and self.sliding_windows[layer] is not None:
+            return self.rope_in_windows
+        return Rope(self.rope_theta, self.rope_scaling, self.rotary_dim or self.head_dim)
 
     def linear_shape(self, name: str) -> tuple[int, int]:
         """(outputs, inputs) of a linear of a layer, named as in `LAYER_LINEARS`."""

@@ -14,7 +14,7 @@ from sparity_edge.config.activation import read_activation
 from sparity_edge.config.family import Family
 from sparity_edge.config.lora import lora
 from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
-from sparity_edge.config.rope_scaling import rope_scaling, rope_theta, rotary_dim
+from sparity_edge.config.rope_scaling import read_ropes, rotary_dim
 from sparity_edge.config.rotation import rotation
 from sparity_edge.config.values import (
     MAX_CONTEXT,
@@ -66,6 +66,8 @@ def parse_config(
     _refuse_unsupported(config, family)
     vocab_size = read_integer(config, "vocab_size", MAX_DIMENSION * 4)
     generation = generation_config or {}
+    rotated = rotary_dim(config, head_dim, family.partial_rope)
+    rope, in_windows = read_ropes(config, rotated or head_dim, family.rope_by_layer_type)
     bos_ids = _token_ids(config, generation, "bos_token_id", vocab_size)
     scales = family.scales(config, layers, hidden)
     return ModelConfig(
@@ -79,8 +81,9 @@ def parse_config(
         head_dim=head_dim,
         max_position_embeddings=read_integer(config, "max_position_embeddings", MAX_CONTEXT),
         rms_norm_eps=read_real(config, "rms_norm_eps", default=1e-6) * scales.epsilon,
-        rope_theta=rope_theta(config),
-        rope_scaling=rope_scaling(config),
+        rope_theta=rope.theta,
+        rope_scaling=rope.scaling,
+        rope_in_windows=in_windows,
         tie_word_embeddings=read_boolean(config, "tie_word_embeddings", default=False),
         qkv_bias=_stated(family.qkv_bias, config),
         o_bias=_stated(family.o_bias, config),
@@ -89,7 +92,7 @@ def parse_config(
         bos_token_id=bos_ids[0] if bos_ids else None,
         eos_token_ids=_token_ids(config, generation, "eos_token_id", vocab_size),
         qk_norm=family.qk_norm,
-        rotary_dim=rotary_dim(config, head_dim, family.partial_rope),
+        rotary_dim=rotated,
         layers_without_rope=family.layers_without_rope(config, layers),
         activation=read_activation(config, family.activated_up),
         scales=scales,

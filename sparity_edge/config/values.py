@@ -17,7 +17,7 @@ from sparity_edge.errors import ConfigError
 MAX_DIMENSION = 1 << 20
 MAX_LAYERS = 1 << 10
 MAX_CONTEXT = 1 << 24  # positions; also bounds sliding windows
-MAX_REAL = 1e30  # fits into float32; the largest rope_theta in use is about 1e9
+MAX_REAL = 1e30  # fits into float32 as its inverse does; the largest rope_theta in use is 1e9
 
 
 def read_integer(
@@ -43,7 +43,7 @@ def whole(value: Any) -> Any:
 
 
 def read_real(config: Mapping[str, Any], key: str, default: float | None = None) -> float:
-    """A number above 0; `default` where the key is not there."""
+    """A number above 0 that float32 can hold; `default` where the key is not there."""
     value = config.get(key)
     if value is None:
         value = default
@@ -51,11 +51,23 @@ def read_real(config: Mapping[str, Any], key: str, default: float | None = None)
         raise ConfigError(f"config.json: {key} is missing; the file is damaged or incomplete.")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"config.json: {key}={show(value)} is not a number.")
-    if not 0 < value <= MAX_REAL:
+    if not 1 / MAX_REAL <= value <= MAX_REAL:
         raise ConfigError(
-            f"config.json: {key}={show(value)} is not a number above 0 and up to {MAX_REAL:g}."
+            f"config.json: {key}={show(value)} is not a number from {1 / MAX_REAL:g} to "
+            f"{MAX_REAL:g}."
         )
     return float(value)
+
+
+def read_reals(config: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
+    """A list of `count` numbers above 0."""
+    values = config.get(key)
+    if not isinstance(values, list) or len(values) != count:
+        held = f" of {len(values)}" if isinstance(values, list) else f"={show(values)}"
+        raise ConfigError(f"config.json: {key}{held} is not a list of {count} numbers.")
+    return tuple(
+        read_real({f"{key}[{at}]": each}, f"{key}[{at}]") for at, each in enumerate(values)
+    )
 
 
 def read_boolean(config: Mapping[str, Any], key: str, default: bool) -> bool:

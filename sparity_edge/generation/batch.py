@@ -45,7 +45,7 @@ class Batch:
     def steps(self) -> Iterator[tuple[int, Step]]:
         """The steps of all sequences, each with the number of its sequence."""
         if len(self._waiting) > 1:  # before the lock is taken: it takes seconds, the first time
-            self._model.compile_batches(self._progress)
+            self._model.machine.compile_batches(self._progress)
         try:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < MOST_TOGETHER:

@@ -202,7 +202,7 @@ class ModelHandle:
         Returns at once. The process has low priority and ends with this one; prompts of up to 16
         tokens are read token by token until it has done its work, with the same result.
         """
-        self.loaded.model.compile_batches(silent, behind=True)
+        self.loaded.model.machine.compile_batches_behind()
 
     def encode(
         self, prompt: Prompt, *, template_args: Mapping[str, Any] | None = None

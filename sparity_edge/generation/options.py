@@ -49,7 +49,7 @@ def checked_dial(sparsity: float | None, level: float | None) -> float:
 
 def checked_context(asked: int | None, config: ModelConfig) -> int:
     """The number of positions asked for, or the default."""
-    most = config.max_position_embeddings
+    most = config.model_context
     if asked is None:
         return min(most, DEFAULT_MAX_CONTEXT)
     if isinstance(asked, bool) or not isinstance(asked, int) or not 2 <= asked <= most:

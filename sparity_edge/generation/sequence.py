@@ -183,4 +183,4 @@ def _compile_for_sparse_prompts(loaded: LoadedModel) -> None:
     it takes seconds, the first time.
     """
     if loaded.sparse_prefill and loaded.model.plan is not None:
-        loaded.model.compile_batches(loaded.progress)
+        loaded.model.machine.compile_batches(loaded.progress)

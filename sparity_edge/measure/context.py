@@ -89,3 +89,4 @@ def fill_cache(model: Model, depth: int, room: int) -> None:
                 stop = min(depth, start + 64)
                 write(array[:, start:stop], noise[:, : stop - start])
     cache.ids.extend([1] * depth)
+    cache.stretch = model.decoder.rope.stretch(depth + 1, whole=False)

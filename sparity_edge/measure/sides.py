@@ -139,7 +139,7 @@ class Sides:
         start = time.perf_counter()
         first.compile(self._progress)
         if any(1 < case.task.prompt <= FEW for case in cases):
-            first.loaded.model.compile_batches(self._progress)
+            first.loaded.model.machine.compile_batches(self._progress)
         self.compile_seconds[path] = time.perf_counter() - start
         places = sorted({self._place(case) for case in cases}, key=lambda place: place[1:])
         room = max(case.task.positions - case.task.depth for case in cases)
@@ -166,7 +166,7 @@ class Sides:
 def _context(path: Path, tasks: Sequence[Task]) -> int:
     """The model's context, in which all tasks find room."""
     folder = open_folder(path)
-    most = folder.config.max_position_embeddings
+    most = folder.config.model_context
     longest = max(tasks, key=lambda task: task.positions)
     if longest.positions > most:
         raise ContextError(

@@ -21,7 +21,7 @@ from sparity_edge.model.bound_layer import BoundLayer, SparsityRecord
 from sparity_edge.model.buffers import Buffers
 from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.model.layer import LayerWeights, load_layer, matrix, vector
-from sparity_edge.model.rotary import no_rotation, rotary_table
+from sparity_edge.model.rotary import RopeTables
 from sparity_edge.model.screened_head import ScreenedHead
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import NEURONS
@@ -48,21 +48,13 @@ class Decoder:
         self.lm_head = self.embed_tokens
         if not config.tie_word_embeddings:
             self.lm_head = machine.matrix(matrix(packed, "lm_head.weight"))
-        self._rotation = rotary_table(config, 0)  # (positions, head_dim)
-        self._no_rotation = no_rotation(config, 0)  # for layers without rope
+        self.rope = RopeTables(config)
 
     @property
     def biases(self) -> list[dict[str, Floats | None]]:
         """Of the linears, by layer and name; None where there is none."""
         linears = [layer.linears.items() for layer in self.layers]
         return [{name: each.bias for name, each in layer} for layer in linears]
-
-    def cover(self, positions: int) -> None:
-        """Have rotary tables for so many positions; passes recorded before keep theirs."""
-        if len(self._rotation) < positions:
-            self._rotation = rotary_table(self.config, positions)
-            if self.config.layers_without_rope:
-                self._no_rotation = no_rotation(self.config, positions)
 
     def forward(
         self,
@@ -124,12 +116,13 @@ class Decoder:
                 layer.linear(name, x, out)
         layer.adapt(q_proj=this.q, k_proj=this.k, v_proj=this.v)
         sequences = tuple(zip(this.sequences, caches, strict=True))
-        table = self._rotation if weights.rope else self._no_rotation
         heads, norms = self.config.num_attention_heads, self._head_norms(weights)
         with ops.together():
             for own, cache in sequences:
                 keys, values = cache.layer(weights.index)
+                table = self.rope.of_queries(weights.index, cache.stretch)
                 ops.rope(own.q, table, own.position, heads, own.q, norms[0])
+                table = self.rope.of_keys(weights.index, cache.stretch)
                 ops.append(own.k, own.v, table, own.position, keys, values, norms[1])
         with ops.together():
             for own, cache in sequences:

@@ -76,7 +76,7 @@ def facts_of(
         "attention_heads": config.num_attention_heads,
         "key_value_heads": config.num_key_value_heads,
         "vocab_size": config.vocab_size,
-        "model_context": config.max_position_embeddings,
+        "model_context": config.model_context,
         "max_context": max_context,
         "cache_dtype": cache_dtype,
         "cache_bytes_per_token": cache_bytes_per_token,

@@ -1,7 +1,8 @@
 """ForwardPass: the decoder traced for one shape, and replayed for as many tokens as one likes.
 
-What is recorded names the arrays of KV caches, so other caches, or one that has grown, cost another
-recording (some milliseconds). Knows nothing of prompts: `Model` cuts them into passes.
+What is recorded names the arrays of KV caches and rotary tables, so other caches, one that has
+grown and one whose keys are rotated otherwise cost another recording (some milliseconds). Knows
+nothing of prompts: `Model` cuts them into passes.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class ForwardPass:
         self._decoder, self._machine = decoder, machine
         self._tokens = tokens
         self.buffers = Buffers(decoder.config, sequences, tokens, outputs)
-        self._capacities: list[int] = []  # of `caches`, when it was recorded
+        self._shapes: list[tuple[int, int]] = []  # of `caches`, when it was recorded
         self._replay: Callable[[bool], None] | None = None
 
     def run(self, ids: Sequence[int], caches: Sequence[KVCache]) -> Floats:
@@ -76,10 +77,10 @@ class ForwardPass:
         return self.buffers.logits
 
     def _recorded(self, caches: tuple[KVCache, ...]) -> Callable[[bool], None]:
-        capacities = [cache.capacity for cache in caches]
-        if self._replay is None or (self.caches, self._capacities) != (caches, capacities):
-            self.caches, self._capacities = caches, capacities
-            self._decoder.cover(max(capacities))
+        shapes = [(cache.capacity, cache.stretch) for cache in caches]
+        if self._replay is None or (self.caches, self._shapes) != (caches, shapes):
+            self.caches, self._shapes = caches, shapes
+            self._decoder.rope.cover(max(capacity for capacity, _ in shapes))
             self._replay = self._machine.prepare(self._forward, decoding=self._tokens == 1)
         return self._replay
 

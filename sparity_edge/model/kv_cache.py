@@ -14,6 +14,7 @@ from sparity_edge.arrays import Numbers, round_up
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ContextError
 from sparity_edge.kernels.kv_format import empty_rows, head_dim_of, row_bytes
+from sparity_edge.model.rotary import EACH_ITS_OWN, PLAIN
 from sparity_edge.packed.folder import PackedFolder, PackedModel
 from sparity_edge.packed.layout import Layout
 
@@ -34,10 +35,11 @@ class KVCache:
 
     def __init__(self, config: ModelConfig, max_context: int, dtype: str = "f32") -> None:
         self.max_context = max_context
-        self.model_context = config.max_position_embeddings
+        self.model_context = config.model_context
         self.dtype = dtype
         self.vocab_size = config.vocab_size
         self.ids: list[int] = []
+        self.stretch = PLAIN  # of the rotary tables that keys were rotated with
         shape = (config.num_key_value_heads, min(FIRST_CAPACITY, max_context))
         layers = range(config.num_hidden_layers)
         # Of each layer (kv_heads, capacity) rows, see `kernels.kv_format`.
@@ -87,10 +89,22 @@ class KVCache:
         """Hold what the first `length` positions of another KV cache like this one hold."""
         self.trim(0)
         self.reserve(length)
+        self.stretch = other.stretch
         pairs = zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True)
         for mine, theirs in pairs:
             mine[:, :length] = theirs[:, :length]
         self.ids[:] = other.ids[:length]
+
+    def set_stretch(self, wanted: int) -> list[int]:
+        """Take keys of another stretch from now on; what has to be read again is forgotten.
+
+        Returns:
+            The ids of those tokens.
+        """
+        again = [] if wanted in (self.stretch, EACH_ITS_OWN) else list(self.ids)
+        self.trim(len(self.ids) - len(again))
+        self.stretch = wanted
+        return again
 
     def trim(self, length: int) -> None:
         """Forget all positions from `length` on."""

@@ -7,6 +7,7 @@ ids, and which packed model and number format they belong to. Checked before any
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def save(cache: KVCache, path: str | Path, model: Path) -> None:
             "sparity_edge_cache": _VERSION,
             "model": _fingerprint(model),
             "dtype": cache.dtype,
+            "stretch": str(cache.stretch),
         },
     )
     target = Path(path)
@@ -89,13 +91,22 @@ def load(cache: KVCache, path: str | Path, model: Path) -> None:
             f"{path} holds {ids.size} positions and the context {cache.max_context}; "
             f"{cache.how_to_fit(ids.size, 'text')}."
         )
+    stretch = _stretch(metadata.get("stretch", "0"), path)
     cache.trim(0)
     cache.reserve(ids.size)
+    cache.stretch = stretch
     for layer in range(len(cache.keys)):
         for rows, content in zip(cache.layer(layer), (keys[layer], values[layer]), strict=True):
             solid = np.ascontiguousarray(content)
             rows[:, : ids.size] = solid.view(rows.dtype).reshape(*shape[1:3], *rows.shape[2:])
     cache.ids.extend(ids.tolist())
+
+
+def _stretch(text: str, path: str | Path) -> int:
+    """What a file says of how its keys were rotated; nothing, where there is one way only."""
+    if not re.fullmatch(r"-?\d{1,9}", text, re.ASCII):
+        raise FormatError(f"{path} is damaged: stretch={text[:40]!r}; save it again.")
+    return int(text)
 
 
 def _row_bytes(layers: list[Numbers], used: int) -> Numbers:

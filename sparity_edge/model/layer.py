@@ -52,7 +52,6 @@ class LayerWeights:
     window: int | None  # positions that a query sees, itself included; None: all
     q_norm: Floats | None  # (head_dim,), of RMSNorm over each head of q
     k_norm: Floats | None
-    rope: bool  # whether q and k are rotated
     adapter: Matrix | None  # (hidden, hidden), into the basis of this layer from that before
 
 
@@ -89,7 +88,6 @@ def load_layer(packed: PackedModel, layer: int, machine: Machine) -> LayerWeight
         window=config.sliding_windows[layer],
         q_norm=norms[0],
         k_norm=norms[1],
-        rope=layer not in config.layers_without_rope,
         adapter=adapter,
     )
 

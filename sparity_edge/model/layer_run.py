@@ -62,7 +62,8 @@ class LayerRun:
         self.residual = np.empty((count, length, model.config.hidden_size), dtype=np.float32)
         model.kv_cache.trim(0)
         model.kv_cache.reserve(length)
-        model.decoder.cover(model.kv_cache.capacity)
+        model.kv_cache.stretch = model.decoder.rope.stretch(length)
+        model.decoder.rope.cover(model.kv_cache.capacity)
         self._spans = [(at, min(at + CHUNK, length)) for at in range(0, length, CHUNK)]
         sizes = {stop - start for start, stop in self._spans}
         self._buffers = {  # visitors see up as well as its product with the gate

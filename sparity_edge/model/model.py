@@ -146,18 +146,6 @@ class Model:
         """
         self.machine.compile(progress, tokens is None or tokens > FEW)
 
-    def compile_batches(self, progress: Progress, behind: bool = False) -> None:
-        """Get ready besides what `read_together` needs for several KV caches.
-
-        Args:
-            progress: is told how far it is.
-            behind: return at once; a few tokens are read one by one until it is done.
-        """
-        if behind:
-            self.machine.compile_batches_behind()
-        else:
-            self.machine.compile_batches(progress)
-
     def close(self) -> None:
         """Give threads back."""
         self.machine.close()
@@ -193,6 +181,7 @@ class Model:
         cache = self.kv_cache if cache is None else cache  # an empty one is false
         logits = np.empty(0, dtype=np.float32)
         cache.reserve(len(cache) + len(ids))  # once, not chunk by chunk
+        self._stretch(cache, len(ids))
         for part, applies in self._parts(ids, sparse, cache):
             logits = self._run(part, [cache], 1, applies, wanted)[-1]
         return logits
@@ -203,6 +192,7 @@ class Model:
         Up to FEW of them, such as a draft that is checked, cost about what a batch of as many
         sequences does.
         """
+        self._stretch(self.kv_cache, len(ids))
         for part, applies in self._parts(ids, sparse, self.kv_cache):
             yield self._run(part, [self.kv_cache], len(part), applies)
 
@@ -222,6 +212,8 @@ class Model:
         Raises:
             ContextError: a token does not fit.
         """
+        for cache in caches:
+            self._stretch(cache, 1)
         sparse = sparse and self._plan is not None
         early = [sparse and len(cache) < DENSE_POSITIONS for cache in caches]
         if not any(early) or all(early):
@@ -236,6 +228,15 @@ class Model:
     def release(self) -> None:
         """Let go of all KV caches but the model's own."""
         self._passes.keep(lambda _, each: all(cache is self.kv_cache for cache in each.caches))
+
+    def _stretch(self, cache: KVCache, tokens: int) -> None:
+        """Have keys rotated as a text with so many tokens more wants it, reading what is not again.
+
+        transformers does so for Phi-3 alone: elsewhere its logits depend on what was cached.
+        """
+        wanted = self.decoder.rope.stretch(len(cache) + tokens, cache.stretch, tokens > FEW)
+        for part, _ in self._parts(cache.set_stretch(wanted), False, cache):
+            self._run(part, [cache], 1, False)
 
     def _parts(
         self, ids: Sequence[int], sparse: bool, cache: KVCache

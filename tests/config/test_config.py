@@ -47,48 +47,6 @@ def test_has_bias_and_linear_shape_cover_every_linear() -> None:
     ]  # fmt: skip
 
 
-def test_rope_theta_in_either_style() -> None:
-    assert config_with(rope_theta=5e5).rope_theta == 5e5
-    assert (
-        config_with(rope_parameters={"rope_type": "default", "rope_theta": 5e5}).rope_theta == 5e5
-    )
-    assert config_with(rope_theta=3, rope_parameters={"rope_theta": 4}).rope_theta == 4
-    assert config_with().rope_theta == 10000
-
-
-def test_rope_scaling_in_either_style() -> None:
-    old = config_with(rope_theta=5e5, rope_scaling=LLAMA3)
-    assert old == config_with(rope_parameters={**LLAMA3, "rope_theta": 5e5})
-    assert old.rope_scaling is not None
-    assert old.rope_scaling.rope_type == "llama3"
-    assert old.rope_scaling.factor == 4
-    assert old.rope_scaling.original_max_position_embeddings == 64
-    oldest = config_with(rope_scaling={"type": "linear", "factor": 2.5})
-    assert oldest == config_with(rope_parameters={"rope_type": "linear", "factor": 2.5})
-    assert oldest.rope_scaling is not None
-    assert oldest.rope_scaling.factor == 2.5
-    assert config_with(rope_scaling={"rope_type": "default"}).rope_scaling is None
-
-
-def test_the_old_key_of_the_scaling_wins() -> None:
-    both = config_with(
-        rope_scaling={"type": "linear", "factor": 2.0},
-        rope_parameters={"rope_type": "linear", "factor": 3.0},
-    )
-    assert both.rope_scaling is not None
-    assert both.rope_scaling.factor == 2
-
-
-def test_llama3_falls_back_to_the_context_length() -> None:
-    block = {key: value for key, value in LLAMA3.items() if not key.startswith("original")}
-    inner = config_with(rope_scaling=block).rope_scaling
-    outer = config_with(rope_scaling=LLAMA3, original_max_position_embeddings=32).rope_scaling
-    assert inner is not None
-    assert inner.original_max_position_embeddings == PLAIN["max_position_embeddings"]
-    assert outer is not None
-    assert outer.original_max_position_embeddings == 32
-
-
 def test_missing_keys_mean_what_transformers_takes_them_to_mean() -> None:
     few = without(
         "architectures", "num_key_value_heads", "rms_norm_eps", "tie_word_embeddings",
@@ -174,22 +132,10 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({**MINICPM, "attention_bias": True}, ["attention_bias=True", "'minicpm'"]),
     ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor=0.5", "'llama'"]),
-    ({"rope_parameters": {"partial_rotary_factor": 0}}, ["partial_rotary_factor=0"]),
     ({"quantization_config": {"quant_method": "gptq"}}, ["quantization_config", "'gptq'"]),
     ({**MISTRAL, "attention_bias": True}, ["attention_bias=True", "'mistral'"]),
     ({**QWEN2, "mlp_bias": True}, ["mlp_bias=True", "'qwen2'"]),
     ({**QWEN3, "mlp_bias": True}, ["mlp_bias=True", "'qwen3'"]),
-    ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, ["rope_type='yarn'"]),
-    ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, ["rope_type='dynamic'"]),
-    ({"rope_scaling": "linear"}, ["rope_scaling='linear'"]),
-    ({"rope_parameters": [1]}, ["rope_parameters=[1]"]),
-    ({"rope_parameters": {"full_attention": {}}}, ["rope_parameters", "'full_attention'"]),
-    ({"rope_scaling": {"type": "linear"}}, ["factor is missing"]),
-    ({"rope_scaling": {"type": "linear", "factor": 0}}, ["factor=0"]),
-    ({"rope_scaling": {**LLAMA3, "low_freq_factor": 5.0}}, ["high_freq_factor=4.0", "=5.0"]),
-    ({"rope_theta": -1}, ["rope_theta=-1"]),
-    ({"rope_theta": "10000"}, ["rope_theta='10000'"]),
-    ({"rope_theta": 10**400}, ["rope_theta=1000"]),
     ({"rms_norm_eps": float("nan")}, ["rms_norm_eps=nan"]),
     ({"num_attention_heads": 0}, ["num_attention_heads=0"]),
     ({"num_key_value_heads": 3}, ["num_attention_heads=4", "num_key_value_heads=3"]),

@@ -84,9 +84,11 @@ def test_int8_groups_of_what_is_no_number_are_none() -> None:
 
 
 def test_the_rotary_table_holds_cosines_and_sines() -> None:
-    angles = np.arange(50, dtype=np.float32)[:, None] * frequencies(CONFIG)
+    rope = CONFIG.rope(0)
+    assert rope is not None
+    angles = np.arange(50, dtype=np.float32)[:, None] * frequencies(rope)
     expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
-    np.testing.assert_array_equal(rotary_table(CONFIG, 50), expected)
+    np.testing.assert_array_equal(rotary_table(rope, 40, 50), expected)
 
 
 @pytest.mark.parametrize(

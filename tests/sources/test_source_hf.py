@@ -134,7 +134,7 @@ def test_other_kinds_of_path(folder: Callable[[str], Path], tmp_path: Path) -> N
         ("num_hidden_layers", "two", "num_hidden_layers='two'"),
         ("architectures", ["MixtralForCausalLM"], "MixtralForCausalLM"),
         ("hidden_act", "gelu", "hidden_act='gelu'"),
-        ("rope_parameters", {"rope_type": "yarn", "factor": 2}, "rope_type='yarn'"),
+        ("rope_parameters", {"rope_type": "ntk", "factor": 2}, "rope_type='ntk'"),
         ("num_hidden_layers", 3, r"tensor model\.layers\.2\..* missing"),
         ("intermediate_size", 100, r"\(128, 64\), but the configuration asks for \(100, 64\)"),
         ("quantization_config", {"quant_method": "gptq"}, "quant_method='gptq'"),
