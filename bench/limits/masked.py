@@ -25,11 +25,7 @@ from converters.calibration.gradient_layer import (
 from converters.calibration.statistics import FIRST
 from sparity_edge.arrays import Floats
 from sparity_edge.logits import kl_divergence, log_normaliser
-<<<<<<< HEAD
 from sparity_edge.model.rotary import RopeTables
-=======
-from sparity_edge.model.rotary import rotary_tables
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
 from sparity_edge.packed.folder import PackedModel
 
 POSITIONS = 256  # whose logits are numbers at a time
@@ -96,7 +92,6 @@ def divergences(
         progress: told of layers.
     """
     config = packed.config
-<<<<<<< HEAD
     rope = RopeTables(config, max(windows.shape[1], calibration.shape[1]))
     learnt, dense = embedded(packed, calibration), embedded(packed, windows)
     streams = dict.fromkeys(rules, dense)
@@ -104,15 +99,6 @@ def divergences(
         floats = _Layer(packed, config, layer, rope)
         learnt = np.stack([floats.forward(x) for x in learnt])
         plain = LayerFloats(packed, config, layer, rope)
-=======
-    tables = rotary_tables(config, max(windows.shape[1], calibration.shape[1]))
-    learnt, dense = embedded(packed, calibration), embedded(packed, windows)
-    streams = dict.fromkeys(rules, dense)
-    for layer in range(config.num_hidden_layers):
-        floats = _Layer(packed, config, layer, tables)
-        learnt = np.stack([floats.forward(x) for x in learnt])
-        plain = LayerFloats(packed, config, layer, tables)
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
         dense = np.stack([plain.forward(x) for x in dense])
         for name, rule in rules.items():
             floats.rule = rule

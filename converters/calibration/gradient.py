@@ -9,7 +9,7 @@ one layer at a time are numbers. Knows nothing of sparsity; the visitor decides 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,11 +21,7 @@ from converters.calibration.gradient_layer import LayerFloats, Slopes, read_matr
 from converters.calibration.gradient_steps import rmsnorm, rmsnorm_back
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import ModelConfig
-<<<<<<< HEAD
 from sparity_edge.model.rotary import RopeTables
-=======
-from sparity_edge.model.rotary import rotary_tables
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.progress import Progress, silent
 
@@ -85,15 +81,9 @@ def backward(
     config = packed.config
     layers = config.num_hidden_layers
     left = layers if begun is None else begun.layer
-<<<<<<< HEAD
     rope = RopeTables(config, windows.shape[1])
     with ThreadPoolExecutor(threads) as pool:
         before = streams(left) if streams else _forward(packed, windows, left, rope, pool)
-=======
-    tables = rotary_tables(config, windows.shape[1])
-    with ThreadPoolExecutor(threads) as pool:
-        before = streams(left) if streams else _forward(packed, windows, left, tables, pool)
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
         downstream = np.empty_like(before[0])
         randoms = (np.random.default_rng([seed, window]) for window in range(len(windows)))
         if begun is None:
@@ -102,11 +92,7 @@ def backward(
         else:
             downstream[:], losses = begun.slopes, begun.losses
         for layer in reversed(range(left)):
-<<<<<<< HEAD
             floats = LayerFloats(packed, config, layer, rope)
-=======
-            floats = LayerFloats(packed, config, layer, tables)
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
             found = list(pool.map(floats.through, before[layer], downstream))
             downstream[:] = [slope for _, slope in found]
             visit(layer, [slopes for slopes, _ in found])
@@ -116,26 +102,14 @@ def backward(
 
 
 def _forward(
-<<<<<<< HEAD
     packed: PackedModel, windows: Windows, layers: int, rope: RopeTables, pool: ThreadPoolExecutor
-=======
-    packed: PackedModel,
-    windows: Windows,
-    layers: int,
-    tables: Sequence[Floats],
-    pool: ThreadPoolExecutor,
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
 ) -> Floats:
     """The residual stream before each of the first layers, and behind the last of them."""
     config = packed.config
     streams = np.empty((layers + 1, *windows.shape, config.hidden_size), dtype=np.float32)
     streams[0] = embedded(packed, windows)
     for layer in range(layers):
-<<<<<<< HEAD
         floats = LayerFloats(packed, config, layer, rope)
-=======
-        floats = LayerFloats(packed, config, layer, tables)
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
         streams[layer + 1] = list(pool.map(floats.forward, streams[layer]))
     return streams
 

@@ -7,7 +7,7 @@ of some queries by all keys that they see, for each key head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,8 @@ class _Values:
 
     x: Floats
     attn_in: Floats
-    q_out: Floats  # of q_proj
-    k_out: Floats
-    q: Floats  # (kv heads, queries of a key head, tokens, head_dim), normed and rotated
-    k: Floats  # (kv heads, tokens, head_dim), normed and rotated
+    q: Floats  # (kv heads, queries of a key head, tokens, head_dim), rotated
+    k: Floats  # (kv heads, tokens, head_dim), rotated
     v: Floats
     attn_out: Floats
     middle: Floats  # the residual stream between attention and FFN
@@ -65,18 +63,13 @@ class LayerFloats:
         packed: where its weights are.
         config: the model's.
         layer: its number.
-<<<<<<< HEAD
         rope: the model's rotary tables, for the longest window.
-=======
-        tables: `rotary_tables` of the longest window.
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
 
     Raises:
         OptionError: the layer has steps whose gradient is not written yet.
     """
 
     def __init__(
-<<<<<<< HEAD
         self, packed: PackedModel, config: ModelConfig, layer: int, rope: RopeTables
     ) -> None:
         self.layer = layer
@@ -87,13 +80,6 @@ class LayerFloats:
             rope.of_queries(layer, stretch),
             rope.of_keys(layer, stretch),
         )
-=======
-        self, packed: PackedModel, config: ModelConfig, layer: int, tables: Sequence[Floats]
-    ) -> None:
-        self.layer = layer
-        _refuse_unknown_steps(config)
-        self._config, self._table = config, tables[layer]
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
         self._window = config.sliding_windows[layer]
         prefix = f"model.layers.{layer}"
         self._weights = _layer_weights(packed, prefix)
@@ -106,11 +92,6 @@ class LayerFloats:
             read_vector(packed, f"{prefix}.{name}_layernorm.weight")
             for name in ("input", "post_attention")
         ]
-        self._head_norms = {
-            name: read_vector(packed, f"{prefix}.self_attn.{name}_norm.weight")
-            for name in ("q", "k")
-            if config.qk_norm
-        }
 
     def forward(self, x: Floats) -> Floats:
         """The layer's output for one window, x (tokens, hidden)."""
@@ -122,16 +103,9 @@ class LayerFloats:
     def _values(self, x: Floats) -> _Values:
         epsilon = self._config.rms_norm_eps
         attn_in = rmsnorm(x, self._norms[0], epsilon)
-<<<<<<< HEAD
         q, k, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
         q = self._by_key_head(rotate(self._heads(q), self._of_queries))
         k, v = rotate(self._heads(k), self._of_keys), self._heads(v)
-=======
-        q_out, k_out, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
-        q, k = self._normed("q", q_out), self._normed("k", k_out)
-        q = self._by_key_head(rotate(self._heads(q), self._table))
-        k, v = rotate(self._heads(k), self._table), self._heads(v)
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
         attn_out = self._flat(self._attention(q, k, v))
         middle = x + self._linear("o_proj", attn_out)
         mlp_in = rmsnorm(middle, self._norms[1], epsilon)
@@ -139,9 +113,7 @@ class LayerFloats:
         gate, gate_slope = activated(self._linear("gate_proj", mlp_in), activation)
         up = self._linear("up_proj", mlp_in)
         up = np.maximum(up, np.float32(0)) if activation.up else up
-        return _Values(
-            x, attn_in, q_out, k_out, q, k, v, attn_out, middle, mlp_in, gate, gate_slope, up
-        )
+        return _Values(x, attn_in, q, k, v, attn_out, middle, mlp_in, gate, gate_slope, up)
 
     def through(self, x: Floats, slope: Floats) -> tuple[Slopes, Floats]:
         """Gradients at the layer's linears and at its input x, given the one at its output."""
@@ -203,31 +175,9 @@ class LayerFloats:
             scores *= self._scale
             q_slope[head, :, part] = (scores @ k[head, seen]).reshape(q[head, :, part].shape)
             k_slope[head, seen] += scores.T @ queries
-<<<<<<< HEAD
         q_slope = rotate(q_slope.reshape(-1, *q.shape[2:]), self._of_queries, -1)
         k_slope = rotate(k_slope, self._of_keys, -1)
         return self._flat(q_slope), self._flat(k_slope), self._flat(v_slope)
-=======
-        q_slope = self._flat(rotate(q_slope.reshape(-1, *q.shape[2:]), self._table, -1))
-        k_slope = self._flat(rotate(k_slope, self._table, -1))
-        q_slope = self._normed_back("q", values.q_out, q_slope)
-        return q_slope, self._normed_back("k", values.k_out, k_slope), self._flat(v_slope)
-
-    def _normed(self, name: str, flat: Floats) -> Floats:
-        """Heads of q or k, side by side, after their norm if they have one."""
-        if name not in self._head_norms:
-            return flat
-        weight = self._head_norms[name]
-        normed = rmsnorm(flat.reshape(-1, weight.size), weight, self._config.rms_norm_eps)
-        return normed.reshape(flat.shape)
-
-    def _normed_back(self, name: str, flat: Floats, slope: Floats) -> Floats:
-        if name not in self._head_norms:
-            return slope
-        weight = self._head_norms[name]
-        x, slope = (each.reshape(-1, weight.size) for each in (flat, slope))
-        return rmsnorm_back(x, weight, self._config.rms_norm_eps, slope).reshape(flat.shape)
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
 
     def _parts(self, q: Floats) -> Iterator[tuple[int, slice, slice, Floats]]:
         """(key head, its queries' positions, positions they see, -inf where one does not)."""
@@ -286,20 +236,12 @@ def _rows(queries: Floats) -> Floats:
 
 
 def _refuse_unknown_steps(config: ModelConfig) -> None:
-<<<<<<< HEAD
     for step in ("qk_norm", "residual_adapters"):
         if getattr(config, step):
             raise OptionError(
                 f"No gradients are taken of a model with {step} (model_type "
                 f"{config.model_type!r}); calibrate with another of --methods."
             )
-=======
-    if config.residual_adapters:
-        raise OptionError(
-            f"No gradients are taken of a model with residual_adapters (model_type "
-            f"{config.model_type!r}); calibrate with another of --methods."
-        )
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
 
 
 def _layer_weights(packed: PackedModel, prefix: str) -> dict[str, Floats]:

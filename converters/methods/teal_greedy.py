@@ -20,11 +20,7 @@ from converters.calibration.statistics import FIRST
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, scalar
 from converters.methods.teal import MOST
 from sparity_edge.arrays import Floats
-<<<<<<< HEAD
 from sparity_edge.model.rotary import RopeTables
-=======
-from sparity_edge.model.rotary import rotary_tables
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
 from sparity_edge.plans.plan import LINEARS, SITES
 
 STEP = 0.05
@@ -67,11 +63,7 @@ class _MaskedLayer(LayerFloats):
         packed = view.weights.packed
         config = packed.config
         layer = view.statistics.layer
-<<<<<<< HEAD
         super().__init__(packed, config, layer, RopeTables(config, len(view.sample)))
-=======
-        super().__init__(packed, config, layer, rotary_tables(config, len(view.sample)))
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
         self._x: Floats = view.sample
         self._quantiles = {
             name: view.statistics.sites[SITES[name]].quantiles(FINE) for name in LINEARS

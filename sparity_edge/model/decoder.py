@@ -21,11 +21,7 @@ from sparity_edge.model.bound_layer import BoundLayer, SparsityRecord
 from sparity_edge.model.buffers import Buffers
 from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.model.layer import LayerWeights, load_layer, matrix, vector
-<<<<<<< HEAD
 from sparity_edge.model.rotary import RopeTables
-=======
-from sparity_edge.model.rotary import rotary_tables
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
 from sparity_edge.model.screened_head import ScreenedHead
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import NEURONS
@@ -52,11 +48,7 @@ class Decoder:
         self.lm_head = self.embed_tokens
         if not config.tie_word_embeddings:
             self.lm_head = machine.matrix(matrix(packed, "lm_head.weight"))
-<<<<<<< HEAD
         self.rope = RopeTables(config)
-=======
-        self._rotations = rotary_tables(config, 0)  # of each layer, (positions, head_dim)
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
 
     @property
     def biases(self) -> list[dict[str, Floats | None]]:
@@ -64,14 +56,6 @@ class Decoder:
         linears = [layer.linears.items() for layer in self.layers]
         return [{name: each.bias for name, each in layer} for layer in linears]
 
-<<<<<<< HEAD
-=======
-    def cover(self, positions: int) -> None:
-        """Have rotary tables for so many positions; passes recorded before keep theirs."""
-        if len(self._rotations[0]) < positions:
-            self._rotations = rotary_tables(self.config, positions)
-
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
     def forward(
         self,
         ops: Operations,
@@ -132,10 +116,6 @@ class Decoder:
                 layer.linear(name, x, out)
         layer.adapt(q_proj=this.q, k_proj=this.k, v_proj=this.v)
         sequences = tuple(zip(this.sequences, caches, strict=True))
-<<<<<<< HEAD
-=======
-        table = self._rotations[weights.index]
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
         heads, norms = self.config.num_attention_heads, self._head_norms(weights)
         with ops.together():
             for own, cache in sequences:

@@ -74,7 +74,6 @@ def _gain(config: ModelConfig) -> float:
     return 1.0 if scores is None else math.sqrt(scores * math.sqrt(config.head_dim))
 
 
-<<<<<<< HEAD
 def _yarn_kept(rope: Rope, scaling: RopeScaling) -> Floats:
     """How much of each frequency is left as it is: 1 of the fastest, 0 of the slowest."""
     length = scaling.original_max_position_embeddings
@@ -89,21 +88,6 @@ def _yarn_kept(rope: Rope, scaling: RopeScaling) -> Floats:
     pairs = np.arange(rope.dim // 2, dtype=np.float32)
     stretched: Floats = np.clip((pairs - np.float32(low)) / np.float32(high - low), 0, 1)
     return 1 - stretched
-=======
-def rotary_tables(config: ModelConfig, positions: int) -> list[Floats]:
-    """The table (positions, head_dim) of each layer; layers that turn alike share theirs."""
-    table = rotary_table(config, positions)
-    without = _no_rotation(config, positions) if config.layers_without_rope else table
-    layers = range(config.num_hidden_layers)
-    return [without if layer in config.layers_without_rope else table for layer in layers]
-
-
-def _no_rotation(config: ModelConfig, positions: int) -> Floats:
-    """(positions, head_dim): a table that turns no vector, for layers without rope."""
-    table = np.zeros((positions, config.head_dim), dtype=np.float32)
-    table[:, : config.head_dim // 2] = _gain(config)
-    return table
->>>>>>> 87eac43 (SmolLM3: layers without rope; gradients of normed heads and of such layers, so that the auto plan works on Qwen3 and SmolLM3)
 
 
 def _dynamic_bases(rope: Rope, scaling: RopeScaling, lengths: Floats) -> Floats:

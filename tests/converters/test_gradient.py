@@ -36,8 +36,6 @@ CASES = (
     "llama_relu",
     "llama_gqa drelu",
     "granite_constants",
-    "qwen3_window",
-    "smollm3_interval",
 )
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
@@ -111,13 +109,7 @@ def test_gradients_are_the_finite_differences(
 
 @pytest.mark.parametrize(
     "packed",
-    [
-        "llama_gqa",
-        "llama_gqa drelu",
-        "llama_gqa fatrelu",
-        "granite_constants",
-        "smollm3_interval",
-    ],
+    ["llama_gqa", "llama_gqa drelu", "llama_gqa fatrelu", "granite_constants"],
     indirect=True,
 )
 def test_vectors_are_those_that_the_kernels_compute(packed: tuple[PackedModel, Any]) -> None:
