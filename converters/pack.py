@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.chunks import chunks_of, packed_in_order
+from converters.numbers.quantize import ZERO_POINTS
 from converters.pack_options import PackOptions
 from sparity_edge.config.lora import LORA_A, LORA_B
 from sparity_edge.config.model_config import ADAPTER, LAYER_LINEARS
@@ -73,7 +74,9 @@ def choose_layout(
     linear = name.removesuffix(".weight").split(".", 3)[-1]
     input_major = in_layer and linear in _INPUT_MAJOR[options.layout or "dense"]
     bundled = in_layer and linear == "mlp.up_proj" and options.layout in BUNDLED
-    if native and options.dtype is not None:
+    if native and native[0] == ZERO_POINTS:
+        native = _without_zero_points(native[1], options.dtype, input_major or bundled)
+    elif native and options.dtype is not None:
         native = _without_kept(native)
     elif native and native[0] in BY_THEMSELVES and (input_major or bundled):
         native = _SIX_BITS if native[0] == "int3k" else _without_kept(native)
@@ -133,6 +136,13 @@ def convert(
             done += chunk.nbytes
             progress("pack", done, total)
     return Path(out)
+
+
+def _without_zero_points(group: int, asked: str | None, by_inputs: bool) -> tuple[str, int, bool]:
+    """What numbers with zero points become: integers that hold the very same, where not asked."""
+    if asked == "int4":
+        return "int4", group, True  # minima are rounded
+    return ("int8", group, False) if asked or by_inputs else ("int5", 32, False)
 
 
 _SIX_BITS = ("int6k", 16, False)  # what int3k is exactly in

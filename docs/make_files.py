@@ -31,6 +31,7 @@ OTHERS = {
     "converters/allocate/cost_curves/*.json": "cost curves by bench/costs.py --ship",
     "docs/figures/*.svg": "a figure of bench/report.py",
     "docs/*.md": "{heading}",
+    "tests/golden/quantised.npz": "what other libraries read, by make_quantised_goldens.py",
     "tests/golden/*.npz": "what transformers computes, by tests/golden/make_goldens.py",
     "tests/golden/vocabularies.json": "counts by tests/golden/compare_vocabularies.py",
     "tests/golden/*.json": "what transformers computes, by tests/golden/make_tokenizer_goldens.py",

@@ -1,8 +1,8 @@
 """A folder as transformers writes it: config.json, tokenizer.json and safetensors.
 
-Single and sharded checkpoints in F32, F16 and BF16. The safetensors library checks headers,
-offsets and sizes; this module checks what stands around them. Pickled weights are never opened. It
-knows nothing of the network.
+Single and sharded checkpoints in F32, F16 and BF16; matrices in other numbers are read by
+`quantised`. The safetensors library checks headers, offsets and sizes; this module checks what
+stands around them. Pickled weights are never opened. It knows nothing of the network.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import ml_dtypes  # noqa: F401 - importing it is what teaches NumPy the dtype bf
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from converters.numbers.quantize import Quantized
 from converters.sources.claims import (
     absent_biases,
     head_differs,
     stored_names,
     without_absent_biases,
 )
+from converters.sources.quantised import KEYS, open_quantised
+from converters.sources.quantised.grid import Matrix
 from converters.sources.shard_index import read_bounded, read_object, shard_names
 from converters.sources.source import INDEX, SINGLE, Array, Source
-from sparity_edge.config.values import show
 from sparity_edge.errors import SourceError, library_words
 from sparity_edge.text.tokenizer_files import (
     CONFIG_FILE,
@@ -52,7 +54,6 @@ class HuggingFaceSource(Source):
         self.label, self._folder, self._identity = label, folder, identity
         _refuse_other_folders(folder, label)
         self.config_json = read_object(folder / "config.json")
-        _refuse_quantized(self.config_json, label)
         self.generation_config = _optional_object(folder / "generation_config.json")
         self.notes: list[str] = []
         self.tokenizer_files = _read_tokenizer(folder, label, self.notes.append)
@@ -61,6 +62,12 @@ class HuggingFaceSource(Source):
         self._zeros: dict[str, tuple[int, ...]] = {}
         for path in shards:  # of a tensor in two shards the last one counts, as in transformers
             self._slices.update(_open_shard(path))
+        quantised = open_quantised(self.config_json, shards, label)
+        self._matrices: dict[str, Matrix] = quantised.matrices
+        self.notes += quantised.notes
+        self.config_json = {k: v for k, v in self.config_json.items() if k not in KEYS}
+        for name in (*quantised.parts, *quantised.matrices):
+            self._slices.pop(name, None)
         self._settle()
         present = (folder / name for name in (*TOKENIZER_FILES, MODEL_FILE, *_JSON_FILES))
         self.files = tuple(path for path in (*sorted(present), *shards) if path.is_file())
@@ -72,9 +79,10 @@ class HuggingFaceSource(Source):
         if self.config_json != claimed:
             self.notes.append("config.json asks for biases, but none are stored; there are none.")
         tied = self.config.tie_word_embeddings
-        names = stored_names(self._slices, tied)
-        self._slices = {name: self._slices[stored] for name, stored in names.items()}
-        if tied and head_differs(self.shapes(), self.read):
+        names = stored_names({**self._slices, **self._matrices}, tied).items()
+        self._slices = {name: self._slices[own] for name, own in names if own in self._slices}
+        self._matrices = {name: self._matrices[own] for name, own in names if own in self._matrices}
+        if tied and head_differs(self.shapes(), self._floats):
             self.config_json = {**self.config_json, "tie_word_embeddings": False}
             del self.config  # it is parsed anew
             self.notes.append("config.json says that the head is tied, but the file's own is used.")
@@ -85,12 +93,23 @@ class HuggingFaceSource(Source):
                 f"{next(iter(self._zeros))}; they are taken to be 0."
             )
 
+        self._leave_out_zero_biases()
+
+    def _leave_out_zero_biases(self) -> None:
+        """Quantised linears may have biases of nothing but zeros where the model has none."""
+        expected = self.config.tensor_shapes()
+        for name in self._matrices:
+            bias = name.removesuffix(".weight") + ".bias"
+            if bias in self._slices and bias not in expected and not self._floats(bias).any():
+                del self._slices[bias]
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         stored = {name: tuple(piece.get_shape()) for name, piece in self._slices.items()}
-        return {**stored, **self._zeros}
+        matrices = {name: matrix.shape for name, matrix in self._matrices.items()}
+        return {**stored, **matrices, **self._zeros}
 
     def check_dtype(self, name: str) -> None:
-        if name in self._zeros:
+        if name in self._zeros or name in self._matrices:
             return
         dtype = self._slices[name].get_dtype()
         if dtype not in DTYPES:
@@ -99,12 +118,15 @@ class HuggingFaceSource(Source):
                 f"checkpoint in {', '.join(DTYPES)}."
             )
 
-    def native(self, name: str) -> None:  # noqa: ARG002 - a checkpoint holds no quantised numbers
-        return None
+    def native(self, name: str) -> tuple[str, int, bool] | None:
+        return self._matrices[name].native if name in self._matrices else None
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Array | Quantized:
         if name in self._zeros:
             return np.zeros(self._zeros[name], np.float32)[start:stop]
+        if matrix := self._matrices.get(name):
+            rows = matrix.shape[0]
+            return matrix.read(start, rows if stop is None else min(stop, rows))
         piece = self._slices[name]
         rows = piece.get_shape()[0]
         try:
@@ -115,6 +137,10 @@ class HuggingFaceSource(Source):
                 "fetch the file again."
             ) from error
 
+    def _floats(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        content = self.read(name, start, stop)
+        return content.dequantize() if isinstance(content, Quantized) else content
+
     def fingerprint(self) -> str:
         if self._identity is None:
             return super().fingerprint()
@@ -122,6 +148,7 @@ class HuggingFaceSource(Source):
 
     def close(self) -> None:
         self._slices.clear()
+        self._matrices.clear()
 
 
 _JSON_FILES = ("config.json", "generation_config.json", INDEX)
@@ -139,16 +166,6 @@ def _refuse_other_folders(folder: Path, label: str) -> None:
         f"{label}: the folder has no config.json, so it is not a Hugging Face model; "
         "fetch the complete folder."
     )
-
-
-def _refuse_quantized(config: dict[str, Any], label: str) -> None:
-    block = config.get("quantization_config")
-    if block is not None:
-        method = block.get("quant_method") if isinstance(block, dict) else block
-        raise SourceError(
-            f"{label}: config.json has quantization_config with quant_method={show(method)}, which "
-            "is not supported; use the unquantised checkpoint or a GGUF file."
-        )
 
 
 def _optional_object(path: Path) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def test_other_kinds_of_path(folder: Callable[[str], Path], tmp_path: Path) -> N
         ("rope_parameters", {"rope_type": "ntk", "factor": 2}, "rope_type='ntk'"),
         ("num_hidden_layers", 3, r"tensor model\.layers\.2\..* missing"),
         ("intermediate_size", 100, r"\(128, 64\), but the configuration asks for \(100, 64\)"),
-        ("quantization_config", {"quant_method": "gptq"}, "quant_method='gptq'"),
+        ("quantization_config", {"quant_method": "hqq"}, "quant_method='hqq'"),
     ],
 )
 def test_config_that_does_not_fit(

@@ -1,0 +1,80 @@
+"""AWQ as AutoAWQ's GEMM version stores it: four bits, eight outputs to a word, zero points.
+
+`qweight` is (inputs, outputs / 8): nibble n of word j holds output 8 j + ORDER[n]; `qzeros`
+(groups, outputs / 8) likewise, and the zero points are stored as they are; `scales` is (groups,
+outputs). w = scale * (q - zero). Source: awq/utils/packing_utils.py of AutoAWQ 0.2.9.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.sources.quantised.grid import Bytes, Grid
+from converters.sources.quantised.parts import Parts, in_groups
+from converters.sources.quantised.stored import FLOATS
+
+Array = npt.NDArray[Any]
+
+ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
+WORD = 8  # outputs
+PARTS = ("qweight", "qzeros", "scales")
+
+
+class Awq(Grid):
+    """One linear of AWQ."""
+
+    bits = 4
+
+    def __init__(self, parts: Parts, group: int | None) -> None:
+        """Check the parts of a module.
+
+        Args:
+            parts: of the module.
+            group: group_size of the configuration, None where it may be any.
+
+        Raises:
+            SourceError: they do not fit each other.
+        """
+        weight = parts.take("qweight", ("I32",), 2)
+        inputs, outputs = weight.shape[0], weight.shape[1] * WORD
+        self.shape = outputs, inputs
+        scales = parts.take("scales", FLOATS, 2)
+        groups = scales.shape[0]
+        parts.take("scales", FLOATS, (groups, outputs))
+        zeros = parts.take("qzeros", ("I32",), (groups, outputs // WORD))
+        self.of_groups = in_groups(inputs, parts.check_group(inputs, groups, group))
+        self._parts, self._weight, self._scales, self._zeros = parts, weight, scales, zeros
+        self.settle()
+
+    def numbers(self, start: int, stop: int) -> Bytes:
+        planes = self._parts.kept("qweight", lambda: _planes(self._weight.read()))
+        return _rows(planes, start, stop)
+
+    def scales(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        turned = self._parts.kept(
+            "scales", lambda: np.ascontiguousarray(self._scales.read().T.astype(np.float32))
+        )
+        return turned[start:stop].copy()
+
+    def offsets(self, start: int, stop: int) -> Array:
+        planes = self._parts.kept("qzeros", lambda: _planes(self._zeros.read()))
+        return _rows(planes, start, stop).astype(np.int16)
+
+
+def _planes(words: Array) -> Bytes:
+    """The bytes of words (n, outputs / 8), turned: (outputs / 8, 4, n)."""
+    return np.ascontiguousarray(words.view(np.uint8).reshape(*words.shape, 4).transpose(1, 2, 0))
+
+
+def _rows(planes: Bytes, start: int, stop: int) -> Bytes:
+    """Outputs start:stop, (stop - start, n), of what `_planes` gives."""
+    first = start // WORD
+    picked = planes[first : -(-stop // WORD)]
+    numbers = np.empty((len(picked), WORD, picked.shape[2]), np.uint8)
+    for byte in range(WORD // 2):
+        np.bitwise_and(picked[:, byte], 15, out=numbers[:, ORDER[2 * byte]])
+        np.right_shift(picked[:, byte], 4, out=numbers[:, ORDER[2 * byte + 1]])
+    return numbers.reshape(-1, picked.shape[2])[start - first * WORD : stop - first * WORD]
