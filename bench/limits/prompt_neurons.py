@@ -7,6 +7,7 @@ rest of the text is the answer; KL to the dense model is told by distance from t
 
     griffin      s_i = sqrt(sum over tokens of (z_i / |z|)^2), z = g u (Dong and others, 2024)
     tda          s_i = mean over tokens of |z_i| |W_down[:, i]| (Ma and others, 2024, pooled)
+    tda cett     the same s_i above the layer's threshold (`tails.py`): the share kept is a mean
     other text   as griffin, chosen from the prompt of the window before: what the prompt is worth
     each token   the largest |z_i| |W_down[:, i]| of every token: what fixing them costs
     rebuilt      as griffin, chosen anew from every 256 tokens that were read
@@ -16,7 +17,11 @@ rest of the text is the answer; KL to the dense model is told by distance from t
 Windows of one text follow a topic; where it changes, the answer goes over to the help of Python
 after its first third.
 
+Rows in the results file are kept, so a long run may be split by --ways and taken up again.
+
     python bench/limits/prompt_neurons.py --packs ./dense --text wiki.valid.raw
+    python bench/limits/prompt_neurons.py --packs ./dense --text wiki.valid.raw --windows 2 \\
+        --label Qwen2.5-Coder-1.5B --kept 0.5 --ways griffin "tda cett" "each token"
 """
 
 from __future__ import annotations
@@ -28,13 +33,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from limits.left_out import divergence, largest, logits
+from limits.tails import Observer, thresholds_of, weighed
 from pages.limits import prompt_table
-from shared.common import of_packs, parser, say
+from shared.common import models_so_far, name_of_pack, of_packs, parser, say
 
 from sparity_edge.model.model import CHUNK
 
 WINDOW = 4 * CHUNK  # a prompt and three times as much of an answer
-WAYS = ("griffin", "tda", "other text", "each token", "rebuilt", "on drift")
+CETT, OTHER = "tda cett", "other"
+WAYS = ("griffin", "tda", CETT, "other text", "each token", "rebuilt", "on drift")
 
 
 class Chooser:
@@ -45,10 +52,14 @@ class Chooser:
         kept: share of the neurons.
         norms: |W_down[:, i]| by layer.
         drift: cosine below which neurons are chosen anew, by way "on drift".
+        thresholds: of each layer's pooled sizes, by way "tda cett".
     """
 
-    def __init__(self, way: str, kept: float, norms: Any, drift: float) -> None:
+    def __init__(
+        self, way: str, kept: float, norms: Any, drift: float, thresholds: Any = None
+    ) -> None:
         self._way, self._kept, self._norms, self._drift = way, kept, norms, drift
+        self._thresholds = thresholds
         self._chosen: dict[int, Any] = {}  # of the layer at hand, by window
         self._means: dict[int, Any] = {}  # by window: the first FFN's mean input it is chosen from
         self._drifted: set[tuple[int, int]] = set()  # windows and positions
@@ -76,8 +87,11 @@ class Chooser:
         return present
 
     def _choose(self, layer: int, middle: Any, count: int) -> Any:
+        pooled = np.abs(middle).mean(axis=0) * self._norms[layer]
+        if self._way == CETT:
+            return pooled > self._thresholds[layer]
         if self._way == "tda":
-            return largest(np.abs(middle).mean(axis=0) * self._norms[layer], count)
+            return largest(pooled, count)
         sizes = np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-30)
         return largest(((middle / sizes) ** 2).sum(axis=0), count)
 
@@ -104,29 +118,64 @@ def measure(pack: Path, options: Any, threads: int) -> dict[str, Any]:
     packed = open_packed(pack)
     layers = range(packed.config.num_hidden_layers)
     norms = [np.linalg.norm(LayerWeights(packed, layer).down, axis=0) for layer in layers]
-    rows = []
+    rows = _rows_so_far(pack, options)
     with dense_model(packed, WINDOW, threads, silent) as model:
-        for text, windows in _texts(pack, packed, options).items():
-            whole = logits(model, windows)
-            for kept in options.kept:
-                for way in WAYS:
-                    chooser = Chooser(way, kept, norms, options.drift)
-                    told = divergence(whole, logits(model, windows, chooser))[:, CHUNK:]
-                    parts = [float(each.mean()) for each in np.split(told, 3, axis=1)]
-                    row = {"text": text, "kept": kept, "way": way, "kl": parts}
-                    places = sorted({at for at, _ in chooser.cosines})
-                    row["cosines"] = [
-                        round(float(np.mean([c for at, c in chooser.cosines if at == place])), 4)
-                        for place in places
-                    ]
-                    rows.append(row | {"rebuilt": chooser.rebuilt / len(windows)})
-                    told_kl = ", ".join(f"{each:.3f}" for each in parts)
-                    say(f"{text}, {kept:g} kept, {way}: KL {told_kl}; cosines {row['cosines']}")
+        texts = _texts(pack, packed, options)
+        curves = _curves(model, norms, texts.pop(OTHER)) if CETT in options.ways else []
+        for text, windows in texts.items():
+            missing = [
+                (kept, way)
+                for kept in options.kept
+                for way in options.ways
+                if (text, kept, way) not in {(each["text"], each["kept"], each["way"])
+                                             for each in rows}
+            ]  # fmt: skip
+            whole = logits(model, windows) if missing else None
+            for kept, way in missing:
+                thresholds, cett = thresholds_of(curves, kept) if way == CETT else (None, None)
+                chooser = Chooser(way, kept, norms, options.drift, thresholds)
+                other = logits(model, windows, chooser)
+                told = np.stack([divergence(*pair) for pair in zip(whole, other)])[:, CHUNK:]
+                del other
+                parts = [float(each.mean()) for each in np.split(told, 3, axis=1)]
+                row = {"text": text, "kept": kept, "way": way, "kl": parts}
+                row |= {} if cett is None else {"cett": cett}
+                places = sorted({at for at, _ in chooser.cosines})
+                row["cosines"] = [
+                    round(float(np.mean([c for at, c in chooser.cosines if at == place])), 4)
+                    for place in places
+                ]
+                rows.append(row | {"rebuilt": chooser.rebuilt / len(windows)})
+                told_kl = ", ".join(f"{each:.3f}" for each in parts)
+                say(f"{text}, {kept:g} kept, {way}: KL {told_kl}; cosines {row['cosines']}")
+    rows.sort(key=lambda row: (row["text"], -row["kept"], WAYS.index(row["way"])))
     return {"rows": rows, "windows": options.windows, "drift": options.drift}
 
 
+def _rows_so_far(pack: Path, options: Any) -> list[dict[str, Any]]:
+    """Those of this model that the results file has, if as many windows were read."""
+    part = models_so_far(options.out).get(name_of_pack(pack, options), {})
+    same = all(part.get(key) == getattr(options, key) for key in ("windows", "drift"))
+    return list(part["rows"]) if same else []
+
+
+def _curves(model: Any, norms: Any, windows: Any) -> list[Any]:
+    """What thresholds keep and how much their tails weigh, by layer, on other text."""
+    from converters.calibration.layer_weights import LayerWeights
+
+    seen = Observer(norms)
+    logits(model, windows, seen)
+    return [
+        weighed(
+            np.concatenate(z), norms[layer], LayerWeights(model.packed, layer).down,
+            np.array(seen.pooled[layer]),
+        )
+        for layer, z in seen.sampled.items()
+    ]  # fmt: skip
+
+
 def _texts(pack: Path, packed: Any, options: Any) -> dict[str, Any]:
-    """Windows of one topic, and such that change it after the first part of the answer."""
+    """Windows of one topic, such that change it after a third of the answer, and other text."""
     from converters.calibration.windows import read_documents, token_windows
     from sparity_edge.text.default_text import default_documents
     from sparity_edge.text.tokenizer import Tokenizer
@@ -140,7 +189,7 @@ def _texts(pack: Path, packed: Any, options: Any) -> dict[str, Any]:
     same, other = some(read_documents([options.text])), some(default_documents())
     changed = same.copy()
     changed[:, 2 * CHUNK :] = other[:, : 2 * CHUNK]
-    return {"one topic": same, "topic changes": changed}
+    return {OTHER: other[:, :CHUNK], "one topic": same, "topic changes": changed}
 
 
 def main() -> int:
@@ -149,6 +198,8 @@ def main() -> int:
     result.add_argument("--text", type=Path, required=True, help="prompts and answers")
     result.add_argument("--windows", type=int, default=4, help="default: %(default)s")
     result.add_argument("--kept", type=float, nargs="+", default=[0.7, 0.5])
+    result.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    result.add_argument("--label", help="of the rows; default: the source's name")
     result.add_argument("--drift", type=float, default=0.96, help="default: %(default)s")
     options = result.parse_args()
     report = of_packs(options.packs, options, measure)

@@ -49,15 +49,21 @@ def of_packs(
 ) -> dict[str, Any]:
     """A report with what `measure(pack, options, threads)` gives, by model; saved after each."""
     from sparity_edge.measure.machine import machine
-    from sparity_edge.model.opening import open_folder
 
     threads = thread_count(options.threads)
     report = {"machine": machine(threads), "models": models_so_far(options.out)}
     for pack in packs:
-        source = str(open_folder(pack).manifest.get("source", pack.name))
-        report["models"][Path(source).stem] = measure(pack, options, threads)
+        report["models"][name_of_pack(pack, options)] = measure(pack, options, threads)
         save(options.out, report)
     return report
+
+
+def name_of_pack(pack: Path, options: argparse.Namespace) -> str:
+    """What a packed folder's rows stand under: --label, or the name of what it was made of."""
+    from sparity_edge.model.opening import open_folder
+
+    source = str(open_folder(pack).manifest.get("source", pack.name))
+    return getattr(options, "label", None) or Path(source).stem
 
 
 def _short_lists(text: str) -> str:

@@ -89,6 +89,28 @@ def test_griffin_chooses_by_shares_of_each_token(bench: Any) -> None:
         assert set(np.flatnonzero(chosen)) == set(np.argsort(-scores)[:3])
 
 
+def test_tails_weigh_the_same_in_every_layer(bench: Any) -> None:
+    """CETT(t): the mean over tokens of |sum of the neurons below t| over |all of them|."""
+    tails, random = bench("limits.tails"), np.random.default_rng(4)
+    curves = []
+    for spread in (0.5, 2.0):
+        z = random.standard_normal((20, 64)) * 10 ** random.uniform(-spread, spread, 64)
+        down, pooled = random.standard_normal((8, 64)), np.abs(z).mean(axis=0)
+        norms = np.linalg.norm(down, axis=0)
+        curves.append(tails.weighed(z, norms, down, (pooled * norms)[None]))
+        thresholds, cetts, shares = curves[-1]
+        dropped = [row * (np.abs(row) * norms < thresholds[10]) for row in z]
+        errors = [np.linalg.norm(down @ part) / np.linalg.norm(down @ row)
+                  for part, row in zip(dropped, z)]  # fmt: skip
+        assert cetts[10] == pytest.approx(np.mean(errors))
+        assert shares[10] == np.mean(pooled * norms > thresholds[10])
+    found, cett = tails.thresholds_of(curves, 0.6)
+    kept = [np.interp(t, values, shares) for t, (values, _, shares) in zip(found, curves)]
+    assert np.mean(kept) == pytest.approx(0.6, abs=0.02)
+    reached = [np.interp(t, values, cetts) for t, (values, cetts, _) in zip(found, curves)]
+    assert reached == pytest.approx([cett, cett], abs=1e-6)
+
+
 class Chunk:
     """Vectors of a chunk of the only window."""
 
