@@ -19,6 +19,11 @@ GRANITE4 = {
 }
 PHI3 = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0}
 QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
+SMOLLM3 = {
+    "architectures": ["SmolLM3ForCausalLM"],
+    "model_type": "smollm3",
+    "pad_token_id": 0,  # transformers' own is beyond so small a vocabulary
+}
 CASES: dict[str, Case] = {
     "granite_constants": Case(
         GRANITE
@@ -80,5 +85,29 @@ CASES: dict[str, Case] = {
             "max_window_layers": 1,
         },
         storage="BF16",
+    ),
+    "smollm3_interval": Case(
+        SMOLLM3
+        | OLD_ROPE
+        | {
+            "mlp_bias": True,
+            "no_rope_layer_interval": 2,
+            "num_hidden_layers": 4,
+            "num_key_value_heads": ABSENT,
+            "rope_theta": ABSENT,
+            "sliding_window": 6,
+            "use_sliding_window": True,
+        },
+        storage="BF16",
+    ),
+    "smollm3_every_fourth": Case(
+        SMOLLM3
+        | {
+            "no_rope_layers": [1, 1, 1, 0, 1],
+            "num_hidden_layers": 5,
+            "num_key_value_heads": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e6},
+            "tie_word_embeddings": True,
+        },
     ),
 }

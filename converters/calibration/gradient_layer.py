@@ -45,8 +45,10 @@ class _Values:
 
     x: Floats
     attn_in: Floats
-    q: Floats  # (kv heads, queries of a key head, tokens, head_dim), rotated
-    k: Floats  # (kv heads, tokens, head_dim), rotated
+    q_out: Floats  # of q_proj
+    k_out: Floats
+    q: Floats  # (kv heads, queries of a key head, tokens, head_dim), normed and rotated
+    k: Floats  # (kv heads, tokens, head_dim), normed and rotated
     v: Floats
     attn_out: Floats
     middle: Floats  # the residual stream between attention and FFN
@@ -92,6 +94,11 @@ class LayerFloats:
             read_vector(packed, f"{prefix}.{name}_layernorm.weight")
             for name in ("input", "post_attention")
         ]
+        self._head_norms = {
+            name: read_vector(packed, f"{prefix}.self_attn.{name}_norm.weight")
+            for name in ("q", "k")
+            if config.qk_norm
+        }
 
     def forward(self, x: Floats) -> Floats:
         """The layer's output for one window, x (tokens, hidden)."""
@@ -103,9 +110,10 @@ class LayerFloats:
     def _values(self, x: Floats) -> _Values:
         epsilon = self._config.rms_norm_eps
         attn_in = rmsnorm(x, self._norms[0], epsilon)
-        q, k, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
-        q = self._by_key_head(rotate(self._heads(q), self._of_queries))
-        k, v = rotate(self._heads(k), self._of_keys), self._heads(v)
+        q_out, k_out, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
+        q, k = self._heads(self._normed("q", q_out)), self._heads(self._normed("k", k_out))
+        q, k = self._by_key_head(rotate(q, self._of_queries)), rotate(k, self._of_keys)
+        v = self._heads(v)
         attn_out = self._flat(self._attention(q, k, v))
         middle = x + self._linear("o_proj", attn_out)
         mlp_in = rmsnorm(middle, self._norms[1], epsilon)
@@ -113,7 +121,9 @@ class LayerFloats:
         gate, gate_slope = activated(self._linear("gate_proj", mlp_in), activation)
         up = self._linear("up_proj", mlp_in)
         up = np.maximum(up, np.float32(0)) if activation.up else up
-        return _Values(x, attn_in, q, k, v, attn_out, middle, mlp_in, gate, gate_slope, up)
+        return _Values(
+            x, attn_in, q_out, k_out, q, k, v, attn_out, middle, mlp_in, gate, gate_slope, up
+        )
 
     def through(self, x: Floats, slope: Floats) -> tuple[Slopes, Floats]:
         """Gradients at the layer's linears and at its input x, given the one at its output."""
@@ -175,9 +185,25 @@ class LayerFloats:
             scores *= self._scale
             q_slope[head, :, part] = (scores @ k[head, seen]).reshape(q[head, :, part].shape)
             k_slope[head, seen] += scores.T @ queries
-        q_slope = rotate(q_slope.reshape(-1, *q.shape[2:]), self._of_queries, -1)
-        k_slope = rotate(k_slope, self._of_keys, -1)
-        return self._flat(q_slope), self._flat(k_slope), self._flat(v_slope)
+        q_slope = self._flat(rotate(q_slope.reshape(-1, *q.shape[2:]), self._of_queries, -1))
+        k_slope = self._flat(rotate(k_slope, self._of_keys, -1))
+        q_slope = self._normed_back("q", values.q_out, q_slope)
+        return q_slope, self._normed_back("k", values.k_out, k_slope), self._flat(v_slope)
+
+    def _normed(self, name: str, flat: Floats) -> Floats:
+        """Heads of q or k, side by side, after their norm if they have one."""
+        if name not in self._head_norms:
+            return flat
+        weight = self._head_norms[name]
+        normed = rmsnorm(flat.reshape(-1, weight.size), weight, self._config.rms_norm_eps)
+        return normed.reshape(flat.shape)
+
+    def _normed_back(self, name: str, flat: Floats, slope: Floats) -> Floats:
+        if name not in self._head_norms:
+            return slope
+        weight = self._head_norms[name]
+        x, slope = (each.reshape(-1, weight.size) for each in (flat, slope))
+        return rmsnorm_back(x, weight, self._config.rms_norm_eps, slope).reshape(flat.shape)
 
     def _parts(self, q: Floats) -> Iterator[tuple[int, slice, slice, Floats]]:
         """(key head, its queries' positions, positions they see, -inf where one does not)."""
@@ -236,12 +262,11 @@ def _rows(queries: Floats) -> Floats:
 
 
 def _refuse_unknown_steps(config: ModelConfig) -> None:
-    for step in ("qk_norm", "residual_adapters"):
-        if getattr(config, step):
-            raise OptionError(
-                f"No gradients are taken of a model with {step} (model_type "
-                f"{config.model_type!r}); calibrate with another of --methods."
-            )
+    if config.residual_adapters:
+        raise OptionError(
+            f"No gradients are taken of a model with residual_adapters (model_type "
+            f"{config.model_type!r}); calibrate with another of --methods."
+        )
 
 
 def _layer_weights(packed: PackedModel, prefix: str) -> dict[str, Floats]:

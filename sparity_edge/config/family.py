@@ -51,7 +51,6 @@ class Family:
 
     Families to come, and what each will use:
 
-    - SmolLM3: `layers_without_rope` by the key no_rope_layers; `GgufNames.interleaved`.
     - Ministral 3: `windows`; its config.json holds the decoder below text_config and its tensors
       a prefix (a field for each).
     """

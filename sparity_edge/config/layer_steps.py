@@ -63,6 +63,38 @@ def rope_everywhere(config: Mapping[str, Any], layers: int) -> tuple[int, ...]: 
     return ()
 
 
+def rope_in_layers(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:
+    """Layers without rotary embedding: those at which `no_rope_layers` has a 0 (SmolLM3).
+
+    Where there is no such list, one of `no_rope_layer_interval` layers is without, or one of four.
+
+    Raises:
+        ConfigError: the list or the interval is none.
+    """
+    rotated = config.get("no_rope_layers")
+    if rotated is None:
+        interval = read_integer(config, "no_rope_layer_interval", MAX_LAYERS, default=4)
+        return tuple(range(interval - 1, layers, interval))
+    listed = isinstance(rotated, list) and len(rotated) >= layers
+    if not listed or any(each not in (0, 1) for each in rotated):
+        raise ConfigError(
+            f"config.json: no_rope_layers={show(rotated)} does not hold 0 or 1 for each of "
+            f"{layers} layers."
+        )
+    return tuple(layer for layer in range(layers) if not rotated[layer])
+
+
+def windows_without_rope(config: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
+    """Where `use_sliding_window` is true, windows in layers without rotary embedding (SmolLM3)."""
+    if config.get("layer_types") is not None:
+        return sliding_windows(config, layers)
+    if not read_boolean(config, "use_sliding_window", default=False):
+        return no_windows(config, layers)
+    without = rope_in_layers(config, layers)
+    windows = enumerate(sliding_windows(config, layers))
+    return tuple(window if layer in without else None for layer, window in windows)
+
+
 def rope_where(key: str) -> Callable[[Mapping[str, Any], int], tuple[int, ...]]:
     """All layers have rotary embedding, or none where `key` is false; gives the layers without."""
 

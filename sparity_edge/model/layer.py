@@ -1,6 +1,6 @@
 """LayerWeights: the weights of one decoder layer, as a machine takes them.
 
-Which optional parts a layer has (biases, norms of q and k, rope, a window, an adapter) its
+Which optional parts a layer has (biases, norms of q and k, a window, an adapter) its
 configuration says; nothing here is computed.
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tiny
-from tiny_families import GRANITE, GRANITE4, PHI3
+from tiny_families import GRANITE, GRANITE4, PHI3, SMOLLM3
 
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ConfigError
@@ -113,3 +113,35 @@ def test_phi3_as_transformers_takes_it() -> None:
     assert config_with(**PHI3, sliding_window=5).sliding_windows == (5, 5)
     with pytest.raises(ConfigError, match=r"lm_head_bias=True is not supported .*'phi3'"):
         config_with(**PHI3, lm_head_bias=True)
+
+
+def test_layers_of_smollm3_without_rope() -> None:
+    def without(**changes: Any) -> tuple[int, ...]:
+        return config_with(**SMOLLM3, num_hidden_layers=9, **changes).layers_without_rope
+
+    assert without() == without(no_rope_layers=None) == (3, 7)
+    assert without(no_rope_layer_interval=3) == (2, 5, 8)
+    assert without(no_rope_layers=[0, 1, 1, 1, 1, 1, 1, 1, True, 0]) == (0,)
+
+
+def test_windows_of_smollm3_are_in_layers_without_rope() -> None:
+    def windows(**changes: Any) -> tuple[int | None, ...]:
+        config = {"no_rope_layers": [0, 1], "sliding_window": 7, **changes}
+        return config_with(**SMOLLM3, **config).sliding_windows
+
+    assert windows() == windows(use_sliding_window=True, sliding_window=None) == (None, None)
+    assert windows(use_sliding_window=True) == (7, None)
+    kinds = ["full_attention", "sliding_attention"]
+    assert windows(layer_types=kinds) == (None, 7)
+
+
+@pytest.mark.parametrize("value", [[1], [1, 2], [1, None], [[], 1], "11", {"0": 1}, 4])
+def test_no_list_of_layers_without_rope(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"no_rope_layers=.* each of 2 layers"):
+        config_with(**SMOLLM3, no_rope_layers=value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "4"])
+def test_no_interval(value: Any) -> None:
+    with pytest.raises(ConfigError, match="no_rope_layer_interval="):
+        config_with(**SMOLLM3, no_rope_layer_interval=value)

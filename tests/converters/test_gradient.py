@@ -36,6 +36,8 @@ CASES = (
     "llama_relu",
     "llama_gqa drelu",
     "granite_constants",
+    "qwen3_window",
+    "smollm3_interval",
 )
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
@@ -109,7 +111,13 @@ def test_gradients_are_the_finite_differences(
 
 @pytest.mark.parametrize(
     "packed",
-    ["llama_gqa", "llama_gqa drelu", "llama_gqa fatrelu", "granite_constants"],
+    [
+        "llama_gqa",
+        "llama_gqa drelu",
+        "llama_gqa fatrelu",
+        "granite_constants",
+        "smollm3_interval",
+    ],
     indirect=True,
 )
 def test_vectors_are_those_that_the_kernels_compute(packed: tuple[PackedModel, Any]) -> None:

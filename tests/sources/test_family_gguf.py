@@ -70,6 +70,7 @@ def logits_of(path: Path, name: str) -> np.ndarray:
         ("granite_constants", "granite", {}),
         ("phi3_partial", "phi3", FUSED),
         ("qwen3_plain", "qwen3", NORMS),
+        ("smollm3_every_fourth", "smollm3", {}),
     ],
     ids=lambda each: str(each),
 )
