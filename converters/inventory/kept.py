@@ -14,6 +14,7 @@ from pathlib import Path
 from converters.pack_cache import SHORTEST_KEY, Entry, drop, entries
 from converters.sources.remote.addresses import hub_id
 from converters.sources.remote.downloads import Download, demand_unused, downloads, remove_download
+from converters.sources.remote.hub import ALIASES, is_alias
 from converters.sources.remote.hub_name import parse_hub_name
 from sparity_edge.errors import OptionError
 from sparity_edge.spelling import did_you_mean
@@ -46,20 +47,22 @@ def named(name: str, found: Sequence[Kept], kind: str | None = None) -> list[Kep
     """What a name stands for.
 
     Args:
-        name: a name in the list, the web address of a model, a Hub id without the tag of a GGUF
-            file, or the first digits of a pack's key.
+        name: a name in the list, an alias, the web address of a model, a Hub id without the tag of
+            a GGUF file, or the first digits of a pack's key.
         found: what is kept.
         kind: DOWNLOAD or PACK; None: both.
 
     Raises:
         OptionError: nothing that is kept is called so.
     """
-    wanted = hub_id(name).lower()
+    wanted = {hub_id(name).lower()}
+    if is_alias(name) and (behind := ALIASES[name].hub):
+        wanted.add(behind.lower())
     chosen = [
         each
         for each in found
         if kind in (None, each.kind)
-        and (wanted in _names(each) or (len(name) >= SHORTEST_KEY and _key(each).startswith(name)))
+        and (wanted & _names(each) or (len(name) >= SHORTEST_KEY and _key(each).startswith(name)))
     ]
     if not chosen:
         names = sorted({each.name for each in found})

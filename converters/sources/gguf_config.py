@@ -9,11 +9,12 @@ number types and tokenizers; what a family has of its own stands in its file in
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from converters.sources.gguf_metadata import GgufHeader
+from converters.sources.gguf_metadata import GgufHeader, brief
 from converters.sources.source import Array
 from sparity_edge.config.family import Family, GgufNames
 from sparity_edge.config.unsupported import missing
@@ -56,18 +57,33 @@ def family_of(header: GgufHeader) -> tuple[Family, GgufNames]:
         SourceError: the file is of an architecture that no family has.
     """
     name = header.text("general.architecture")
+    metadata = {key.removeprefix(f"{name}."): value for key, value in header.metadata.items()}
+    demand_architecture(name, header.label, metadata)
     known = [(family, family.gguf) for family in families().values() if family.gguf]
     found = [(family, names) for family, names in known if names.architecture == name]
-    if not found:
-        architectures = dict.fromkeys(names.architecture for _, names in known)
-        metadata = {key.removeprefix(f"{name}."): value for key, value in header.metadata.items()}
-        reason = missing(name, metadata)
-        raise SourceError(
-            f"{header.label}: general.architecture={name!r} is not supported{reason}; "
-            f"use one of {', '.join(architectures)}."
-        )
     # The one whose mark the file bears, else the one that needs none.
     return min(found, key=lambda each: _rank(header, each[1]))
+
+
+def demand_architecture(name: str, label: str, metadata: Mapping[str, Any] | None = None) -> None:
+    """Refuse an architecture that no family has.
+
+    Args:
+        name: of the architecture.
+        label: what errors call the model.
+        metadata: of the file, without the name of the architecture before the keys.
+
+    Raises:
+        SourceError: no family has it.
+    """
+    architectures = dict.fromkeys(
+        family.gguf.architecture for family in families().values() if family.gguf
+    )
+    if name not in architectures:
+        raise SourceError(
+            f"{label}: general.architecture={brief(name)} is not supported"
+            f"{missing(name, metadata or {})}; use one of {', '.join(architectures)}."
+        )
 
 
 def _rank(header: GgufHeader, names: GgufNames) -> int:

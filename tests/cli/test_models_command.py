@@ -17,6 +17,7 @@ from fake_downloads import MODEL, FakeHub
 from fakes import Input, Run
 
 from converters.pack_options import PackOptions
+from converters.sources.remote.hub import ALIASES, Alias
 from converters.store import prepare
 from sparity_edge.cli.main import main
 from sparity_edge.system.use_marks import UseMark
@@ -90,6 +91,19 @@ def test_a_content_with_two_names_stays_for_the_other(
     (left,) = listed(run)
     assert Path(left["path"]).read_bytes() == (hub.folder / "tiny-Q4_K_M.gguf").read_bytes()
     assert run("rm", MODEL, "-y")[0] == 0
+    assert not hub.repository.exists()
+
+
+def test_a_download_that_broke_off(run: Run, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = hub.repository / "blobs" / "0.incomplete"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"GGUF")
+    assert [(each["name"], each["format"]) for each in listed(run)] == [(MODEL, "unfinished")]
+    run("pull", f"{MODEL}:Q4_K_M")
+    assert run("rm", f"{MODEL}:Q4_K_M", "-y")[0] == 0
+    assert part.exists()
+    monkeypatch.setitem(ALIASES, "tiny", Alias(MODEL, ALIASES["smollm2-135m"].wheel))
+    assert run("rm", "tiny", "-y")[0] == 0
     assert not hub.repository.exists()
 
 

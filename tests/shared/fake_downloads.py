@@ -39,6 +39,7 @@ class FakeHub:
     def __init__(self, patch: pytest.MonkeyPatch, cache: Path, folder: Path) -> None:
         self.folder, self.cache, self.error = folder, cache, None
         self.extra: tuple[str, ...] = ()
+        self.facts: dict[str, Any] | None = None  # of GGUF files, as the Hub tells them
         self.requests: list[dict[str, Any]] = []
         patch.setattr(huggingface_hub.HfApi, "model_info", self.model_info)
         patch.setattr(huggingface_hub, "snapshot_download", self.download)
@@ -60,7 +61,7 @@ class FakeHub:
             for name in self.names()
         ]
         files += [SimpleNamespace(rfilename=name, size=1) for name in self.extra]
-        return SimpleNamespace(sha=COMMIT, siblings=files)
+        return SimpleNamespace(sha=COMMIT, siblings=files, gguf=self.facts)
 
     def download(self, repository: str, **options: Any) -> str:
         self.requests.append({"download": repository, **options})

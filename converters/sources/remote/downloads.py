@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from converters.sources.remote.gguf_choice import gguf_models, tag_of
 from converters.sources.remote.hub import ALIASES
-from converters.sources.remote.hub_client import hub_cache
+from converters.sources.remote.hub_client import PART, hub_cache
 from converters.sources.source import INDEX, SINGLE
 from sparity_edge.errors import OptionError
 from sparity_edge.system.atomic import one_sentence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CachedFileInfo, CachedRepoInfo, CachedRevisionInfo
 
 HUB, WHEEL = "Hugging Face Hub", "PyPI"
+UNFINISHED = "unfinished"  # a download that broke off, and can go on
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Download:
     """A model that was fetched, under the name by which it is used."""
 
     name: str
-    form: str  # "safetensors", or "GGUF" with the number format
+    form: str  # "safetensors", or "GGUF" with the number format, or UNFINISHED
     origin: str  # HUB or WHEEL
     files: tuple[Path, ...]  # as they are found under their names
     contents: tuple[Path, ...]  # where their bytes are
@@ -50,7 +51,7 @@ class Download:
 
 def downloads() -> list[Download]:
     """All models that were fetched, by name."""
-    return sorted([*_of_wheels(), *_of_hub()], key=lambda each: each.name)
+    return sorted([*_of_wheels(), *_of_hub(), *_unfinished()], key=lambda each: each.name)
 
 
 def demand_unused(download: Download) -> None:
@@ -74,7 +75,7 @@ def remove_download(download: Download) -> None:
     folder = _repository_folder(download)
     with one_sentence(folder):
         _unlink(folder, download)
-        if not any(path.is_symlink() or path.is_file() for path in _entries(folder)):
+        if not any(_entries(folder)) and not any((folder / "blobs").glob(f"*{PART}")):
             shutil.rmtree(folder)
 
 
@@ -100,6 +101,17 @@ def _of_hub() -> Iterator[Download]:
         if repository.repo_type == "model" and not repository.repo_path.is_symlink():
             for revision in repository.revisions:
                 yield from _of_revision(repository, revision)
+
+
+def _unfinished() -> Iterator[Download]:
+    """What was fetched of models in part, of each model together."""
+    for folder in sorted(_cache().glob("models--*--*")):
+        found = sorted((folder / "blobs").glob(f"*{PART}"))
+        if found and not (folder.is_symlink() or found[0].parent.is_symlink()):
+            stats = [path.lstat() for path in found]
+            nbytes, used = sum(each.st_size for each in stats), max(each.st_mtime for each in stats)
+            name = folder.name.removeprefix("models--").replace("--", "/", 1)
+            yield Download(name, UNFINISHED, HUB, tuple(found), tuple(found), nbytes, used)
 
 
 def _of_revision(repository: CachedRepoInfo, revision: CachedRevisionInfo) -> Iterator[Download]:
@@ -146,7 +158,8 @@ def _repository_folder(download: Download) -> Path:
     folder = cache / download.files[0].relative_to(cache).parts[0]
     for path in download.files:
         above = [each for each in path.parents if each.is_relative_to(folder)]
-        if not path.is_relative_to(folder / "snapshots") or any(e.is_symlink() for e in above):
+        place = folder / ("blobs" if download.form == UNFINISHED else "snapshots")
+        if not path.is_relative_to(place) or any(each.is_symlink() for each in above):
             raise OptionError(f"{path} does not lie in {folder}; it is left alone.")
     return folder
 
@@ -167,7 +180,7 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 def _unlink(folder: Path, download: Download) -> None:
     """Remove entries of snapshots, and then contents that no other entry names."""
-    if _unlinked_by_client(download):
+    if download.form != UNFINISHED and _unlinked_by_client(download):
         return
     going = {blob for path in download.files if (blob := _blob(folder, path)) is not None}
     for path in download.files:

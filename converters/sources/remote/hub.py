@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from converters.sources.remote.first_look import look_at_config, look_at_facts
 from converters.sources.remote.gguf_choice import choose, gguf_models, remark
 from converters.sources.remote.hub_client import (
     ROOM,
@@ -108,6 +109,7 @@ def _fetch_hub(model: str, context: CallContext) -> Fetched:
     if _has_safetensors(name, sizes):
         folder = _bring(name, _checkpoint_files(name, sizes), sizes, context)
         return _snapshot(name, folder)
+    look_at_facts(getattr(info, "gguf", None), model)
     files = _gguf_files(name, sizes, context)
     return Fetched(_bring(name, files, sizes, context) / files[0])
 
@@ -118,14 +120,17 @@ def _has_safetensors(name: HubName, files: Mapping[str, int]) -> bool:
 
 
 def _checkpoint_files(name: HubName, sizes: Mapping[str, int]) -> list[str]:
-    """The files of a checkpoint in safetensors that a source reads."""
+    """The files of a checkpoint in safetensors that a source reads; those without weights first."""
     wanted = [each for each in FILES if each in sizes]
     if TOKENIZER_FILE not in sizes and MODEL_FILE in sizes:
         wanted.append(MODEL_FILE)
+    if SINGLE not in sizes:
+        wanted.append(INDEX)
+    folder = download(name.repository, name.revision, name.label, wanted)
+    look_at_config(folder / "config.json", name.label)
     if SINGLE in sizes:
         return [*wanted, SINGLE]
-    folder = download(name.repository, name.revision, name.label, [*wanted, INDEX])
-    return [*wanted, INDEX, *(each for each in shard_names(folder / INDEX) if each in sizes)]
+    return [*wanted, *(each for each in shard_names(folder / INDEX) if each in sizes)]
 
 
 def _gguf_files(name: HubName, sizes: Mapping[str, int], context: CallContext) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # The Hub answers within a second or is not reachable; waiting longer only delays the fallback.
 TIMEOUT_SECONDS = 5.0
 POLL_SECONDS = 0.5
+PART = ".incomplete"  # ends the names of contents that are not whole yet
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 ROOM = "free some space or name another folder in HF_HOME"
 
@@ -197,7 +198,7 @@ def _bytes_in(folder: Path, whole: bool = False) -> int:
         return sum(
             entry.stat().st_size
             for entry in os.scandir(folder)
-            if not (whole and entry.name.endswith(".incomplete"))
+            if not (whole and entry.name.endswith(PART))
         )
     except OSError:  # not made yet, or a file was renamed just now
         return 0

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from converters.sources import open_source
 from converters.sources.remote import hub
 from converters.sources.remote.addresses import hub_id
-from sparity_edge.errors import SourceError
+from sparity_edge.errors import ConfigError, SourceError
 from sparity_edge.progress import CallContext
 
 
@@ -127,6 +127,22 @@ def test_too_little_room_is_seen_beforehand(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(SourceError, match=r"needs \d+\.\d kB and the disk has 100\.0 kB free"):
         open_source(MODEL)
+
+
+def test_what_cannot_run_is_refused_before_its_weights(
+    fake: FakeHub, folder: Callable[[str], Path]
+) -> None:
+    fake.folder = folder("llama_sharded")
+    path = fake.folder / "config.json"
+    path.write_text(path.read_text().replace("LlamaForCausalLM", "MambaForCausalLM"))
+    with pytest.raises(ConfigError, match="'MambaForCausalLM' is not supported"):
+        open_source(MODEL)
+    path.unlink()
+    shutil.rmtree(fake.repository)
+    with pytest.raises(SourceError, match=r"it has no config\.json"):
+        open_source(MODEL)
+    for request in fake.requests:
+        assert not any(each.endswith("safetensors") for each in request.get("allow_patterns", ()))
 
 
 def test_shards_are_what_the_index_names(fake: FakeHub, folder: Callable[[str], Path]) -> None:

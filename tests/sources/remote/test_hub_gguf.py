@@ -125,6 +125,13 @@ def source_size(snapshot: Path) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
+def test_what_cannot_run_is_not_fetched(repository: FakeHub) -> None:
+    repository.facts = {"architecture": "mamba"}
+    with pytest.raises(SourceError, match=r"general\.architecture='mamba' is not supported"):
+        open_source(f"{MODEL}:Q8_0")
+    assert len(repository.requests) == 1
+
+
 def test_all_parts_are_fetched_and_found_offline(repository: FakeHub) -> None:
     with pytest.raises(SourceError, match="not on this machine"):
         open_source(f"{MODEL}:Q8_0", CallContext(offline=True))
