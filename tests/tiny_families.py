@@ -58,6 +58,24 @@ CASES: dict[str, Case] = {
         },
         storage="BF16",
     ),
+    # As Phi-4-mini; from the ninth token after the prompt on the long factors count.
+    "phi3_longrope": Case(
+        PHI3
+        | OLD_ROPE
+        | {
+            "hidden_size": 80,
+            "max_position_embeddings": 96,
+            "num_key_value_heads": 2,
+            "original_max_position_embeddings": 48,
+            "partial_rotary_factor": 0.6,
+            "rope_scaling": {
+                "type": "longrope",
+                "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+                "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 6.0],
+            },
+        },
+        seed=2,
+    ),
     "phi3_few_keys": Case(
         PHI3 | OLD_ROPE | {"num_key_value_heads": ABSENT, "rms_norm_eps": ABSENT}, storage="F16"
     ),

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from converters.adapters.names import Adapter
 from converters.adapters.patterns import Numbers
+from converters.sources.rows import in_pairs
 from converters.sources.shard_index import read_object
 from converters.sources.source import hash_file
 from sparity_edge.arrays import Floats
@@ -186,7 +187,7 @@ def _product(
     scaled = b * np.float32(scaling.of(module.path, rank))
     ends = np.cumsum([shape[0] for shape in shapes])[:-1]
     return {
-        f"model.layers.{module.layer}.{part}.weight": LowRank(a, rows)
+        f"model.layers.{module.layer}.{part}.weight": LowRank(a, in_pairs(rows, part, config))
         for part, rows in zip(parts, np.split(scaled, ends), strict=True)
     }
 

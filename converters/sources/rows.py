@@ -34,6 +34,21 @@ def in_rows(source: Source) -> Source:
     return RowsSource(source, modules)
 
 
+def in_pairs(rows: Array, module: str, config: ModelConfig) -> Array:
+    """All rows of a module of a checkpoint, in the order in which the decoder has them.
+
+    Args:
+        rows: (outputs, ...).
+        module: "self_attn.q_proj".
+        config: the model's.
+    """
+    order = _paired(config)
+    if order is None or module.split(".")[-1] not in _TURNED:
+        return rows
+    heads = rows.reshape(-1, config.head_dim, *rows.shape[1:])
+    return heads[:, order].reshape(rows.shape)
+
+
 class _Part(NamedTuple):
     """Where the rows of a tensor are."""
 

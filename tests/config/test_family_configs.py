@@ -111,6 +111,10 @@ def test_phi3_as_transformers_takes_it() -> None:
     config = config_with(**PHI3)
     assert (config.sliding_windows, config.qkv_bias) == ((None, None), False)
     assert config_with(**PHI3, sliding_window=5).sliding_windows == (5, 5)
+    factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    scaling = config_with(**PHI3, rope_scaling={"type": "yarn", **factors}).rope_scaling
+    assert scaling is not None
+    assert (scaling.rope_type, scaling.original_max_position_embeddings) == ("longrope", 4096)
     with pytest.raises(ConfigError, match=r"lm_head_bias=True is not supported .*'phi3'"):
         config_with(**PHI3, lm_head_bias=True)
 

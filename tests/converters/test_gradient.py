@@ -38,6 +38,7 @@ CASES = (
     "granite_constants",
     "qwen3_window",
     "smollm3_interval",
+    "phi3_longrope",
 )
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},

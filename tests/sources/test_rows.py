@@ -13,9 +13,12 @@ import tiny
 from gguf import GGMLQuantizationType as Kind
 from gguf_files import HEAD_DIM, HEADS, HIDDEN, INNER, KV_HEADS
 
+from converters.adapters.names import Adapter
+from converters.adapters.put import adapted
 from converters.numbers.quantize import Quantized
 from converters.sources import open_source
 from sparity_edge.errors import SourceError
+from sparity_edge.progress import QUIET
 
 ROTATED = 24  # of each head
 # Where a head holds the row that belongs at each place, so that pairs stand half a head apart.
@@ -102,3 +105,28 @@ def test_a_llama_may_not_have_them(folder: Callable[[str], Path]) -> None:
     tiny.write_safetensors(path / "model.safetensors", tensors)
     with pytest.raises(SourceError, match=r"qkv_proj\.weight has no place"):
         open_source(str(path))
+
+
+def test_an_adapter_has_its_rows_where_the_model_has_them(
+    folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path, name = folder("phi3_longrope"), "model.layers.0.self_attn.qkv_proj"
+    tensors = tiny.make_tensors(tiny.CASES["phi3_longrope"])
+    shape, random = tensors[f"{name}.weight"].shape, np.random.RandomState(0)
+    a, b = (random.randint(-3, 4, size).astype(np.float32) for size in ((2, 80), (shape[0], 2)))
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["qkv_proj"]}
+    lora = tmp_path / "lora"
+    lora.mkdir()
+    tiny.write_json(lora / "adapter_config.json", settings)
+    prefix = f"base_model.model.{name}.lora_"
+    halves = {f"{prefix}A.weight": a, f"{prefix}B.weight": b}
+    tiny.write_safetensors(lora / "adapter_model.safetensors", halves)
+    linears = [f"model.layers.0.self_attn.{each}_proj.weight" for each in "qkv"]
+    opened = open_source(str(path))
+    with adapted(opened, [Adapter(lora, 1.0)], "with a LoRA", QUIET) as source:
+        found = [source.read(each) for each in linears]
+    tensors[f"{name}.weight"] = tensors[f"{name}.weight"] + b @ a
+    tiny.write_safetensors(path / "model.safetensors", tensors)
+    with open_source(str(path)) as source:
+        for each, values in zip(linears, found, strict=True):
+            np.testing.assert_allclose(values, source.read(each), rtol=0, atol=1e-5)

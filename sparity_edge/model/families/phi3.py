@@ -5,15 +5,32 @@ Of each head a part may be rotated (Phi-4-mini). The vision and mixture models a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sparity_edge.config.family import Family, GgufNames
 from sparity_edge.config.layer_steps import sliding_windows
+
+
+def _with_longrope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Some files of Phi-3 call longrope yarn, which has no short_factor."""
+    scaling = config.get("rope_scaling")
+    if not isinstance(scaling, Mapping) or "short_factor" not in scaling:
+        return config
+    return {**config, "rope_scaling": {**scaling, "rope_type": "longrope"}}
+
 
 FAMILY = Family(
     "phi3",
     ("Phi3ForCausalLM",),
-    defaults={"max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+    defaults={
+        "max_position_embeddings": 4096,
+        "original_max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+    },
     windows=sliding_windows,
     refused=("attention_bias", "mlp_bias", "lm_head_bias"),
+    plain=_with_longrope,
     partial_rope=True,
     stored={
         "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
