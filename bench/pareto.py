@@ -194,6 +194,7 @@ def _case(
 
     def run() -> float:
         generator.apply(setting)
+        generator.speculation = False
         steps = [step.stats for step in generator.stream(prompt, params)]
         fractions[str(setting)] = steps[-1].active_weight_fraction
         seconds = steps[-1].decode_seconds - steps[SETTLE - 1].decode_seconds

@@ -16,6 +16,8 @@ from sparity_edge.choices import DEFAULT_MODEL, DEFAULT_PLAN
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.options import checked_context, checked_dial, checked_kv_dtype
 from sparity_edge.generation.plan_setting import PlanSetting
+from sparity_edge.generation.speculation.pace import Pace
+from sparity_edge.generation.speculation.prices import Prices
 from sparity_edge.model.facts import UnreadModel, facts_of
 from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import QUIET, CallContext, Progress, silent, unheard
@@ -40,6 +42,7 @@ def load(
     max_context: int | None = None,
     cache_dtype: str | None = None,
     full_head: bool = False,
+    speculation: bool = True,
     offline: bool = False,
     lora: str | Sequence[str] = (),
     progress: Progress = silent,
@@ -59,9 +62,13 @@ def load(
         model, context, sparse=bool(share or plan), dtype=dtype, plan=plan, threads=threads
     )
 
+    from sparity_edge.measure.prices_kept import KeptPrices
+
     def open_pack(path: Path) -> Generator:
         generator = Generator(open_model(path, threads, max_context, cache_dtype))
         generator.sparse_prefill = sparse_prefill
+        generator.speculation = speculation
+        generator.loaded.pace = Pace(Prices(KeptPrices(generator.loaded)))
         generator.loaded.progress = progress
         if not full_head:
             try:

@@ -163,6 +163,7 @@ def speed(generator: Generator, rounds: int, tokens: int) -> dict[str, Any]:
 
 def _gaps(generator: Generator, ids: Sequence[int], params: SamplingParams) -> float:
     """The median time of a token."""
+    generator.speculation = False
     marks = [time.perf_counter() for _ in generator.stream(ids, params)]
     return float(np.median(np.diff(marks)[2:]))
 

@@ -56,7 +56,9 @@ class Side:
 
     def _stream(self, name: str, ids: list[int], tokens: int) -> Any:
         params = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True)
-        return iter(self.generators[name].stream(ids, params))
+        generator = self.generators[name]
+        generator.speculation = False  # versions from before it do not look there
+        return iter(generator.stream(ids, params))
 
 
 def note(text: str) -> None:

@@ -23,7 +23,7 @@ from sparity_edge.text.chat_template import plain_variables
 from sparity_edge.text.template_args import read_pair, shown_variables
 
 if TYPE_CHECKING:
-    from sparity_edge.chat.session import ChatSession
+    from sparity_edge.chat.session import ChatSession, Totals
 
 # "/etc/passwd says ..." is a message, and so is everything after a leading blank.
 _COMMAND = re.compile(r"/[A-Za-z?]*(?=\s|$)")
@@ -153,6 +153,7 @@ def _stats(session: ChatSession, _: str) -> None:
         f"replies          {totals.replies}",
         f"tokens generated {totals.generated_tokens}, {speed:.1f} tok/s",
         f"weights read     {totals.active_weight_fraction:.1%}{_densities(totals.densities)}",
+        f"speculation      {_speculated(totals)}",
         f"prefill          {totals.prefill_seconds:.2f} s",
         f"context in use   {totals.context_tokens} of {generator.max_context} tokens",
         f"memory           {_megabytes(int(info.get('weight_bytes', 0)))} weights, "
@@ -160,6 +161,17 @@ def _stats(session: ChatSession, _: str) -> None:
     )
     for line in lines:
         session.screen.note(line)
+
+
+def _speculated(totals: Totals) -> str:
+    """Drafted and accepted tokens, and how many came of a pass."""
+    if not totals.drafted_tokens:
+        return "no token drafted"
+    later = totals.generated_tokens - totals.replies
+    return (
+        f"{totals.accepted_tokens} of {totals.drafted_tokens} drafted tokens accepted, "
+        f"{later / totals.decode_passes:.2f} tokens a pass"
+    )
 
 
 def _save(session: ChatSession, text: str) -> None:

@@ -176,6 +176,9 @@ class Totals:
         self.generated_tokens = 0
         self.decode_seconds = 0.0
         self.prefill_seconds = 0.0
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
+        self.decode_passes = 0
         self.context_tokens = 0  # taken by the conversation after the last reply
         self.active_weight_fraction = 1.0  # of the last reply
         self.densities: Mapping[str, float] = {}  # of the last reply
@@ -186,6 +189,9 @@ class Totals:
         self.generated_tokens += stats.generated_tokens
         self.decode_seconds += stats.decode_seconds
         self.prefill_seconds += stats.prefill_seconds
+        self.drafted_tokens += stats.drafted_tokens
+        self.accepted_tokens += stats.accepted_tokens
+        self.decode_passes += stats.decode_passes
         self.context_tokens = stats.prompt_tokens + stats.generated_tokens
         self.active_weight_fraction = stats.active_weight_fraction
         self.densities = stats.densities
@@ -225,4 +231,6 @@ def statistics_line(stats: Statistics, first_seconds: float | None) -> str:
     if first_seconds is not None:
         parts.append(f"first token {first_seconds:.2f} s")
     parts.append(f"{stats.active_weight_fraction:.0%} of weights read")
+    if stats.drafted_tokens:
+        parts.append(f"{stats.tokens_per_pass:.2f} tokens a pass")
     return " · ".join(parts)

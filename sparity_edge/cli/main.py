@@ -263,6 +263,10 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         help="compute all logits, also where few of them can matter",
     )
     add_lora_option(group)
+    group.add_argument(
+        "--no-speculation", action="store_false", dest="speculation",
+        help="decode token by token, also where guesses would be quicker (the text is the same)",
+    )  # fmt: skip
     group.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
 

@@ -59,6 +59,9 @@ class Generator(BatchCalls):
             full_head: compute all logits of every token. Otherwise greedy decoding and sampling
                 with `top_k` compute only those that may be among the largest, where that reads
                 clearly less: a screen of the LM head, made once and kept in the cache, tells which.
+            speculation: where the text goes on as it did before, in prompt or answer, read guesses
+                of the next tokens in the same pass, as far as that pays here. The text is the same
+                bit by bit, and so is all that is known of it.
             offline: use only what is on this machine.
             lora: folders of LoRA adapters as peft writes them, each with ":SCALE" behind it or
                 without; several are added up. The model with them is packed by itself.
@@ -141,7 +144,8 @@ class Generator(BatchCalls):
             2 None
             3 length
         """
-        from sparity_edge.generation.sequence import sequence_of, steps_of
+        from sparity_edge.generation.sequence import sequence_of
+        from sparity_edge.generation.speculation.decode import steps_of
 
         # Not a generator function itself: mistakes are told now and not at the first step.
         sequence = sequence_of(self.loaded, prompt, params, logits_processors, template_args)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.generation.plan_setting import PlanSetting
+from sparity_edge.generation.speculation.pace import Pace
 from sparity_edge.generation.suggested import suggested_params
 from sparity_edge.model.facts import facts_of
 from sparity_edge.plans.setting import Setting
@@ -47,6 +48,8 @@ class LoadedModel:
         self.plan_setting = PlanSetting(path, model)
         self.sparsity_choice: SparsityChoice | None = None
         self.sparse_prefill = False
+        self.speculation = True  # whether tokens may be guessed, where that pays
+        self.pace = Pace()
         self.default_params = suggested_params(model.packed.generation_config)
         self.progress: Progress = silent  # told of what is compiled later on
         self.end_ids = frozenset({*model.config.eos_token_ids, *tokenizer.eos_token_ids})
@@ -85,6 +88,9 @@ class LoadedModel:
         other = LoadedModel(self.path, model, self.tokenizer, self._load_seconds)
         other.plan_setting = self.plan_setting.twin(model)
         other.sparse_prefill, other.progress = self.sparse_prefill, self.progress
+        other.speculation = self.speculation
+        if model.threads == own.threads:  # what passes cost is another matter with more
+            other.pace = self.pace.twin()
         return other
 
     @property

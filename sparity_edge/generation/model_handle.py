@@ -161,6 +161,15 @@ class ModelHandle:
         self.loaded.sparse_prefill = bool(wanted)
 
     @property
+    def speculation(self) -> bool:
+        """Whether guesses of the next tokens are read with the latest one, where that pays."""
+        return self._known.speculation
+
+    @speculation.setter
+    def speculation(self, wanted: bool) -> None:
+        self.loaded.speculation = bool(wanted)
+
+    @property
     def active_weight_fraction(self) -> float:
         """Of the latest pass: bytes of decoder weights read / all bytes of them."""
         return self._known.model.active_weight_fraction

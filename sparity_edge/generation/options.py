@@ -29,6 +29,7 @@ class LoadOptions(TypedDict, total=False):
     max_context: int | None
     cache_dtype: str | None
     full_head: bool
+    speculation: bool
     offline: bool
     lora: str | Sequence[str]
     progress: Progress

@@ -29,6 +29,14 @@ class Statistics:
     active_weight_fraction: float = 1.0
     # Of the same tokens: active channels / channels at every site that was sparsified.
     densities: Mapping[str, float] = field(default_factory=dict)
+    drafted_tokens: int = 0  # guesses that were read
+    accepted_tokens: int = 0  # of them, those that were right and are part of the text
+    decode_passes: int = 0  # over the weights, for the tokens after the first
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Tokens after the first by the passes that they took; 1 before there are any."""
+        return (self.generated_tokens - 1) / self.decode_passes if self.decode_passes else 1.0
 
     @property
     def prefill_tokens_per_second(self) -> float:
@@ -111,16 +119,21 @@ class Meter:
         self._prefill: float | None = None
         self._decode = 0.0
         self._active: list[float] = []
-        self._densities: dict[str, float] = {}  # sums over the tokens after the first
+        self._densities: dict[str, float] = {}  # sums over the passes after the first
+        self._drafted = self._accepted = 0
 
-    def add(self, seconds: float, active: float, densities: Mapping[str, float]) -> None:
+    def add(
+        self, seconds: float, active: float, densities: Mapping[str, float], drafted: int = 0
+    ) -> None:
         """Count one pass; the first is that of the prompt.
 
         Args:
             seconds: that the pass took.
             active: active weight fraction of the pass.
             densities: site -> active channels / channels.
+            drafted: guesses that it read.
         """
+        self._drafted += drafted
         if self._prefill is None:
             self._prefill = seconds
         else:
@@ -128,6 +141,11 @@ class Meter:
             self._active.append(active)
             for site, density in densities.items():
                 self._densities[site] = self._densities.get(site, 0.0) + density
+
+    def go_on(self, seconds: float, accepted: bool) -> None:
+        """Count what choosing a token took, and whether it is what was guessed."""
+        self._decode += seconds
+        self._accepted += accepted
 
     def statistics(self, generated: int) -> Statistics:
         """Everything so far; `generated` is the number of tokens after the prompt."""
@@ -140,4 +158,7 @@ class Meter:
             decode_seconds=self._decode,
             active_weight_fraction=active,
             densities={site: total / len(self._active) for site, total in self._densities.items()},
+            drafted_tokens=self._drafted,
+            accepted_tokens=self._accepted,
+            decode_passes=len(self._active),
         )

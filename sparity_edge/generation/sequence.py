@@ -6,7 +6,6 @@ The class knows nothing of models: who reads the ids and times it tells the mete
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -58,9 +57,17 @@ class DecodingSequence:
         self._max_context = max_context
         self._loops = LoopDetector() if params.stop_loops else None
 
-    def wanted(self) -> Wanted | None:
-        """Which logits the next token depends on; None: all."""
-        return self._sampler.wanted(self.ids, self.generated)
+    @property
+    def room(self) -> int:
+        """Tokens that can follow those so far, unless something else ends the sequence."""
+        left = self._max_context - len(self.ids)
+        most = self._params.max_tokens
+        return left if most is None else min(left, most - self.generated)
+
+    def wanted(self, guesses: Sequence[int] = ()) -> Wanted | None:
+        """Which logits the next token depends on, behind some guesses of others; None: all."""
+        ids = [*self.ids, *guesses] if guesses else self.ids
+        return self._sampler.wanted(ids, self.generated + len(guesses))
 
     def choose(self, logits: Floats, exact: Ids | None = None) -> Choice:
         """Of the logits (vocab_size,) after all ids: token, log-probability, and the likeliest.
@@ -122,36 +129,6 @@ def sequence_of(
     )
 
 
-def steps_of(
-    loaded: LoadedModel, sequence: DecodingSequence, demand_latest: Callable[[], None]
-) -> Iterator[Step]:
-    """Decode one sequence with the model's own KV cache, a step a token.
-
-    The lock is held while the model works and not while a step is looked at.
-
-    Args:
-        loaded: the model.
-        sequence: one that has not begun.
-        demand_latest: raises where another call has taken the KV cache over.
-    """
-    model = loaded.model
-    _compile_for_sparse_prompts(loaded)
-    while sequence.finish_reason is None:
-        with loaded.busy:
-            demand_latest()
-            started = time.perf_counter()
-            if not sequence.generated:
-                sequence.meter.cached = model.kv_cache.reuse(sequence.ids)
-            sparse = sequence.generated > 0 or loaded.sparse_prefill
-            ids = sequence.ids[len(model.kv_cache) :]
-            wanted = None if model.screen is None else sequence.wanted()
-            logits = model.read(ids, sparse, wanted=wanted)
-            chosen = sequence.choose(logits, model.exact_ids)
-            seconds = time.perf_counter() - started
-            sequence.meter.add(seconds, model.active_weight_fraction, model.densities)
-        yield sequence.take(*chosen)
-
-
 def logits_of(
     loaded: LoadedModel, ids: Sequence[int], demand_latest: Callable[[], None]
 ) -> Iterator[Floats]:
@@ -163,7 +140,7 @@ def logits_of(
         demand_latest: raises where another call has taken the KV cache over.
     """
     model, parts = loaded.model, None
-    _compile_for_sparse_prompts(loaded)
+    compile_for_sparse_prompts(loaded)
     while True:
         with loaded.busy:
             demand_latest()
@@ -176,7 +153,7 @@ def logits_of(
         yield part
 
 
-def _compile_for_sparse_prompts(loaded: LoadedModel) -> None:
+def compile_for_sparse_prompts(loaded: LoadedModel) -> None:
     """Compile what a few tokens need that follow a plan.
 
     They are not read one by one meanwhile, which rounds otherwise. Called before the lock is taken:

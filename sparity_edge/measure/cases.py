@@ -1,8 +1,8 @@
 """What `bench` measures: configurations and tasks, named as in llama-bench; cases are all pairs.
 
 pp512 reads a prompt of 512 tokens, tg128 decodes 128 tokens one after another, pp512+tg128 does
-both in one sequence; "@ d2048" means behind 2048 tokens of context and "4 x" four sequences
-together. Knows nothing of how it is done.
+both in one sequence, pass4 reads 4 tokens in one pass, as guesses are checked; "@ d2048" means
+behind 2048 tokens of context and "4 x" four sequences together. Knows nothing of how it is done.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.batch import MOST_TOGETHER
 from sparity_edge.generation.options import checked_dial
-from sparity_edge.model.model import DENSE_POSITIONS
+from sparity_edge.model.model import DENSE_POSITIONS, FEW
 from sparity_edge.plans.setting import DENSE, Setting
 
 
@@ -26,12 +26,14 @@ class Task:
     later: int  # tokens decoded one after another and timed
     depth: int = 0  # tokens of context before all that
     together: int = 1  # sequences that are decoded in one batch
+    read: int = 0  # tokens of one pass behind the context, as guesses are checked; 0: none
 
     @property
     def name(self) -> str:
         """As llama-bench would call it."""
         sizes = (("pp", self.prompt), ("tg", self.later))
         name = "+".join(f"{what}{size}" for what, size in sizes if size)
+        name = f"pass{self.read}" if self.read else name
         name = f"{self.together} x {name}" if self.together > 1 else name
         return f"{name} @ d{self.depth}" if self.depth else name
 
@@ -43,7 +45,7 @@ class Task:
     @property
     def positions(self) -> int:
         """Positions of the KV cache that it needs."""
-        return self.depth + (self.prompt or 1) + self.settle + self.later + 1
+        return self.depth + (self.prompt or 1) + self.settle + self.later + 1 + self.read
 
     @property
     def decoding_depth(self) -> float:
@@ -53,7 +55,7 @@ class Task:
     @property
     def tokens(self) -> int:
         """What its speed counts."""
-        return self.prompt + self.later * self.together
+        return self.prompt + self.later * self.together + self.read
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,17 @@ def tasks_of(
     pairs: Iterable[tuple[int, int]],
     depths: Iterable[int],
     together: Iterable[int],
+    read: Iterable[int] = (),
 ) -> list[Task]:
     """Every task at every depth, decoding alone for each number of sequences; none of 0 tokens.
 
     Raises:
-        OptionError: nothing is left, or too many sequences are to be decoded together.
+        OptionError: nothing is left, or too many sequences are to be decoded together, or tokens
+            to be read in a pass.
     """
-    together = list(together)
+    together, read = list(together), list(read)
+    if max(read, default=0) > FEW:
+        raise OptionError(f"No more than {FEW} guesses are read in a pass; lower -s.")
     if max(together) > MOST_TOGETHER:
         raise OptionError(f"No more than {MOST_TOGETHER} sequences are decoded together; lower -b.")
     tasks = []
@@ -93,6 +99,7 @@ def tasks_of(
         tasks += [Task(prompt, 0, depth) for prompt in prompts if prompt]
         tasks += [Task(0, later, depth, b) for later in tokens for b in together if later]
         tasks += [Task(*pair, depth) for pair in pairs]
+        tasks += [Task(0, 0, depth, read=size) for size in read if size]
     if not tasks:
         raise OptionError("Nothing is left to measure; give -p or -n more than 0.")
     return list(dict.fromkeys(tasks))

@@ -7,17 +7,22 @@ each token. Knows nothing of cases and rounds.
 from __future__ import annotations
 
 import itertools
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparity_edge.generation.params import SamplingParams
+from sparity_edge.generation.sampler import Sampler
+from sparity_edge.measure.rounds import timed
 
 if TYPE_CHECKING:
     from sparity_edge.generation.generator import Generator
     from sparity_edge.generation.results import Step
     from sparity_edge.model.model import Model
+
+PASSES = 5  # over several tokens, of which the median is taken
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def time_sequence(
     """
     tokens = 1 + settle + later
     if together == 1:
-        steps = generator.stream(ids, _params(tokens, 0))
+        steps = _token_by_token(generator, ids, tokens)
     else:
         steps = _first_of_several(generator, ids, tokens, together)
     marks, fractions = [time.perf_counter()], []
@@ -57,6 +62,43 @@ def time_sequence(
     if later:
         active = ((settle + later) * fractions[-1] - settle * fractions[settle]) / later
     return Timing(gaps[0], tuple(gaps[1 + settle :]), active)
+
+
+def time_pass(generator: Generator, tokens: int, passes: int = PASSES) -> float:
+    """Median seconds of a pass over some tokens behind the context, read as guesses are checked.
+
+    Args:
+        generator: whose KV cache is as it was afterwards.
+        tokens: up to 16; 1: as decoding reads it.
+        passes: how many are timed, after one that is not.
+    """
+    model, wanted = generator.loaded.model, None
+    kept, ids = len(model.kv_cache), [5 + 7 * index for index in range(tokens)]
+    if model.screen is not None:
+        wanted = Sampler(_params(1, 0), model.config.vocab_size).wanted(ids)
+
+    def run() -> None:
+        model.kv_cache.trim(kept)
+        if tokens == 1:
+            model.read(ids, True, wanted=wanted)
+        elif model.reads_few_alike(tokens):
+            model.read_each(ids, None if wanted is None else [wanted] * tokens)
+        else:
+            next(model.read_all_logits(ids, True))
+
+    run()
+    seconds = statistics.median(timed(run) for _ in range(passes))
+    model.kv_cache.trim(kept)
+    return seconds
+
+
+def _token_by_token(generator: Generator, ids: Sequence[int], tokens: int) -> Iterator[Step]:
+    """Steps of a sequence that is decoded without speculation, whose text it would depend on."""
+    former, generator.speculation = generator.speculation, False
+    try:
+        yield from generator.stream(ids, _params(tokens, 0))
+    finally:
+        generator.speculation = former
 
 
 def _first_of_several(

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from sparity_edge.generation.speculation.prices import PriceList
 from sparity_edge.measure.cases import Case, Task
 from sparity_edge.measure.decoding import Timing, bytes_of_a_token
 from sparity_edge.measure.machine import machine
@@ -29,6 +31,7 @@ def rows_of(cases: Sequence[Case], rounds: Sequence[Round], sides: Sides) -> lis
         info = generator.info()
         row = _facts(case, info)
         row |= speeds(case, base, rounds)
+        row["price"] = _maybe(price(case, rounds))
         # A prompt is read dense unless asked for.
         sparse = case.task.later or generator.loaded.sparse_prefill
         row["plan_kl"] = _maybe(generator.loaded.plan_setting.held_out_kl) if sparse else None
@@ -77,6 +80,7 @@ def _facts(case: Case, info: Mapping[str, Any]) -> dict[str, Any]:
         "n_gen": task.later,
         "n_depth": task.depth,
         "n_together": task.together,
+        "n_read": task.read,
     }
 
 
@@ -108,6 +112,24 @@ def speeds(case: Case, base: Case, rounds: Sequence[Round]) -> dict[str, Any]:
     }
 
 
+def price(case: Case, rounds: Sequence[Round]) -> float | None:
+    """How many times a pass over one token a pass costs; None: that was not measured."""
+    one = replace(case, task=replace(case.task, read=1))
+    if not case.task.read or one not in rounds[0]:
+        return None
+    return float(statistics.median(each[case].first / each[one].first for each in rounds))
+
+
+def price_list(case: Case, cases: Sequence[Case], rounds: Sequence[Round]) -> PriceList:
+    """All prices of the configuration of a case, for speculation."""
+    found: dict[int, dict[int, float]] = {}
+    for each in cases:
+        paid = price(each, rounds) if each.configuration == case.configuration else None
+        if paid is not None and each.task.read > 1:
+            found.setdefault(each.task.read, {})[each.task.depth] = round(paid, 3)
+    return found
+
+
 def ceiling(case: Case, rounds: Sequence[Round], reads: int) -> dict[str, Any]:
     """How near decoding comes to streaming through the `reads` bytes of a token."""
     streaming = [each[case.configuration.threads] for each in rounds]
@@ -122,7 +144,7 @@ def ceiling(case: Case, rounds: Sequence[Round], reads: int) -> dict[str, Any]:
 
 def tokens_a_second(task: Task, found: Timing) -> float:
     """Tokens that were timed / seconds that they took."""
-    return task.tokens / ((found.first if task.prompt else 0.0) + sum(found.later))
+    return task.tokens / ((found.first if task.prompt or task.read else 0.0) + sum(found.later))
 
 
 def _maybe(value: float | None) -> float | None:

@@ -130,6 +130,7 @@ MEASURED = (
     Column("TTFT ms", _number("ttft_ms", 1)),
     Column("TPOT ms", _number("tpot_ms", 2)),
     Column("99 % ms", _number("tpot_p99_ms", 2)),
+    Column("times one token", _number("price", 2)),
     Column("weights active", _number("active_weight_fraction", 3), "1.000"),
     Column("of streaming", _ceiling),
     Column("peak MB", _number("peak_memory_bytes", 0, 1e-6)),

@@ -18,7 +18,7 @@ from sparity_edge.generation.generator import Generator
 from sparity_edge.measure.cases import Case, Configuration, Task
 from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.context import lay_context, text_ids
-from sparity_edge.measure.decoding import Timing, time_sequence
+from sparity_edge.measure.decoding import Timing, time_pass, time_sequence
 from sparity_edge.model.model import DENSE_POSITIONS, FEW
 from sparity_edge.model.opening import open_folder
 from sparity_edge.plans.setting import Setting
@@ -108,10 +108,17 @@ class Sides:
     def runner(self, case: Case) -> Callable[[], Timing]:
         """A function that runs a case and says how long that took."""
         task = case.task
+        if task.read:
+            return lambda: self._pass(case)
         ids = self._ids[self.path(case)][: task.depth + (task.prompt or 1)]
         return lambda: time_sequence(
             self.generator(case), ids, task.later, task.settle, task.together
         )
+
+    def _pass(self, case: Case) -> Timing:
+        generator = self.generator(case)
+        seconds = time_pass(generator, case.task.read)
+        return Timing(seconds, (), generator.active_weight_fraction)
 
     def streaming(self, threads: int) -> Callable[[], float]:
         """A function that gives the GB/s of streaming reads."""
@@ -138,7 +145,7 @@ class Sides:
         )
         start = time.perf_counter()
         first.compile(self._progress)
-        if any(1 < case.task.prompt <= FEW for case in cases):
+        if any(1 < (case.task.prompt or case.task.read) <= FEW for case in cases):
             first.loaded.model.machine.compile_batches(self._progress)
         self.compile_seconds[path] = time.perf_counter() - start
         places = sorted({self._place(case) for case in cases}, key=lambda place: place[1:])

@@ -47,6 +47,7 @@ class ForwardPass:
         self._screened = screened
         self.reader: Reader | None = None  # counts what the pass reads, where there is a plan
         self.caches: tuple[KVCache, ...] = ()  # that it is recorded for
+        self.recorded = False  # whether the latest run had to be recorded first
         self._decoder, self._machine = decoder, machine
         self._tokens = tokens
         self.buffers = Buffers(decoder.config, sequences, tokens, outputs)
@@ -76,11 +77,15 @@ class ForwardPass:
             cache.ids.extend(int(token) for token in own)
         return self.buffers.logits
 
+    def fits(self, caches: tuple[KVCache, ...]) -> bool:
+        """Whether it is recorded for such caches as they are."""
+        return (self.caches, self._shapes) == (caches, _shapes(caches))
+
     def _recorded(self, caches: tuple[KVCache, ...]) -> Callable[[bool], None]:
-        shapes = [(cache.capacity, cache.stretch) for cache in caches]
-        if self._replay is None or (self.caches, self._shapes) != (caches, shapes):
-            self.caches, self._shapes = caches, shapes
-            self._decoder.rope.cover(max(capacity for capacity, _ in shapes))
+        self.recorded = not self.fits(caches)
+        if self._replay is None or self.recorded:
+            self.caches, self._shapes = caches, _shapes(caches)
+            self._decoder.rope.cover(max(capacity for capacity, _ in self._shapes))
             self._replay = self._machine.prepare(self._forward, decoding=self._tokens == 1)
         return self._replay
 
@@ -88,6 +93,11 @@ class ForwardPass:
         self.reader = self._decoder.forward(
             ops, self.buffers, self.caches, self.plan, self._screened
         )
+
+
+def _shapes(caches: Sequence[KVCache]) -> list[tuple[int, int]]:
+    """What a recording depends on of caches: their room, and how their keys are rotated."""
+    return [(cache.capacity, cache.stretch) for cache in caches]
 
 
 def _positions(caches: Sequence[KVCache]) -> list[int]:

@@ -8,13 +8,13 @@ into which pass and whether a plan applies to them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 
 import numpy as np
 
 from sparity_edge.arrays import Floats
 from sparity_edge.kernels.machines import Machine
-from sparity_edge.model.applied_plan import AppliedPlan, Reader, dense_layer_bytes, layer_bytes
+from sparity_edge.model.applied_plan import AppliedPlan, Reader
+from sparity_edge.model.bytes_read import BytesRead
 from sparity_edge.model.decoder import Decoder
 from sparity_edge.model.forward_pass import ForwardPass
 from sparity_edge.model.kv_cache import KVCache
@@ -33,7 +33,7 @@ FEW = 16
 DENSE_POSITIONS = 4
 
 
-class Model:
+class Model(BytesRead):
     """A decoder with its weights and one KV cache; others may be brought along.
 
     Args:
@@ -59,27 +59,13 @@ class Model:
         self._passes = Recordings()
         self.exact_ids: Ids | None = None  # logits that `read` computed last; None: all
         self._reader: Reader | None = None  # of the latest pass
+        self.recorded = False  # whether that pass had to be recorded first
         self._read_one_by_one = False  # a few tokens, which can be read together
 
     @property
     def threads(self) -> int:
         """How many threads compute."""
         return self.machine.threads
-
-    @cached_property
-    def layer_bytes(self) -> int:
-        """Bytes of the weights of all decoder layers."""
-        return layer_bytes(self.packed)
-
-    @cached_property
-    def dense_layer_bytes(self) -> int:
-        """Bytes that they have in a dense pack of the same numbers."""
-        return dense_layer_bytes(self.packed)
-
-    @property
-    def plan_bytes(self) -> int:
-        """Bytes of what the plan brings along to be read for every token."""
-        return 0 if self._plan is None else self._plan.added_bytes
 
     @property
     def plan(self) -> SparsityPlan | None:
@@ -100,42 +86,14 @@ class Model:
         self._passes.keep(lambda key, _: not key.sparse)
 
     @property
-    def head_bytes(self) -> int:
-        """Bytes of the LM head, or of its screen and rows, that the latest pass read."""
-        head = self.decoder.lm_head.layout
-        if self._screened is None or self.exact_ids is None:
-            return int(head.nbytes)
-        return int(self._screened.nbytes + len(self.exact_ids) * head.row_bytes)
-
-    @property
     def screen(self) -> HeadScreen | None:
         """The screen before the LM head."""
         return None if self._screened is None else self._screened.packed
-
-    @property
-    def screen_bytes(self) -> int:
-        """Bytes of the screen before the LM head; 0 without one."""
-        return 0 if self._screened is None else self._screened.nbytes
 
     def set_screen(self, screen: HeadScreen | None) -> None:
         """Have `read` screen the LM head where it is told what is wanted; None: never."""
         self._screened = None if screen is None else ScreenedHead(screen, self.machine)
         self._passes.keep(lambda key, _: not key.screened)
-
-    @property
-    def active_weight_fraction(self) -> float:
-        """Of the latest pass: bytes of decoder weights read / bytes of them in a dense pack.
-
-        A pack that can be skipped in part may be up to 2 % larger, and more in some formats.
-        Of a prompt the mean over its tokens, each as if it were alone.
-        """
-        read = self.layer_bytes if self._reader is None else self._reader.bytes_read
-        return read / self.dense_layer_bytes
-
-    @property
-    def densities(self) -> dict[str, float]:
-        """Of the latest pass: active channels / channels at every site that the plan sparsifies."""
-        return {} if self._reader is None else self._reader.densities
 
     def compile(self, progress: Progress, tokens: int | None = None) -> None:
         """Get machine code ready, telling how far it is.
@@ -180,11 +138,50 @@ class Model:
         """
         cache = self.kv_cache if cache is None else cache  # an empty one is false
         logits = np.empty(0, dtype=np.float32)
+        asked = None if wanted is None else [wanted]
         cache.reserve(len(cache) + len(ids))  # once, not chunk by chunk
         self._stretch(cache, len(ids))
         for part, applies in self._parts(ids, sparse, cache):
-            logits = self._run(part, [cache], 1, applies, wanted)[-1]
+            logits = self._run(part, [cache], 1, applies, asked)[-1]
         return logits
+
+    def reads_few_alike(self, count: int) -> bool:
+        """Whether `read_each` gives each of so many tokens the bits that it gets alone.
+
+        A plan reads the union of what they need, which rounds otherwise; and keys are rotated
+        anew where a text reaches a length that wants it.
+        """
+        now, length = self.kv_cache.stretch, len(self.kv_cache)
+        found = {self.decoder.rope.stretch(length + more, now, False) for more in (1, count)}
+        if found != {now} or self._plan is not None or self._always is not None:
+            return False
+        return self.machine.batches_ready()
+
+    def few_recorded(self, count: int, screened: bool) -> bool:
+        """Whether `read_each` of so many tokens has nothing to record first."""
+        known = self._passes.get(PassKey(False, count, count, screened, True))
+        return known is not None and known.fits((self.kv_cache,) * count)
+
+    def read_each(
+        self, ids: Sequence[int], wanted: Sequence[Wanted] | None = None
+    ) -> list[tuple[Floats, Ids | None]]:
+        """Append a token and guesses of those after it, where `reads_few_alike`.
+
+        Args:
+            ids: up to FEW.
+            wanted: of each, which logits have to be exact; None: all.
+
+        Returns:
+            Of each the logits (vocab_size,) after it, valid until the next call, and the ids of
+            those that are known; None: all.
+
+        Raises:
+            ContextError: they do not fit.
+        """
+        logits = self._run(ids, [self.kv_cache], len(ids), False, wanted)
+        if wanted is None or self._screened is None:
+            return [(row, None) for row in logits]
+        return [(row, self._screened.exact_ids(index)) for index, row in enumerate(logits)]
 
     def read_all_logits(self, ids: Sequence[int], sparse: bool = False) -> Iterator[Floats]:
         """Append tokens and give the logits of every one, (up to CHUNK, vocab_size) at a time.
@@ -254,11 +251,11 @@ class Model:
         caches: Sequence[KVCache],
         outputs: int,
         sparse: bool,
-        wanted: Wanted | None = None,
+        wanted: Sequence[Wanted] | None = None,
     ) -> Floats:
         """Append ids to KV caches, as many to each, and give the logits of the last `outputs`."""
         tokens = len(ids) // len(caches)
-        head = self._screened if wanted is not None and len(ids) == 1 else None
+        head = self._screened if wanted is not None and len(wanted) == len(ids) else None
         for cache in caches:
             cache.reserve(len(cache) + tokens)
         if len(caches) == 1 and tokens <= FEW:
@@ -269,7 +266,7 @@ class Model:
         if head is not None and wanted is not None:
             head.ask(wanted)
         logits = this.run(ids, caches)
-        self._reader = this.reader
+        self._reader, self.recorded = this.reader, this.recorded
         self.exact_ids = None if head is None else head.exact_ids()
         return logits
 

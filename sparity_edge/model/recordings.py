@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sparity_edge.model.forward_pass import ForwardPass
 
-FEW_KEPT = 4  # recordings of passes over a few tokens, by how many tokens there are
+FEW_KEPT = 6  # recordings of passes over a few tokens, by how many tokens there are
 
 
 class PassKey(NamedTuple):

@@ -1,4 +1,4 @@
-"""The LM head behind a screen: of one token's logits, the largest exactly and the others about so.
+"""The LM head behind a screen: of a token's logits, the largest exactly and the others about so.
 
 A screen is a copy of the head in fewer coordinates and four bits (`converters.screen` makes it).
 Who draws the next token says how many of the largest logits count, and which ids in any case; those
@@ -7,6 +7,7 @@ are what the whole head gives, bit for bit. Knows nothing of sampling.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,7 @@ class Wanted:
 
 
 class ScreenedHead:
-    """The head of one model, its screen, and the memory of a product of one token.
+    """The head of one model, its screen, and the memory of a product of each row of a pass.
 
     Args:
         screen: made for this head.
@@ -50,17 +51,19 @@ class ScreenedHead:
 
     def __init__(self, screen: HeadScreen, machine: Machine) -> None:
         self.packed = screen
-        layout = screen.rows.layout
         self._screen = machine.screen(screen.projection, screen.rows, screen.errors)
-        self._candidates = Candidates(layout.outputs, layout.inputs)
+        self._candidates: list[Candidates] = []  # of each row
 
     def forward(self, ops: Operations, h: Floats, head: Matrix, logits: Floats) -> None:
-        """The logits (1, vocab_size) of one token's normalised activations (1, hidden)."""
-        ops.screened(h, head, self._screen, self._candidates, logits)
+        """The logits (rows, vocab_size) of normalised activations (rows, hidden), row by row."""
+        for row in range(len(h)):
+            own = slice(row, row + 1)
+            ops.screened(h[own], head, self._screen, self._of_row(row), logits[own])
 
-    def ask(self, wanted: Wanted) -> None:
-        """Say what the next pass has to compute exactly."""
-        self._candidates.ask(wanted.count, wanted.required)
+    def ask(self, wanted: Sequence[Wanted]) -> None:
+        """Say what the next pass has to compute exactly, of each of its rows."""
+        for row, each in enumerate(wanted):
+            self._of_row(row).ask(each.count, each.required)
 
     @property
     def nbytes(self) -> int:
@@ -68,6 +71,12 @@ class ScreenedHead:
         of_rows = self.packed.rows.layout.nbytes + self.packed.errors.nbytes
         return self.packed.projection.layout.nbytes + of_rows
 
-    def exact_ids(self) -> Ids:
-        """The ids whose logits the latest pass computed, ascending."""
-        return channels(self._candidates.found).astype(np.intp)
+    def exact_ids(self, row: int = 0) -> Ids:
+        """The ids whose logits the latest pass computed for a row, ascending."""
+        return channels(self._of_row(row).found).astype(np.intp)
+
+    def _of_row(self, row: int) -> Candidates:
+        layout = self.packed.rows.layout
+        while len(self._candidates) <= row:
+            self._candidates.append(Candidates(layout.outputs, layout.inputs))
+        return self._candidates[row]

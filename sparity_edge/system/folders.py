@@ -36,6 +36,11 @@ def gains_root() -> Path:
     return cache_root() / "gains"
 
 
+def prices_root() -> Path:
+    """The folder of prices of passes over several tokens that were measured on this machine."""
+    return cache_root() / "prices"
+
+
 def curves_root() -> Path:
     """The folder of cost curves that bench/costs.py has measured on this machine."""
     return cache_root() / "curves"
@@ -47,11 +52,11 @@ def calibrations_root() -> Path:
 
 
 def besides_packs() -> list[Path]:
-    """What is kept and is no packed model: sources, calibrations, gains, chat history, kernels.
+    """What is kept and is no packed model: sources, calibrations, gains, prices, history, kernels.
 
     Only what is ours: NUMBA_CACHE_DIR may name a folder that others use as well.
     """
-    names = ("sources", "screens", CALIBRATIONS, "curves", "gains", "chat_history")
+    names = ("sources", "screens", CALIBRATIONS, "curves", "gains", "prices", "chat_history")
     ours = [cache_root() / name for name in names]
     ours += kernels_kept()
     return [each for each in sorted(ours) if each.exists() and not each.is_symlink()]

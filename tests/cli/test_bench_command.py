@@ -101,6 +101,7 @@ def test_words_that_make_no_sense(run: Run, words: str, sentence: str) -> None:
         ("--plan chess", "say how far"),
         ("-p 0 -n 0", "Nothing is left to measure"),
         ("-b 1,9", "No more than 8 sequences"),
+        ("-s 17", "No more than 16 guesses"),
         ("-t 2000", "threads=2000"),
         ("-d 250 -p 8 -n 16", "tg16 @ d250 takes 272 positions and the model's context holds 256"),
         ("--sparsity 0.3 -p 8", "carries no sparsity plan"),

@@ -16,8 +16,9 @@ from typing import Any
 from sparity_edge.cli.commands.loading import progress_bars, side_screen
 from sparity_edge.load import packed_folder
 from sparity_edge.measure.cases import Case, Configuration, cases_of, settings_of, tasks_of
-from sparity_edge.measure.figures import Round, rows_of
+from sparity_edge.measure.figures import Round, price_list, rows_of
 from sparity_edge.measure.fresh import in_fresh_process, peak_memory
+from sparity_edge.measure.prices_kept import KeptPrices
 from sparity_edge.measure.report import written
 from sparity_edge.measure.rounds import counted, interleaved
 from sparity_edge.measure.sides import Sides
@@ -46,6 +47,7 @@ def bench(arguments: Namespace) -> None:
     with sides, progress_bars(arguments, screen, still=True) as bars:
         rounds, complete = _rounds(cases, sides, arguments.repetitions, bars)
         rows = rows_of(cases, rounds, sides)
+        _keep_prices(cases, rounds, sides)
     if complete:
         with progress_bars(arguments, screen) as bars:
             complete = _add_peaks(rows, cases, sides, bars)
@@ -77,6 +79,7 @@ def _cases(arguments: Namespace) -> list[Case]:
         arguments.pairs,
         arguments.depth,
         arguments.batch,
+        arguments.speculate,
     )
     settings = settings_of(arguments.plan, arguments.sparsity, arguments.level)
     threads = list(dict.fromkeys(map(checked_threads, arguments.threads)))
@@ -109,6 +112,13 @@ def _rounds(
             raise
         return rounds, False
     return rounds, True
+
+
+def _keep_prices(cases: Sequence[Case], rounds: Sequence[Round], sides: Sides) -> None:
+    """Keep what passes over several tokens cost without a plan, for speculation."""
+    for case in cases:
+        if case.configuration.setting.dense and (prices := price_list(case, cases, rounds)):
+            KeptPrices(sides.generator(case).loaded).keep(prices)
 
 
 def _add_peaks(

@@ -65,6 +65,7 @@ def load_generator(
             **_asked(arguments),
             "sparse_prefill": arguments.sparse_prefill,
             "full_head": arguments.full_head,
+            "speculation": arguments.speculation,
             "offline": arguments.offline,
             "progress": bars,
             "notify": bars.notify,

@@ -32,6 +32,11 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
         help="read a prompt of P tokens and decode N; may be repeated (default: none)",
     )  # fmt: skip
     tests.add_argument(
+        "-s", "--speculate", type=_list(_positive), default=[], metavar="N,...",
+        help="read N tokens in one pass, as guesses are checked; speculation goes by the prices "
+        "of -s 1,2,4,8 from then on (default: none)",
+    )  # fmt: skip
+    tests.add_argument(
         "-d", "--depth", type=_list(_count), default=[0], metavar="N,...",
         help="tokens of context before each test (default: 0)",
     )  # fmt: skip

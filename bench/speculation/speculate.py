@@ -1,0 +1,144 @@
+"""Decoding with speculation against decoding token by token: same text, other time.
+
+Texts: code that is given back with one change (HumanEval's reference solutions), a text that is
+summarised and quoted from (WikiText-2), and chat (the first turns of MT-Bench). Every prompt is
+answered on every side in turn, greedily and at a temperature with a fixed seed; answers that differ
+between sides end the run. Times are those of tokens after the first.
+
+    python bench/speculation/speculate.py ../shared/data --model smollm2-135m@wheel
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from shared.common import add_models, models_so_far, parser, save, say, thread_count
+from shared.models import DEFAULT_MODEL
+from tasks.results import json_lines
+
+from sparity_edge import Generator, SamplingParams
+from sparity_edge.generation.results import Completion
+from sparity_edge.measure.machine import machine
+from sparity_edge.measure.rounds import table
+from sparity_edge.progress import silent
+
+SIDES = {"token by token": False, "n-grams": True}
+WAYS: dict[str, dict[str, Any]] = {"greedy": {"temperature": 0}, "temperature 0.8": {"seed": 1}}
+CHANGE = "Return this function unchanged, but with a line of comment at its beginning:"
+QUOTE = "Summarise this text in one sentence, then quote its three most important sentences."
+QUOTED_CHARACTERS = 6000  # about 1,500 tokens
+
+
+def texts(data: Path) -> dict[str, list[str]]:
+    """Prompts by what is asked for."""
+    code = [
+        f"{CHANGE}\n```python\n{line['prompt']}{line['canonical_solution']}```"
+        for line in json_lines(data / "humaneval" / "HumanEval.jsonl")
+    ]
+    prose = (data / "wikitext2" / "wiki.test.raw").read_text(encoding="utf-8")
+    parts = range(0, len(prose) - QUOTED_CHARACTERS, 5 * QUOTED_CHARACTERS)
+    quoted = [f"{QUOTE}\n\n{prose[at : at + QUOTED_CHARACTERS]}" for at in parts]
+    chat = [line["turns"][0] for line in json_lines(data / "mt_bench" / "question.jsonl")]
+    return {"edit": code, "quote": quoted, "chat": chat}
+
+
+def spread_evenly(prompts: Sequence[str], count: int) -> list[str]:
+    """So many of the prompts, at equal distances."""
+    count = min(count, len(prompts))
+    return [prompts[index * len(prompts) // count] for index in range(count)]
+
+
+def measure(
+    generator: Generator, prompts: Sequence[str], way: Mapping[str, Any], options: Any
+) -> dict[str, Any]:
+    """Seconds of all answers by side and round, and what was drafted."""
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    ratios, counted = [], [0, 0, 0, 0]
+    for prompt in prompts:
+        params = SamplingParams(max_tokens=options.tokens, **{"temperature": 0.8, **way})
+        # From here on all but the last token of the prompt is in the KV cache, on every side.
+        generator.chat(prompt, replace(params, max_tokens=1))
+        found: dict[str, list[Completion]] = {side: [] for side in SIDES}
+        for turn in range(options.rounds):
+            for side in list(SIDES) if turn % 2 else list(SIDES)[::-1]:
+                generator.speculation = SIDES[side]
+                found[side].append(generator.chat(prompt, params))
+        answers = {each.token_ids for side in found.values() for each in side}
+        if len(answers) > 1:
+            raise SystemExit(f"Answers differ: {prompt[:200]!r}")
+        of_prompt = {
+            side: statistics.median(each.stats.decode_seconds for each in several)
+            for side, several in found.items()
+        }
+        for side, each in of_prompt.items():
+            seconds[side].append(each)
+        ratios.append(of_prompt["token by token"] / max(of_prompt["n-grams"], 1e-9))
+        stats = found["n-grams"][-1].stats
+        for index, count in enumerate(
+            (stats.generated_tokens - 1, stats.decode_passes, stats.drafted_tokens,
+             stats.accepted_tokens)
+        ):  # fmt: skip
+            counted[index] += count
+    later, passes, drafted, accepted = counted
+    plain, speculated = (sum(each) for each in seconds.values())
+    return {
+        "prompts": len(prompts),
+        "tokens_a_second": {side: later / sum(each) for side, each in seconds.items()},
+        "gain": plain / speculated,
+        "gain_by_prompt": [round(each, 3) for each in ratios],
+        "drafted": drafted,
+        "accepted": accepted,
+        "tokens_a_pass": later / passes,
+    }
+
+
+def main() -> int:
+    understood = parser(__doc__, "speculate")
+    add_models(understood)
+    understood.add_argument("data", type=Path, help="the folder of evaluation text")
+    understood.add_argument("--prompts", type=int, default=12, help="of each kind")
+    understood.add_argument("--tokens", type=int, default=128, help="of an answer at most")
+    understood.add_argument("--texts", nargs="+", default=["edit", "quote", "chat"])
+    understood.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    understood.set_defaults(rounds=3)
+    options = understood.parse_args()
+    if options.quick:
+        options.prompts, options.rounds = 3, 1
+    threads = thread_count(options.threads)
+    report = {"machine": machine(threads), "models": models_so_far(options.out)}
+    asked, lines = texts(options.data), []
+    for model in options.model or [DEFAULT_MODEL]:
+        with Generator.load(model, threads=threads, max_context=4096) as generator:
+            generator.compile()
+            generator.loaded.model.machine.compile_batches(silent)
+            name = Path(str(generator.info()["source"])).stem
+            of_model = report["models"].setdefault(name, {})
+            for kind in options.texts:
+                prompts = spread_evenly(asked[kind], options.prompts)
+                for way in options.ways:
+                    generator.loaded.pace = generator.loaded.pace.twin()
+                    found = measure(generator, prompts, WAYS[way], options)
+                    of_model.setdefault(kind, {})[way] = found
+                    say(f"{name}: {kind}, {way}: {found}")
+                    lines.append(_line(name, kind, way, found))
+                    save(options.out, report)
+    head = ["model", "text", "", "token by token", "n-grams", "gain", "tokens a pass", "least"]
+    print(f"\n{table(head, lines)}\n")
+    return 0
+
+
+def _line(name: str, kind: str, way: str, found: Mapping[str, Any]) -> list[str]:
+    speeds = [f"{each:.1f}" for each in found["tokens_a_second"].values()]
+    least = f"{min(found['gain_by_prompt']):.2f}"
+    gain, per_pass = f"{found['gain']:.2f}", f"{found['tokens_a_pass']:.2f}"
+    return [name, kind, way, *speeds, gain, per_pass, least]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

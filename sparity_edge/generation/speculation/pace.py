@@ -1,0 +1,107 @@
+"""Pace: how many guesses to read in the next pass, so that it pays.
+
+The most tokens for the time are chosen, by the chances of the guesses and the prices of passes.
+Two things keep text in which nothing is right, and machines on which passes are dear, from being
+slowed down. What passes over guesses have saved and lost is kept as a credit, in tokens' time: who
+has none left waits until plain decoding has earned a little. And a pass of a size that is not
+recorded yet, which costs as much as several tokens of a small model, waits until what would have
+been saved by it is as much (ski rental).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from sparity_edge.generation.speculation.prices import SIZES, Prices
+
+LEAST_GAIN = 1.05  # tokens for the time, over one by one: less is within what prices err by
+# Where nothing is known of the price it is tried out on guesses that would pay this much at it.
+GUESSED_PRICE = 0.25  # of every token after the first
+LEAST_HOPE = 1.5
+FIRST_CREDIT = 1.0  # tokens' time that may be lost before anything was won
+MOST_CREDIT = 2.0
+LEAST_CREDIT = -2.0  # a machine that stands still for a while does not count
+EARNED = 0.005  # with every token
+RECORDING = 0.012  # seconds, until one was seen (30 layers, Zen 5)
+
+
+class Pace:
+    """Prices and credit of one model in memory; the sequences that it decodes share them.
+
+    Args:
+        prices: of its passes.
+    """
+
+    def __init__(self, prices: Prices | None = None) -> None:
+        self.prices = prices or Prices()
+        self.credit = FIRST_CREDIT
+        self._recording = RECORDING
+        self._missed = 0.0  # tokens' time that passes would have saved, were they recorded
+
+    def twin(self) -> Pace:
+        """A pace of the same price list, for a model of the same weights."""
+        return Pace(Prices(self.prices.book))
+
+    def size(
+        self, chances: Sequence[float], depth: int, most: int, recorded: Callable[[int], bool]
+    ) -> int:
+        """Tokens of the next pass: one and the guesses that are worth reading; 1: none is.
+
+        Args:
+            chances: of each guess to be right, where those before it are.
+            depth: tokens of context.
+            most: tokens that there is room for.
+            recorded: whether a pass over so many tokens is.
+        """
+        if self.credit <= 0:
+            return 1
+        found = list(self._paying(chances, depth, most))
+        ready = [each for each in found if recorded(each[1])]
+        best, chosen = max(found, default=(0.0, 1)), max(ready, default=(0.0, 1))
+        if best[0] > chosen[0]:
+            self._missed += 1 - max(1.0, chosen[0]) / best[0]
+            one = self.prices.seconds()
+            if one is not None and self._missed * one >= self._recording:
+                self._missed = 0.0
+                return best[1]
+        return chosen[1]
+
+    def _paying(
+        self, chances: Sequence[float], depth: int, most: int
+    ) -> Iterator[tuple[float, int]]:
+        """Sizes of passes that pay, each behind the tokens for the time, over one by one."""
+        tokens, right, expected = 1, 1.0, 1.0
+        for size in SIZES:
+            if size > min(most, len(chances) + 1):
+                return
+            for chance in chances[tokens - 1 : size - 1]:
+                right *= chance
+                expected += right
+            tokens = size
+            price = self.prices.of(size, depth)
+            least = LEAST_HOPE if price is None else LEAST_GAIN
+            gain = expected / (1 + GUESSED_PRICE * (size - 1) if price is None else price)
+            if gain >= least:
+                yield gain, size
+
+    def passed(
+        self, size: int, tokens: int, seconds: float, depth: int, recorded: bool = False
+    ) -> None:
+        """Count a pass.
+
+        Args:
+            size: tokens that it read.
+            tokens: that came of it.
+            seconds: that it took.
+            depth: tokens of context.
+            recorded: whether it had to be recorded first, as another one like it has not.
+        """
+        self.credit = min(self.credit + EARNED * tokens, MOST_CREDIT)
+        one = self.prices.seconds()
+        if recorded:
+            self._recording = max(0.0, seconds - (one or 0.0)) if size == 1 else self._recording
+            return
+        self.prices.note(size, seconds, depth)
+        if size > 1 and one is not None:
+            saved = self.credit + tokens - seconds / one
+            self.credit = min(max(saved, LEAST_CREDIT), MOST_CREDIT)
