@@ -120,7 +120,7 @@ def convert(
     total = sum(spec_nbytes(spec) for spec in tensors.values())
     done = 0
     writer = PackedWriter(
-        Path(out), tensors, source=source.label, options=asdict(options),
+        Path(out), tensors, source=source.label, options=asdict(options), notes=source.notes,
         version=version_of(source.config), force=force,
     )  # fmt: skip
     workers = max(1, min(MAX_WORKERS, os.cpu_count() or 1))

@@ -20,7 +20,12 @@ from gguf.quants import dequantize
 
 from converters.numbers.gguf_blocks import NATIVE, UNPACK
 from converters.numbers.quantize import Quantized
-from converters.sources.gguf_config import family_of, make_config, suggested_sampling
+from converters.sources.gguf_config import (
+    family_of,
+    make_config,
+    notes_on_config,
+    suggested_sampling,
+)
 from converters.sources.gguf_metadata import MAX_SHOWN, TensorInfo
 from converters.sources.gguf_parts import read_parts
 from converters.sources.gguf_special import SpecialTokens
@@ -73,7 +78,10 @@ class GgufSource(Source):
             special = SpecialTokens.read(header, Vocabulary.read(header))
             self.tokenizer_files = make_tokenizer_files(header, special)
             self.generation_config = special.generation_config() | suggested_sampling(header)
-            self.notes = (*special.notes, *notes_on_tokenizer(header), *self._notes_on_numbers())
+            self.notes = (
+                *notes_on_config(header), *special.notes, *notes_on_tokenizer(header),
+                *self._notes_on_numbers(),
+            )  # fmt: skip
             self._refuse_unread()
         except BaseException:
             self.close()

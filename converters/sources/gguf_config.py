@@ -26,6 +26,7 @@ from sparity_edge.model.families import families
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
+WINDOW = "attention.sliding_window"  # which converters write for few families
 # Key below general.sampling -> the same in generation_config.json; llama.cpp knows more.
 SAMPLING = {
     "temp": "temperature",
@@ -84,6 +85,21 @@ def demand_architecture(name: str, label: str, metadata: Mapping[str, Any] | Non
             f"{label}: general.architecture={brief(name)} is not supported"
             f"{missing(name, metadata or {})}; use one of {', '.join(architectures)}."
         )
+
+
+def notes_on_config(header: GgufHeader) -> tuple[str, ...]:
+    """What the metadata do not tell and config.json does, a sentence each."""
+    name = header.metadata.get("general.name")
+    if not isinstance(name, str) or "mistral" not in name.lower():
+        return ()
+    architecture = header.text("general.architecture")
+    if architecture != "llama" or f"{architecture}.{WINDOW}" in header.metadata:
+        return ()
+    return (
+        "the file tells no sliding window, so every token attends to all before it; where the "
+        "model's config.json has one (Mistral 7B v0.1: 4096 tokens), texts longer than that are "
+        "answered otherwise than from its folder.",
+    )
 
 
 def _rank(header: GgufHeader, names: GgufNames) -> int:

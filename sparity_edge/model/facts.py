@@ -14,6 +14,7 @@ from sparity_edge.config.model_config import ADAPTER, ModelConfig
 from sparity_edge.model.zero_gates import skipped_always
 from sparity_edge.packed.bundle import BundleLayout
 from sparity_edge.packed.folder import PackedFolder, PackedModel
+from sparity_edge.packed.manifest import notes_in
 from sparity_edge.plans.added_bytes import added_bytes
 from sparity_edge.plans.plan import SparsityPlan
 
@@ -65,6 +66,7 @@ def facts_of(
         "path": str(packed.path),
         "source": manifest.get("source"),
         "options": manifest.get("options"),
+        **({"notes": notes} if (notes := notes_in(manifest)) else {}),
         "weight_bytes": packed.nbytes,
         **({} if load_seconds is None else {"load_seconds": load_seconds}),
         "model_type": config.model_type,

@@ -75,6 +75,12 @@ def content_of(folder: Path) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
+def notes_in(manifest: Mapping[str, Any]) -> list[str]:
+    """What was read otherwise than the model's source has it, a sentence each."""
+    notes = manifest.get("notes")
+    return [each for each in notes if isinstance(each, str)] if isinstance(notes, list) else []
+
+
 def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
     """The content of sparity.json."""
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"

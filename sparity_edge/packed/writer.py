@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -54,6 +54,7 @@ class PackedWriter:
             then vectors: so every matrix begins at a multiple of 64 bytes.
         source: what the model was made of, for the manifest.
         options: how it was made, for the manifest.
+        notes: sentences on what was read otherwise than the source has it, for the manifest.
         version: of the manifest; what the folder holds may be unknown to older readers.
         force: whether an existing packed folder (or empty folder) at `out` may be replaced.
         shard_bytes: size at which the next shard begins; a tensor is never split.
@@ -69,6 +70,7 @@ class PackedWriter:
         *,
         source: str,
         options: Mapping[str, Any],
+        notes: Sequence[str] = (),
         version: int = FORMAT_VERSION,
         force: bool = False,
         shard_bytes: int = MAX_SHARD_BYTES,
@@ -84,6 +86,7 @@ class PackedWriter:
             "version": version,
             "source": source,
             "options": dict(options),
+            **({"notes": list(notes)} if notes else {}),
             "files": {},
         }
         self._pending = list(self._shards)  # shards not begun

@@ -25,6 +25,7 @@ from sparity_edge.errors import OptionError, SourceError
 from sparity_edge.model.opening import open_packed, verify_packed
 from sparity_edge.packed.bundle import PackedBundle, halves_of
 from sparity_edge.packed.layout import Layout, PackedMatrix
+from sparity_edge.packed.manifest import notes_in, read_manifest
 
 BLOCK = "model.layers.1.self_attn.k_proj.weight"
 EMBEDDING = "model.embed_tokens.weight"
@@ -196,6 +197,15 @@ def test_a_packed_source_describes_itself(tmp_path: Path) -> None:
         assert len(packed.fingerprint()) == 64
         rows = packed.read(BLOCK, 3, 7)
         assert equal(rows, quantize(source.tensors[BLOCK][3:7], "int8", 32))
+
+
+def test_what_was_read_otherwise_stays_known(tmp_path: Path) -> None:
+    source = FakeSource()
+    source.notes = ("3 matrices are read as floats.",)
+    once = convert(source, tmp_path / "once", PackOptions())
+    again = convert(PackedSource(once), tmp_path / "again", PackOptions())
+    assert notes_in(read_manifest(again)) == list(source.notes)
+    assert notes_in({"notes": "none"}) == notes_in({"notes": [3]}) == []
 
 
 def test_progress_counts_every_byte(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import gguf_files
 import numpy as np
@@ -118,6 +119,22 @@ def rope_factors(factor: float) -> np.ndarray:
             result.append(1 / ((1 - smooth) / factor + smooth))
     np.testing.assert_allclose(result, llama3_factors(500000.0, HEAD_DIM, factor), rtol=1e-12)
     return np.array(result, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "count"),
+    [
+        ({"general.name": "Mistral 7B v0.1"}, 1),
+        ({"general.name": "mistral-7b", "llama.attention.sliding_window": 4096}, 0),
+        ({"general.name": "A llama"}, 0),
+        ({"general.name": 3}, 0),
+    ],
+)
+def test_a_window_that_no_key_tells(
+    write: Callable[..., str], metadata: dict[str, Any], count: int
+) -> None:
+    with open_source(write(metadata=metadata)) as source:
+        assert sum("tells no sliding window" in note for note in source.notes) == count
 
 
 REFUSED = {
