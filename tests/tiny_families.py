@@ -44,6 +44,7 @@ CASES: dict[str, Case] = {
             "residual_multiplier": 0.5,
             "attention_multiplier": 0.3,
             "attention_bias": True,
+            "position_embedding_type": None,  # nothing is rotated
         }
     ),
     "phi3_partial": Case(

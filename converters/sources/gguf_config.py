@@ -185,12 +185,13 @@ def _vocab_size(header: GgufHeader) -> int:
 
 
 def _refuse_unsupported(header: GgufHeader, names: GgufNames) -> None:
-    refused = (each for each in names.unsupported if each not in names.keys.values())
-    for key in (f"{names.architecture}.{each}" for each in refused):
-        value = header.real(key, 0.0)
+    for name in names.unsupported:
+        key = f"{names.architecture}.{name}"
+        value = 0.0 if name in names.keys.values() else header.real(key, 0.0)
         if value:
             raise SourceError(
-                f"{header.label}: {key}={value:g} is not supported; take a model without it."
+                f"{header.label}: {key}={value:g} is not supported{missing('', {name: value})}; "
+                "take a model without it."
             )
 
 

@@ -143,7 +143,10 @@ REFUSED = {
         {"architecture": "deepseek2", "metadata": {"deepseek2.attention.kv_lora_rank": 512}},
         "architecture='deepseek2' is not supported: it has latent attention; use one of ",
     ),
-    "experts": ({"metadata": {"llama.expert_count": 8}}, "llama.expert_count=8"),
+    "experts": (
+        {"metadata": {"llama.expert_count": 8}},
+        "llama.expert_count=8 is not supported: it has a mixture of experts; take",
+    ),
     "split": ({"metadata": {"split.count": 3}}, "part 1 of 3 .*does not end in -00001-of-00003"),
     "yarn": ({"metadata": {"llama.rope.scaling.type": "yarn"}}, "scaling.type='yarn'"),
     "partial rope": ({"metadata": {"llama.rope.dimension_count": 32}}, "dimension_count=32"),

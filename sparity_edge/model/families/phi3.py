@@ -10,6 +10,7 @@ from typing import Any
 
 from sparity_edge.config.family import Family, GgufNames
 from sparity_edge.config.layer_steps import sliding_windows
+from sparity_edge.config.rope_scaling import LENGTH_KEY
 
 
 def _with_longrope(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -17,17 +18,15 @@ def _with_longrope(config: Mapping[str, Any]) -> Mapping[str, Any]:
     scaling = config.get("rope_scaling")
     if not isinstance(scaling, Mapping) or "short_factor" not in scaling:
         return config
-    return {**config, "rope_scaling": {**scaling, "rope_type": "longrope"}}
+    length = config.get(LENGTH_KEY) or scaling.get(LENGTH_KEY) or 4096
+    scaling = {**scaling, "rope_type": "longrope"}
+    return {**config, "rope_scaling": scaling, LENGTH_KEY: length}
 
 
 FAMILY = Family(
     "phi3",
     ("Phi3ForCausalLM",),
-    defaults={
-        "max_position_embeddings": 4096,
-        "original_max_position_embeddings": 4096,
-        "rms_norm_eps": 1e-5,
-    },
+    defaults={"max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
     windows=sliding_windows,
     refused=("attention_bias", "mlp_bias", "lm_head_bias"),
     plain=_with_longrope,
