@@ -28,6 +28,7 @@ from converters.sources.gguf_config import (
 )
 from converters.sources.gguf_metadata import MAX_SHOWN, TensorInfo
 from converters.sources.gguf_parts import read_parts
+from converters.sources.gguf_rope import FACTOR_TENSORS
 from converters.sources.gguf_special import SpecialTokens
 from converters.sources.gguf_tokenizer import make_tokenizer_files, notes_on_tokenizer
 from converters.sources.gguf_vocabulary import Vocabulary
@@ -51,7 +52,7 @@ LAYER_NAMES = {
     "ffn_down": "mlp.down_proj",
     "attn_rot_embd": "self_attn.rotary_emb",
 }
-IGNORED = {"rope_freqs.weight"}  # gguf_config reads it
+IGNORED = set(FACTOR_TENSORS)  # gguf_rope reads them
 IGNORED_MODULES = (".rotary_emb.weight",)  # in old files; rope_theta tells the same
 
 
@@ -193,13 +194,16 @@ class GgufSource(Source):
             raise SourceError(f"{self.label}: the file became shorter while it was read.")
         return content
 
-    def _rope_factors(self) -> Array | None:
-        info = self._infos.get("rope_freqs.weight")
-        if info is None:
-            return None
-        if len(info.shape) != 1 or info.kind != GGMLQuantizationType.F32:
-            raise SourceError(f"{self.label}: rope_freqs.weight is not a list of float32 numbers.")
-        return self._read_bytes(info, 0, info.row_bytes).view("<f4")
+    def _rope_factors(self) -> dict[str, Array]:
+        found = {}
+        for name in FACTOR_TENSORS:
+            info = self._infos.get(name)
+            if info is None:
+                continue
+            if len(info.shape) != 1 or info.kind != GGMLQuantizationType.F32:
+                raise SourceError(f"{self.label}: {name} is not a list of float32 numbers.")
+            found[name] = self._read_bytes(info, 0, info.row_bytes).view("<f4")
+        return found
 
 
 def _open(path: Path) -> BinaryIO:

@@ -12,19 +12,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from converters.sources.gguf_metadata import GgufHeader, brief
+from converters.sources.gguf_rope import rope_scaling
 from converters.sources.source import Array
 from sparity_edge.config.family import Family, GgufNames
+from sparity_edge.config.rope_scaling import Rope
 from sparity_edge.config.unsupported import missing
 from sparity_edge.config.values import whole
 from sparity_edge.errors import SourceError
 from sparity_edge.model.families import families
-
-# Llama 3.1 and 3.2 differ in the factor only; the other three are not in the file at all.
-LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-
 
 WINDOW = "attention.sliding_window"  # which converters write for few families
 # Key below general.sampling -> the same in generation_config.json; llama.cpp knows more.
@@ -108,13 +104,12 @@ def _rank(header: GgufHeader, names: GgufNames) -> int:
     return 0 if header.integer(f"{names.architecture}.{names.marked_by}", 0) else 2
 
 
-def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any]:
+def make_config(header: GgufHeader, rope_factors: Mapping[str, Array]) -> dict[str, Any]:
     """Content of config.json.
 
     Args:
         header: of the file.
-        rope_factors: (head_dim / 2,) the tensor rope_freqs.weight, by which llama.cpp divides the
-            rotary frequencies, if the file has one.
+        rope_factors: those of `gguf_rope.FACTOR_TENSORS` that the file holds.
 
     Raises:
         SourceError: a key is missing or asks for what is not supported.
@@ -150,7 +145,7 @@ def make_config(header: GgufHeader, rope_factors: Array | None) -> dict[str, Any
     }
     if rotated != head_dim:
         config["partial_rotary_factor"] = _rotated_share(rotated, head_dim)
-    scaling = _rope_scaling(header, name, rope_factors, theta, rotated)
+    scaling = rope_scaling(header, name, rope_factors, Rope(theta, None, rotated))
     if scaling is not None:
         config["rope_scaling"] = scaling
     for key, stem in (
@@ -210,54 +205,3 @@ def _refuse_other_head_sizes(header: GgufHeader, name: str, head_dim: int, parti
                 f"{header.label}: {key}={value} is not supported; it must be {head_dim} as the "
                 "size of the heads."
             )
-
-
-def _rope_scaling(
-    header: GgufHeader, name: str, factors: Array | None, theta: float, head_dim: int
-) -> dict[str, Any] | None:
-    key = f"{name}.rope.scaling.type"
-    kind = header.text(key, "linear")
-    if kind not in ("none", "linear"):
-        raise SourceError(
-            f"{header.label}: {key}={kind!r} is not supported; only none and linear are."
-        )
-    factor = header.real(f"{name}.rope.scaling.factor", header.real(f"{name}.rope.scale_linear", 1))
-    stretched = kind == "linear" and factor not in (0.0, 1.0)  # llama.cpp takes 0 for 1
-    if factors is None:
-        return {"rope_type": "linear", "factor": factor} if stretched else None
-    if np.all(factors == 1):
-        return {"rope_type": "linear", "factor": factor} if stretched else None
-    scaling = _llama3_scaling(factors, theta, head_dim)
-    if scaling is None or stretched:
-        raise SourceError(
-            f"{header.label}: rope_freqs.weight holds frequency factors that are not those of "
-            "Llama 3.1 or 3.2, which is not supported."
-        )
-    return scaling
-
-
-def _llama3_scaling(factors: Array, theta: float, head_dim: int) -> dict[str, Any] | None:
-    """The llama3 parameters that give these factors, or None.
-
-    The slowest frequencies are divided by the full factor, so the last entry tells it.
-    """
-    factor = float(factors[-1]) if factors.size else math.nan
-    sensible = math.isfinite(factor) and factor > 1 and theta > 1
-    if factors.shape != (head_dim // 2,) or not sensible:
-        return None
-    scaling = {"rope_type": "llama3", "factor": factor, **LLAMA3}
-    expected = llama3_factors(theta, head_dim, factor)
-    return scaling if np.allclose(factors, expected, rtol=1e-4, atol=0) else None
-
-
-def llama3_factors(theta: float, head_dim: int, factor: float) -> Array:
-    """What Llama 3.1 divides each rotary frequency by, (head_dim / 2,) float64.
-
-    Fast frequencies stay, slow ones are divided by `factor`, those between are blended linearly
-    in the number of turns they make within the original context (Llama 3.1 model card).
-    """
-    frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
-    turns = LLAMA3["original_max_position_embeddings"] * frequencies / (2 * math.pi)
-    low, high = LLAMA3["low_freq_factor"], LLAMA3["high_freq_factor"]
-    kept = np.clip((turns - low) / (high - low), 0, 1)
-    return np.asarray(1 / ((1 - kept) / factor + kept))

@@ -45,7 +45,7 @@ def frequencies(rope: Rope, length: int = PLAIN) -> Floats:
     if scaling.rope_type == "llama3":
         return _llama3(plain, scaling)
     if scaling.rope_type == "yarn":
-        kept = _yarn_kept(rope, scaling)
+        kept = yarn_kept(rope, scaling)
         stretched = 1.0 / (np.float32(scaling.factor) * waves)
         return (stretched * (1 - kept) + plain * kept).astype(np.float32)
     long = length > scaling.original_max_position_embeddings
@@ -74,7 +74,7 @@ def _gain(config: ModelConfig) -> float:
     return 1.0 if scores is None else math.sqrt(scores * math.sqrt(config.head_dim))
 
 
-def _yarn_kept(rope: Rope, scaling: RopeScaling) -> Floats:
+def yarn_kept(rope: Rope, scaling: RopeScaling) -> Floats:
     """How much of each frequency is left as it is: 1 of the fastest, 0 of the slowest."""
     length = scaling.original_max_position_embeddings
     low, high = (

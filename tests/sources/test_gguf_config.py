@@ -6,12 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import gguf_files
-import numpy as np
 import pytest
 from gguf_files import HEAD_DIM, VOCAB
 
 from converters.sources import open_source
-from converters.sources.gguf_config import llama3_factors
 from sparity_edge.errors import SparityError
 
 
@@ -86,41 +84,6 @@ def test_sliding_window_makes_a_mistral(write: Callable[..., str]) -> None:
     assert config.sliding_windows == (32,)
 
 
-def test_linear_scaling(write: Callable[..., str]) -> None:
-    metadata = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
-    with open_source(write(metadata=metadata)) as source:
-        scaling = source.config.rope_scaling
-    assert scaling is not None
-    assert (scaling.rope_type, scaling.factor) == ("linear", 4.0)
-
-
-@pytest.mark.parametrize("factor", [8.0, 32.0])
-def test_llama3_scaling_is_recognised(write: Callable[..., str], factor: float) -> None:
-    factors = rope_factors(factor)
-    weights = gguf_files.tensors() | {"rope_freqs.weight": factors}
-    with open_source(write(weights=weights, metadata={"llama.rope.freq_base": 500000.0})) as source:
-        scaling = source.config.rope_scaling
-    assert scaling is not None
-    assert (scaling.rope_type, scaling.factor) == ("llama3", factor)
-    assert scaling.original_max_position_embeddings == 8192
-
-
-def rope_factors(factor: float) -> np.ndarray:
-    """The loop of the Llama 3.1 model card, with the base of Llama 3."""
-    result = []
-    for pair in range(HEAD_DIM // 2):
-        wavelength = 2 * np.pi * 500000.0 ** (2 * pair / HEAD_DIM)
-        if wavelength < 8192 / 4:
-            result.append(1.0)
-        elif wavelength > 8192:
-            result.append(factor)
-        else:
-            smooth = (8192 / wavelength - 1) / 3
-            result.append(1 / ((1 - smooth) / factor + smooth))
-    np.testing.assert_allclose(result, llama3_factors(500000.0, HEAD_DIM, factor), rtol=1e-12)
-    return np.array(result, np.float32)
-
-
 @pytest.mark.parametrize(
     ("metadata", "count"),
     [
@@ -148,7 +111,6 @@ REFUSED = {
         "llama.expert_count=8 is not supported: it has a mixture of experts; take",
     ),
     "split": ({"metadata": {"split.count": 3}}, "part 1 of 3 .*does not end in -00001-of-00003"),
-    "yarn": ({"metadata": {"llama.rope.scaling.type": "yarn"}}, "scaling.type='yarn'"),
     "partial rope": ({"metadata": {"llama.rope.dimension_count": 32}}, "dimension_count=32"),
     "values": ({"metadata": {"llama.attention.value_length": 32}}, "value_length=32"),
     "text": ({"metadata": {"llama.block_count": "two"}}, "llama.block_count='two'"),

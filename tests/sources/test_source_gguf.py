@@ -123,7 +123,7 @@ WITHOUT_A_PLACE = (
     *("output.bias", "output_norm.bias", "token_embd.bias", "token_embd_norm.weight"),
     *("blk.0.attn_q_norm.weight", "blk.0.attn_output.bias", "blk.0.ffn_gate_inp.weight"),
     *("blk.0.attn_post_norm.weight", "blk.0.attn_norm.bias", "blk.0.ffn_down.scale"),
-    *("blk.1.attn_q.weight", "rope_factors_long.weight", "v.patch_embd.weight"),
+    *("blk.1.attn_q.weight", "rope_factors.weight", "v.patch_embd.weight"),
 )
 
 
@@ -137,12 +137,6 @@ def test_tensor_without_a_place(write: Callable[..., str], name: str) -> None:
 def test_rotary_frequencies_of_old_files_are_not_needed(write: Callable[..., str]) -> None:
     weights = gguf_files.tensors() | {"blk.0.attn_rot_embd.weight": np.ones(32, np.float32)}
     open_source(write(weights=weights)).close()
-
-
-def test_unknown_rope_factors(write: Callable[..., str]) -> None:
-    odd = np.linspace(1, 9, HEAD_DIM // 2, dtype=np.float32)
-    with pytest.raises(SourceError, match=r"rope_freqs\.weight"):
-        open_source(write(weights=gguf_files.tensors() | {"rope_freqs.weight": odd}))
 
 
 def test_more_tokens_than_rows(write: Callable[..., str]) -> None:
