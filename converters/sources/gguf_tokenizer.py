@@ -1,12 +1,13 @@
 """GGUF metadata to tokenizer.json, tokenizer_config.json and the chat template.
 
 Byte-level BPE (`gpt2`) in the kinds of gguf_pretokenizers, and SentencePiece (`llama`) as BPE with
-byte fallback. Checked for equal ids on 3,000 awkward texts each: SmolLM2 and Qwen2.5-Coder against the pipelines of their tokenizer.json and transformers'
-Qwen2Tokenizer (what transformers makes of the GGUF itself differs: it forgets single digits and
-NFC); SentencePiece models of 1,000 and 4,000 pieces against the sentencepiece package; every kind
-in tests/sources/metadata/test_gguf_tokenizer.py. What the metadata do not tell stays as llama.cpp
-has it: added tokens never swallow the spaces beside them, and a SentencePiece text gets its space
-prefix after every special token too, as in the tokenizer.json of Llama 2.
+byte fallback. Checked for equal ids on 3,000 awkward texts each: SmolLM2 and Qwen2.5-Coder against
+the pipelines of their tokenizer.json and transformers' Qwen2Tokenizer (what transformers makes of
+the GGUF itself differs: it forgets single digits and NFC); SentencePiece models of 1,000 and 4,000
+pieces against the sentencepiece package; every kind in test_gguf_tokenizer.py.
+What the metadata do not tell stays as llama.cpp has it: added tokens never swallow the spaces
+beside them, and a SentencePiece text gets its space prefix after every special token too, as in the
+tokenizer.json of Llama 2.
 """
 
 from __future__ import annotations
