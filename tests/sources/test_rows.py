@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import gguf
 import gguf_files
 import numpy as np
 import pytest
+import quantised_files
 import tiny
 from gguf import GGMLQuantizationType as Kind
 from gguf_files import HEAD_DIM, HEADS, HIDDEN, INNER, KV_HEADS
@@ -17,6 +19,7 @@ from converters.adapters.names import Adapter
 from converters.adapters.put import adapted
 from converters.numbers.quantize import Quantized
 from converters.sources import open_source
+from converters.sources.hf import HuggingFaceSource
 from sparity_edge.errors import SourceError
 from sparity_edge.progress import QUIET
 
@@ -81,6 +84,21 @@ def test_rows_of_fused_matrices_keep_their_numbers(phi3: Callable[[Kind], str], 
                 assert isinstance(found, Quantized) == (source.native(name) is not None)
                 values = found.dequantize() if isinstance(found, Quantized) else found
                 np.testing.assert_array_equal(values, rows[start:stop])
+
+
+def test_quantised_safetensors_keep_theirs_too(folder: Callable[[str], Path]) -> None:
+    path = folder("phi3_few_keys")
+    quantised_files.quantise(path, "awq-64")
+    config = json.loads((path / "config.json").read_text())
+    tiny.write_json(path / "config.json", {**config, "partial_rotary_factor": 0.5})
+    order = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15]
+    with HuggingFaceSource(path, "as stored") as stored, open_source(str(path)) as source:
+        qkv = stored.read("model.layers.0.self_attn.qkv_proj.weight")
+        found = source.read("model.layers.0.self_attn.k_proj.weight")
+        assert isinstance(qkv, Quantized)
+        assert isinstance(found, Quantized)
+        rows = qkv.dequantize()[64:128].reshape(4, 16, 64)[:, order].reshape(64, 64)
+        np.testing.assert_array_equal(found.dequantize(), rows)
 
 
 @pytest.mark.parametrize("module", ["self_attn.qkv_proj", "mlp.gate_up_proj"])
