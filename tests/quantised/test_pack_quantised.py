@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import quantised_files as files
+import quantised_packers as packers
 from safetensors.numpy import load_file
 
 from converters.numbers.quantize import Quantized
@@ -42,6 +43,7 @@ def quantised(tmp_path: Path, checkpoint: Callable[[str], Path]) -> Callable[[st
         ("awq-64", "dense", ("int5", 32, False)),
         ("awq-64", "neurons", ("int8", 64, False)),
         ("gptq-symmetric", "mixed", ("int4", 64, False)),
+        ("mlx-4-bit", "neurons", ("int4", 64, True)),
         ("gptq-8-bit", "dense", ("int8", 64, False)),
     ],
 )
@@ -65,7 +67,7 @@ def test_four_bits_and_biases_of_nothing(quantised: Callable[[str], Path], tmp_p
     folder = quantised("awq-64")
     tensors = load_file(folder / "model.safetensors")
     tensors[f"{files.MODULE}.bias"] = np.zeros(128, np.float16)
-    files.write(folder / "model.safetensors", tensors)
+    packers.write(folder / "model.safetensors", tensors)
     said: list[str] = []
     with open_source(str(folder), CallContext(notify=said.append)) as source:
         convert(source, tmp_path / "packed", PackOptions(dtype="int4"))

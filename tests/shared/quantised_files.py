@@ -1,8 +1,7 @@
-"""Quantised matrices as other programs store them, packed by NumPy: one module each, by form.
+"""Quantised checkpoints for tests, by form: what config.json says, and the tensors of a linear.
 
-`FORMS` names every form: what config.json says and the tensors of one linear. Integers and scales
-are random and do not change (`RandomState`), so golden/quantised.npz stays valid. `write` makes a
-safetensors file of any dtype. Knows nothing of sparity_edge.
+They are of random integers and scales that do not change (`RandomState`), so golden/quantised.npz
+stays valid. Knows nothing of sparity_edge.
 """
 
 from __future__ import annotations
@@ -14,25 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
+from quantised_packers import BF16, Tensors, awq, fp8, gptq, in_bytes, mlx, nf4, packed, write
 from safetensors.numpy import load_file
-from safetensors_files import put_together
 
 MODULE = "model.layers.0.mlp.up_proj"
 OUTPUTS, INPUTS = 32, 192
-NAMES = {
-    np.dtype(np.float32): "F32",
-    np.dtype(np.float16): "F16",
-    np.dtype(ml_dtypes.bfloat16): "BF16",
-    np.dtype(ml_dtypes.float8_e4m3fn): "F8_E4M3",
-    np.dtype(np.uint8): "U8",
-    np.dtype(np.int8): "I8",
-    np.dtype(np.int32): "I32",
-    np.dtype(np.uint32): "U32",
-    np.dtype(np.int64): "I64",
-}
-Tensors = dict[str, np.ndarray]
+KEPT = 3  # of so many rows the goldens have one
 
 
 @dataclass(frozen=True)
@@ -45,21 +32,6 @@ class Form:
     config: Mapping[str, Any]
     tensors: Callable[[np.random.RandomState, int, int], Tensors]
     native: tuple[str, int, bool] | None
-
-
-def write(path: Path, tensors: Mapping[str, np.ndarray]) -> Path:
-    """A safetensors file."""
-    header, offset = {}, 0
-    for name, tensor in tensors.items():
-        header[name] = {
-            "dtype": NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + tensor.nbytes],
-        }
-        offset += tensor.nbytes
-    data = b"".join(tensor.tobytes() for tensor in tensors.values())
-    put_together(path, json.dumps(header).encode(), data, 8)
-    return path
 
 
 def module(
@@ -85,53 +57,6 @@ def quantise(folder: Path, name: str) -> list[str]:
     return linears
 
 
-def stream(numbers: np.ndarray, bits: int) -> np.ndarray:
-    """(rows, n) integers as one stream of bits each, lowest first, in int32 words."""
-    single = (numbers[..., None].astype(np.int64) >> np.arange(bits)) & 1
-    rows = single.reshape(len(numbers), -1).astype(np.uint8)
-    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 32)))
-    return np.ascontiguousarray(np.packbits(rows, axis=1, bitorder="little")).view(np.int32)
-
-
-def some_scales(random: np.random.RandomState, shape: tuple[int, ...]) -> np.ndarray:
-    """Scales as of real weights, float16."""
-    return np.exp(random.normal(-5, 0.7, shape)).astype(np.float16)
-
-
-def awq(random: np.random.RandomState, outputs: int, inputs: int, group: int) -> Tensors:
-    """AWQ, version GEMM; nibble n of a word holds output 0, 2, 4, 6, 1, 3, 5, 7 of eight."""
-
-    def words(numbers: np.ndarray) -> np.ndarray:
-        order = [0, 2, 4, 6, 1, 3, 5, 7]
-        return stream(numbers.reshape(len(numbers), -1, 8)[..., order].reshape(numbers.shape), 4)
-
-    groups = inputs // group
-    return {
-        "qweight": words(random.randint(0, 16, (inputs, outputs))),
-        "qzeros": words(random.randint(0, 16, (groups, outputs))),
-        "scales": some_scales(random, (groups, outputs)),
-    }
-
-
-def gptq(
-    random: np.random.RandomState, outputs: int, inputs: int, *, bits: int = 4, group: int = 64,
-    first: bool = True, zero: int | None = None, order: bool = False,
-) -> Tensors:  # fmt: skip
-    """GPTQ; version 1 stores zero points less 1."""
-    groups = inputs // group if group > 0 else 1
-    zeros = np.full((groups, outputs), zero)
-    if zero is None:  # 0 would borrow from the next number, which not all programs read alike
-        zeros = random.randint(1, 1 << bits, (groups, outputs))
-    g_idx = np.arange(inputs, dtype=np.int32) // (inputs // groups)
-    numbers = random.randint(0, 1 << bits, (outputs, inputs))
-    return {
-        "qweight": np.ascontiguousarray(stream(numbers, bits).T),
-        "qzeros": stream(zeros - first, bits),
-        "scales": some_scales(random, (groups, outputs)),
-        "g_idx": random.permutation(g_idx) if order else g_idx,
-    }
-
-
 def _gptq(native: tuple[str, int, bool] | None, **settings: Any) -> Form:
     block = {
         "quant_method": "gptq",
@@ -149,6 +74,33 @@ def _awq(group: int) -> Form:
     return Form({"quantization_config": block}, partial(awq, group=group), ("int4z", group, True))
 
 
+def _mlx(native: tuple[str, int, bool] | None, bits: int, group: int, storage: Any = BF16) -> Form:
+    block = {"bits": bits, "group_size": group, "mode": "affine"}
+    return Form(
+        {"quantization": block}, partial(mlx, bits=bits, group=group, storage=storage), native
+    )
+
+
+def _fp8(shape: Any, storage: Any) -> Form:
+    block = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": None}
+    if isinstance(shape, list):
+        block["weight_block_size"] = shape
+    make = partial(fp8, part="weight_scale_inv", shape=shape, storage=storage)
+    return Form({"quantization_config": block}, make, None)
+
+
+def _compressed(native: Any, style: str, make: Any, **weights: Any) -> Form:
+    settings = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", **weights}
+    block = {
+        "quant_method": "compressed-tensors",
+        "format": style,
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": settings}},
+        "ignore": ["lm_head"],
+    }
+    return Form({"quantization_config": block}, make, native)
+
+
+_NF4 = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
 FORMS: dict[str, Form] = {
     "awq-64": _awq(64),
     "awq-32": _awq(32),
@@ -161,4 +113,34 @@ FORMS: dict[str, Form] = {
     "gptq-8-bit-zeros": _gptq(None, bits=8),
     "gptq-2-bit": _gptq(("int4", 64, False), bits=2),
     "gptq-3-bit": _gptq(("int4", 64, False), bits=3, zero=4),
-}
+    "mlx-4-bit": _mlx(("int4", 64, True), 4, 64),
+    "mlx-4-bit-f16": _mlx(("int4", 32, True), 4, 32, np.float16),
+    "mlx-2-bit": _mlx(("int4", 64, True), 2, 64),
+    "mlx-3-bit": _mlx(("int4", 64, True), 3, 64),
+    "mlx-5-bit": _mlx(("int5", 32, True), 5, 64),
+    "mlx-6-bit": _mlx(None, 6, 64),
+    "mlx-8-bit": _mlx(None, 8, 64),
+    "fp8-blocks": _fp8([16, 64], np.float32),
+    "fp8-all": _fp8((), BF16),
+    "packed-symmetric": _compressed(
+        ("int4", 64, False), "pack-quantized", partial(packed, bits=4, group=64, zeros=False),
+        group_size=64,
+    ),
+    "packed-zeros": _compressed(
+        ("int4z", 32, True), "pack-quantized", partial(packed, bits=4, group=32, zeros=True),
+        group_size=32, symmetric=False,
+    ),
+    "packed-8-bit": _compressed(
+        ("int8", 64, False), "pack-quantized", partial(packed, bits=8, group=-1, zeros=False),
+        num_bits=8, strategy="channel",
+    ),
+    "compressed-bytes": _compressed(
+        ("int8", 64, False), "int-quantized", in_bytes, num_bits=8, strategy="channel"
+    ),
+    "compressed-fp8": _compressed(
+        None, "float-quantized", partial(fp8, part="weight_scale", shape="rows", storage=BF16),
+        num_bits=8, type="float", strategy="channel",
+    ),
+    "nf4-plain": Form(_NF4, partial(nf4, nested=False), None),
+    "nf4-nested": Form(_NF4, partial(nf4, nested=True), None),
+}  # fmt: skip

@@ -14,17 +14,36 @@ from pathlib import Path
 from typing import Any
 
 from converters.numbers.quantize import ZERO_POINTS
-from converters.sources.quantised.forms import Form, awq, gptq
+from converters.sources.quantised.forms import (
+    Form,
+    awq,
+    bitsandbytes,
+    compressed_tensors,
+    fbgemm,
+    fp8,
+    gptq,
+    mlx,
+)
 from converters.sources.quantised.grid import Matrix
 from converters.sources.quantised.parts import Held, Parts
 from converters.sources.quantised.stored import Stored, stored_tensors
 from sparity_edge.config.values import show
 from sparity_edge.errors import SourceError
 
-# Keys of config.json under which methods stand; the second is MLX's.
-KEYS = ("quantization_config", "quantization")
+# Keys of config.json under which methods stand; the first is MLX's, which copies it to the second.
+KEYS = ("quantization", "quantization_config")
 # quant_method -> the form of its settings.
-_FORMS: dict[str, Callable[[Mapping[str, Any], str], Form]] = {"awq": awq, "gptq": gptq}
+_FORMS: dict[str, Callable[[Mapping[str, Any], str], Form]] = {
+    "awq": awq,
+    "gptq": gptq,
+    "mlx": mlx,
+    "fp8": fp8,
+    "fbgemm_fp8": fbgemm,
+    "compressed-tensors": compressed_tensors,
+    "bitsandbytes": bitsandbytes,
+}
+# Of a quantised KV cache, which is not used here.
+_OF_CACHE = (".k_scale", ".v_scale", ".q_scale")
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,7 @@ def open_quantised(config: Mapping[str, Any], shards: Sequence[Path], label: str
     for module, parts in _modules(stored, form):
         matrices[f"{module}.weight"] = form.make(Parts(module, parts, held, label, form.name))
         used.update(part.name for part in parts.values())
+    used.update(name for name in stored if name.endswith(_OF_CACHE))
     if not matrices:
         raise SourceError(
             f"{label}: config.json says that the weights are quantised by {form.name}, but no "
@@ -67,6 +87,8 @@ def open_quantised(config: Mapping[str, Any], shards: Sequence[Path], label: str
 def _form(config: Mapping[str, Any], label: str) -> Form:
     block = next(config[key] for key in KEYS if config.get(key) is not None)
     method = block.get("quant_method") if isinstance(block, dict) else block
+    if method is None and isinstance(block, dict) and {"bits", "group_size"} <= block.keys():
+        method = "mlx"  # which does not name itself
     make = _FORMS.get(method) if isinstance(method, str) else None
     if make is None or not isinstance(block, dict):
         raise SourceError(

@@ -104,7 +104,9 @@ class Parts:
         if inputs < 1 or groups < 1:
             raise self.refused("a matrix without numbers or scales")
         if group is None:
-            group = -(-inputs // groups)
+            if inputs % groups:
+                raise self.refused(f"{groups} groups for {inputs} inputs")
+            group = inputs // groups
         if group < 1:
             group = inputs
         if -(-inputs // group) != groups:
