@@ -43,6 +43,19 @@ _ELSEWHERE = {
     "version": "--version",
     "help": "--help",
 }
+# How other programs call what is a command here.
+_COMMANDS = {
+    "run": "chat",
+    "download": "pull",
+    "get": "pull",
+    "ls": "list",
+    "models": "list",
+    "remove": "rm",
+    "delete": "rm",
+    "show": "info",
+    "complete": "generate",
+    "quantize": "convert",
+}
 _OPERANDS = {"MODEL": "model", "OUT": "out"}  # -> the attribute that argparse gives it
 
 
@@ -132,7 +145,8 @@ class Parser(argparse.ArgumentParser):
                 self._refuse_option(word.partition("=")[0], commands)
 
     def _refuse_command(self, word: str, known: Sequence[str]) -> NoReturn:
-        meant = self._elsewhere(word) or nearest(word, [*known, "--version", "--help"])
+        near = nearest(word, [*known, "--version", "--help"])
+        meant = self._elsewhere(word) or _named_elsewhere(word, known) or near
         if meant is not None:
             self.error(f"there is no command {word!r}, did you mean {self.prog} {meant}?")
         if "/" in word or word.endswith(".gguf"):
@@ -181,6 +195,12 @@ class Parser(argparse.ArgumentParser):
             if isinstance(action, argparse._SubParsersAction):
                 return action
         return None
+
+
+def _named_elsewhere(word: str, known: Sequence[str]) -> str | None:
+    """The command that another program calls by a word, where it is one of those known."""
+    meant = _COMMANDS.get(word)
+    return meant if meant in known else None
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

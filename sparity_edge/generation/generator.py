@@ -40,7 +40,8 @@ class Generator(BatchCalls):
         """Load a model, packing it into the pack cache first if that has not been done.
 
         Args:
-            model: a packed folder, a Hugging Face folder, a GGUF file, a hub id or an alias.
+            model: a packed folder, a Hugging Face folder, a GGUF file, an alias, or a hub id
+                (org/name, of GGUF files org/name:Q4_K_M).
             dtype: "f32", "bf16", "int8" or "int4"; None keeps the numbers of a quantised source
                 and makes int8 of any other.
             threads: how many cores to use; None: all physical cores this process may use.

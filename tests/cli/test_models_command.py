@@ -94,6 +94,15 @@ def test_a_content_with_two_names_stays_for_the_other(
     assert not hub.repository.exists()
 
 
+def test_what_runs_elsewhere_only_is_not_listed(run: Run, hub: FakeHub) -> None:
+    run("pull", MODEL)
+    config = next(hub.repository.rglob("config.json"))
+    text = config.read_text().replace("LlamaForCausalLM", "BertModel").replace("llama", "bert")
+    config.unlink()
+    config.write_text(text)
+    assert listed(run) == []
+
+
 def test_a_download_that_broke_off(run: Run, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     part = hub.repository / "blobs" / "0.incomplete"
     part.parent.mkdir(parents=True)

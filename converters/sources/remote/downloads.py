@@ -1,7 +1,8 @@
 """Models that were fetched: those in the Hub's cache that a source reads, and the file of a wheel.
 
-The Hub's cache is shared with transformers and llama.cpp, so their models are listed too, and only
-files of models are ever removed: entries of snapshots, and contents that no other entry names.
+The Hub's cache is shared with transformers and llama.cpp, so their models are listed too, those in
+safetensors where they are of a family that runs here. Only files of models are ever removed:
+entries of snapshots, and contents that no other entry names.
 Links are removed and never followed, and nothing outside the caches is touched.
 """
 
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.sources.remote.first_look import look_at_config
 from converters.sources.remote.gguf_choice import gguf_models, tag_of
 from converters.sources.remote.hub import ALIASES
 from converters.sources.remote.hub_client import PART, hub_cache
 from converters.sources.source import INDEX, SINGLE
-from sparity_edge.errors import OptionError
+from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.system.atomic import one_sentence
 from sparity_edge.system.folders import sources_root
 from sparity_edge.system.use_marks import in_use
@@ -122,13 +124,24 @@ def _of_revision(repository: CachedRepoInfo, revision: CachedRevisionInfo) -> It
     if "main" not in revision.refs:
         name += f"@{min(revision.refs, default=revision.commit_hash)}"
     models = gguf_models({path: each.size_on_disk for path, each in files.items()})
-    if "config.json" in files and (SINGLE in files or INDEX in files):
+    if (SINGLE in files or INDEX in files) and _can_run(files.get("config.json")):
         of_gguf = {path for model in models for path in model.files}
         rest = [each for path, each in files.items() if path not in of_gguf]
         yield _hub_download(name, "safetensors", rest)
     for model in models:
         chosen = [files[path] for path in model.files]
         yield _hub_download(f"{name}:{tag_of(model, models)}", _gguf_form(model.format), chosen)
+
+
+def _can_run(config: CachedFileInfo | None) -> bool:
+    """Whether a checkpoint is of a family that runs here: the others are other programs'."""
+    if config is None:
+        return False
+    try:
+        look_at_config(config.file_path, "")
+    except SparityError:
+        return False
+    return True
 
 
 def _hub_download(name: str, form: str, files: Iterable[CachedFileInfo]) -> Download:
