@@ -128,3 +128,28 @@ def test_rows_of_another_protocol_are_not_kept(bench: Any, tmp_path: Path) -> No
     assert rows.kept(path, "m", {"windows": 2}, 1)[1]["rows"] == part["rows"]
     assert rows.kept(path, "m", {"windows": 3}, 1)[1]["rows"] == {}
     assert rows.kept(path, "other", {"windows": 2}, 1)[0]["models"]["m"]["rows"] == part["rows"]
+
+
+def test_times(bench: Any, planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What quality.py has of a label is timed; a second run adds what is missing."""
+    out, quality = tmp_path / "times.json", tmp_path / "quality.json"
+    known = {"dense": {}, "by-hand@0.6": {}, "by-hand:0.2": {}, "elsewhere@0.5": {}}
+    quality.write_text(json.dumps({"models": {"tiny": {"rows": known}}}), encoding="utf-8")
+    monkeypatch.setattr(bench("shared.side"), "PROMPT", "Go on.")
+    times, words = bench("limits.times"), ["--dense", planned, "--packs", planned, "--out", out]
+    words += ["--label", "tiny", "--quality", quality, "--rounds", 1, "--tokens", 4, "--threads", 1]
+
+    def rows(*more: object) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["script", *map(str, (*words, *more))])
+        assert times.main() == 0
+        found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        return dict(found["models"]["tiny"]["rows"])
+
+    first = rows("by-hand@0.6")
+    assert first["by-hand@0.6"]["active_weight_fraction"] < 1
+    assert first["by-hand@0.6"]["against_dense"]["median"] > 0
+    both = rows()
+    assert set(both) == {"by-hand@0.6", "by-hand:0.2"}
+    assert both["by-hand@0.6"] == first["by-hand@0.6"]
+    with pytest.raises(SystemExit, match="None of --packs carries the plan of elsewhere"):
+        rows("elsewhere@0.5")

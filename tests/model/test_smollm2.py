@@ -19,6 +19,7 @@ from sparity_edge.quality.perplexity import perplexity
 
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "smollm2.npz")
 TOLERANCE = 1e-4  # of the largest logit
+TOKENS = 24  # that are read one by one, each with all weights
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +54,14 @@ def test_logits_token_by_token(exact: Generator, same_cache: Generator, default:
 
     The default cache rounds keys and values to bfloat16, which is 2**-9 of each.
     """
-    ids = GOLDEN["ids"].tolist()
+    ids = GOLDEN["ids"].tolist()[:TOKENS]
     cases = ((exact, TOLERANCE), (same_cache, 1e-3), (default, 1e-2))
     for generator, allowed in cases:
         generator.loaded.model.kv_cache.trim(0)
         logits = np.stack(
             [generator.loaded.model.read([token])[GOLDEN["columns"]] for token in ids]
         )
-        error = np.abs(logits - GOLDEN["logits"]).max() / float(GOLDEN["largest"])
+        error = np.abs(logits - GOLDEN["logits"][:TOKENS]).max() / float(GOLDEN["largest"])
         assert error < allowed
 
 
