@@ -184,7 +184,8 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
     if isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):
-        writer.add_int64(key, value)
+        # llama.cpp wants its sizes as such, and tests have other whole numbers too.
+        (writer.add_uint32 if 0 <= value < 1 << 32 else writer.add_int64)(key, value)
     elif isinstance(value, float):
         writer.add_float32(key, value)
     elif isinstance(value, str):

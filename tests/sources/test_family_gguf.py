@@ -36,6 +36,14 @@ WINDOW = {"attention.sliding_window": "sliding_window"}
 FUSED = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
 NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 
+# Case, general.architecture, and the stems of modules that a Llama has not.
+FILES: list[tuple[str, str, dict[str, str]]] = [
+    ("granite_constants", "granite", {}),
+    ("phi3_partial", "phi3", FUSED),
+    ("qwen3_plain", "qwen3", NORMS),
+    ("smollm3_every_fourth", "smollm3", {}),
+]
+
 
 def metadata(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """What llama.cpp's converter writes about any decoder."""
@@ -64,28 +72,22 @@ def logits_of(path: Path, name: str) -> np.ndarray:
         return np.concatenate([np.array(part) for part in model.read_all_logits(tiny.ids_of(name))])
 
 
-@pytest.mark.parametrize(
-    ("name", "architecture", "stems"),
-    [
-        ("granite_constants", "granite", {}),
-        ("phi3_partial", "phi3", FUSED),
-        ("qwen3_plain", "qwen3", NORMS),
-        ("smollm3_every_fourth", "smollm3", {}),
-    ],
-    ids=lambda each: str(each),
-)
-def test_logits_are_those_of_the_checkpoint(
-    name: str, architecture: str, stems: Mapping[str, str], tmp_path: Path
-) -> None:
+def write(
+    path: Path, name: str, architecture: str, stems: Mapping[str, str], **changes: Any
+) -> Path:
+    """A case as a GGUF file in F32, with other values in its config.json."""
     case = tiny.CASES[name]
     tensors = {
         gguf_name(tensor, {**STEMS, **stems}): values.astype(np.float32)
         for tensor, values in tiny.make_tensors(case).items()
     }
-    path = gguf_files.write(
-        tmp_path / "model.gguf",
-        architecture=architecture,
-        weights=tensors,
-        metadata=metadata(architecture, tiny.config_of(case)),
-    )
+    keys = metadata(architecture, {**tiny.config_of(case), **changes})
+    return gguf_files.write(path, architecture=architecture, weights=tensors, metadata=keys)
+
+
+@pytest.mark.parametrize(("name", "architecture", "stems"), FILES, ids=lambda each: str(each))
+def test_logits_are_those_of_the_checkpoint(
+    name: str, architecture: str, stems: Mapping[str, str], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "model.gguf", name, architecture, stems)
     assert_golden(name, logits_of(path, name))
