@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 FILES: list[tuple[str, str, dict[str, str]]] = [
     ("granite_constants", "granite", {}),
     ("phi3_partial", "phi3", FUSED),
+    ("phi3_longrope", "phi3", FUSED),
     ("qwen3_plain", "qwen3", NORMS),
     ("smollm3_every_fourth", "smollm3", {}),
 ]
@@ -54,6 +56,11 @@ def metadata(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
     rotated = round(config.get("partial_rotary_factor", 1) * head_dim)
     keys |= {"rope.freq_base": theta, "rope.dimension_count": rotated}
     keys |= {"attention.key_length": head_dim, "attention.value_length": head_dim}
+    original = config.get("original_max_position_embeddings")
+    if original is not None:
+        usual = math.sqrt(1 + math.log(config["max_position_embeddings"] / original, original))
+        keys |= {"rope.scaling.original_context_length": original}
+        keys |= {"rope.scaling.attn_factor": usual}
     return {f"{architecture}.{key}": value for key, value in keys.items()}
 
 
@@ -81,7 +88,11 @@ def write(
         gguf_name(tensor, {**STEMS, **stems}): values.astype(np.float32)
         for tensor, values in tiny.make_tensors(case).items()
     }
-    keys = metadata(architecture, {**tiny.config_of(case), **changes})
+    config = {**tiny.config_of(case), **changes}
+    for length in ("long", "short") if config.get("rope_scaling") else ():
+        factors = config["rope_scaling"][f"{length}_factor"]
+        tensors[f"rope_factors_{length}.weight"] = np.array(factors, np.float32)
+    keys = metadata(architecture, config)
     return gguf_files.write(path, architecture=architecture, weights=tensors, metadata=keys)
 
 
