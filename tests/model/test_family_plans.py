@@ -15,7 +15,13 @@ from sparity_edge.logits import kl_divergence, log_normaliser
 
 
 @pytest.mark.parametrize(
-    ("name", "methods"), [("qwen3_plain", ["auto", "centred"]), ("smollm3_every_fourth", ["auto"])]
+    ("name", "methods"),
+    [
+        ("granite_constants", ["auto"]),
+        ("phi3_longrope", ["centred"]),
+        ("qwen3_plain", ["auto", "centred"]),
+        ("smollm3_every_fourth", ["auto"]),
+    ],
 )
 def test_plans(
     name: str, methods: list[str], checkpoint: Callable[[str], Path], tmp_path: Path
