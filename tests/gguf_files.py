@@ -28,7 +28,8 @@ BLOCK = {
     "attn_norm": ("input_layernorm", (HIDDEN,)),
     "ffn_norm": ("post_attention_layernorm", (HIDDEN,)),
 }
-INTERLEAVED = ("llama", "granite", "smollm3")  # of which llama.cpp permutes the rows of q and k
+# Of which llama.cpp permutes the rows of q and k.
+INTERLEAVED = ("llama", "granite", "mistral3", "smollm3")
 SPECIAL = ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
 
 

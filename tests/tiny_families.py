@@ -17,6 +17,7 @@ GRANITE4 = {
     "position_embedding_type": "rope",
     "shared_intermediate_size": 96,
 }
+MINISTRAL3 = {"architectures": ["Ministral3ForCausalLM"], "model_type": "ministral3"}
 PHI3 = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0}
 QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
 SMOLLM3 = {
@@ -45,6 +46,38 @@ CASES: dict[str, Case] = {
             "attention_multiplier": 0.3,
             "attention_bias": True,
             "position_embedding_type": None,  # nothing is rotated
+        }
+    ),
+    # Queries grow at the positions 12, 24 and 36.
+    "ministral3_queries": Case(
+        MINISTRAL3
+        | {
+            "head_dim": 24,
+            "num_key_value_heads": 2,
+            "rope_parameters": {
+                "type": "yarn",
+                "rope_type": "yarn",
+                "rope_theta": 1000000.0,
+                "factor": 16.0,
+                "original_max_position_embeddings": 12,
+                "beta_fast": 4.0,
+                "beta_slow": 1.0,
+                "mscale": 1.0,
+                "mscale_all_dim": 1.0,
+                "llama_4_scaling_beta": 0.3,
+            },
+        },
+        storage="BF16",
+    ),
+    "ministral3_window": Case(
+        MINISTRAL3
+        | {
+            "head_dim": 8,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 2,
+            "rope_parameters": ABSENT,
+            "sliding_window": 7,
+            "tie_word_embeddings": True,
         }
     ),
     "phi3_partial": Case(

@@ -146,8 +146,7 @@ def make_config(header: GgufHeader, rope_factors: Mapping[str, Array]) -> dict[s
     if rotated != head_dim:
         config["partial_rotary_factor"] = _rotated_share(rotated, head_dim)
     scaling = rope_scaling(header, name, rope_factors, Rope(theta, None, rotated))
-    if scaling is not None:
-        config["rope_scaling"] = scaling
+    config["rope_scaling"] = scaling or {"rope_type": "default"}
     for key, stem in (
         (family.o_bias, "attn_output"),
         (family.qkv_bias, "attn_q"),

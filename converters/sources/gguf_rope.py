@@ -16,7 +16,7 @@ import numpy as np
 
 from converters.sources.gguf_metadata import GgufHeader
 from converters.sources.source import Array
-from sparity_edge.config.rope_scaling import Rope, RopeScaling
+from sparity_edge.config.rope_scaling import QUERY_KEY, Rope, RopeScaling
 from sparity_edge.errors import SourceError
 from sparity_edge.model.rotary import yarn_kept
 
@@ -64,7 +64,7 @@ def rope_scaling(
             f"{header.label}: {name}.attention.temperature_scale={beta:g} is not supported without "
             f"{name}.rope.scaling.type='yarn'."
         )
-    return {**entry, "llama_4_scaling_beta": beta}
+    return {**entry, QUERY_KEY: beta}
 
 
 class _Keys:

@@ -8,7 +8,7 @@ stands around them. Pickled weights are never opened. It knows nothing of the ne
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from converters.sources.quantised import KEYS, open_quantised
 from converters.sources.quantised.grid import Matrix
 from converters.sources.shard_index import read_bounded, read_object, shard_names
 from converters.sources.source import INDEX, SINGLE, Array, Source
+from sparity_edge.config.nested import is_nested, text_config, text_name
 from sparity_edge.errors import SourceError, library_words
 from sparity_edge.text.tokenizer_files import (
     CONFIG_FILE,
@@ -68,9 +69,19 @@ class HuggingFaceSource(Source):
         self.config_json = {k: v for k, v in self.config_json.items() if k not in KEYS}
         for name in (*quantised.parts, *quantised.matrices):
             self._slices.pop(name, None)
+        if is_nested(self.config_json):
+            self._take_text_model()
         self._settle()
         present = (folder / name for name in (*TOKENIZER_FILES, MODEL_FILE, *_JSON_FILES))
         self.files = tuple(path for path in (*sorted(present), *shards) if path.is_file())
+
+    def _take_text_model(self) -> None:
+        """Leave out what a model of text and images has beside its decoder."""
+        self.config_json = dict(text_config(self.config_json))
+        every = len(self._slices) + len(self._matrices)
+        self._slices, self._matrices = _of_text(self._slices), _of_text(self._matrices)
+        if others := every - len(self._slices) - len(self._matrices):
+            self.notes.append(f"{others} tensors of the part for images are not read.")
 
     def _settle(self) -> None:
         """Take the tensors as transformers does where config.json claims something else of them."""
@@ -149,6 +160,12 @@ class HuggingFaceSource(Source):
     def close(self) -> None:
         self._slices.clear()
         self._matrices.clear()
+
+
+def _of_text(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the decoder, by their names in a model of text alone."""
+    named = ((text_name(name), each) for name, each in tensors.items())
+    return {name: each for name, each in named if name is not None}
 
 
 _JSON_FILES = ("config.json", "generation_config.json", INDEX)

@@ -47,13 +47,7 @@ class GgufNames:
 
 @dataclass(frozen=True)
 class Family:
-    """A Llama decoder with what one architecture does otherwise.
-
-    Families to come, and what each will use:
-
-    - Ministral 3: `windows`; its config.json holds the decoder below text_config and its tensors
-      a prefix (a field for each).
-    """
+    """A Llama decoder with what one architecture does otherwise."""
 
     model_type: str  # as in config.json
     architectures: tuple[str, ...]

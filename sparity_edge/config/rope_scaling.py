@@ -26,6 +26,7 @@ from sparity_edge.errors import ConfigError
 FACTOR = "partial_rotary_factor"
 ROPE_TYPES = ("linear", "llama3", "dynamic", "yarn", "longrope")
 LENGTH_KEY = "original_max_position_embeddings"
+QUERY_KEY = "llama_4_scaling_beta"
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _yarn(config: Mapping[str, Any], entry: Mapping[str, Any], theta: float) -> 
         beta_fast=_optional(entry, "beta_fast") or 32.0,
         beta_slow=_optional(entry, "beta_slow") or 1.0,
         truncate=read_boolean(entry, "truncate", default=True),
-        query_beta=_optional(entry, "llama_4_scaling_beta") or 0.0,
+        query_beta=_optional(entry, QUERY_KEY) or 0.0,
     )
 
 

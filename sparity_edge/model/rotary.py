@@ -158,11 +158,16 @@ class RopeTables:
         return self._of(self.config.rope(layer), stretch, queries=False)
 
     def of_queries(self, layer: int, stretch: int = PLAIN) -> Floats:
-        """(positions, head_dim) for the queries of a layer: that of its keys, or a multiple."""
+        """(positions, head_dim) for the queries of a layer: that of its keys, or multiples of it.
+
+        Where it is the same one, decoding rotates queries and keys in one operation.
+        """
         rope = self.config.rope(layer)
         scaling = None if rope is None else rope.scaling
-        queries = scaling is not None and scaling.query_beta > 0
-        return self._of(rope, stretch, queries=queries)
+        if scaling is None or scaling.query_beta == 0:
+            return self._of(rope, stretch, queries=False)
+        original = scaling.original_max_position_embeddings
+        return self._of(rope, stretch, queries=self.positions > original)
 
     def _of(self, rope: Rope | None, stretch: int, queries: bool) -> Floats:
         scaling = None if rope is None else rope.scaling

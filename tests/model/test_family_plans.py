@@ -18,6 +18,7 @@ from sparity_edge.logits import kl_divergence, log_normaliser
     ("name", "methods"),
     [
         ("granite_constants", ["auto"]),
+        ("ministral3_queries", ["auto"]),
         ("phi3_longrope", ["centred"]),
         ("qwen3_plain", ["auto", "centred"]),
         ("smollm3_every_fourth", ["auto"]),

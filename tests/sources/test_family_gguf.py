@@ -34,12 +34,22 @@ GRANITE = {
     "logit_scale": "logits_scaling",
 }
 WINDOW = {"attention.sliding_window": "sliding_window"}
+YARN = {
+    "attention.temperature_scale": "llama_4_scaling_beta",
+    "rope.scaling.type": "rope_type",
+    "rope.scaling.factor": "factor",
+    "rope.scaling.original_context_length": "original_max_position_embeddings",
+    "rope.scaling.yarn_beta_fast": "beta_fast",
+    "rope.scaling.yarn_beta_slow": "beta_slow",
+    "rope.scaling.yarn_log_multiplier": "mscale_all_dim",
+}
 FUSED = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
 NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 
 # Case, general.architecture, and the stems of modules that a Llama has not.
 FILES: list[tuple[str, str, dict[str, str]]] = [
     ("granite_constants", "granite", {}),
+    ("ministral3_queries", "mistral3", {}),
     ("phi3_partial", "phi3", FUSED),
     ("phi3_longrope", "phi3", FUSED),
     ("qwen3_plain", "qwen3", NORMS),
@@ -61,6 +71,8 @@ def metadata(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
         usual = math.sqrt(1 + math.log(config["max_position_embeddings"] / original, original))
         keys |= {"rope.scaling.original_context_length": original}
         keys |= {"rope.scaling.attn_factor": usual}
+    if architecture == "mistral3":
+        keys |= {key: config["rope_parameters"][name] for key, name in YARN.items()}
     return {f"{architecture}.{key}": value for key, value in keys.items()}
 
 

@@ -14,8 +14,6 @@ from converters.sources.shard_index import read_object
 from sparity_edge.errors import SourceError
 from sparity_edge.model.families import family_of
 
-NESTED = "text_config"  # holds the decoder of a model that does more than text
-
 
 def look_at_config(path: Path, label: str) -> None:
     """Refuse a checkpoint of a family that is not supported.
@@ -30,9 +28,7 @@ def look_at_config(path: Path, label: str) -> None:
     """
     if not path.is_file():
         raise SourceError(f"{label}: it has no config.json, so its weights tell nothing.")
-    config = read_object(path)
-    if NESTED not in config:
-        family_of(config)
+    family_of(read_object(path))
 
 
 def look_at_facts(facts: Any, label: str) -> None:

@@ -30,7 +30,7 @@ def take_rotation(records: list[Record], q: int, cached_keys: int) -> Mapping[st
     of_rope, of_append = rope.arguments, append.arguments
     if not of_rope["x"] == of_rope["out"] == q or of_append["out"] != cached_keys:
         return NOT_TAKEN
-    if of_rope["epsilon"] != of_append["epsilon"]:
+    if any(of_rope[word] != of_append[word] for word in ("table", "epsilon")):
         return NOT_TAKEN
     del records[-2:]
     return {

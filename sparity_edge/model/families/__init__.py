@@ -14,6 +14,7 @@ from typing import Any
 
 from sparity_edge.config.family import Family
 from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.config.nested import text_config
 from sparity_edge.config.parsing import parse_config
 from sparity_edge.config.unsupported import missing
 from sparity_edge.config.values import show
@@ -37,7 +38,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
     Raises:
         ConfigError: there is no such family, or the two keys contradict each other.
     """
-    known = families()
+    known, config = families(), text_config(config)
     stated, architectures = config.get("model_type"), config.get("architectures")
     architectures = [architectures] if isinstance(architectures, str) else architectures
     if not isinstance(architectures, list) or not architectures:
@@ -96,4 +97,5 @@ def read_config(
         raise ConfigError("config.json is not a JSON object; fetch the model again.")
     if generation_config is not None and not isinstance(generation_config, Mapping):
         raise ConfigError("generation_config.json is not a JSON object; fetch the model again.")
+    config = text_config(config)
     return parse_config(config, generation_config, family_of(config))
