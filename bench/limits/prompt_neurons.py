@@ -40,7 +40,7 @@ from shared.common import models_so_far, name_of_pack, of_packs, parser, say
 from sparity_edge.model.model import CHUNK
 
 WINDOW = 4 * CHUNK  # a prompt and three times as much of an answer
-CETT, OTHER = "tda cett", "other"
+CETT, UNSEEN = "tda cett", "unseen"
 WAYS = ("griffin", "tda", CETT, "other text", "each token", "rebuilt", "on drift")
 
 
@@ -63,6 +63,7 @@ class Chooser:
         self._chosen: dict[int, Any] = {}  # of the layer at hand, by window
         self._means: dict[int, Any] = {}  # by window: the first FFN's mean input it is chosen from
         self._drifted: set[tuple[int, int]] = set()  # windows and positions
+        self.shares: dict[int, list[float]] = {}  # of the neurons, by layer, where it is no count
         self.cosines: list[tuple[int, float]] = []  # position, and cosine to what was chosen from
 
     @property
@@ -89,7 +90,9 @@ class Chooser:
     def _choose(self, layer: int, middle: Any, count: int) -> Any:
         pooled = np.abs(middle).mean(axis=0) * self._norms[layer]
         if self._way == CETT:
-            return pooled > self._thresholds[layer]
+            chosen = pooled > self._thresholds[layer]
+            self.shares.setdefault(layer, []).append(float(chosen.mean()))
+            return chosen
         if self._way == "tda":
             return largest(pooled, count)
         sizes = np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-30)
@@ -121,7 +124,7 @@ def measure(pack: Path, options: Any, threads: int) -> dict[str, Any]:
     rows = _rows_so_far(pack, options)
     with dense_model(packed, WINDOW, threads, silent) as model:
         texts = _texts(pack, packed, options)
-        curves = _curves(model, norms, texts.pop(OTHER)) if CETT in options.ways else []
+        curves = _curves(model, norms, texts.pop(UNSEEN)) if CETT in options.ways else []
         for text, windows in texts.items():
             missing = [
                 (kept, way)
@@ -139,7 +142,9 @@ def measure(pack: Path, options: Any, threads: int) -> dict[str, Any]:
                 del other
                 parts = [float(each.mean()) for each in np.split(told, 3, axis=1)]
                 row = {"text": text, "kept": kept, "way": way, "kl": parts}
-                row |= {} if cett is None else {"cett": cett}
+                if cett is not None:
+                    shares = [round(float(np.mean(each)), 3) for each in chooser.shares.values()]
+                    row |= {"cett": cett, "shares": shares}
                 places = sorted({at for at, _ in chooser.cosines})
                 row["cosines"] = [
                     round(float(np.mean([c for at, c in chooser.cosines if at == place])), 4)
@@ -160,7 +165,7 @@ def _rows_so_far(pack: Path, options: Any) -> list[dict[str, Any]]:
 
 
 def _curves(model: Any, norms: Any, windows: Any) -> list[Any]:
-    """What thresholds keep and how much their tails weigh, by layer, on other text."""
+    """What thresholds keep and how much their tails weigh, by layer, on further windows."""
     from converters.calibration.layer_weights import LayerWeights
 
     seen = Observer(norms)
@@ -175,21 +180,24 @@ def _curves(model: Any, norms: Any, windows: Any) -> list[Any]:
 
 
 def _texts(pack: Path, packed: Any, options: Any) -> dict[str, Any]:
-    """Windows of one topic, such that change it after a third of the answer, and other text."""
+    """Windows of one topic, such that change it after a third of the answer, and further ones."""
     from converters.calibration.windows import read_documents, token_windows
     from sparity_edge.text.default_text import default_documents
     from sparity_edge.text.tokenizer import Tokenizer
 
     tokenizer, eos = Tokenizer.from_folder(pack), packed.config.eos_token_ids
 
-    def some(documents: Any) -> Any:
+    def some(documents: Any, between: bool = False) -> Any:
         every = token_windows(tokenizer, eos, documents, 1 << 30, WINDOW)
-        return every[:: max(1, len(every) // options.windows)][: options.windows]
+        step = max(1, len(every) // options.windows)
+        return every[step // 2 if between else 0 :: step][: options.windows]
 
-    same, other = some(read_documents([options.text])), some(default_documents())
+    documents = list(read_documents([options.text]))
+    same, other = some(documents), some(default_documents())
     changed = same.copy()
     changed[:, 2 * CHUNK :] = other[:, : 2 * CHUNK]
-    return {OTHER: other[:, :CHUNK], "one topic": same, "topic changes": changed}
+    unseen = some(documents, between=True)[:, :CHUNK]
+    return {UNSEEN: unseen, "one topic": same, "topic changes": changed}
 
 
 def main() -> int:

@@ -105,9 +105,8 @@ def test_sparse_kernels_equal_masking(kind: str, name: str, folders: dict[str, P
     assert np.abs(sparse - masked).max() < 1e-4 * np.abs(masked).max()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "sparsity"), list(zip(NAMES, (0.2, 0.35))))
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sparsity", [0.2, 0.35])
 def test_the_dial_keeps_its_word(
     sparsity: float, kind: str, name: str, folders: dict[str, Path]
 ) -> None:
