@@ -44,7 +44,10 @@ _BY_NAME = {
     "gpt_oss": "sinks of attention",
     "gpt-oss": "sinks of attention",
     "hunyuan": "norms of q and k behind the rotation",
+    "internlm2": "q, k and v interleaved in one matrix",
+    "phi3_v": "images or sound",
     "phi3small": "gates by GEGLU",
+    "phi4mm": "images or sound",
 }
 
 

@@ -40,6 +40,7 @@ OTHERS: list[tuple[str, str, dict[str, Any], str]] = [
     ("phi3small", "Phi3SmallForCausalLM",
      {"hidden_act": "gegelu", "blocksparse_block_size": 64, "layer_norm_epsilon": 1e-5},
      "gates by GEGLU, block-sparse attention, LayerNorm and the activation 'gegelu'"),
+    ("phi3_v", "Phi3VForCausalLM", {"img_processor": {"name": "clip"}}, IMAGES),
     ("phimoe", "PhiMoEForCausalLM", {"num_local_experts": 16}, MOE),
     ("gemma3", "Gemma3ForConditionalGeneration",
      {"vision_config": {"layers": 2}, "text_config": {"hidden_activation": "gelu_pytorch_tanh"}},
