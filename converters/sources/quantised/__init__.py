@@ -14,16 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.numbers.quantize import ZERO_POINTS
-from converters.sources.quantised.forms import (
-    Form,
-    awq,
-    bitsandbytes,
-    compressed_tensors,
-    fbgemm,
-    fp8,
-    gptq,
-    mlx,
-)
+from converters.sources.quantised import forms
+from converters.sources.quantised.forms import Form
 from converters.sources.quantised.grid import Matrix
 from converters.sources.quantised.parts import Held, Parts
 from converters.sources.quantised.stored import Stored, stored_tensors
@@ -34,13 +26,13 @@ from sparity_edge.errors import SourceError
 KEYS = ("quantization", "quantization_config")
 # quant_method -> the form of its settings.
 _FORMS: dict[str, Callable[[Mapping[str, Any], str], Form]] = {
-    "awq": awq,
-    "gptq": gptq,
-    "mlx": mlx,
-    "fp8": fp8,
-    "fbgemm_fp8": fbgemm,
-    "compressed-tensors": compressed_tensors,
-    "bitsandbytes": bitsandbytes,
+    "awq": forms.awq,
+    "gptq": forms.gptq,
+    "mlx": forms.mlx,
+    "fp8": forms.fp8,
+    "fbgemm_fp8": forms.fbgemm,
+    "compressed-tensors": forms.compressed_tensors,
+    "bitsandbytes": forms.bitsandbytes,
 }
 # Of a quantised KV cache, which is not used here.
 _OF_CACHE = (".k_scale", ".v_scale", ".q_scale")

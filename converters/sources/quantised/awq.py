@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.sources.quantised.grid import Bytes, Grid
-from converters.sources.quantised.parts import Parts, in_groups
+from converters.sources.quantised.parts import Parts, in_groups, turned
 from converters.sources.quantised.stored import FLOATS
 
 Array = npt.NDArray[Any]
@@ -50,31 +50,23 @@ class Awq(Grid):
         self.settle()
 
     def numbers(self, start: int, stop: int) -> Bytes:
-        planes = self._parts.kept("qweight", lambda: _planes(self._weight.read()))
-        return _rows(planes, start, stop)
+        words = self._parts.kept("qweight", lambda: turned(self._weight.read()))
+        return _rows(words, start, stop)
 
     def scales(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        turned = self._parts.kept(
-            "scales", lambda: np.ascontiguousarray(self._scales.read().T.astype(np.float32))
-        )
-        return turned[start:stop].copy()
+        scales = self._parts.kept("scales", lambda: turned(self._scales.read()))
+        return scales[start:stop].astype(np.float32)
 
     def offsets(self, start: int, stop: int) -> Array:
-        planes = self._parts.kept("qzeros", lambda: _planes(self._zeros.read()))
-        return _rows(planes, start, stop).astype(np.int16)
+        words = self._parts.kept("qzeros", lambda: turned(self._zeros.read()))
+        return _rows(words, start, stop).astype(np.int16)
 
 
-def _planes(words: Array) -> Bytes:
-    """The bytes of words (n, outputs / 8), turned: (outputs / 8, 4, n)."""
-    return np.ascontiguousarray(words.view(np.uint8).reshape(*words.shape, 4).transpose(1, 2, 0))
-
-
-def _rows(planes: Bytes, start: int, stop: int) -> Bytes:
-    """Outputs start:stop, (stop - start, n), of what `_planes` gives."""
+def _rows(words: Array, start: int, stop: int) -> Bytes:
+    """Outputs start:stop, (stop - start, n), of words (outputs / 8, n)."""
     first = start // WORD
-    picked = planes[first : -(-stop // WORD)]
-    numbers = np.empty((len(picked), WORD, picked.shape[2]), np.uint8)
-    for byte in range(WORD // 2):
-        np.bitwise_and(picked[:, byte], 15, out=numbers[:, ORDER[2 * byte]])
-        np.right_shift(picked[:, byte], 4, out=numbers[:, ORDER[2 * byte + 1]])
-    return numbers.reshape(-1, picked.shape[2])[start - first * WORD : stop - first * WORD]
+    picked = words[first : -(-stop // WORD)].view(np.uint32)
+    numbers = np.empty((len(picked), WORD, picked.shape[1]), np.uint8)
+    for nibble, output in enumerate(ORDER):
+        np.bitwise_and((picked >> 4 * nibble).astype(np.uint8), 15, out=numbers[:, output])
+    return numbers.reshape(-1, picked.shape[1])[start - first * WORD : stop - first * WORD]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from converters.sources.quantised.bits import unpack_rows
 from converters.sources.quantised.grid import Bytes, Grid
-from converters.sources.quantised.parts import Parts, in_groups
+from converters.sources.quantised.parts import Parts, in_groups, turned
 from converters.sources.quantised.stored import FLOATS, Stored
 
 Array = npt.NDArray[Any]
@@ -62,14 +62,12 @@ class Gptq(Grid):
         self.settle()
 
     def numbers(self, start: int, stop: int) -> Bytes:
-        words = self._parts.kept("qweight", lambda: np.ascontiguousarray(self._weight.read().T))
+        words = self._parts.kept("qweight", lambda: turned(self._weight.read()))
         return unpack_rows(words[start:stop], self.bits)
 
     def scales(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        turned = self._parts.kept(
-            "scales", lambda: np.ascontiguousarray(self._scales.read().T.astype(np.float32))
-        )
-        return turned[start:stop].copy()
+        scales = self._parts.kept("scales", lambda: turned(self._scales.read()))
+        return scales[start:stop].astype(np.float32)
 
     def offsets(self, start: int, stop: int) -> Array:
         return self._parts.kept("qzeros", self._all_zeros)[start:stop]
@@ -81,7 +79,7 @@ class Gptq(Grid):
         zeros = unpack_rows(words, self.bits)
         if self._first and self.bits not in _ONES:
             zeros = zeros + np.uint8(1) & np.uint8((1 << self.bits) - 1)
-        return np.ascontiguousarray(zeros[:, : self.shape[0]].T.astype(np.int16))
+        return turned(zeros[:, : self.shape[0]].astype(np.int16))
 
 
 def _checked(parts: Parts, index: Stored, groups: int) -> Array:
