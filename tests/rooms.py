@@ -84,6 +84,7 @@ BENCH = (
     "campaigns",
     "pages",
     "head",
+    "forms",
     "limits",
     "speculation",
     "scripts",

@@ -18,6 +18,7 @@ Bytes = npt.NDArray[np.uint8]
 GROUPS = 16  # of a block
 INPUTS = 32  # of a group
 VECTORS, LINES = 8, 5
+EACH = np.uint32(0x01010101)  # 1 in each byte of a word
 
 
 def join_fives(numbers: Array) -> Bytes:
@@ -40,16 +41,17 @@ def blocks_of(rows: Array, each: int) -> list[Array]:
 
 def _join(blocks: Array) -> Bytes:
     """Blocks (n, blocks, inputs), fours of all groups interleaved, as bytes (n, ...)."""
-    fours = blocks.reshape(*blocks.shape[:2], -1, VECTORS, 4).swapaxes(2, 3).astype(np.uint8)
-    a, b, c, d, e, f, g, h = np.moveaxis(fours, 2, 0)
-    lines = [
-        a | f >> 2 << 5,
-        b | (f & 3) << 5 | (h & 2) << 6,
-        c | g >> 2 << 5,
-        d | (g & 3) << 5 | (h & 1) << 7,
-        e | h >> 2 << 5,
-    ]
-    return np.stack(lines, axis=2).reshape(len(blocks), -1)
+    # Four numbers are moved and shifted as one word, in which no bit may reach the next number.
+    fours = np.ascontiguousarray(blocks, np.uint8).view(np.uint32)
+    fours = fours.reshape(*blocks.shape[:2], -1, VECTORS)
+    a, b, c, d, e, f, g, h = np.ascontiguousarray(np.moveaxis(fours, 3, 0))
+    lines = np.empty((*blocks.shape[:2], LINES, fours.shape[2]), np.uint32)
+    lines[:, :, 0] = a | (f >> 2 & 7 * EACH) << 5
+    lines[:, :, 1] = b | (f & 3 * EACH) << 5 | (h & 2 * EACH) << 6
+    lines[:, :, 2] = c | (g >> 2 & 7 * EACH) << 5
+    lines[:, :, 3] = d | (g & 3 * EACH) << 5 | (h & EACH) << 7
+    lines[:, :, 4] = e | (h >> 2 & 7 * EACH) << 5
+    return lines.view(np.uint8).reshape(len(blocks), -1)
 
 
 def _split(blocks: Bytes) -> Bytes:

@@ -211,16 +211,20 @@ def _output_rows(rows: Array, layout: Layout) -> Bytes:
     """(n, inputs) as the bytes of output-major rows: blocks of 512 elements, then the tail."""
     if not layout.quantized:
         return _as_bytes(rows)
-    elements = np.zeros((len(rows), layout.padded), dtype=rows.dtype)
-    elements[:, : rows.shape[1]] = rows
+    elements = rows
+    if rows.shape[1] != layout.padded:
+        elements = np.zeros((len(rows), layout.padded), dtype=rows.dtype)
+        elements[:, : rows.shape[1]] = rows
     if layout.kept_group:
         return join_fives(elements) if layout.dtype == "int5" else join_iq4(elements)
     whole = elements_in_blocks(layout.padded)
     # A block is 16 groups of eight fours: the first fours of all groups, then the second ...
-    fours = elements[:, :whole].reshape(len(rows), -1, 16, 8, 4).swapaxes(2, 3)
+    fours = _as_bytes(elements[:, :whole]).view(np.uint32).reshape(len(rows), -1, 16, 8)
+    fours = np.ascontiguousarray(fours.swapaxes(2, 3))
     tail = elements[:, whole:]
     if layout.dtype == "int4":
-        parts = [_join(fours[:, :, :4], fours[:, :, 4:]), _wide_nibbles(tail)]
+        joined = fours[:, :, :4] | fours[:, :, 4:] << 4  # of four numbers at once, all below 16
+        parts = [_as_bytes(joined), _wide_nibbles(tail)]
     else:
         parts = [_as_bytes(fours), _as_bytes(tail)]
     return np.concatenate([part.reshape(len(rows), -1) for part in parts], axis=1)

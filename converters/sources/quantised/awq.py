@@ -53,9 +53,9 @@ class Awq(Grid):
         words = self._parts.kept("qweight", lambda: turned(self._weight.read()))
         return _rows(words, start, stop)
 
-    def scales(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+    def scales(self, start: int, stop: int) -> Array:
         scales = self._parts.kept("scales", lambda: turned(self._scales.read()))
-        return scales[start:stop].astype(np.float32)
+        return scales[start:stop]
 
     def offsets(self, start: int, stop: int) -> Array:
         words = self._parts.kept("qzeros", lambda: turned(self._zeros.read()))

@@ -99,8 +99,8 @@ class Integers(Grid):
             return np.ascontiguousarray(unpack_rows(stored, self.bits)[:, : self.shape[1]])
         return stored.view(np.uint8) ^ np.uint8(128)
 
-    def scales(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        return self._of_rows(self._scales, start, stop).astype(np.float32)
+    def scales(self, start: int, stop: int) -> Array:
+        return self._of_rows(self._scales, start, stop)
 
     def offsets(self, start: int, stop: int) -> Array:
         half = 1 << (self.bits - 1)

@@ -65,9 +65,9 @@ class Gptq(Grid):
         words = self._parts.kept("qweight", lambda: turned(self._weight.read()))
         return unpack_rows(words[start:stop], self.bits)
 
-    def scales(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+    def scales(self, start: int, stop: int) -> Array:
         scales = self._parts.kept("scales", lambda: turned(self._scales.read()))
-        return scales[start:stop].astype(np.float32)
+        return scales[start:stop]
 
     def offsets(self, start: int, stop: int) -> Array:
         return self._parts.kept("qzeros", self._all_zeros)[start:stop]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.numbers.quantize import ZERO_POINTS, Quantized
+from converters.sources.quantised.stored import as_float32
 from sparity_edge.packed.layout import GROUPS, ZEROS
 
 Array = npt.NDArray[Any]
@@ -57,12 +58,12 @@ class Grid(Matrix):
         """Integers of rows start:stop, uint8 (rows, inputs)."""
 
     @abstractmethod
-    def scales(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Scales of rows start:stop, (rows, groups)."""
+    def scales(self, start: int, stop: int) -> Array:
+        """Scales of rows start:stop, (rows, groups), of any float type."""
 
     @abstractmethod
     def offsets(self, start: int, stop: int) -> Array:
-        """Of rows start:stop (rows, groups): zero points, int16, or minima, float32."""
+        """Of rows start:stop (rows, groups): zero points, int16, or minima of any float type."""
 
     def read(self, start: int, stop: int) -> Quantized | Array:
         numbers, scales = self.numbers(start, stop), self.scales(start, stop)
@@ -71,12 +72,9 @@ class Grid(Matrix):
             return self._floats(numbers, scales, offsets)
         dtype, group, _ = self.native
         firsts = self.of_groups[::group]
-        with np.errstate(over="ignore"):
-            halves = scales.astype(np.float16)
-        halves[halves != scales] = 0  # of groups whose numbers are all zero: `_fitting` looked
-        halves, offsets = halves[:, firsts], offsets[:, firsts]
+        halves, offsets = _halves(scales)[:, firsts], offsets[:, firsts]
         if self.minimum:
-            return Quantized(dtype, group, numbers, halves, offsets.astype(np.float16))
+            return Quantized(dtype, group, numbers, halves, _halves(offsets))
         if dtype == ZERO_POINTS:
             return Quantized(dtype, group, numbers, halves, offsets.astype(np.uint8))
         # Modulo 256; where all zero points are the format's own there is nothing to move.
@@ -92,9 +90,9 @@ class Grid(Matrix):
         if not self.minimum:
             values -= offsets[:, self.of_groups]
         with np.errstate(over="ignore", invalid="ignore"):
-            values *= scales[:, self.of_groups]
+            values *= as_float32(scales)[:, self.of_groups]
             if self.minimum:
-                values += offsets[:, self.of_groups]
+                values += as_float32(offsets)[:, self.of_groups]
         return values
 
     def _fitting(self, group: int) -> tuple[str, int, bool] | None:
@@ -129,10 +127,25 @@ class Grid(Matrix):
             yield start, min(rows, start + step)
 
 
-def _is_half(values: Array) -> Array:
+def _is_half(values: Array) -> npt.NDArray[np.bool_]:
+    """Where float16 holds floats of any type."""
+    if values.dtype == np.float16:
+        return np.isfinite(values)
+    floats = as_float32(values)
     with np.errstate(over="ignore", invalid="ignore"):
-        same: Array = values.astype(np.float16).astype(np.float32) == values
-    return same & np.isfinite(values)
+        same: Array = floats.astype(np.float16) == floats
+    return same & np.isfinite(floats)
+
+
+def _halves(values: Array) -> Array:
+    """Floats of any type as float16; 0 where that has not the same, which nobody reads then."""
+    if values.dtype == np.float16:
+        return values
+    floats = as_float32(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        halves = floats.astype(np.float16)
+    halves[halves != floats] = 0
+    return halves
 
 
 def _runs(of_groups: Array) -> int | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from converters.sources.quantised.bits import unpack_rows
 from converters.sources.quantised.grid import Bytes, Grid
 from converters.sources.quantised.parts import Parts, in_groups
 from converters.sources.quantised.stored import FLOATS
+
+Array = npt.NDArray[Any]
 
 PARTS = ("weight", "scales", "biases")
 BITS = (2, 3, 4, 5, 6, 8)
@@ -56,8 +57,8 @@ class Mlx(Grid):
     def numbers(self, start: int, stop: int) -> Bytes:
         return unpack_rows(self._weight.read(start, stop), self.bits)
 
-    def scales(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        return self._scales.read(start, stop).astype(np.float32)
+    def scales(self, start: int, stop: int) -> Array:
+        return self._scales.read(start, stop)
 
-    def offsets(self, start: int, stop: int) -> npt.NDArray[Any]:
-        return self._biases.read(start, stop).astype(np.float32)
+    def offsets(self, start: int, stop: int) -> Array:
+        return self._biases.read(start, stop)

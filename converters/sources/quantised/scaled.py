@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from converters.sources.quantised.grid import Matrix
 from converters.sources.quantised.parts import Parts
-from converters.sources.quantised.stored import FLOATS
+from converters.sources.quantised.stored import FLOATS, as_float32
 
 Array = npt.NDArray[Any]
 
@@ -55,7 +55,7 @@ class Scaled(Matrix):
         allowed = {blocks, (rows,), ()} if down == 1 else {blocks, (1,), ()}
         if stored is not None and (shape not in allowed or not rows or not columns):
             raise parts.refused(f"{scale} has shape {shape} in place of {blocks}")
-        scales = parts.take(scale, FLOATS, shape).read().astype(np.float32)
+        scales = as_float32(parts.take(scale, FLOATS, shape).read())
         self._scales = scales.reshape(blocks)
 
     def read(self, start: int, stop: int) -> Array:
