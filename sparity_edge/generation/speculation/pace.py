@@ -18,8 +18,8 @@ LEAST_GAIN = 1.05  # tokens for the time, over one by one: less is within what p
 # Where nothing is known of the price it is tried out on guesses that would pay this much at it.
 GUESSED_PRICE = 0.25  # of every token after the first
 LEAST_HOPE = 1.5
-FIRST_CREDIT = 1.0  # tokens' time that may be lost before anything was won
-MOST_CREDIT = 2.0
+FIRST_CREDIT = 1.5  # tokens' time that may be lost before anything was won
+MOST_CREDIT = 4.0
 LEAST_CREDIT = -2.0  # a machine that stands still for a while does not count
 EARNED = 0.005  # with every token
 RECORDING = 0.012  # seconds, until one was seen (30 layers, Zen 5)
