@@ -27,6 +27,7 @@ from sparity_edge.system.threads import checked_threads, demand_compiler
 
 if TYPE_CHECKING:
     from sparity_edge.generation.generator import Generator
+    from sparity_edge.kernels.machines import Machine
 
 
 def load(
@@ -43,6 +44,7 @@ def load(
     cache_dtype: str | None = None,
     full_head: bool = False,
     speculation: bool = True,
+    draft: str | Path | None = None,
     offline: bool = False,
     lora: str | Sequence[str] = (),
     progress: Progress = silent,
@@ -84,7 +86,7 @@ def load(
         carried = carried_plans(model, path, plan, dtype)
         if len(carried) == 1:
             _demand_evidence(*carried[0], threads, context)
-        return follow(
+        generator = follow(
             Setting(plan, sparsity, level),
             carried,
             packed_folder(model, context, sparse=False, dtype=dtype),
@@ -94,13 +96,35 @@ def load(
             force=force,
             progress=progress,
         )
-    generator = open_pack(path)
+    else:
+        generator = open_pack(path)
     try:
-        generator.set_plan(plan, sparsity=0)
+        if not share:
+            generator.set_plan(plan, sparsity=0)
+        if draft is not None:
+            _add_draft_model(generator.loaded, str(draft), context)
     except BaseException:
         generator.close()
         raise
     return generator
+
+
+def _add_draft_model(loaded: LoadedModel, draft: str, context: CallContext) -> None:
+    """Have a smaller model guess what a loaded one will write, on its threads.
+
+    Raises:
+        OptionError: it has another vocabulary.
+    """
+    from sparity_edge.generation.speculation.draft_model import DraftModel, demand_same_vocabulary
+    from sparity_edge.model.opening import open_folder
+
+    threads = loaded.model.threads
+    path = packed_folder(draft, context, sparse=False, threads=threads)
+    positions = min(loaded.max_context, open_folder(path).config.max_position_embeddings)
+    other = open_model(path, threads, positions, None, loaded.model.machine)
+    demand_same_vocabulary(loaded.tokenizer, other.tokenizer, draft)
+    set_screen(other, context)
+    loaded.draft_model = DraftModel(other.model, loaded.model)
 
 
 def named_with(model: str, lora: str | Sequence[str]) -> str:
@@ -229,7 +253,11 @@ def _demand_evidence(path: Path, plan: str, threads: int, context: CallContext) 
 
 
 def open_model(
-    path: Path, threads: int, max_context: int | None, cache_dtype: str | None
+    path: Path,
+    threads: int,
+    max_context: int | None,
+    cache_dtype: str | None,
+    machine: Machine | None = None,
 ) -> LoadedModel:
     """Read a packed folder into memory.
 
@@ -237,6 +265,7 @@ def open_model(
         path: the packed folder.
         threads: how many compute.
         max_context, cache_dtype: as for `Generator.load`.
+        machine: of another model, to compute on as well; None: one of its own.
 
     Raises:
         OptionError: the model has no context of that size.
@@ -263,7 +292,6 @@ def open_model(
         tokenizer.demand_rows(folder.config.vocab_size)
         packed = reading.result()
     loaded = time.perf_counter()
-    model = Model(
-        packed, ThreadedMachine(threads), context, cache_dtype or default_kv_dtype(packed)
-    )
+    dtype = cache_dtype or default_kv_dtype(packed)
+    model = Model(packed, machine or ThreadedMachine(threads), context, dtype)
     return LoadedModel(path, model, tokenizer, loaded - started)

@@ -29,6 +29,7 @@ from sparity_edge.cli.options.packing import SOURCE_HELP, add_cache, add_convert
 from sparity_edge.cli.options.plan import add_plan_commands
 from sparity_edge.cli.options.sampling import add_sampling_options
 from sparity_edge.cli.options.shell_completion import add_completion
+from sparity_edge.cli.options.speculation import add_speculation_options
 from sparity_edge.cli.options.template import add_template_option
 from sparity_edge.cli.parser import Parser
 from sparity_edge.errors import SparityError, TooLossyError
@@ -263,10 +264,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         help="compute all logits, also where few of them can matter",
     )
     add_lora_option(group)
-    group.add_argument(
-        "--no-speculation", action="store_false", dest="speculation",
-        help="decode token by token, also where guesses would be quicker (the text is the same)",
-    )  # fmt: skip
+    add_speculation_options(group)
     group.add_argument("--offline", action="store_true", help="use only what is on this machine")
 
 

@@ -63,6 +63,8 @@ class Generator(BatchCalls):
             speculation: where the text goes on as it did before, in prompt or answer, read guesses
                 of the next tokens in the same pass, as far as that pays here. The text is the same
                 bit by bit, and so is all that is known of it.
+            draft: a smaller model of the same vocabulary that makes guesses where the text has not
+                been before, named as `model` is; it is asked only as far as that pays here.
             offline: use only what is on this machine.
             lora: folders of LoRA adapters as peft writes them, each with ":SCALE" behind it or
                 without; several are added up. The model with them is packed by itself.
@@ -73,7 +75,7 @@ class Generator(BatchCalls):
             A Generator whose weights are in memory; `close` it, or use it in a `with` statement.
 
         Raises:
-            OptionError: an argument cannot be honoured.
+            OptionError: an argument cannot be honoured, or the draft model has another vocabulary.
             TooLossyError: the plan costs more than that, and `force` was not given.
             SourceError, ConfigError, FormatError: the model cannot be found, read or run.
 

@@ -25,6 +25,7 @@ from sparity_edge.text.token_ids import checked_ids
 
 if TYPE_CHECKING:
     from sparity_edge.config.model_config import ModelConfig
+    from sparity_edge.generation.speculation.draft_model import DraftModel
     from sparity_edge.model.model import Model
     from sparity_edge.text.tokenizer import Tokenizer
 
@@ -50,6 +51,7 @@ class LoadedModel:
         self.sparse_prefill = False
         self.speculation = True  # whether tokens may be guessed, where that pays
         self.pace = Pace()
+        self.draft_model: DraftModel | None = None  # that guesses where the text has not been
         self.default_params = suggested_params(model.packed.generation_config)
         self.progress: Progress = silent  # told of what is compiled later on
         self.end_ids = frozenset({*model.config.eos_token_ids, *tokenizer.eos_token_ids})

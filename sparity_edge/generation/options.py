@@ -6,6 +6,7 @@ Imports neither NumPy nor a model: a mistake is told before anything is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from sparity_edge.choices import DEFAULT_MAX_CONTEXT, KV_DTYPES, MAX_LEVEL
@@ -30,6 +31,7 @@ class LoadOptions(TypedDict, total=False):
     cache_dtype: str | None
     full_head: bool
     speculation: bool
+    draft: str | Path | None
     offline: bool
     lora: str | Sequence[str]
     progress: Progress

@@ -192,6 +192,20 @@ class Tokenizer:
         )
         return self.encode(text, add_special_tokens=False)
 
+    def difference(self, other: Tokenizer) -> str | None:
+        """Where the vocabulary of another tokenizer is not this one's; None: nowhere."""
+        mine, theirs = (
+            {token: text for text, token in each._backend.get_vocab().items()}
+            for each in (self, other)
+        )
+        for token in sorted(mine.keys() | theirs.keys()):
+            one, two = (
+                repr(each[token][:40]) if token in each else "missing" for each in (mine, theirs)
+            )
+            if one != two:
+                return f"token {token} is {one} in its vocabulary and {two} in that of the draft"
+        return None
+
     def is_special(self, token_id: int) -> bool:
         """Whether an id is a special token, which `decode` leaves out unless asked."""
         token = self._backend.get_added_tokens_decoder().get(token_id)

@@ -212,7 +212,7 @@ def real(model: Path, monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[Cha
     arguments = Namespace(
         model=str(model), dtype=None, threads=2, sparsity=None, plan=None, level=None,
         sparse_prefill=False, max_context=128, cache_dtype="f32", offline=True, verbose=0,
-        force=False, full_head=False, speculation=True,
+        force=False, full_head=False, speculation=True, draft=None,
     )  # fmt: skip
     generator = Generator.load(model, threads=2, max_context=128, cache_dtype="f32")
     params = SamplingParams(temperature=0, max_tokens=4)

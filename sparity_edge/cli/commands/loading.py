@@ -66,6 +66,7 @@ def load_generator(
             "sparse_prefill": arguments.sparse_prefill,
             "full_head": arguments.full_head,
             "speculation": arguments.speculation,
+            "draft": arguments.draft,
             "offline": arguments.offline,
             "progress": bars,
             "notify": bars.notify,

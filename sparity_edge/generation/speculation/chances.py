@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 PRIOR_WEIGHT = 6.0  # observations that the prior counts for
+UNSEEN = 0.995  # of it, with every token that was not guessed
 FADE = 0.96  # of what was seen, with every further observation of its kind
 
 
@@ -27,6 +28,11 @@ class Chances:
         """Count a guess."""
         self._right[kind] = FADE * self._right[kind] + right
         self._seen[kind] = FADE * self._seen[kind] + 1
+
+    def fade(self, kind: int) -> None:
+        """Forget a little of what was seen: no guess of the kind was made."""
+        self._right[kind] *= UNSEEN
+        self._seen[kind] *= UNSEEN
 
     def of(self, kind: int) -> float:
         """The share of right guesses to expect."""

@@ -13,8 +13,10 @@ from sparity_edge.errors import SparityError
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence, compile_for_sparse_prompts
-from sparity_edge.generation.speculation.draft import NoGuesses
+from sparity_edge.generation.speculation.draft import DraftSource
+from sparity_edge.generation.speculation.draft_model import ModelGuesses
 from sparity_edge.generation.speculation.ngrams import NGrams
+from sparity_edge.generation.speculation.pace import Pace
 from sparity_edge.generation.speculation.speculation import Speculation
 
 
@@ -78,5 +80,10 @@ def _each(
 
 
 def _speculation(loaded: LoadedModel, sequence: DecodingSequence) -> Speculation:
-    source = NGrams(sequence.ids) if loaded.speculation else NoGuesses()
-    return Speculation(loaded.model, sequence, source, loaded.pace)
+    sources: list[tuple[DraftSource, Pace]] = []
+    if loaded.speculation:
+        sources.append((NGrams(sequence.ids), loaded.pace))
+        if loaded.draft_model is not None:
+            pace = loaded.draft_model.pace(loaded.pace.prices)
+            sources.append((ModelGuesses(loaded.draft_model, sequence.ids, pace), pace))
+    return Speculation(loaded.model, sequence, sources, loaded.pace)

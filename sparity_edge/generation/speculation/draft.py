@@ -18,6 +18,7 @@ class Draft:
 
     ids: Sequence[int] = ()
     chances: Sequence[float] = ()  # of each to be right, where all before it are
+    seconds: float = 0.0  # that making them took
 
 
 class DraftSource(Protocol):
@@ -28,14 +29,3 @@ class DraftSource(Protocol):
 
     def follow(self, token: int) -> None:
         """Take the next token of the sequence, guessed or not."""
-
-
-class NoGuesses:
-    """A source that never guesses."""
-
-    def draft(self, most: int) -> Draft:  # noqa: ARG002
-        """No guesses."""
-        return Draft()
-
-    def follow(self, token: int) -> None:
-        """Take the next token of the sequence."""

@@ -66,6 +66,30 @@ class Pace:
                 return best[1]
         return chosen[1]
 
+    def worth(self, chance: float, cost: float, depth: int, most: int) -> tuple[int, float]:
+        """How many guesses to make where making them costs, and the tokens for the time then.
+
+        Args:
+            chance: of every guess to be right, where those before it are.
+            cost: of a guess, in tokens' time.
+            depth: tokens of context.
+            most: guesses that there is room for.
+
+        Returns:
+            0 and 1 where none is worth it.
+        """
+        best, chosen = 1.0, 0
+        for size in SIZES if self.credit > 0 else ():
+            if size > most + 1:
+                break
+            expected = sum(chance**index for index in range(size))
+            price = self.prices.of(size, depth)
+            least = LEAST_GAIN if price else LEAST_HOPE
+            gain = expected / ((price or 1 + GUESSED_PRICE * (size - 1)) + cost * (size - 1))
+            if gain >= max(least, best):
+                best, chosen = gain, size - 1
+        return chosen, best
+
     def _paying(
         self, chances: Sequence[float], depth: int, most: int
     ) -> Iterator[tuple[float, int]]:
@@ -84,8 +108,18 @@ class Pace:
             if gain >= least:
                 yield gain, size
 
+    def earn(self, tokens: int) -> None:
+        """Count tokens that came without guesses of this credit."""
+        self.credit = min(self.credit + EARNED * tokens, MOST_CREDIT)
+
     def passed(
-        self, size: int, tokens: int, seconds: float, depth: int, recorded: bool = False
+        self,
+        size: int,
+        tokens: int,
+        seconds: float,
+        depth: int,
+        recorded: bool = False,
+        spent: float = 0.0,
     ) -> None:
         """Count a pass.
 
@@ -95,9 +129,12 @@ class Pace:
             seconds: that it took.
             depth: tokens of context.
             recorded: whether it had to be recorded first, as another one like it has not.
+            spent: seconds that making guesses took.
         """
-        self.credit = min(self.credit + EARNED * tokens, MOST_CREDIT)
+        self.earn(tokens)
         one = self.prices.seconds()
+        if spent and one is not None:
+            self.credit = max(self.credit - spent / one, LEAST_CREDIT)
         if recorded:
             self._recording = max(0.0, seconds - (one or 0.0)) if size == 1 else self._recording
             return

@@ -7,13 +7,12 @@ guesses, nor of where lists are kept.
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Protocol
 
-SIZES = (2, 4, 8)  # tokens of passes that check guesses: each is recorded apart
+SIZES = (2, 3, 4, 6, 8)  # tokens of passes that check guesses: each is recorded apart
 ENOUGH = 2  # passes of a size, before their time counts
 LATEST = 7  # passes whose median is taken
 FORGOTTEN = 500  # passes after which those of a size that was not read since are tried anew
@@ -42,6 +41,7 @@ class Prices:
     def __init__(self, book: PriceBook | None = None) -> None:
         self.book = book
         self._seconds = {size: deque[float](maxlen=LATEST) for size in (1, *SIZES)}
+        self._middle: dict[int, float | None] = {}  # medians, as far as they were asked for
         self._passes = 0
         self._latest: dict[int, int] = {}  # pass of each size
 
@@ -64,6 +64,7 @@ class Prices:
             seen.clear()
         self._latest[size] = self._passes
         seen.append(seconds)
+        self._middle.pop(size, None)
         if size > 1 and len(seen) == LATEST and size not in self.kept:
             self._keep(size, depth)
 
@@ -75,8 +76,10 @@ class Prices:
 
     def seconds(self, size: int = 1) -> float | None:
         """What such a pass takes at present; None: too few were seen."""
-        seen = self._seconds[size]
-        return statistics.median(seen) if len(seen) >= ENOUGH else None
+        if size not in self._middle:
+            seen = sorted(self._seconds[size])
+            self._middle[size] = seen[len(seen) // 2] if len(seen) >= ENOUGH else None
+        return self._middle[size]
 
     def of(self, size: int, depth: int) -> float | None:
         """How many times one token a pass costs; None: that is not known.

@@ -26,44 +26,56 @@ class Speculation:
     Args:
         model: whose KV cache holds what was read of the sequence.
         sequence: that is decoded.
-        source: guesses its tokens; it knows those so far.
-        pace: how many guesses are read.
+        sources: guess its tokens, the first that makes any worth reading; they know those so far.
+            Beside each stands how many of its guesses are read.
+        pace: counts passes that read no guess.
     """
 
     def __init__(
-        self, model: Model, sequence: DecodingSequence, source: DraftSource, pace: Pace
+        self,
+        model: Model,
+        sequence: DecodingSequence,
+        sources: Sequence[tuple[DraftSource, Pace]],
+        pace: Pace,
     ) -> None:
         self._model, self._sequence = model, sequence
-        self._source, self._pace = source, pace
+        self._sources, self._pace = sources, pace
 
     def steps(self) -> list[Step]:
         """Read the latest token, with guesses where that pays, and take what is chosen."""
-        guesses = self._guesses()
+        guesses, spent, pace = self._guesses()
         started = time.perf_counter()
         steps = self._read(guesses) if guesses else [self._read_one()]
         seconds = time.perf_counter() - started
         depth, recorded = len(self._model.kv_cache), self._model.recorded
-        self._pace.passed(len(guesses) + 1, len(steps), seconds, depth, recorded)
-        for step in steps:
-            self._source.follow(step.token_id)
+        pace.passed(len(guesses) + 1, len(steps), seconds, depth, recorded, spent)
+        for source, other in self._sources:
+            if other is not pace:
+                other.earn(len(steps))
+            for step in steps:
+                source.follow(step.token_id)
         return steps
 
-    def _guesses(self) -> Sequence[int]:
-        """Those that the next pass reads."""
-        model, room = self._model, self._sequence.room
-        most = min(room, SIZES[-1])
-        if most < SIZES[0] or not model.reads_few_alike(most):
-            return ()
-        draft = self._source.draft(most - 1)
-        if not draft.ids:
-            return ()
+    def _guesses(self) -> tuple[Sequence[int], float, Pace]:
+        """Those that the next pass reads, the seconds that making them took, and who counts it."""
+        model, spent, used = self._model, 0.0, self._pace
+        most = min(self._sequence.room, SIZES[-1])
+        if not self._sources or most < SIZES[0] or not model.reads_few_alike(most):
+            return (), spent, used
         screened = model.screen is not None and self._sequence.wanted() is not None
+        for source, pace in self._sources:
+            draft = source.draft(most - 1)
+            if draft.seconds:
+                spent, used = draft.seconds, pace
 
-        def recorded(size: int) -> bool:
-            return model.few_recorded(size, screened)
+            def ready(size: int, paid: bool = draft.seconds > 0) -> bool:
+                return paid or model.few_recorded(size, screened)
 
-        size = self._pace.size(draft.chances, len(model.kv_cache), room, recorded)
-        return draft.ids[: size - 1]
+            if draft.ids:
+                size = pace.size(draft.chances, len(model.kv_cache), most, ready)
+                if size > 1:
+                    return draft.ids[: size - 1], spent, pace
+        return (), spent, used
 
     def _read_one(self) -> Step:
         model, sequence = self._model, self._sequence
