@@ -128,8 +128,8 @@ def _entry(keys: _Keys, factors: Mapping[str, Array], rope: Rope) -> dict[str, A
 
 
 def _yarn(keys: _Keys) -> dict[str, Any]:
-    # llama.cpp reads the betas and yarn_attn_factor for some architectures only; converters write
-    # them for all, where config.json has them.
+    # llama.cpp reads betas, multiplier and yarn_attn_factor for some architectures only; converters
+    # write them for all, where the model has them.
     weight = keys.real("rope.scaling.yarn_log_multiplier", 0.0)
     size = 1 + 0.1 * math.log(max(keys.factor, 1))
     usual = size if weight == 0 else size / (1 + 0.1 * weight * math.log(max(keys.factor, 1)))

@@ -179,9 +179,26 @@ def _refuse_other_folders(folder: Path, label: str) -> None:
     ggufs = sorted(path.name for path in folder.glob("*.gguf"))
     if ggufs:
         raise SourceError(f"{label}: name the GGUF file itself, for example {folder / ggufs[0]}.")
+    _refuse_original_layout(folder, label)
     raise SourceError(
         f"{label}: the folder has no config.json, so it is not a Hugging Face model; "
         "fetch the complete folder."
+    )
+
+
+def _refuse_original_layout(folder: Path, label: str) -> None:
+    """Refuse what Meta or Mistral published beside the files for transformers."""
+    patterns = ("consolidated*.pth", "consolidated*.safetensors", "original/consolidated*.pth")
+    found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    if not found and not (folder / "params.json").is_file():
+        return
+    first = f" ({found[0].relative_to(folder)})" if found else ""
+    pickled = found and found[0].suffix == ".pth"
+    raise SourceError(
+        f"{label}: this is the publisher's original layout{first}"
+        + (", whose weights are pickled, which is unsafe to read" if pickled else "")
+        + "; fetch the files for transformers from the same repository: config.json, "
+        "tokenizer.json and the safetensors that model.safetensors.index.json names."
     )
 
 
@@ -220,6 +237,7 @@ def _shards(folder: Path, label: str) -> list[Path]:
         return [folder / SINGLE]
     if (folder / INDEX).is_file():
         return _indexed_shards(folder, label)
+    _refuse_original_layout(folder, label)
     pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pth"))
     raise SourceError(
         f"{label}: there is neither {SINGLE} nor {INDEX} in the folder; "

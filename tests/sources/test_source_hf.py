@@ -117,6 +117,27 @@ def test_only_pickled_weights(folder: Callable[[str], Path]) -> None:
     refused(path, "pickled")
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["with config.json", "without"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("consolidated.00.pth", r"original layout \(consolidated\.00\.pth\), .* pickled.*fetch"),
+        ("consolidated.safetensors", r"original layout \(consolidated\.safetensors\); fetch"),
+        ("original/consolidated.00.pth", r"layout \(original.consolidated\.00\.pth\), .* pickled"),
+        ("params.json", "original layout; fetch the files for transformers .*index.json names"),
+    ],
+)
+def test_the_layout_of_publishers(
+    name: str, words: str, kept: bool, folder: Callable[[str], Path]
+) -> None:
+    path = folder("llama_tied")
+    (path / "original").mkdir()
+    (path / SINGLE).rename(path / name)
+    if not kept:
+        (path / "config.json").unlink()
+    refused(path, words)
+
+
 def test_other_kinds_of_path(folder: Callable[[str], Path], tmp_path: Path) -> None:
     path = folder("llama_tied")
     refused(path / SINGLE, "pass the folder")
