@@ -15,7 +15,7 @@ from converters.calibration.windows import (
 )
 from converters.pack_options import PackOptions
 from converters.rotation.bases import find_bases
-from converters.rotation.rotated import RotatedSource
+from converters.rotation.rotated import RotatedSource, demand_rotatable
 from converters.sources.source import Source
 from converters.store import prepare
 from sparity_edge.model.opening import open_packed
@@ -52,6 +52,7 @@ def rotated(
     """
     if isinstance(source, AdaptedSource):
         source = source.merged()  # what is rotated comes in floats
+    demand_rotatable(source)
     packed = open_packed(prepare(model, PackOptions(), context))
     windows = _windows(packed, texts)
     bases = find_bases(packed, windows, kind, threads=threads, progress=context.progress)

@@ -137,8 +137,13 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         named["lm_head.weight"] = (config["vocab_size"], hidden)
     for layer in range(config["num_hidden_layers"]):
         block = f"model.layers.{layer}"
-        named[f"{block}.input_layernorm.weight"] = (hidden,)
-        named[f"{block}.post_attention_layernorm.weight"] = (hidden,)
+        olmo = config["model_type"].startswith("olmo")
+        after = ("post_attention_layernorm", "post_feedforward_layernorm")
+        for norm in after if olmo else ("input_layernorm", "post_attention_layernorm"):
+            named[f"{block}.{norm}.weight"] = (hidden,)
+        if olmo:
+            named |= {f"{block}.self_attn.q_norm.weight": (q,)}
+            named |= {f"{block}.self_attn.k_norm.weight": (kv,)}
         if config["model_type"] == "qwen3":
             named |= {f"{block}.self_attn.{each}_norm.weight": (head_dim,) for each in "qk"}
         for linear, (outputs, inputs, bias) in linears.items():

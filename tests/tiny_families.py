@@ -25,6 +25,8 @@ SMOLLM3 = {
     "model_type": "smollm3",
     "pad_token_id": 0,  # transformers' own is beyond so small a vocabulary
 }
+OLMO2 = {"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2"}
+OLMO3 = {"architectures": ["Olmo3ForCausalLM"], "model_type": "olmo3"}
 CASES: dict[str, Case] = {
     "granite_constants": Case(
         GRANITE
@@ -79,6 +81,48 @@ CASES: dict[str, Case] = {
             "sliding_window": 7,
             "tie_word_embeddings": True,
         }
+    ),
+    "olmo2_plain": Case(
+        OLMO2 | OLD_ROPE | {"num_key_value_heads": 2, "rms_norm_eps": ABSENT}, storage="BF16"
+    ),
+    "olmo2_few_keys": Case(
+        OLMO2
+        | {
+            "attention_bias": True,
+            "hidden_size": 56,
+            "intermediate_size": 92,
+            "num_key_value_heads": ABSENT,
+        },
+        seed=4,
+    ),
+    "olmo3_windows": Case(
+        OLMO3
+        | {
+            "num_hidden_layers": 5,
+            "num_key_value_heads": 2,
+            "rope_parameters": {
+                "full_attention": {
+                    "rope_type": "yarn",
+                    "rope_theta": 10000.0,
+                    "factor": 4.0,
+                    "attention_factor": 1.1,
+                    "original_max_position_embeddings": 64,
+                },
+                "sliding_attention": {"rope_type": "default", "rope_theta": 20000.0},
+            },
+            "sliding_window": 6,
+        }
+    ),
+    "olmo3_layer_types": Case(
+        OLMO3
+        | OLD_ROPE
+        | {
+            "layer_types": ["full_attention", "sliding_attention"],
+            "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+            "rope_theta": ABSENT,
+            "sliding_window": 9,
+        },
+        storage="F16",
     ),
     "phi3_partial": Case(
         PHI3

@@ -51,6 +51,7 @@ class _Values:
     k: Floats  # (kv heads, tokens, head_dim), normed and rotated
     v: Floats
     attn_out: Floats
+    o_out: Floats  # of o_proj
     middle: Floats  # the residual stream between attention and FFN
     mlp_in: Floats
     gate: Floats  # after its activation
@@ -90,56 +91,57 @@ class LayerFloats:
             for name in LAYER_LINEARS
             if config.has_bias(name)
         }
-        self._norms = [
-            read_vector(packed, f"{prefix}.{name}_layernorm.weight")
-            for name in ("input", "post_attention")
-        ]
-        self._head_norms = {
-            name: read_vector(packed, f"{prefix}.self_attn.{name}_norm.weight")
-            for name in ("q", "k")
-            if config.qk_norm
+        names = {**config.norms._asdict(), **dict(zip("qk", config.qk_norm_sizes, strict=False))}
+        self._norms = {
+            place: read_vector(packed, f"{prefix}.{name}.weight")
+            for place, name in names.items()
+            if name is not None
         }
 
     def forward(self, x: Floats) -> Floats:
         """The layer's output for one window, x (tokens, hidden)."""
         found = self._values(x)
-        product = found.gate * found.up
-        result: Floats = found.middle + self._linear("down_proj", product)
+        down_out = self._linear("down_proj", found.gate * found.up)
+        result: Floats = found.middle + self._normed("after_ffn", down_out)
         return result
 
     def _values(self, x: Floats) -> _Values:
-        epsilon = self._config.rms_norm_eps
-        attn_in = rmsnorm(x, self._norms[0], epsilon)
+        attn_in = self._normed("before_attention", x)
         q_out, k_out, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
         q, k = self._heads(self._normed("q", q_out)), self._heads(self._normed("k", k_out))
         q, k = self._by_key_head(rotate(q, self._of_queries)), rotate(k, self._of_keys)
         v = self._heads(v)
         attn_out = self._flat(self._attention(q, k, v))
-        middle = x + self._linear("o_proj", attn_out)
-        mlp_in = rmsnorm(middle, self._norms[1], epsilon)
+        o_out = self._linear("o_proj", attn_out)
+        middle = x + self._normed("after_attention", o_out)
+        mlp_in = self._normed("before_ffn", middle)
         activation = self._config.activation
         gate, gate_slope = activated(self._linear("gate_proj", mlp_in), activation)
         up = self._linear("up_proj", mlp_in)
         up = np.maximum(up, np.float32(0)) if activation.up else up
         return _Values(
-            x, attn_in, q_out, k_out, q, k, v, attn_out, middle, mlp_in, gate, gate_slope, up
+            x, attn_in, q_out, k_out, q, k, v, attn_out, o_out, middle, mlp_in, gate, gate_slope, up
         )
 
     def through(self, x: Floats, slope: Floats) -> tuple[Slopes, Floats]:
         """Gradients at the layer's linears and at its input x, given the one at its output."""
         values = self._values(x)
-        slopes = {"down_proj": self._back("down_proj", slope)}
+        into = slope
+        if "after_ffn" in self._norms:
+            down_out = self._linear("down_proj", values.gate * values.up)
+            into = self._normed_back("after_ffn", down_out, slope)
+        slopes = {"down_proj": self._back("down_proj", into)}
         product = slopes["down_proj"]
         into_up = product * values.gate
         if self._config.activation.up:
             into_up *= values.up > 0
         slopes["up_proj"] = self._back("up_proj", into_up)
         slopes["gate_proj"] = self._back("gate_proj", product * values.up * values.gate_slope)
-        epsilon = self._config.rms_norm_eps
         into = slopes["gate_proj"] + slopes["up_proj"]
-        slope = slope + rmsnorm_back(values.middle, self._norms[1], epsilon, into)
+        slope = slope + self._normed_back("before_ffn", values.middle, into)
 
-        slopes["o_proj"] = self._back("o_proj", slope)
+        into = self._normed_back("after_attention", values.o_out, slope)
+        slopes["o_proj"] = self._back("o_proj", into)
         for name, back in zip(
             ("q_proj", "k_proj", "v_proj"),
             self._attention_back(values, slopes["o_proj"]),
@@ -147,7 +149,7 @@ class LayerFloats:
         ):
             slopes[name] = self._back(name, back)
         into = slopes["q_proj"] + slopes["k_proj"] + slopes["v_proj"]
-        slope = slope + rmsnorm_back(values.x, self._norms[0], epsilon, into)
+        slope = slope + self._normed_back("before_attention", values.x, into)
         inputs = {
             "attn_in": values.attn_in,
             "attn_out": values.attn_out,
@@ -190,18 +192,18 @@ class LayerFloats:
         q_slope = self._normed_back("q", values.q_out, q_slope)
         return q_slope, self._normed_back("k", values.k_out, k_slope), self._flat(v_slope)
 
-    def _normed(self, name: str, flat: Floats) -> Floats:
-        """Heads of q or k, side by side, after their norm if they have one."""
-        if name not in self._head_norms:
+    def _normed(self, place: str, flat: Floats) -> Floats:
+        """(tokens, channels) after the norm of this place, over whole rows or heads, if any."""
+        weight = self._norms.get(place)
+        if weight is None:
             return flat
-        weight = self._head_norms[name]
         normed = rmsnorm(flat.reshape(-1, weight.size), weight, self._config.rms_norm_eps)
         return normed.reshape(flat.shape)
 
-    def _normed_back(self, name: str, flat: Floats, slope: Floats) -> Floats:
-        if name not in self._head_norms:
+    def _normed_back(self, place: str, flat: Floats, slope: Floats) -> Floats:
+        weight = self._norms.get(place)
+        if weight is None:
             return slope
-        weight = self._head_norms[name]
         x, slope = (each.reshape(-1, weight.size) for each in (flat, slope))
         return rmsnorm_back(x, weight, self._config.rms_norm_eps, slope).reshape(flat.shape)
 

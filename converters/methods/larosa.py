@@ -15,6 +15,7 @@ from converters.calibration.histograms import Array
 from converters.methods.family import LEVELS, LayerFit, LayerView, Method, scalar
 from converters.methods.teal import MOST
 from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.config.norms import BEFORE
 from sparity_edge.plans.plan import LINEARS
 
 ROTATED, PLAIN = 0.8, 1.2  # times the level
@@ -28,6 +29,11 @@ def _unrotated(config: ModelConfig) -> str | None:
     """Why a model cannot have these plans; None: it is rotated."""
     if config.rotation is not None:
         return None
+    if config.norms != BEFORE:
+        return (
+            f"Models of type {config.model_type} cannot be rotated, as they norm what each half of "
+            "a layer gives; LaRoSA's rates alone are larosa-rates."
+        )
     return (
         "A plan of LaRoSA needs a packed folder whose weights are rotated; make one with "
         "sparity-edge convert MODEL OUT --layout input --rotate layers and calibrate that."

@@ -65,7 +65,8 @@ def _second_moment(run: LayerRun, layer: int) -> Matrix:
         x = residual[FIRST:]
         n = x / np.sqrt((x * x).mean(axis=1, keepdims=True) + np.float32(config.rms_norm_eps))
         moment += n.T @ n
-    norm = run.model.decoder.layers[layer].post_attention_layernorm[: config.hidden_size]
+    norm = run.model.decoder.layers[layer].norms.before_ffn
+    assert norm is not None
     inverse = np.divide(1, norm, where=norm != 0, out=np.zeros_like(norm))
 
     def visit(vectors: Vectors) -> None:

@@ -23,12 +23,13 @@ from converters.numbers.quantize import Quantized
 from converters.sources.source import Array, Source
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import ADAPTER
+from sparity_edge.config.norms import BEFORE
 from sparity_edge.config.rotation import ROTATION_KEY, Rotation
 from sparity_edge.errors import OptionError
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _WRITERS = ("self_attn.o_proj", "mlp.down_proj")  # their outputs are added to the residual stream
-_NORMS = {"self_attn": "input_layernorm", "mlp": "post_attention_layernorm"}
+_NORMS = {"self_attn": BEFORE.before_attention, "mlp": BEFORE.before_ffn}
 
 
 class RotatedSource(Source):
@@ -40,12 +41,11 @@ class RotatedSource(Source):
         bases: orthogonal (hidden, hidden), one a layer.
 
     Raises:
-        OptionError: the source is rotated already.
+        OptionError: the source is rotated already, or cannot be.
     """
 
     def __init__(self, source: Source, kind: str, bases: Sequence[Floats]) -> None:
-        if source.config.rotation is not None:
-            raise OptionError(f"{source.label} is rotated already; start from what it was made of.")
+        demand_rotatable(source)
         self._source, self._bases = source, bases
         digest = hashlib.sha256()
         for basis in bases:
@@ -129,3 +129,19 @@ def _place(name: str) -> tuple[int, str]:
     """The layer of a tensor, and its name in there."""
     _, _, layer, part = name.split(".", 3)
     return int(layer), part
+
+
+def demand_rotatable(source: Source) -> None:
+    """Check that a model can be rotated.
+
+    Raises:
+        OptionError: it is already, or norms stand where they cannot be folded into a matrix.
+    """
+    config = source.config
+    if config.rotation is not None:
+        raise OptionError(f"{source.label} is rotated already; start from what it was made of.")
+    if config.norms != BEFORE:
+        raise OptionError(
+            f"{source.label} cannot be rotated: models of type {config.model_type} norm what each "
+            "half of a layer gives, which no matrix takes up; choose a method without --rotate."
+        )

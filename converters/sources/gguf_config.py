@@ -154,7 +154,27 @@ def make_config(header: GgufHeader, rope_factors: Mapping[str, Array]) -> dict[s
     ):
         if isinstance(key, str):
             config[key] = f"blk.0.{stem}.bias" in header.tensors
+    if names.windows is not None:
+        layers = header.integer(f"{name}.block_count")
+        config["layer_types"] = _layer_types(header, f"{name}.{names.windows}", layers)
     return config | {key: _stated(header, f"{name}.{each}") for key, each in names.keys.items()}
+
+
+def _layer_types(header: GgufHeader, key: str, layers: int) -> list[str] | None:
+    """`layer_types` of config.json; None where the key that says what has a window is missing."""
+    if key not in header.metadata:
+        return None
+    if isinstance(header.metadata[key], int):
+        every = header.integer(key)
+        windowed = [every < 1 or (layer + 1) % every > 0 for layer in range(layers)]
+    else:
+        windowed = header.numbers(key).astype(bool).tolist()
+        if len(windowed) != layers:
+            raise SourceError(
+                f"{header.label}: {key} is of {len(windowed)} layers, and the model has {layers}; "
+                "the file is damaged."
+            )
+    return ["sliding_attention" if each else "full_attention" for each in windowed]
 
 
 def _stated(header: GgufHeader, key: str) -> bool | float | None:

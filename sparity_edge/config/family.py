@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparity_edge.config.layer_steps import no_windows, rope_everywhere
+from sparity_edge.config.norms import BEFORE, Norms, QkNorm
 from sparity_edge.config.scales import Scales, no_scales
 
 # Metadata below the architecture's name that change the result: 0, or a refusal by that key, where
@@ -40,6 +41,9 @@ class GgufNames:
     # Key of config.json -> key below the architecture's name: a number, null where it is 0 or not
     # there, or a truth value.
     keys: Mapping[str, str] = field(default_factory=dict)
+    # The key that says which layers have a window: a truth value for each, or a number n where all
+    # have one but every n-th.
+    windows: str | None = None
     # Stem of a tensor in `blk.N` -> module in `model.layers.N`.
     tensors: Mapping[str, str] = field(default_factory=dict)
     unsupported: tuple[str, ...] = GGUF_UNSUPPORTED
@@ -57,8 +61,10 @@ class Family:
     qkv_bias: bool | str = False
     o_bias: bool | str = False
     mlp_bias: bool | str = False
-    # RMSNorm over the head_dim of each head of q and k, before rope (q_norm and k_norm).
-    qk_norm: bool = False
+    # Names of the RMSNorms about the halves of a layer.
+    norms: Norms = BEFORE
+    # RMSNorm of q and k before rope (q_norm and k_norm): over each of their heads, or over all.
+    qk_norm: QkNorm | None = None
     # By layer: positions that a query sees, itself included; None: all.
     windows: Callable[[Mapping[str, Any], int], tuple[int | None, ...]] = no_windows
     # Whether layers with a window have a rotary embedding of their own, unstretched by default.

@@ -58,6 +58,14 @@ def windows_in_use(config: Mapping[str, Any], layers: int) -> tuple[int | None, 
     return sliding_windows(config, layers, "max_window_layers")
 
 
+def windows_but_every_fourth(config: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
+    """`sliding_window` in the layers that `layer_types` names, or in three of four (OLMo 3)."""
+    windows = sliding_windows(config, layers)
+    if config.get("layer_types") is not None:
+        return windows
+    return tuple(None if layer % 4 == 3 else window for layer, window in enumerate(windows))
+
+
 def rope_everywhere(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:  # noqa: ARG001
     """No layer is without rotary embedding."""
     return ()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sparity_edge.config.activation import SILU, Activation
 from sparity_edge.config.lora import LORA_A, LORA_B, Lora
+from sparity_edge.config.norms import BEFORE, Norms, QkNorm
 from sparity_edge.config.rope_scaling import Rope, RopeScaling
 from sparity_edge.config.rotation import Rotation
 from sparity_edge.config.scales import UNSCALED, Scales
@@ -54,7 +55,8 @@ class ModelConfig:
     sliding_windows: tuple[int | None, ...] = ()
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
-    qk_norm: bool = False  # RMSNorm over the head_dim of each head of q and k, before rope
+    norms: Norms = BEFORE
+    qk_norm: QkNorm | None = None  # RMSNorm of q and k, before rope
     rotary_dim: int | None = None  # of head_dim, how many numbers are rotated; None: all
     layers_without_rope: tuple[int, ...] = ()
     activation: Activation = SILU
@@ -110,6 +112,15 @@ class ModelConfig:
         return not self.mlp_bias and not (self.lora is not None and self.lora.on_neurons)
 
     @property
+    def qk_norm_sizes(self) -> dict[str, int]:
+        """Of the norms of q and k, by name, the numbers that each is over; none in most models."""
+        if self.qk_norm is None:
+            return {}
+        whole = self.qk_norm == "all"
+        counts = (self.num_attention_heads, self.num_key_value_heads) if whole else (1, 1)
+        return dict(zip(QK_NORMS, (count * self.head_dim for count in counts), strict=True))
+
+    @property
     def residual_adapters(self) -> bool:
         """Whether the residual stream has another basis in each layer."""
         return self.rotation is not None and self.rotation.adapters
@@ -123,11 +134,10 @@ class ModelConfig:
             prefix = f"model.layers.{layer}"
             if self.residual_adapters and layer > 0:
                 shapes[f"{prefix}.{ADAPTER}.weight"] = (self.hidden_size, self.hidden_size)
-            shapes[f"{prefix}.input_layernorm.weight"] = (self.hidden_size,)
-            shapes[f"{prefix}.post_attention_layernorm.weight"] = (self.hidden_size,)
-            if self.qk_norm:
-                for name in QK_NORMS:
-                    shapes[f"{prefix}.{name}.weight"] = (self.head_dim,)
+            for norm in filter(None, self.norms):
+                shapes[f"{prefix}.{norm}.weight"] = (self.hidden_size,)
+            for norm, size in self.qk_norm_sizes.items():
+                shapes[f"{prefix}.{norm}.weight"] = (size,)
             for name in LAYER_LINEARS:
                 shape = self.linear_shape(name)
                 shapes[f"{prefix}.{name}.weight"] = shape

@@ -91,6 +91,7 @@ def parse_config(
         sliding_windows=family.windows(config, layers),
         bos_token_id=bos_ids[0] if bos_ids else None,
         eos_token_ids=_token_ids(config, generation, "eos_token_id", vocab_size),
+        norms=family.norms,
         qk_norm=family.qk_norm,
         rotary_dim=rotated,
         layers_without_rope=family.layers_without_rope(config, layers),

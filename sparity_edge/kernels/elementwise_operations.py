@@ -14,7 +14,9 @@ from sparity_edge.arrays import Floats
 class ElementwiseOperations(Protocol):
     """Operations on vectors alone. Every result goes to the array named `out`."""
 
-    def rmsnorm(self, x: Floats, weight: Floats, epsilon: float, out: Floats) -> None:
+    def rmsnorm(
+        self, x: Floats, weight: Floats, epsilon: float, out: Floats, accumulate: bool = False
+    ) -> None:
         """x / sqrt(mean(x**2) + epsilon) * weight for every row (Zhang and Sennrich, 2019).
 
         Args:
@@ -22,6 +24,7 @@ class ElementwiseOperations(Protocol):
             weight: (size,).
             epsilon: added to the mean square.
             out: (tokens, size); may be `x`.
+            accumulate: whether the result is added to `out`.
 
         Example:
             >>> out = rows(1, 2)

@@ -194,6 +194,7 @@ class Operations(ElementwiseOperations, Protocol):
         middle: Floats,
         out: Floats,
         relu_up: bool = False,
+        accumulate: bool = True,
     ) -> None:
         """Add (gate * (x W_up^T)) W_down^T over active neurons to `out`.
 
@@ -207,6 +208,7 @@ class Operations(ElementwiseOperations, Protocol):
             up, middle: (tokens, neurons), memory for several tokens; may be one array.
             out: (tokens, hidden).
             relu_up: whether x W_up^T goes through ReLU (dReLU).
+            accumulate: whether what `out` holds stays part of it.
 
         Example:
             >>> bundle, out = (np.float32([[1, 1]]), np.float32([[1], [2]])), rows(1, 2)

@@ -56,6 +56,8 @@ class Buffers:
         self.positions = np.zeros(sequences, dtype=np.int64)  # of each sequence's first token
         self.x = rows(count, config.hidden_size)  # the residual stream
         self.h = rows(count, config.hidden_size)  # its normalised copy
+        # What half of a layer gives, where that is normed before it is added.
+        self.added = rows(count, config.hidden_size) if config.norms.after_ffn else self.x
         self.q = rows(count, heads)
         self.k = rows(count, kv_heads)
         self.v = rows(count, kv_heads)

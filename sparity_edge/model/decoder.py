@@ -16,11 +16,12 @@ import numpy as np
 from sparity_edge.arrays import Floats, padded
 from sparity_edge.kernels.machines import Machine
 from sparity_edge.kernels.operations import Bundle, HeadNorm, Operations
+from sparity_edge.kernels.sparse_vector import SparseVector
 from sparity_edge.model.applied_plan import ATTENTION, FFN, AppliedPlan, Reader
 from sparity_edge.model.bound_layer import BoundLayer, SparsityRecord
 from sparity_edge.model.buffers import Buffers
 from sparity_edge.model.kv_cache import KVCache
-from sparity_edge.model.layer import LayerWeights, load_layer, matrix, vector
+from sparity_edge.model.layer import load_layer, matrix, vector
 from sparity_edge.model.rotary import RopeTables
 from sparity_edge.model.screened_head import ScreenedHead
 from sparity_edge.packed.folder import PackedModel
@@ -105,9 +106,9 @@ class Decoder:
         layer.ops.linear(this.x, layer.weights.adapter, this.h)
 
     def attention(self, layer: BoundLayer, this: Buffers, caches: Sequence[KVCache]) -> None:
-        """The first half of a layer: x += o_proj(attention(norm(x)))."""
-        ops, weights, h = layer.ops, layer.weights, this.h
-        ops.rmsnorm(this.x, weights.input_layernorm, self.epsilon, h)
+        """The first half of a layer: x += o_proj(attention(norm(x))), or x += norm(o_proj ...)."""
+        ops, weights = layer.ops, layer.weights
+        h = self._read(ops, this, weights.norms.before_attention)
         layer.gains(ATTENTION, h)
         with ops.together():
             inputs = [layer.sparsify(name, h) for name in QKV]
@@ -116,7 +117,7 @@ class Decoder:
                 layer.linear(name, x, out)
         layer.adapt(q_proj=this.q, k_proj=this.k, v_proj=this.v)
         sequences = tuple(zip(this.sequences, caches, strict=True))
-        heads, norms = self.config.num_attention_heads, self._head_norms(weights)
+        heads, norms = self.config.num_attention_heads, self._qk_norms(layer, this)
         with ops.together():
             for own, cache in sequences:
                 keys, values = cache.layer(weights.index)
@@ -129,17 +130,15 @@ class Decoder:
                 keys, values = cache.layer(weights.index)
                 ops.attention(own.q, keys, values, own.position, weights.window, own.mixed)
         mixed = layer.sparsify("o_proj", this.mixed)
-        with layer.beside_adapter("o_proj"):
-            layer.linear("o_proj", mixed, this.x, accumulate=True)
-        layer.adapt(o_proj=this.x)
+        self._add(layer, this, "o_proj", mixed, weights.norms.after_attention)
 
     def ffn(self, layer: BoundLayer, this: Buffers) -> None:
-        """The second half of a layer: x += down_proj(act(gate_proj(h)) * up_proj(h))."""
-        ops, weights, h = layer.ops, layer.weights, this.h
-        ops.rmsnorm(this.x, weights.post_attention_layernorm, self.epsilon, h)
+        """The second half: x += down_proj(act(gate_proj(h)) * up_proj(h)), or the norm of that."""
+        ops, weights = layer.ops, layer.weights
+        h = self._read(ops, this, weights.norms.before_ffn)
         layer.gains(FFN, h)
         if weights.bundle is not None:
-            self._ffn_of_neurons(layer, this, weights.bundle)
+            self._ffn_of_neurons(layer, this, h, weights.bundle)
             return
         with ops.together():
             inputs = [layer.sparsify(name, h) for name in ("gate_proj", "up_proj")]
@@ -155,16 +154,38 @@ class Decoder:
         else:
             ops.silu_mul(this.gate, this.up, this.middle)
         middle = layer.sparsify("down_proj", this.middle)
-        with layer.beside_adapter("down_proj"):
-            layer.linear("down_proj", middle, this.x, accumulate=True)
-        layer.adapt(down_proj=this.x)
+        self._add(layer, this, "down_proj", middle, weights.norms.after_ffn)
 
-    def _ffn_of_neurons(self, layer: BoundLayer, this: Buffers, bundle: Bundle) -> None:
+    def _read(self, ops: Operations, this: Buffers, norm: Floats | None) -> Floats:
+        """What half of a layer reads: the residual stream, normed into h if there is a norm."""
+        if norm is None:
+            return this.x
+        ops.rmsnorm(this.x, norm, self.epsilon, this.h)
+        return this.h
+
+    def _add(
+        self,
+        layer: BoundLayer,
+        this: Buffers,
+        name: str,
+        inputs: Floats | SparseVector,
+        norm: Floats | None,
+    ) -> None:
+        """x += what the last linear of half a layer gives, normed if there is a norm."""
+        out = this.x if norm is None else this.added
+        with layer.beside_adapter(name):
+            layer.linear(name, inputs, out, accumulate=norm is None)
+        layer.adapt(**{name: out})
+        if norm is not None:
+            layer.ops.rmsnorm(out, norm, self.epsilon, this.x, accumulate=True)
+
+    def _ffn_of_neurons(self, layer: BoundLayer, this: Buffers, h: Floats, bundle: Bundle) -> None:
         """The FFN of a layer whose gates decide which neurons count.
 
         Centred gates leave out (g - c) u of the others, and c u of all is the folded matrix.
         """
-        ops, h, gate = layer.ops, this.h, this.gate
+        ops, gate, norm = layer.ops, this.gate, layer.weights.norms.after_ffn
+        out = this.x if norm is None else this.added
         inputs = layer.sparsify("gate_proj", h)
         with layer.beside_adapter("gate_proj"):
             layer.linear("gate_proj", inputs, gate)
@@ -173,9 +194,11 @@ class Decoder:
         with ops.together():  # one thread selects while the others begin with the folded matrix
             active = layer.sparsify(NEURONS, gate)
             if layer.folded is not None:
-                ops.linear(h, layer.folded, this.x, accumulate=True)
-        relu_up = self.config.activation.up
-        ops.neurons(h, active, bundle, this.up, this.middle, this.x, relu_up)
+                ops.linear(h, layer.folded, out, accumulate=norm is None)
+        relu_up, begun = self.config.activation.up, norm is None or layer.folded is not None
+        ops.neurons(h, active, bundle, this.up, this.middle, out, relu_up, accumulate=begun)
+        if norm is not None:
+            ops.rmsnorm(out, norm, self.epsilon, this.x, accumulate=True)
 
     def _activate(self, ops: Operations, gate: Floats) -> None:
         """Gates through the activation."""
@@ -185,7 +208,13 @@ class Decoder:
         else:
             ops.silu(gate, gate)
 
-    def _head_norms(self, weights: LayerWeights) -> list[HeadNorm | None]:
-        """RMSNorm over head_dim of the heads of q and of k, where the family has it (Qwen3)."""
-        norms = (weights.q_norm, weights.k_norm)
+    def _qk_norms(self, layer: BoundLayer, this: Buffers) -> list[HeadNorm | None]:
+        """The norms of q and k over each head (Qwen3), for `rope`; over all of them: done here."""
+        norms = (layer.weights.q_norm, layer.weights.k_norm)
+        if self.config.qk_norm == "all":
+            with layer.ops.together():
+                for x, norm in zip((this.q, this.k), norms, strict=True):
+                    if norm is not None:
+                        layer.ops.rmsnorm(x, norm, self.epsilon, x)
+            return [None, None]
         return [None if each is None else HeadNorm(each, self.epsilon) for each in norms]

@@ -1,12 +1,13 @@
 """LayerWeights: the weights of one decoder layer, as a machine takes them.
 
-Which optional parts a layer has (biases, norms of q and k, a window, an adapter) its
-configuration says; nothing here is computed.
+Which optional parts a layer has (biases, norms, a window, an adapter) its configuration says;
+nothing here is computed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sparity_edge.arrays import Floats, padded
 from sparity_edge.config.lora import LORA_A, LORA_B
@@ -37,6 +38,15 @@ class Linear:
     low_rank: LowRank | None = None
 
 
+class LayerNorms(NamedTuple):
+    """The weights of RMSNorms about the halves of a layer, (hidden,); None: there is no such."""
+
+    before_attention: Floats | None
+    after_attention: Floats | None
+    before_ffn: Floats | None
+    after_ffn: Floats | None
+
+
 @dataclass(frozen=True)
 class LayerWeights:
     """One decoder layer, its parts named as in the checkpoint.
@@ -45,12 +55,11 @@ class LayerWeights:
     """
 
     index: int
-    input_layernorm: Floats
+    norms: LayerNorms
     linears: dict[str, Linear]  # q_proj, k_proj ...
-    post_attention_layernorm: Floats
     bundle: Bundle | None
     window: int | None  # positions that a query sees, itself included; None: all
-    q_norm: Floats | None  # (head_dim,), of RMSNorm over each head of q
+    q_norm: Floats | None  # of RMSNorm over each head of q, (head_dim,), or over all of them
     k_norm: Floats | None
     adapter: Matrix | None  # (hidden, hidden), into the basis of this layer from that before
 
@@ -73,21 +82,21 @@ def load_layer(packed: PackedModel, layer: int, machine: Machine) -> LayerWeight
         weight = machine.matrix(matrix(packed, f"{prefix}.{name}.weight"))
         beside = _low_rank(packed, layer, name, machine)
         linears[name.rpartition(".")[2]] = Linear(weight, bias, beside)
-    norms = [
-        vector(packed, f"{prefix}.{name}.weight") if config.qk_norm else None for name in QK_NORMS
-    ]
+
+    def norm(name: str | None) -> Floats | None:
+        return None if name is None else vector(packed, f"{prefix}.{name}.weight")
+
     adapter = None
     if config.residual_adapters and layer > 0:
         adapter = machine.matrix(matrix(packed, f"{prefix}.{ADAPTER}.weight"))
     return LayerWeights(
         index=layer,
-        input_layernorm=vector(packed, f"{prefix}.input_layernorm.weight"),
+        norms=LayerNorms(*map(norm, config.norms)),
         linears=linears,
-        post_attention_layernorm=vector(packed, f"{prefix}.post_attention_layernorm.weight"),
         bundle=bundle,
         window=config.sliding_windows[layer],
-        q_norm=norms[0],
-        k_norm=norms[1],
+        q_norm=norm(QK_NORMS[0] if config.qk_norm else None),
+        k_norm=norm(QK_NORMS[1] if config.qk_norm else None),
         adapter=adapter,
     )
 

@@ -101,6 +101,7 @@ class LayerRun:
             visit: called with each chunk's vectors, in order; None: nobody looks at them.
             advance: keep the layer's output for the next one; otherwise it can be run again.
         """
+        norms = self.model.config.norms
         runs = {size: self._prepare(layer, this) for size, this in self._buffers.items()}
         for window, residual in enumerate(self.residual):
             for start, stop in self._spans:
@@ -111,12 +112,11 @@ class LayerRun:
                 if basis is not None:
                     basis(True)
                     this.x[:] = this.h
-                attention(True)
-                attn_in = None if visit is None else this.h.copy()  # the FFN's takes its place
-                ffn(True)
-                if visit is not None and attn_in is not None:
+                attn_in = self._read(attention, norms.before_attention, this)
+                mlp_in = self._read(ffn, norms.before_ffn, this)
+                if visit is not None:
                     gate = self._activated(layer, this)
-                    vectors = (attn_in, this.mixed, this.h, gate, this.up, this.middle, this.x)
+                    vectors = (attn_in, this.mixed, mlp_in, gate, this.up, this.middle, this.x)
                     visit(Vectors(window, start, *vectors))
                 if advance:
                     residual[start:stop] = this.x
@@ -139,6 +139,15 @@ class LayerRun:
         adapter = decoder.layers[layer].adapter
         changed = None if adapter is None else model.machine.prepare(basis)
         return changed, model.machine.prepare(attention), model.machine.prepare(ffn)
+
+    def _read(self, half: _Replay, norm: str | None, this: Buffers) -> Floats:
+        """Run half of a layer; a copy of what it read, which is the residual stream if not normed.
+
+        A copy, since the other half takes its place.
+        """
+        stream = this.x.copy() if norm is None else this.x
+        half(True)
+        return stream if norm is None else this.h.copy()
 
     def _activated(self, layer: int, this: Buffers) -> Floats:
         """The gates after activation; unless `silu_mul` did it, the buffers hold them already."""

@@ -35,7 +35,9 @@ from sparity_edge.system.atomic import one_sentence, replace_file
 
 Opened = PackedFolder | PackedModel
 # Fields of a configuration that came after the first plans, for steps that few models have.
-OPTIONAL_STEPS = ("qk_norm", "layers_without_rope", "activation", "scales", "rotation", "lora")
+OPTIONAL_STEPS = (
+    "norms", "qk_norm", "layers_without_rope", "activation", "scales", "rotation", "lora",
+)  # fmt: skip
 LOCK_SECONDS = 600  # a plan of some hundred MB on a slow disk takes a minute
 
 

@@ -53,7 +53,7 @@ def test_what_is_left_out_is_the_sum_of_its_neurons(bench: Any, model: Any) -> N
 
     attention: list[Any] = []
     left_out.logits(model, WINDOWS, choose)
-    norm = model.decoder.layers[1].input_layernorm
+    norm = model.decoder.layers[1].norms.before_attention
     size = np.sqrt((expected**2).mean(axis=1, keepdims=True) + model.config.rms_norm_eps)
     assert np.abs(attention[0] - expected / size * norm).max() < 1e-4
 

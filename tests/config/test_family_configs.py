@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tiny
-from tiny_families import GRANITE, GRANITE4, PHI3, SMOLLM3
+from tiny_families import GRANITE, GRANITE4, OLMO2, OLMO3, PHI3, SMOLLM3
 
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ConfigError
@@ -150,3 +150,38 @@ def test_no_list_of_layers_without_rope(value: Any) -> None:
 def test_no_interval(value: Any) -> None:
     with pytest.raises(ConfigError, match="no_rope_layer_interval="):
         config_with(**SMOLLM3, no_rope_layer_interval=value)
+
+
+def test_olmo_as_transformers_takes_it() -> None:
+    olmo2 = config_with(**OLMO2, attention_bias=True)
+    assert olmo2.norms == (None, "post_attention_layernorm", None, "post_feedforward_layernorm")
+    assert olmo2.qk_norm_sizes == {"self_attn.q_norm": 64, "self_attn.k_norm": 64}
+    assert (olmo2.qkv_bias, olmo2.o_bias, olmo2.sliding_windows) == (True, True, (None, None))
+    few = {key: value for key, value in tiny.BASE.items() if key != "rope_parameters"}
+    olmo3 = read_config({**few, **OLMO3, "num_hidden_layers": 9})
+    assert olmo3.sliding_windows == (4096, 4096, 4096, None, 4096, 4096, 4096, None, 4096)
+    assert olmo3.rope_theta == 500000
+    assert config_with(**OLMO3, sliding_window=None).sliding_windows == (None, None)
+    kinds = ["full_attention", "sliding_attention"]
+    assert config_with(**OLMO3, sliding_window=3, layer_types=kinds).sliding_windows == (None, 3)
+
+
+@pytest.mark.parametrize("family", [OLMO2, OLMO3])
+def test_what_olmo_has_not(family: dict[str, Any]) -> None:
+    name = family["model_type"]
+    with pytest.raises(ConfigError, match=f"mlp_bias=True is not supported .*'{name}'"):
+        config_with(**family, mlp_bias=True)
+
+
+def test_layers_of_olmo3_are_stretched_without_a_window() -> None:
+    yarn = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64}
+    config = config_with(**OLMO3, rope_scaling=yarn, layer_types=["full_attention"] * 2)
+    assert [config.rope(layer) == config.rope(0) for layer in range(2)] == [True, True]
+    kinds = ["sliding_attention", "full_attention"]
+    config = config_with(**OLMO3, rope_scaling=yarn, layer_types=kinds)
+    windowed, full = (config.rope(layer) for layer in range(2))
+    assert windowed is not None
+    assert windowed.scaling is None
+    assert full is not None
+    assert full.scaling is not None
+    assert full.scaling.factor == 8

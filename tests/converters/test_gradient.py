@@ -39,6 +39,7 @@ CASES = (
     "qwen3_window",
     "smollm3_interval",
     "phi3_longrope",
+    "olmo2_few_keys",
 )
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
@@ -118,6 +119,7 @@ def test_gradients_are_the_finite_differences(
         "llama_gqa fatrelu",
         "granite_constants",
         "smollm3_interval",
+        "olmo3_windows",
     ],
     indirect=True,
 )

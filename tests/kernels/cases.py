@@ -112,7 +112,8 @@ def neurons(machine: Any, at: Setting) -> Any:
     x, gate, out = normal(1, at.tokens, hidden), at.x(2, count), normal(3, at.tokens, hidden)
     up, middle = rows(at.tokens, count), rows(at.tokens, count)
     if at.density == 1:
-        return lambda ops: ops.neurons(x, gate, bundle, up, middle, out), (out,)
+        added = at.size[0] != at.size[1]
+        return lambda ops: ops.neurons(x, gate, bundle, up, middle, out, False, added), (out,)
     # Of a prompt up goes through ReLU; test_zero_gates.py has it in decoding.
     selector, relu_up = Selector(_thresholds(gate, at.density), None, None, None), at.tokens == 7
 
@@ -150,8 +151,8 @@ def screened(machine: Any, at: Setting) -> Any:
 
 def rmsnorm(_machine: Any, at: Setting) -> Any:
     size = at.size[1]
-    x, weight, out = at.x(1, size), padded(normal(2, 1, size)[0]), rows(at.tokens, size)
-    return lambda ops: ops.rmsnorm(x, weight, 1e-5, out), (out,)
+    x, weight, out = at.x(1, size), padded(normal(2, 1, size)[0]), normal(3, at.tokens, size)
+    return lambda ops: ops.rmsnorm(x, weight, 1e-5, out, at.tokens > 1), (out,)
 
 
 def _elementwise(operation: str, *numbers: float, vectors: int = 1) -> Case:

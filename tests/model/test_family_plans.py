@@ -10,7 +10,9 @@ import pytest
 import tiny
 
 from converters.calibrate import calibrate
-from sparity_edge import Generator
+from converters.rotate import rotated
+from converters.sources import open_source
+from sparity_edge import Generator, OptionError
 from sparity_edge.logits import kl_divergence, log_normaliser
 
 
@@ -19,8 +21,9 @@ from sparity_edge.logits import kl_divergence, log_normaliser
     [
         ("granite_constants", ["auto"]),
         ("ministral3_queries", ["auto"]),
+        ("olmo2_plain", ["auto", "centred"]),
         ("phi3_longrope", ["centred"]),
-        ("qwen3_plain", ["auto", "centred"]),
+        ("qwen3_plain", ["auto"]),
         ("smollm3_every_fourth", ["auto"]),
     ],
 )
@@ -38,6 +41,17 @@ def test_plans(
             generator.set_plan(plan.family.name, sparsity=plan.family.most * 0.9, force=True)
             assert 0.3 < divergence(dense, logits(generator, name)) < 6
             assert generator.active_weight_fraction < 0.9
+
+
+def test_rotation_of_what_is_normed_afterwards(checkpoint: Callable[[str], Path]) -> None:
+    folder = str(checkpoint("olmo2_plain"))
+    with pytest.raises(OptionError, match="Models of type olmo2 cannot be rotated, as they norm"):
+        calibrate(folder, methods=["larosa"], dtype="f32")
+    with (
+        open_source(folder) as source,
+        pytest.raises(OptionError, match="cannot be rotated: models of type olmo2 norm what each"),
+    ):
+        rotated(source, folder, "layers", threads=1)
 
 
 def logits(generator: Generator, name: str) -> np.ndarray:

@@ -22,7 +22,7 @@ from sparity_edge.config.family import Family
 FAMILY = Family(
     "steps",
     ("StepsForCausalLM",),
-    qk_norm=True,
+    qk_norm="heads",
     layers_without_rope=lambda config, layers: tuple(range(1, layers, 2)),
 )
 """

@@ -59,7 +59,7 @@ def test_bases_are_principal_components(kind: str, checkpoint: Callable[[str], P
             x = run.residual.astype(np.float64)[:, 4:].reshape(-1, 64)
             parts = [x / np.sqrt((x**2).mean(axis=1, keepdims=True) + 1e-5)]
 
-            norm = weights.post_attention_layernorm[:64]
+            norm = weights.norms.before_ffn[:64]
 
             def keep(vectors: Vectors, parts: Any = parts, norm: Any = norm) -> None:
                 n = vectors.mlp_in.astype(np.float64) / norm

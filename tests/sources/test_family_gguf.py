@@ -13,7 +13,8 @@ import pytest
 import tiny
 from goldens import assert_golden
 
-from sparity_edge import Generator
+from converters.sources import open_source
+from sparity_edge import Generator, SourceError
 
 # Keys of config.json by those below the architecture's name; numbers of which all families have.
 KEYS = {
@@ -44,6 +45,12 @@ YARN = {
     "rope.scaling.yarn_log_multiplier": "mscale_all_dim",
 }
 FUSED = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
+AFTER = {
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "post_attention_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
 NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 
 # Case, general.architecture, and the stems of modules that a Llama has not.
@@ -54,6 +61,7 @@ FILES: list[tuple[str, str, dict[str, str]]] = [
     ("phi3_longrope", "phi3", FUSED),
     ("qwen3_plain", "qwen3", NORMS),
     ("smollm3_every_fourth", "smollm3", {}),
+    ("olmo2_plain", "olmo2", AFTER),
 ]
 
 
@@ -92,9 +100,14 @@ def logits_of(path: Path, name: str) -> np.ndarray:
 
 
 def write(
-    path: Path, name: str, architecture: str, stems: Mapping[str, str], **changes: Any
+    path: Path,
+    name: str,
+    architecture: str,
+    stems: Mapping[str, str],
+    more: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> Path:
-    """A case as a GGUF file in F32, with other values in its config.json."""
+    """A case as a GGUF file in F32, with more metadata, or other values in its config.json."""
     case = tiny.CASES[name]
     tensors = {
         gguf_name(tensor, {**STEMS, **stems}): values.astype(np.float32)
@@ -105,6 +118,7 @@ def write(
         factors = config["rope_scaling"][f"{length}_factor"]
         tensors[f"rope_factors_{length}.weight"] = np.array(factors, np.float32)
     keys = metadata(architecture, config)
+    keys |= more or {}
     return gguf_files.write(path, architecture=architecture, weights=tensors, metadata=keys)
 
 
@@ -114,3 +128,32 @@ def test_logits_are_those_of_the_checkpoint(
 ) -> None:
     path = write(tmp_path / "model.gguf", name, architecture, stems)
     assert_golden(name, logits_of(path, name))
+
+
+def olmo3(path: Path, **windows: Any) -> str:
+    """A GGUF file of OLMo 3 without scaled rope, its keys of windows as given."""
+    name, architecture, stems = FILES[-1]
+    keys = {f"{architecture}.attention.{key}": value for key, value in windows.items()}
+    return str(write(path / "olmo3.gguf", name, architecture, stems, keys))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [(None, (6, 6)), ([True, False], (6, None)), (2, (6, None)), (1, (None, None)), (0, (6, 6))],
+)
+def test_windows_of_olmo3(pattern: Any, expected: tuple[int | None, ...], tmp_path: Path) -> None:
+    windows = {"sliding_window": 6, "sliding_window_pattern": pattern}
+    with open_source(olmo3(tmp_path, **windows)) as source:
+        assert source.config.model_type == "olmo3"
+        assert source.config.sliding_windows == expected
+
+
+def test_windows_of_another_number_of_layers(tmp_path: Path) -> None:
+    pattern = [True, False, True]
+    with pytest.raises(SourceError, match=r"window_pattern is of 3 layers, and the model has 2"):
+        open_source(olmo3(tmp_path, sliding_window=6, sliding_window_pattern=pattern))
+
+
+def test_olmo2_has_no_window(tmp_path: Path) -> None:
+    with open_source(olmo3(tmp_path)) as source:
+        assert source.config.model_type == "olmo2"

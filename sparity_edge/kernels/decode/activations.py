@@ -87,7 +87,8 @@ def rmsnorm_split(arguments: int, chunk: int, scratch: int) -> None:  # noqa: AR
     start, before = chunk * BLOCK, arguments + RMSNORM_SPLIT.before
     x, weight = load_i64(before + RMSNORM.x), load_i64(before + RMSNORM.weight)
     size, epsilon = load_i64(before + RMSNORM.size), load_f32(before + RMSNORM.epsilon)
-    normalise(x, weight, load_i64(before + RMSNORM.out), size, epsilon, start, start + BLOCK)
+    out, accumulate = load_i64(before + RMSNORM.out), load_i64(before + RMSNORM.accumulate)
+    normalise(x, weight, out, size, epsilon, accumulate, start, start + BLOCK)
     split_numbers(arguments, start, start + BLOCK)
 
 

@@ -17,7 +17,7 @@ from sparity_edge.kernels.words import Words
 
 BLOCK = 2048  # numbers of a row in one chunk, where operations go by blocks
 
-RMSNORM = Words("x x_stride weight out out_stride size epsilon")
+RMSNORM = Words("x x_stride weight out out_stride size epsilon accumulate")
 # WIDTH numbers of a row in BLOCKS chunks of it.
 SILU = Words("x x_stride out out_stride width blocks")
 MULTIPLY = SILU.plus("y y_stride")
@@ -33,7 +33,7 @@ APPEND = ROPE.plus("head_stride values values_stride values_out number")
 
 @device
 def normalise(
-    x: int, weight: int, out: int, size: int, epsilon: float, start: int, stop: int
+    x: int, weight: int, out: int, size: int, epsilon: float, accumulate: int, start: int, stop: int
 ) -> None:
     """Numbers start..stop-1 of x / sqrt(mean(x**2) + epsilon) * weight.
 
@@ -42,6 +42,7 @@ def normalise(
         out: where as many go.
         size: of the whole row.
         epsilon: as in RMSNorm.
+        accumulate: not 0: the result is added to what is there.
         start, stop: the part that is written; start is a multiple of 16.
     """
     squares = splat(0.0)
@@ -49,16 +50,18 @@ def normalise(
         squares = fma(load(x + i), load(x + i), squares)
     scale = splat(1.0 / math.sqrt(total(squares) / size + epsilon))
     for i in range(4 * start, 4 * min(stop, size), 64):
-        store(out + i, mul(mul(load(x + i), scale), load(weight + i)))
+        normed = mul(mul(load(x + i), scale), load(weight + i))
+        store(out + i, normed if accumulate == 0 else add(load(out + i), normed))
 
 
 @Kernel(RMSNORM)
 def rmsnorm(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """Row `chunk`: x / sqrt(mean(x**2) + epsilon) * weight; rows and weight end in zeros."""
+    """Row `chunk`: x / sqrt(mean(x**2) + epsilon) * weight (+ OUT); all rows end in zeros."""
     x = load_i64(arguments + RMSNORM.x) + chunk * load_i64(arguments + RMSNORM.x_stride)
     out = load_i64(arguments + RMSNORM.out) + chunk * load_i64(arguments + RMSNORM.out_stride)
     weight, size = load_i64(arguments + RMSNORM.weight), load_i64(arguments + RMSNORM.size)
-    normalise(x, weight, out, size, load_f32(arguments + RMSNORM.epsilon), 0, size)
+    epsilon, accumulate = RMSNORM.epsilon, load_i64(arguments + RMSNORM.accumulate)
+    normalise(x, weight, out, size, load_f32(arguments + epsilon), accumulate, 0, size)
 
 
 @device

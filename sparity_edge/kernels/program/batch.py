@@ -76,10 +76,11 @@ def ffn_each(
     bundle: ffn.Bundle,
     active: ActiveList,
     out: Floats,
+    accumulate: bool = True,
     relu_up: bool = False,
     by_channel: bool = False,
 ) -> None:
-    """out += sum over active i of gate_i (up_i . x) down_i; other gates are zero."""
+    """out = (out +) the sum over active i of gate_i (up_i . x) down_i; other gates are zero."""
     layout = bundle.layout
     digits = digits_of_each(recorder, x, layout.up)
     parts = sparse.parts_of(layout.up, sparse.MOST_PARTS)
@@ -90,7 +91,7 @@ def ffn_each(
     words |= {"parts": parts, "part_sums": sums, "part_bytes": stride}
     table = recorder.table(products.ffn_each, len(x), words)
     recorder.record(products.ffn_each, parts, **table, scratch_share=share)
-    _add_parts_of_each(recorder, sums, stride, parts, out, None, True)
+    _add_parts_of_each(recorder, sums, stride, parts, out, None, accumulate)
 
 
 def _scratch_shares(recorder: Recorder, nbytes: int, tokens: int) -> int:

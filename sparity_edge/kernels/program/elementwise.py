@@ -23,12 +23,19 @@ def embed(recorder: Recorder, ids: Integers, table: Matrix, out: Floats) -> None
     )  # fmt: skip
 
 
-def rmsnorm(recorder: Recorder, x: Floats, weight: Floats, epsilon: float, out: Floats) -> None:
-    """x / sqrt(mean(x**2) + epsilon) * weight for every row; the weight is padded."""
+def rmsnorm(
+    recorder: Recorder,
+    x: Floats,
+    weight: Floats,
+    epsilon: float,
+    out: Floats,
+    accumulate: bool = False,
+) -> None:
+    """x / sqrt(mean(x**2) + epsilon) * weight (+ out) for every row; the weight is padded."""
     tokens, size = x.shape
     recorder.record(
         elementwise.rmsnorm, tokens, x=x, x_stride=x.strides[0], weight=weight, out=out,
-        out_stride=out.strides[0], size=size, epsilon=epsilon, writes=out,
+        out_stride=out.strides[0], size=size, epsilon=epsilon, accumulate=accumulate, writes=out,
     )  # fmt: skip
 
 

@@ -132,15 +132,16 @@ def neurons_of_one(
     bundle: Bundle,
     out: Floats,
     relu_up: bool,
+    accumulate: bool,
 ) -> None:
-    """out += (gate * (x W_up^T)) W_down^T over active neurons of one token."""
+    """out = (gate * (x W_up^T)) W_down^T (+ out) over active neurons of one token."""
     if isinstance(gate, SparseVector):
         assert gate.active is not None
         values, active, centre, exact = gate.x, gate.active, gate.centre, gate.exact
     else:
         values, active, centre, exact = gate, sparse.every_channel(gate.shape[1]), None, False
     sparse.ffn(
-        recorder, x, values, bundle, active, out, centre, accumulate=True, relu_up=relu_up,
+        recorder, x, values, bundle, active, out, centre, accumulate=accumulate, relu_up=relu_up,
         by_channel=exact,
     )  # fmt: skip
 
@@ -152,15 +153,18 @@ def neurons_of_each(
     bundle: Bundle,
     out: Floats,
     relu_up: bool,
+    accumulate: bool,
 ) -> None:
-    """out += (gate * (x W_up^T)) W_down^T over neurons that are active for one of the tokens."""
+    """out = (gate * (x W_up^T)) W_down^T (+ out) over neurons active for one of the tokens."""
     if isinstance(gate, SparseVector):
         values, active, exact = gate.values, gate.active, gate.exact
     else:
         values, active, exact = gate, sparse.every_channel(gate.shape[1]), False
     assert values is not None
     assert active is not None
-    batch.ffn_each(recorder, x, values, bundle, active, out, relu_up=relu_up, by_channel=exact)
+    batch.ffn_each(
+        recorder, x, values, bundle, active, out, accumulate, relu_up=relu_up, by_channel=exact
+    )
 
 
 def neurons_of_many(
@@ -171,8 +175,9 @@ def neurons_of_many(
     places: tuple[Floats, Floats],
     out: Floats,
     relu_up: bool,
+    accumulate: bool,
 ) -> None:
-    """out += (gate * (x W_up^T)) W_down^T; `places` is memory for up and for the middle."""
+    """out = (gate * (x W_up^T)) W_down^T (+ out); `places` is memory for up and for the middle."""
     values = gate if isinstance(gate, np.ndarray) else gate.values
     assert values is not None
     up, middle = places
@@ -180,4 +185,4 @@ def neurons_of_many(
     if relu_up:
         elementwise.relu(recorder, up, 0.0, up)
     elementwise.multiply(recorder, up, values, middle)
-    dense.gemm(recorder, middle, bundle.down_rows, out, None, True)
+    dense.gemm(recorder, middle, bundle.down_rows, out, None, accumulate)

@@ -43,9 +43,11 @@ class Program:
         """Rows `ids` of an output-major table."""
         elementwise.embed(self.recorder, ids, table, out)
 
-    def rmsnorm(self, x: Floats, weight: Floats, epsilon: float, out: Floats) -> None:
-        """x / sqrt(mean(x**2) + epsilon) * weight for every row; the weight is padded."""
-        elementwise.rmsnorm(self.recorder, x, weight, epsilon, out)
+    def rmsnorm(
+        self, x: Floats, weight: Floats, epsilon: float, out: Floats, accumulate: bool = False
+    ) -> None:
+        """x / sqrt(mean(x**2) + epsilon) * weight (+ out) for every row; the weight is padded."""
+        elementwise.rmsnorm(self.recorder, x, weight, epsilon, out, accumulate)
 
     def linear(
         self,
@@ -140,14 +142,16 @@ class Program:
         middle: Floats,
         out: Floats,
         relu_up: bool = False,
+        accumulate: bool = True,
     ) -> None:
-        """out += (gate * (x W_up^T)) W_down^T over active neurons, up through ReLU if wanted."""
+        """out = (gate * (x W_up^T)) W_down^T (+ out), active neurons; up through ReLU or not."""
+        more = (out, relu_up, accumulate)
         if len(x) == 1:
-            masked.neurons_of_one(self.recorder, x, gate, bundle, out, relu_up)
+            masked.neurons_of_one(self.recorder, x, gate, bundle, *more)
         elif self._decoding:
-            masked.neurons_of_each(self.recorder, x, gate, bundle, out, relu_up)
+            masked.neurons_of_each(self.recorder, x, gate, bundle, *more)
         else:
-            masked.neurons_of_many(self.recorder, x, gate, bundle, (up, middle), out, relu_up)
+            masked.neurons_of_many(self.recorder, x, gate, bundle, (up, middle), *more)
 
     def tally(self, vectors: Sequence[SparseVector], out: Integers) -> None:
         """out[i] = sum of the counts of vectors[i]."""

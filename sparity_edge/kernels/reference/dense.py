@@ -19,10 +19,13 @@ def embed(ids: Integers, table: Floats, out: Floats) -> None:
     out[:] = table[ids]
 
 
-def rmsnorm(x: Floats, weight: Floats, epsilon: float, out: Floats) -> None:
-    """x / sqrt(mean(x**2) + epsilon) * weight for every row; weight is (size,)."""
+def rmsnorm(
+    x: Floats, weight: Floats, epsilon: float, out: Floats, accumulate: bool = False
+) -> None:
+    """x / sqrt(mean(x**2) + epsilon) * weight (+ out) for every row; weight is (size,)."""
     mean = np.mean(x * x, axis=1, keepdims=True, dtype=np.float32)
-    out[:] = x / np.sqrt(mean + np.float32(epsilon)) * weight
+    result = x / np.sqrt(mean + np.float32(epsilon)) * weight
+    out[:] = out + result if accumulate else result
 
 
 def linear(

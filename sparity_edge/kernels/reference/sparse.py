@@ -74,15 +74,16 @@ def neurons(
     middle: Floats,
     out: Floats,
     relu_up: bool = False,
+    accumulate: bool = True,
 ) -> None:
-    """out += (gate * (x W_up^T)) W_down^T; `up` and `middle` (tokens, neurons) are memory."""
+    """out = (gate * (x W_up^T)) W_down^T (+ out); up and middle (tokens, neurons) are memory."""
     values = gate if isinstance(gate, np.ndarray) else gate.values
     assert values is not None
     linear(x, bundle[0], up)
     if relu_up:
         relu(up, 0.0, up)
     middle[:] = values * up
-    linear(middle, bundle[1], out, accumulate=True)
+    linear(middle, bundle[1], out, accumulate=accumulate)
 
 
 def tally(vectors: Sequence[SparseVector], out: Integers) -> None:

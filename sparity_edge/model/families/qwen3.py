@@ -17,7 +17,7 @@ FAMILY = Family(
     },
     qkv_bias="attention_bias",
     o_bias="attention_bias",
-    qk_norm=True,
+    qk_norm="heads",
     windows=windows_in_use,
     refused=("mlp_bias",),
     gguf=GgufNames(
