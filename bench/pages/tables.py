@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from pages import limits
+from pages import limits, speculation
 from pages.fronts import duels, front, made_anew, of_side, timed_rows, tokens_s, verdict
 from pages.programs import floats_table, made_files, peers_table
 from shared.names import OURS, PARTS, PEER, REST, TOKEN
@@ -286,6 +286,8 @@ SECTIONS: dict[str, Section] = {
     "memory": Section(("latency",), memory_table),
     "passes": Section(("latency",), passes_table),
     "screen": Section(("screen",), screen_table),
+    "speculation": Section(("speculate",), speculation.gains_table),
+    "speculation-equal": Section(("speculation_equal",), speculation.equal_table),
     "first-start": Section(("latency",), first_start),
     "peers": Section(("peers",), peers_table),
     "quants": Section(("peers",), made_files),
