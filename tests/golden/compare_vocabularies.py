@@ -7,10 +7,12 @@ Run by hand, never by the tests, since the files are neither ours nor on a packa
 FOLDER holds `*.gguf` with tokens and no weights, and beside them `*.gguf.inp` (texts) and
 `*.gguf.out` (their ids), as models/ of llama.cpp does. Where llama-cpp-python can be imported
 (0.3.36), as many further texts as --texts says, drawn from those of gguf_vocabularies.py and of the
-files, are encoded by both sides, and both say which tokens begin a text and end an answer. Printed
-are the differences; `--write` keeps the counts in vocabularies.json. Of texts that are not in
-normal form NFC the tokenizer's own rule counts, which llama.cpp leaves out; and in deepseek-llm it
-does not take U+00A0 for a space, as the model's own expression does.
+files, are encoded by both sides, and both say which tokens begin a text and end an answer; with
+`--kinds FILE` also by the vocabulary of GPT-2 under every name of tokenizer.ggml.pre. Printed are
+the differences; `--write` keeps the counts in vocabularies.json. Of texts that are not in normal
+form NFC the tokenizer's own rule counts, which llama.cpp leaves out. It does not take U+00A0 and
+U+2028 for spaces in the kinds of DeepSeek, nor letters behind digits for none of their end in
+tiny_aya, as the models' own expressions do.
 """
 
 from __future__ import annotations
@@ -20,14 +22,18 @@ import importlib.util
 import json
 import random
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 from gguf_vocabularies import AWKWARD, TEXTS
 
 from converters.sources.gguf_header import read_header
+from converters.sources.gguf_pretokenizers import KINDS
 from converters.sources.gguf_special import SpecialTokens
 from converters.sources.gguf_tokenizer import make_tokenizer_files
 from converters.sources.gguf_vocabulary import Vocabulary
@@ -36,7 +42,15 @@ from sparity_edge.text.tokenizer import Tokenizer
 
 RESULTS = Path(__file__).with_name("vocabularies.json")
 BETWEEN = "\n__ggml_vocab_test__\n"
+FURTHER = ("Hello world zqzq", "zqzq zqxj zqxjzqzq")
 SHOWN = 3  # differences of a file
+WORDS = ("ĠHelloĠworld", "zqzq", "Ġzqxj")  # tokens that no merge makes
+END = "<|endoftext|>"  # of GPT-2, which begins texts too
+# Of a model that llama.cpp opens.
+SIZES = (
+    *("context_length", "embedding_length", "block_count", "feed_forward_length", "head_count"),
+    "head_count_kv",
+)
 
 
 class Theirs:
@@ -87,6 +101,38 @@ def further(texts: list[str], count: int) -> Iterator[str]:
         yield unicodedata.normalize("NFC", "".join(spans))
 
 
+def each_kind(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """A byte-level vocabulary under every name of tokenizer.ggml.pre, with words beside its merges.
+
+    Args:
+        path: the file of the vocabulary.
+        folder: where files are written, one at a time.
+    """
+    metadata = read_header(path, path.name).metadata
+    tokens, kinds = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
+    assert isinstance(tokens, list)
+    assert isinstance(kinds, np.ndarray)
+    for name in sorted(KINDS):
+        target = folder / f"{name}.gguf"
+        writer = gguf.GGUFWriter(target, "llama")
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(name)
+        writer.add_token_list([*tokens, *WORDS])
+        writer.add_token_types([*kinds.tolist(), *(gguf.TokenType.NORMAL for _ in WORDS)])
+        writer.add_token_merges(metadata["tokenizer.ggml.merges"])
+        for add in (writer.add_bos_token_id, writer.add_eos_token_id):
+            add(tokens.index(END))
+        for add in SIZES:
+            getattr(writer, f"add_{add}")(32)
+        writer.add_layer_norm_rms_eps(1e-5)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        yield name, target
+        target.unlink()
+
+
 def differences(pairs: list[tuple[str, list[int]]], tokenizer: Tokenizer) -> int:
     """How many texts have other ids here; the first are printed."""
     found = [
@@ -111,7 +157,7 @@ def compare(path: Path, count: int) -> dict[str, Any]:
     row["texts_not_in_nfc"] = len(pairs) - len(normal)
     if importlib.util.find_spec("llama_cpp"):
         theirs = Theirs(path)
-        texts = list(further([*TEXTS, *AWKWARD, *(text for text, _ in pairs)], count))
+        texts = list(further([*TEXTS, *AWKWARD, *(text for text, _ in pairs), *FURTHER], count))
         row["drawn"] = len(texts)
         row["drawn_differ"] = differences(
             [(each, theirs.encode(each)) for each in texts], tokenizer
@@ -127,8 +173,14 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--texts", type=int, default=2000)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--kinds", type=Path, metavar="FILE", help="the vocabulary of GPT-2")
     arguments = parser.parse_args()
     rows = {}
+    if arguments.kinds is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, path in each_kind(arguments.kinds, Path(folder)):
+                rows[f"pre {name}"] = compare(path, arguments.texts)
+                print(name, json.dumps(rows[f"pre {name}"]), flush=True)
     for path in sorted(arguments.folder.glob("*.gguf")):
         print(path.name, flush=True)
         rows[path.name] = compare(path, arguments.texts)
