@@ -35,7 +35,7 @@ def searched(
 
 def test_processes(searched: Callable[..., bytes]) -> None:
     pytest.importorskip("joblib", reason="the extra [parallel] is not installed")
-    assert searched() == searched(workers=2) == searched(workers=4)
+    assert searched() == searched(workers=4)  # and two on a cluster
 
 
 def test_a_cluster(searched: Callable[..., bytes], cluster: str) -> None:
