@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 from checkpoint_edits import edit, refused
+from quantised_files import quantise
+from safetensors_files import put_together, taken_apart
 
 from converters.sources import open_source
 
@@ -17,21 +20,31 @@ VISION = ("vision_tower.patch_conv.weight", "multi_modal_projector.norm.weight")
 CLASS = "Mistral3ForConditionalGeneration"
 
 
-def nest(folder: Path, case: str, rename: Callable[[str], str], **outer: Any) -> Path:
+def nest(folder: Path, rename: Callable[[str], str], **outer: Any) -> Path:
     """Make a checkpoint the decoder of a larger one."""
 
     def wrap(config: dict[str, Any]) -> None:
         text = dict(config)
+        quantised = {key: text.pop(key) for key in ("quantization_config",) if key in text}
         config.clear()
         config.update({"architectures": [CLASS], "model_type": "mistral3", "text_config": text})
-        config.update({"vision_config": {"hidden_size": 8}, "image_token_index": 10, **outer})
+        config.update({"vision_config": {"hidden_size": 8}, **quantised, **outer})
 
     edit(folder / "config.json", wrap)
-    tensors = tiny.make_tensors(tiny.CASES[case])
-    tensors |= {name: np.ones(8, np.float32) for name in VISION}
-    named = {rename(name): tensor for name, tensor in tensors.items()}
-    tiny.write_safetensors(folder / "model.safetensors", named)
+    add(folder / "model.safetensors", VISION, rename)
     return folder
+
+
+def add(path: Path, names: Iterable[str], rename: Callable[[str], str] = str) -> None:
+    """Put one number more into a file for each name, and rename all."""
+    text, data = taken_apart(path)
+    header = json.loads(text)
+    for name in names:
+        span = [len(data), len(data) + 4]
+        header[name] = {"dtype": "F32", "shape": [1], "data_offsets": span}
+        data += bytes(4)
+    named = {rename(name): each for name, each in header.items() if name != "__metadata__"}
+    put_together(path, json.dumps(named).encode(), data, 8)
 
 
 def published(name: str) -> str:
@@ -52,7 +65,7 @@ def test_the_decoder_of_a_larger_model(
     case: str,
     rename: Callable[[str], str],
 ) -> None:
-    nested = nest(folder(case), case, rename, tie_word_embeddings=False)
+    nested = nest(folder(case), rename, tie_word_embeddings=False)
     with open_source(str(checkpoint(case))) as plain, open_source(str(nested)) as source:
         assert source.config == plain.config
         assert source.shapes() == plain.shapes()
@@ -62,7 +75,7 @@ def test_the_decoder_of_a_larger_model(
 
 def test_the_outer_config_says_whether_the_head_is_tied(folder: Callable[[str], Path]) -> None:
     """Where it says nothing the head is tied, but one that is stored goes before it."""
-    nested = nest(folder("ministral3_window"), "ministral3_window", published)
+    nested = nest(folder("ministral3_window"), published)
     edit(nested / "config.json", lambda config: config["text_config"].pop("tie_word_embeddings"))
     with open_source(str(nested)) as source:
         assert source.config.tie_word_embeddings
@@ -71,7 +84,7 @@ def test_the_outer_config_says_whether_the_head_is_tied(folder: Callable[[str], 
 
 
 def test_refusals(folder: Callable[[str], Path]) -> None:
-    nested = nest(folder("mistral_nemo"), "mistral_nemo", saved)
+    nested = nest(folder("mistral_nemo"), saved)
     edit(nested / "config.json", lambda config: config["text_config"].update(model_type="gemma3"))
     edit(nested / "config.json", lambda config: config["text_config"].pop("architectures"))
     refused(nested, r"model_type='gemma3' is not supported: it has norms")
@@ -79,3 +92,17 @@ def test_refusals(folder: Callable[[str], Path]) -> None:
     refused(nested, r"text_config=\[\] is not a JSON object")
     edit(nested / "config.json", lambda config: config.update(architectures=["LlavaForAnything"]))
     refused(nested, r"architectures='LlavaForAnything' is not supported: it has images or sound")
+
+
+def test_float8_as_ministral_is_published(folder: Callable[[str], Path], tmp_path: Path) -> None:
+    plain = folder("ministral3_queries")
+    linears = quantise(plain, "fp8-all")
+    scales = [name.replace("weight", "activation_scale") for name in linears]
+    add(plain / "model.safetensors", scales)
+    shutil.copytree(plain, tmp_path / "nested")
+    nested = nest(tmp_path / "nested", published, tie_word_embeddings=False)
+    with open_source(str(plain)) as source, open_source(str(nested)) as inner:
+        assert inner.config == source.config
+        assert inner.shapes() == source.shapes()
+        for name in linears:
+            np.testing.assert_array_equal(inner.read(name), source.read(name))
