@@ -32,6 +32,8 @@ OTHERS = {
     "docs/figures/*.svg": "a figure of bench/report.py",
     "docs/*.md": "{heading}",
     "tests/golden/quantised.npz": "what other libraries read, by make_quantised_goldens.py",
+    "tests/golden/lora.npz": "what peft computes, by tests/golden/make_lora_goldens.py",
+    "tests/golden/pieces.json": "what sentencepiece gives, by tests/golden/make_piece_goldens.py",
     "tests/golden/*.npz": "what transformers computes, by tests/golden/make_goldens.py",
     "tests/golden/vocabularies.json": "counts by tests/golden/compare_vocabularies.py",
     "tests/golden/*.json": "what transformers computes, by tests/golden/make_tokenizer_goldens.py",

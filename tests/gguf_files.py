@@ -116,6 +116,7 @@ def write(
     kinds: Mapping[str, Kind] | None = None,
     metadata: Mapping[str, Any] | None = None,
     tokenizer: Mapping[str, Any] | None = None,
+    scales: tuple[float, float] = (1e-4, 1e-3),
 ) -> Path:
     """Write a GGUF file.
 
@@ -126,6 +127,7 @@ def write(
         kinds: number type by GGUF name; F32 where none is given.
         metadata: keys added to or put in place of the usual ones; None removes a key.
         tokenizer: metadata of the tokenizer; `plain_tokenizer()` is the default.
+        scales: bounds of the float16 scales of types that the gguf package cannot make.
     """
     writer = gguf.GGUFWriter(path, architecture)
     keys = {**model_metadata(architecture), **(tokenizer or plain_tokenizer()), **(metadata or {})}
@@ -135,7 +137,7 @@ def write(
     for name, values in (tensors() if weights is None else weights).items():
         kind = (kinds or {}).get(name, Kind.F32)
         stored = _permute(name, values, head_dim) if architecture in INTERLEAVED else values
-        writer.add_tensor(name, encode(stored, kind), raw_dtype=kind)
+        writer.add_tensor(name, encode(stored, kind, scales), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -143,15 +145,17 @@ def write(
     return path
 
 
-def encode(values: np.ndarray, kind: Kind) -> np.ndarray:
+def encode(
+    values: np.ndarray, kind: Kind, scales: tuple[float, float] = (1e-4, 1e-3)
+) -> np.ndarray:
     """The bytes of `values`; for types that the gguf package cannot make, sane random ones."""
     try:
         return gguf.quants.quantize(values, kind)
     except NotImplementedError:
-        return _random_blocks(values.shape, kind)
+        return _random_blocks(values.shape, kind, scales)
 
 
-def _random_blocks(shape: tuple[int, ...], kind: Kind) -> np.ndarray:
+def _random_blocks(shape: tuple[int, ...], kind: Kind, bounds: tuple[float, float]) -> np.ndarray:
     """Random bytes whose float16 scales are small finite numbers."""
     places: dict[Kind, tuple[int, ...]] = {
         Kind.Q4_K: (0, 2),
@@ -169,7 +173,7 @@ def _random_blocks(shape: tuple[int, ...], kind: Kind) -> np.ndarray:
     if kind == Kind.IQ1_M:  # its scale stands in four high nibbles
         blocks[..., 55] = blocks[..., 55] & 0x0F | 0x10
     for place in places.get(kind, ()):
-        scales = np.random.RandomState(4).uniform(1e-4, 1e-3, (*blocks.shape[:-1], 1))
+        scales = np.random.RandomState(4).uniform(*bounds, (*blocks.shape[:-1], 1))
         blocks[..., place : place + 2] = scales.astype(np.float16).view(np.uint8)
     return blocks.reshape(*shape[:-1], -1)
 

@@ -87,6 +87,7 @@ BENCH = (
     "forms",
     "limits",
     "speculation",
+    "forms",
     "scripts",
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from pages import limits, speculation
+from pages import forms, limits, speculation
 from pages.fronts import duels, front, made_anew, of_side, timed_rows, tokens_s, verdict
 from pages.programs import floats_table, made_files, peers_table
 from shared.names import OURS, PARTS, PEER, REST, TOKEN
@@ -293,6 +293,8 @@ SECTIONS: dict[str, Section] = {
     "quants": Section(("peers",), made_files),
     "floats": Section(("plans",), floats_table),
     "roofline": Section(("roofline",), roofline_table),
+    "forms": Section(("forms",), forms.forms_table),
+    "forms-faults": Section(("forms",), forms.faults),
     "endings": Section(("endings",), endings_table),
     "robustness": Section(("robustness",), robustness_table),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,14 +39,9 @@ REFUSED = (
 )  # fmt: skip
 _TENSOR = re.compile(
     r"(?P<module>(?:[a-z_]+\.){0,6}layers\.(?P<layer>\d{1,4})\."
-    r"(?P<linear>(?:self_attn|mlp)\.[a-z_]{1,20}))\.lora_(?P<half>[AB])\.weight",
+    r"(?P<linear>[a-z_]{1,20}\.[a-z_]{1,20}))\.lora_(?P<half>[AB])\.weight",
     re.ASCII,
 )
-# Linears that some families store as one, by the parts of which their rows are.
-_FUSED = {
-    "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
-}
 
 
 @dataclass(frozen=True)
@@ -57,12 +52,15 @@ class LowRank:
     b: Floats  # (outputs, rank), times all scales
 
 
-def read_adapter(adapter: Adapter, config: ModelConfig) -> dict[str, LowRank]:
+def read_adapter(
+    adapter: Adapter, config: ModelConfig, stored: Mapping[str, tuple[str, ...]]
+) -> dict[str, LowRank]:
     """What an adapter adds, by the names of weights: "model.layers.0.self_attn.q_proj.weight".
 
     Args:
         adapter: the folder and the factor.
         config: of the model that it is put to.
+        stored: modules of its checkpoint that hold the rows of several, as in `Family`.
 
     Raises:
         SourceError: a file is missing or damaged, asks for what is not supported, or was made for
@@ -84,7 +82,12 @@ def read_adapter(adapter: Adapter, config: ModelConfig) -> dict[str, LowRank]:
             raise SourceError(
                 f"{folder}: {module.path} lacks lora_A or lora_B; fetch the adapter again."
             )
-        result |= _product(folder, config, module, halves, scaling)
+        parts = stored.get(module.linear, (module.linear,))
+        if module.layer >= config.num_hidden_layers or not set(parts) <= set(LAYER_LINEARS):
+            raise SourceError(
+                f"{folder}: the model has no {module.path}; the adapter is another model's."
+            )
+        result |= _product(folder, config, module, parts, halves, scaling)
     if not result:
         raise SourceError(f"{folder}: {WEIGHTS} holds no LoRA weights; fetch the adapter again.")
     return result
@@ -105,7 +108,7 @@ class _Module(NamedTuple):
     """A linear of the model that has an adapter."""
 
     layer: int
-    linear: str  # as in LAYER_LINEARS, or of _FUSED
+    linear: str  # as in LAYER_LINEARS, or stored for several of them
     path: str  # as peft calls it: model.layers.0.self_attn.q_proj
 
 
@@ -164,15 +167,11 @@ def _product(
     folder: Path,
     config: ModelConfig,
     module: _Module,
+    parts: Sequence[str],
     halves: Mapping[str, Floats],
     scaling: _Scaling,
 ) -> dict[str, LowRank]:
     """What is added to one linear, or to each of those that are stored as one."""
-    parts = _FUSED.get(module.linear, (module.linear,))
-    if module.layer >= config.num_hidden_layers or not set(parts) <= set(LAYER_LINEARS):
-        raise SourceError(
-            f"{folder}: the model has no {module.path}; the adapter is another model's."
-        )
     shapes = [config.linear_shape(part) for part in parts]
     outputs, inputs = sum(shape[0] for shape in shapes), shapes[0][1]
     a, b = halves["A"], halves["B"]

@@ -8,6 +8,7 @@ from converters.adapters.adapted import AdaptedSource
 from converters.adapters.names import Adapter
 from converters.adapters.peft import files_of, identity, read_adapter
 from converters.sources.source import Source
+from sparity_edge.model.families import family_of
 from sparity_edge.progress import CallContext
 
 
@@ -27,7 +28,8 @@ def adapted(
         OptionError: the model cannot take one.
     """
     try:
-        read = [read_adapter(each, source.config) for each in adapters]
+        stored = family_of(source.config_json).stored
+        read = [read_adapter(each, source.config, stored) for each in adapters]
         parts = ";".join(identity(each) for each in adapters)
         result = AdaptedSource(source, read, parts, label=label)
     except BaseException:

@@ -37,6 +37,7 @@ Opened = PackedFolder | PackedModel
 # Fields of a configuration that came after the first plans, for steps that few models have.
 OPTIONAL_STEPS = (
     "norms", "qk_norm", "layers_without_rope", "activation", "scales", "rotation", "lora",
+    "rotary_dim", "rope_in_windows",
 )  # fmt: skip
 LOCK_SECONDS = 600  # a plan of some hundred MB on a slow disk takes a minute
 

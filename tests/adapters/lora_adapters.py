@@ -1,8 +1,9 @@
 """LoRA adapters for two tiny models, as peft writes them, with random weights.
 
 `build(folder, name, model)` writes the adapter `CASES[name]`: adapter_config.json and
-adapter_model.safetensors. The models are a checkpoint in floats and a GGUF file in many number
-types. Knows nothing of sparity_edge; golden/make_lora_goldens.py gives the same folders to peft.
+adapter_model.safetensors. The models are a checkpoint in floats, a GGUF file in many number
+types, and a checkpoint of Phi-3. Knows nothing of sparity_edge; golden/make_lora_goldens.py gives
+the same folders to peft.
 """
 
 from __future__ import annotations
@@ -22,8 +23,19 @@ KINDS = {
     "attn_q": Kind.Q8_0, "attn_k": Kind.Q4_0, "attn_v": Kind.Q5_1, "attn_output": Kind.Q4_1,
     "ffn_gate": Kind.Q4_K, "ffn_up": Kind.Q6_K, "ffn_down": Kind.Q5_0,
 }  # fmt: skip
-MODELS = ("floats", "quantised")
+MODELS = ("floats", "quantised", "fused")
+FUSED = "phi3_partial"  # a checkpoint that stores linears as one, and turns a part of each head
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def pairs() -> list[tuple[str, str]]:
+    """The models of `MODELS`, each with what of `TOGETHER` goes with it."""
+    return [
+        (kind, name)
+        for kind in MODELS
+        for name in TOGETHER
+        if (kind == "fused") == (name == "fused")
+    ]
 
 
 @dataclass(frozen=True)
@@ -55,19 +67,23 @@ CASES = {
         ("o_proj", "gate_proj"),
         {"r": 17, "fan_in_fan_out": True}, storage="F16", seed=2,
     ),
+    "fused": AdapterCase(
+        ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"), {"r": 6, "lora_alpha": 9}, seed=3
+    ),
 }  # fmt: skip
 # Adapters that stand together, each with the factor on what it adds.
 TOGETHER = {
     "attention": (("attention", 1.0),),
     "all": (("all", 1.0),),
     "three": (("all", 0.5), ("attention", -1.5), ("wide", 1.0)),
+    "fused": (("fused", 1.0),),
 }
 
 
 def model(folder: Path, kind: str) -> Path:
     """Write one of `MODELS`: a checkpoint folder, or a GGUF file in `folder`."""
-    if kind == "floats":
-        return tiny.build(folder, CHECKPOINT)
+    if kind != "quantised":
+        return tiny.build(folder, FUSED if kind == "fused" else CHECKPOINT)
     folder.mkdir()
     kinds = {f"blk.0.{name}.weight": each for name, each in KINDS.items()}
     kinds["token_embd.weight"] = Kind.Q8_0
@@ -113,7 +129,9 @@ def tensors(name: str, kind: str) -> dict[str, np.ndarray]:
 
 def _modules(kind: str) -> dict[str, tuple[int, int]]:
     """The linears of a model, "layers.0.self_attn.q_proj", and their shapes."""
-    shapes: Mapping[str, tuple[int, ...]] = tiny.shapes(tiny.config_of(tiny.CASES[CHECKPOINT]))
+    shapes: Mapping[str, tuple[int, ...]] = tiny.shapes(
+        tiny.config_of(tiny.CASES[FUSED if kind == "fused" else CHECKPOINT])
+    )
     if kind == "quantised":
         weights = gguf_files.tensors()
         shapes = {gguf_files.checkpoint_name(name): each.shape for name, each in weights.items()}

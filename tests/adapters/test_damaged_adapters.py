@@ -27,7 +27,7 @@ FIRST = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 
 
 def read(folder: Path) -> dict[str, LowRank]:
-    return read_adapter(Adapter(folder, 1.0), CONFIG)
+    return read_adapter(Adapter(folder, 1.0), CONFIG, {})
 
 
 @pytest.mark.parametrize(
@@ -103,20 +103,6 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("[]")
     with pytest.raises(SourceError, match=r"adapter_config\.json"):
         read(tmp_path)
-
-
-def test_linears_that_are_stored_as_one_share_the_first_half(tmp_path: Path) -> None:
-    adapters.build(tmp_path, "attention", "floats", target_modules=["qkv_proj"])
-    random = np.random.RandomState(0)
-    a, b = (random.standard_normal(shape).astype(np.float32) for shape in ((4, 64), (128, 4)))
-    fused = "base_model.model.model.layers.0.self_attn.qkv_proj.lora_"
-    tensors = {f"{fused}A.weight": a, f"{fused}B.weight": b}
-    tiny.write_safetensors(tmp_path / "adapter_model.safetensors", tensors)
-    found = read(tmp_path)
-    parts = [found[f"model.layers.0.self_attn.{each}_proj.weight"] for each in "qkv"]
-    assert [len(each.b) for each in parts] == [64, 32, 32]
-    assert all(np.array_equal(each.a, a) for each in parts)
-    assert np.allclose(np.concatenate([each.b for each in parts]), b * 1.5)
 
 
 def test_patterns_are_those_of_peft_and_end_soon() -> None:

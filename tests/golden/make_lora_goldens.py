@@ -12,7 +12,6 @@ transformers reads out of it.
 
 from __future__ import annotations
 
-import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -59,7 +58,7 @@ def logits_of(kind: str, name: str, work: Path) -> np.ndarray:
 def main() -> None:
     """Write the goldens beside this script."""
     arrays = {}
-    for kind, name in itertools.product(adapters.MODELS, adapters.TOGETHER):
+    for kind, name in adapters.pairs():
         with tempfile.TemporaryDirectory() as work:
             arrays[f"{kind}/{name}"] = logits_of(kind, name, Path(work))
     for name, logits in arrays.items():
