@@ -33,6 +33,7 @@ WHAT_IT_IS = {
     "kernels": "compiled kernels",
     "curves": "measured cost curves",
     "gains": "measured gains of sparsity plans",
+    "prices": "measured prices of speculation",
     "calibrations": "calibrations that were interrupted",
     "chat_history": "what was typed in chats",
 }
