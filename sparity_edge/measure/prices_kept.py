@@ -1,8 +1,9 @@
 """Price lists of passes over several tokens, kept in the pack cache for speculation to begin with.
 
-A list holds for one pack, a number of threads, a format of the KV cache, a processor and a version
-of the kernels, with a screen before the LM head or without. Files here may be damaged or deleted at
-any time; without one, prices are learnt while text is written.
+A list holds for one pack, a number of threads, a format of the KV cache, and a version of the
+kernels, which differs from one kind of processor to another; with a screen before the LM head or
+without. It is looked for between two tokens, so that nothing slow is asked. Files here may be
+damaged or deleted at any time; without one, prices are learnt while text is written.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import FormatError
 from sparity_edge.generation.speculation.prices import PriceList
-from sparity_edge.measure.gains_kept import this_machine
 from sparity_edge.packed.manifest import content_of
 from sparity_edge.system.atomic import replace_file
 from sparity_edge.system.folders import prices_root
@@ -59,7 +59,9 @@ class KeptPrices:
             replace_file(file, [json.dumps(prices).encode()])
 
     def _file(self) -> Path:
+        from sparity_edge.kernels.kernel import version_of_kernels
+
         model = self._loaded.model
         facts = [content_of(self._loaded.path), model.threads, model.kv_cache.dtype]
-        text = json.dumps([*facts, model.screen is not None, this_machine()])
+        text = json.dumps([*facts, model.screen is not None, version_of_kernels()])
         return prices_root() / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
