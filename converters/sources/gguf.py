@@ -69,7 +69,10 @@ class GgufSource(Source):
         self.label = label
         self._family, names = family_of(header)
         modules = {**LAYER_NAMES, **names.tensors}
-        self._tensors = {_checkpoint_name(name, modules, label): name for name in header.tensors}
+        self._tensors: dict[str, str] = {}
+        for name in header.tensors:
+            if self._tensors.setdefault(_checkpoint_name(name, modules, label), name) != name:
+                raise _misplaced(name, label)  # another one has its place
         self._infos = header.tensors
         self._opened: list[BinaryIO] = []
         try:

@@ -62,3 +62,30 @@ def test_windows_of_another_number_of_layers(tmp_path: Path) -> None:
 def test_olmo2_has_no_window(tmp_path: Path) -> None:
     with open_source(olmo3(tmp_path)) as source:
         assert source.config.model_type == "olmo2"
+
+
+def test_a_norm_before_beside_one_after(tmp_path: Path) -> None:
+    name, architecture, stems = FILES[-1]
+    stems = {**stems, "post_feedforward_layernorm": "ffn_norm"}
+    with pytest.raises(SourceError, match=r"'blk\.0\.ffn_norm\.weight' has no place"):
+        open_source(str(write(tmp_path / "a.gguf", name, architecture, stems)))
+
+
+def test_layers_of_olmo3_with_a_window_are_not_stretched(tmp_path: Path) -> None:
+    name, architecture, stems = FILES[-1]
+    keys = {
+        "attention.sliding_window": 6,
+        "attention.sliding_window_pattern": [True, False],
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": 8.0,
+        "rope.scaling.original_context_length": 32,
+    }
+    keys = {f"{architecture}.{key}": value for key, value in keys.items()}
+    path = write(tmp_path / "a.gguf", name, architecture, stems, keys)
+    with open_source(str(path)) as source:
+        windowed, full = (source.config.rope(layer) for layer in range(2))
+    assert windowed is not None
+    assert windowed.scaling is None
+    assert full is not None
+    assert full.scaling is not None
+    assert (full.scaling.rope_type, full.scaling.factor) == ("yarn", 8.0)
