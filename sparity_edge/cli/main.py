@@ -28,6 +28,7 @@ from sparity_edge.cli.options.models import add_model_commands
 from sparity_edge.cli.options.packing import SOURCE_HELP, add_cache, add_convert, add_verify
 from sparity_edge.cli.options.plan import add_plan_commands
 from sparity_edge.cli.options.sampling import add_sampling_options
+from sparity_edge.cli.options.serve import add_serve
 from sparity_edge.cli.options.shell_completion import add_completion
 from sparity_edge.cli.options.speculation import add_speculation_options
 from sparity_edge.cli.options.template import add_template_option
@@ -124,6 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_chat(commands)
     _add_generate(commands)
+    add_serve(commands, _add, _add_model, _add_loading)
     _add_info(commands)
     _add_perplexity(commands)
     _add_kl(commands)

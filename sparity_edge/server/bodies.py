@@ -1,0 +1,121 @@
+"""Bodies of OpenAI's requests, each field checked; what is not served is refused by its name.
+
+Fields that change nothing of an answer (user, metadata) are taken and not looked at. Knows nothing
+of models: `calls` makes prompts and parameters of these.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_CHOICES = 8
+
+
+class Body(BaseModel):
+    """Refuses fields that it does not know, and values of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+
+class TextPart(Body):
+    """A part of a message; only texts are read."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(Body):
+    """One turn of a conversation."""
+
+    role: str
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    reasoning_content: str | None = None
+    refusal: None = None
+
+    def turn(self) -> dict[str, Any]:
+        """As the chat template takes it."""
+        parts = self.content if isinstance(self.content, list) else None
+        text = "".join(part.text for part in parts) if parts is not None else self.content or ""
+        turn = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        if self.reasoning_content:
+            turn["reasoning"] = self.reasoning_content
+        return turn
+
+
+class StreamOptions(Body):
+    """What else is streamed."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class PlainText(Body):
+    """The only format of answers so far."""
+
+    type: Literal["text"]
+
+
+class Sampled(Body):
+    """What completions of a text and of a conversation have in common."""
+
+    model: str | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: int = Field(default=1, ge=1, le=MOST_CHOICES)
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    max_tokens: int | None = None
+    logit_bias: dict[str, float] | None = None
+    ignore_eos: bool = False
+    user: str | None = None  # not looked at; so are the next four
+    metadata: dict[str, str] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+
+class ChatBody(Sampled):
+    """POST /v1/chat/completions."""
+
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    response_format: PlainText | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    store: Literal[False] | None = None
+    modalities: list[Literal["text"]] | None = None
+
+
+class TextBody(Sampled):
+    """POST /v1/completions."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    logprobs: int | None = None
+    echo: Literal[False] = False
+    best_of: Literal[1] | None = None
+    suffix: Literal[""] | None = None
+
+
+class TokenizeBody(Body):
+    """POST /tokenize: a text, or a conversation by its template."""
+
+    content: str | None = None
+    messages: list[Message] | None = None
+    add_special: bool = False
+
+
+class DetokenizeBody(Body):
+    """POST /detokenize."""
+
+    tokens: list[int]

@@ -1,0 +1,105 @@
+"""What a request asks of the model: prompts as token ids, parameters, sequences.
+
+Every wrong value is an OptionError that names the field. Knows OpenAI's names of parameters and
+ours; nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from sparity_edge.errors import OptionError
+from sparity_edge.generation.loaded_model import LoadedModel, Prompt
+from sparity_edge.generation.params import SamplingParams
+from sparity_edge.generation.sequence import DecodingSequence, sequence_of
+from sparity_edge.server.bodies import MOST_CHOICES, ChatBody, Sampled, TextBody
+
+SAME_NAME = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "stop",
+    "max_tokens",
+    "ignore_eos",
+)
+COMPLETION_TOKENS = 16  # of /v1/completions where max_tokens is not there, as OpenAI has it
+
+
+def chat_sequences(loaded: LoadedModel, body: ChatBody) -> list[DecodingSequence]:
+    """The sequences that a conversation asks for, `n` of them.
+
+    Raises:
+        OptionError, ContextError, TemplateError: it cannot be honoured.
+    """
+    if body.top_logprobs is not None and not body.logprobs:
+        raise OptionError("top_logprobs needs logprobs=true; set it, or leave top_logprobs out.")
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        raise OptionError("max_tokens and max_completion_tokens mean the same; give one of them.")
+    more = {"logprobs": bool(body.logprobs), "top_logprobs": body.top_logprobs or 0}
+    if body.max_completion_tokens is not None:
+        more["max_tokens"] = body.max_completion_tokens
+    turns = [message.turn() for message in body.messages]
+    params = _params(loaded, body, more)
+    return _choices(loaded, [turns], body.n, params, body.chat_template_kwargs)
+
+
+def text_sequences(loaded: LoadedModel, body: TextBody) -> list[DecodingSequence]:
+    """The sequences that texts to continue ask for, `n` of each prompt.
+
+    Raises:
+        OptionError, ContextError: it cannot be honoured.
+    """
+    more = {"logprobs": body.logprobs is not None, "top_logprobs": body.logprobs or 0}
+    if body.max_tokens is None:
+        more["max_tokens"] = COMPLETION_TOKENS
+    prompts = _prompts(body.prompt)
+    if not prompts or len(prompts) * body.n > MOST_CHOICES:
+        raise OptionError(
+            f"prompt and n ask for {len(prompts) * body.n} texts; ask for 1 to {MOST_CHOICES}."
+        )
+    return _choices(loaded, prompts, body.n, _params(loaded, body, more))
+
+
+def _prompts(prompt: str | Sequence[Any]) -> list[Prompt]:
+    if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)):
+        return [prompt]
+    return list(prompt)
+
+
+def _choices(
+    loaded: LoadedModel,
+    prompts: Sequence[Prompt],
+    count: int,
+    params: SamplingParams,
+    template_args: dict[str, Any] | None = None,
+) -> list[DecodingSequence]:
+    found = []
+    for prompt in prompts:
+        ids = loaded.encode(prompt, template_args)  # once for all choices
+        for index in range(count):
+            # A seed of its own, or all choices would be one.
+            seed = None if params.seed is None else params.seed + index
+            found.append(sequence_of(loaded, ids, dataclasses.replace(params, seed=seed)))
+    return found
+
+
+def _params(loaded: LoadedModel, body: Sampled, more: dict[str, Any]) -> SamplingParams:
+    given = {name: getattr(body, name) for name in SAME_NAME}
+    given = {name: value for name, value in given.items() if value is not None}
+    if body.logit_bias is not None:
+        given["logit_bias"] = _biases(body.logit_bias)
+    return dataclasses.replace(loaded.default_params, **given, **more)
+
+
+def _biases(biases: dict[str, float]) -> dict[int, float]:
+    try:
+        return {int(token): value for token, value in biases.items()}
+    except ValueError:
+        raise OptionError("logit_bias names what is no token id; use whole numbers.") from None

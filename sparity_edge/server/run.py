@@ -1,0 +1,90 @@
+"""Runs the application on a socket until it is told to end.
+
+Knows uvicorn; what is served is `app`'s matter.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import uvicorn
+
+from sparity_edge.errors import OptionError, ResourceError
+from sparity_edge.generation.generator import Generator
+from sparity_edge.server.app import make_app
+from sparity_edge.server.guard import LOOPBACK, Guard
+from sparity_edge.server.scheduler import Scheduler
+
+HEADER_BYTES = 64 << 10
+BACKLOG = 128  # connections that wait to be accepted
+KEEP_ALIVE = 30  # seconds that an idle connection is kept
+GRACE = 5  # seconds that answers under way are given when the server ends
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens, made before a model is loaded so that a taken port is told at once.
+
+    Raises:
+        OptionError: the address is none of this machine's, or the port is out of range or taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        found = socket.socket(family)
+        if os.name == "posix":  # elsewhere it would let two servers share a port
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(BACKLOG)  # who asks before the model is loaded waits for it
+    except (OSError, OverflowError) as error:
+        raise OptionError(
+            f"Port {port} of {host} cannot be had ({error}); name another with --port or --host."
+        ) from error
+    return found
+
+
+def serve(
+    generator: Generator,
+    listening: socket.socket,
+    *,
+    name: str,
+    host: str,
+    key: str | None = None,
+    waiting: int,
+    cache_bytes: int,
+) -> None:
+    """Serve a model until SIGINT or SIGTERM.
+
+    Args:
+        generator: the model; nobody else may use it meanwhile.
+        listening: as `bound` gives it.
+        name: what the model is called.
+        host: as the socket was bound to.
+        key: that requests must carry; None: none.
+        waiting: requests that may wait.
+        cache_bytes: of KV caches kept for prompts to come.
+
+    Raises:
+        ResourceError: the server cannot listen.
+    """
+    scheduler = Scheduler(generator.loaded, most_waiting=waiting, cache_bytes=cache_bytes)
+    hosts = {*LOOPBACK, host} if is_loopback(host) else ()
+    config = uvicorn.Config(
+        Guard(make_app(scheduler, name), hosts, key),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+        h11_max_incomplete_event_size=HEADER_BYTES,
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except OSError as error:
+        raise ResourceError(f"The server cannot listen ({error}); name another port.") from error
+    finally:
+        scheduler.close()

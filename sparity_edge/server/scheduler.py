@@ -1,0 +1,245 @@
+"""Scheduler: decodes what many clients ask for, together, one token of each at a time.
+
+Sequences join and leave between two steps. A long prompt is read a chunk at a time, and between two
+chunks all others get their next token, so nobody waits longer than one chunk. One thread works;
+anybody may submit. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sparity_edge.errors import SparityError
+from sparity_edge.generation.batch import MOST_TOGETHER
+from sparity_edge.generation.loaded_model import LoadedModel
+from sparity_edge.generation.results import Step
+from sparity_edge.generation.sequence import DecodingSequence
+from sparity_edge.model.kv_cache import KVCache
+from sparity_edge.model.model import CHUNK
+from sparity_edge.server.prefix_store import PrefixStore
+
+MOST_WAITING = 64
+TOGETHER_WITHIN = 60.0  # seconds that `close` waits for the step under way
+
+Listener = Callable[[Step | BaseException], None]
+
+
+class QueueFullError(SparityError):
+    """As many requests wait already as may."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A sequence that was submitted.
+
+    Args:
+        sequence: not begun yet.
+        listener: called from the scheduler's thread with each step, or with the error that ended
+            the sequence.
+    """
+
+    sequence: DecodingSequence
+    listener: Listener
+    cancelled: bool = False  # whoever asked has gone: dropped before the next step
+    cache: KVCache | None = None  # once it is being read
+    reading: float = 0.0  # seconds that its prompt has taken so far
+
+    def cancel(self) -> None:
+        """Drop the sequence within one step."""
+        self.cancelled = True
+
+    @property
+    def unread(self) -> int:
+        """Ids that have to be read before the next token can be chosen."""
+        return len(self.sequence.ids) - (0 if self.cache is None else len(self.cache))
+
+
+@dataclass
+class Counts:
+    """What has happened since the scheduler began."""
+
+    requests: int = 0
+    refused: int = 0  # the queue was full
+    cancelled: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompts, taken over instead of being read
+    generated_tokens: int = 0
+    busy_seconds: float = 0.0
+
+
+class Scheduler:
+    """Decodes the sequences of one model.
+
+    Args:
+        loaded: the model; nobody else may use it meanwhile.
+        most_waiting: sequences beyond those under way; more are refused.
+        cache_bytes: of KV caches kept for prompts to come.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, *, most_waiting: int = MOST_WAITING, cache_bytes: int = 1 << 30
+    ) -> None:
+        self.loaded = loaded
+        self.counts = Counts()
+        self.store = PrefixStore(loaded.model.new_kv_cache, cache_bytes)
+        self._most_waiting = most_waiting
+        self._waiting: deque[Ticket] = deque()
+        self._running: list[Ticket] = []  # prompts being read among them
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="scheduler", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that have not begun."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Sequences under way."""
+        return len(self._running)
+
+    def submit(self, sequence: DecodingSequence, listener: Listener) -> Ticket:
+        """Have a sequence decoded.
+
+        Args:
+            sequence: not begun yet.
+            listener: as `Ticket` has it.
+
+        Raises:
+            QueueFullError: too many wait already.
+            SparityError: the scheduler is closed.
+        """
+        ticket = Ticket(sequence, listener)
+        with self._changed:
+            if self._closing:
+                raise SparityError("The server is shutting down; ask again later.")
+            if len(self._waiting) >= self._most_waiting:
+                self.counts.refused += 1
+                raise QueueFullError(
+                    f"{self._most_waiting} requests wait already; try again in a while."
+                )
+            self.counts.requests += 1
+            self._waiting.append(ticket)
+            self._changed.notify()
+        return ticket
+
+    def close(self) -> None:
+        """End all sequences with an error, and the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(TOGETHER_WITHIN)
+
+    def _work(self) -> None:
+        while self._wait():
+            started = time.perf_counter()
+            try:
+                self._admit()
+                self._read_a_chunk()
+                self._advance()
+            except Exception as error:
+                # Of all that are under way: a pass is of them all, and none can go on behind it.
+                self._fail(error)
+            self.counts.busy_seconds += time.perf_counter() - started
+        self._fail(SparityError("The server is shutting down; ask again later."))
+
+    def _wait(self) -> bool:
+        """Sleep until there is something to do; False: close."""
+        with self._changed:
+            while not (self._closing or self._waiting or self._running):
+                self.loaded.model.release()
+                self._changed.wait()
+            return not self._closing
+
+    def _admit(self) -> None:
+        """Drop what is over, and let waiting sequences in."""
+        with self._changed:
+            self._drop()
+            while self._waiting and len(self._running) < MOST_TOGETHER:
+                ticket = self._waiting.popleft()
+                busy = [each.cache for each in self._running if each.cache is not None]
+                ticket.cache = self.store.begin(ticket.sequence.ids, busy)
+                ticket.sequence.meter.cached = len(ticket.cache)
+                self.counts.cached_tokens += len(ticket.cache)
+                self.counts.prompt_tokens += len(ticket.sequence.ids)
+                self._running.append(ticket)
+
+    def _drop(self) -> None:
+        """Forget those that are over or whose client has gone."""
+        gone = [each for each in (*self._running, *self._waiting) if each.cancelled]
+        self.counts.cancelled += sum(each.sequence.finish_reason is None for each in gone)
+        self._waiting = deque(each for each in self._waiting if not each.cancelled)
+        over = [each for each in self._running if each.cancelled or each.sequence.finish_reason]
+        for ticket in over:
+            if ticket.cache is not None:
+                self.store.keep(ticket.cache)
+        self._running = [each for each in self._running if each not in over]
+
+    def _read_a_chunk(self) -> None:
+        """Of the prompt that came first among those not read yet."""
+        ticket = next((each for each in self._running if not each.sequence.generated), None)
+        if ticket is None or ticket.cache is None:
+            return
+        loaded, sequence, cache = self.loaded, ticket.sequence, ticket.cache
+        part = sequence.ids[len(cache) : len(cache) + CHUNK]
+        with loaded.busy:
+            started = time.perf_counter()
+            logits = loaded.model.read(part, loaded.sparse_prefill, cache)
+            ticket.reading += time.perf_counter() - started
+            if ticket.unread:
+                return
+            chosen = sequence.choose(logits)
+            active, densities = loaded.model.active_weight_fraction, loaded.model.densities
+        sequence.meter.add(ticket.reading, active, densities)
+        self._tell(ticket, sequence.take(*chosen))
+
+    def _advance(self) -> None:
+        """One token of each sequence whose prompt has been read."""
+        ready = [
+            each
+            for each in self._running
+            if each.sequence.generated
+            and not each.sequence.finish_reason
+            and each.cache is not None
+        ]
+        if not ready:
+            return
+        model = self.loaded.model
+        sequences = [each.sequence for each in ready]
+        caches = [each.cache for each in ready if each.cache is not None]
+        with self.loaded.busy:
+            started = time.perf_counter()
+            if len(ready) == 1:
+                wanted = None if model.screen is None else sequences[0].wanted()
+                logits = model.read(sequences[0].ids[-1:], True, caches[0], wanted)
+                chosen = [sequences[0].choose(logits, model.exact_ids)]
+            else:
+                latest = [sequence.ids[-1] for sequence in sequences]
+                rows = model.read_together(latest, caches, True)
+                chosen = [each.choose(row) for each, row in zip(sequences, rows, strict=True)]
+            seconds = time.perf_counter() - started
+            active, densities = model.active_weight_fraction, model.densities
+        for ticket, choice in zip(ready, chosen, strict=True):
+            ticket.sequence.meter.add(seconds, active, densities)
+            self._tell(ticket, ticket.sequence.take(*choice))
+
+    def _tell(self, ticket: Ticket, step: Step) -> None:
+        self.counts.generated_tokens += 1
+        if not ticket.cancelled:
+            ticket.listener(step)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            tickets = [*self._running, *(self._waiting if self._closing else ())]
+            self._running.clear()
+            if self._closing:
+                self._waiting.clear()
+        for ticket in tickets:
+            if not ticket.cancelled:
+                ticket.listener(error)

@@ -1,0 +1,63 @@
+"""Steps from the scheduler's thread to coroutines: waiting for them, and dropping what is unwanted.
+
+Knows nothing of HTTP's shapes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from sparity_edge.generation.results import Step
+from sparity_edge.generation.sequence import DecodingSequence
+from sparity_edge.server.scheduler import Listener, Scheduler, Ticket
+
+
+class Streams:
+    """The steps of some sequences, as they come.
+
+    Args:
+        scheduler: decodes them.
+        sequences: none begun yet.
+
+    Raises:
+        QueueFullError: too many wait already; none of them is decoded then.
+    """
+
+    def __init__(self, scheduler: Scheduler, sequences: Sequence[DecodingSequence]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._steps: asyncio.Queue[tuple[int, Step | BaseException]] = asyncio.Queue()
+        self._left = len(sequences)
+        self._tickets: list[Ticket] = []
+        try:
+            for index, sequence in enumerate(sequences):
+                self._tickets.append(scheduler.submit(sequence, self._listener(index)))
+        except BaseException:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """Have what is not over dropped."""
+        for ticket in self._tickets:
+            ticket.cancel()
+
+    async def steps(self) -> AsyncIterator[tuple[int, Step]]:
+        """Each step with the number of its sequence; closing it drops what is not over."""
+        try:
+            while self._left:
+                index, step = await self._steps.get()
+                if isinstance(step, BaseException):
+                    raise step
+                self._left -= step.finish_reason is not None
+                yield index, step
+        finally:
+            self.cancel()
+
+    def _listener(self, index: int) -> Listener:
+        def listen(step: Step | BaseException) -> None:
+            try:
+                self._loop.call_soon_threadsafe(self._steps.put_nowait, (index, step))
+            except RuntimeError:  # the loop is closed: the server is going down
+                self.cancel()
+
+        return listen

@@ -1,0 +1,75 @@
+"""A server of a tiny model on loopback, and what asks it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving_tiny import KEY, NAME, Ask
+
+from sparity_edge import Generator
+
+pytest.importorskip("uvicorn", reason="the extra [server] is not installed")
+import uvicorn
+
+from sparity_edge.server.app import make_app
+from sparity_edge.server.guard import LOOPBACK, Guard
+from sparity_edge.server.run import bound
+from sparity_edge.server.scheduler import Scheduler
+
+
+@pytest.fixture(scope="package")
+def generator(checkpoint: Callable[[str], Path]) -> Iterator[Generator]:
+    with Generator.load(checkpoint("llama_gqa"), dtype="f32", threads=2) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="package")
+def scheduler(generator: Generator) -> Iterator[Scheduler]:
+    made = Scheduler(generator.twin().loaded)
+    yield made
+    made.close()
+    made.loaded.close()
+
+
+@pytest.fixture(scope="package")
+def address(scheduler: Scheduler) -> Iterator[str]:
+    """Where the tiny model is served."""
+    with bound("127.0.0.1", 0) as listening:
+        guarded = Guard(make_app(scheduler, NAME), LOOPBACK, KEY)
+        server = uvicorn.Server(uvicorn.Config(guarded, log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="package")
+def ask(address: str) -> Ask:
+    """ask(path, body=None, **headers) -> (status, decoded body or text)."""
+
+    def asked(path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        given = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **headers}
+        request = urllib.request.Request(address + path, data, given)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                status, content = answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read().decode()
+        try:
+            return status, json.loads(content)
+        except json.JSONDecodeError:
+            return status, content
+
+    return asked

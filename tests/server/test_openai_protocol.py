@@ -1,0 +1,163 @@
+"""OpenAI's protocol: its own client is understood, and what is not served is refused by name."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from typing import Any
+
+import pytest
+from serving_tiny import KEY, NAME, Ask
+
+from sparity_edge import Generator, SamplingParams
+from sparity_edge.server import guard
+from sparity_edge.server.scheduler import Scheduler
+
+openai = pytest.importorskip("openai", reason="the extra [test] is not installed")
+TALK = [{"role": "user", "content": "hello there"}]
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Any:
+    return openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0)
+
+
+def test_chat_of_the_real_client(client: Any, generator: Generator) -> None:
+    params = SamplingParams(temperature=0, max_tokens=8)
+    expected = generator.chat(TALK, params)
+    answer = client.chat.completions.create(
+        model=NAME, messages=TALK, temperature=0, max_tokens=8, seed=1, user="somebody"
+    )
+    assert answer.choices[0].message.content == expected.text
+    assert answer.choices[0].finish_reason == expected.finish_reason
+    assert answer.usage.completion_tokens == expected.stats.generated_tokens
+    assert answer.usage.prompt_tokens == expected.stats.prompt_tokens
+
+
+def test_streamed_chat_is_the_same_text(client: Any) -> None:
+    asked = {"model": NAME, "messages": TALK, "temperature": 0, "max_tokens": 8, "n": 2}
+    whole = client.chat.completions.create(**asked)
+    chunks = list(
+        client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    )
+    for index, choice in enumerate(whole.choices):
+        own = [each.choices[0] for each in chunks[:-1] if each.choices[0].index == index]
+        assert own[0].delta.role == "assistant"
+        assert "".join(each.delta.content or "" for each in own) == choice.message.content
+        assert own[-1].finish_reason == choice.finish_reason
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert len({each.id for each in chunks}) == 1
+
+
+def test_completion_of_ids_with_logprobs(client: Any, generator: Generator) -> None:
+    asked = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True, top_logprobs=2)
+    expected = generator.generate([5, 6, 7], asked)
+    answer = client.completions.create(
+        model=NAME, prompt=[5, 6, 7], max_tokens=4, temperature=0, logprobs=2,
+        extra_body={"ignore_eos": True},
+    )  # fmt: skip
+    found = answer.choices[0]
+    assert found.text == expected.text
+    assert found.logprobs.token_logprobs == pytest.approx(list(expected.logprobs))
+    assert len(found.logprobs.top_logprobs) == 4
+    assert all(found.logprobs.top_logprobs)
+
+
+def test_choices_have_seeds_of_their_own(ask: Ask) -> None:
+    body = {"prompt": "a", "n": 3, "seed": 5, "temperature": 2, "max_tokens": 12, "top_k": 0}
+    texts = [[each["text"] for each in ask(TEXT, body)[1]["choices"]] for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert len(set(texts[0])) == 3
+
+
+def test_models_health_and_metrics(ask: Ask, scheduler: Scheduler) -> None:
+    assert [each["id"] for each in ask("/v1/models")[1]["data"]] == [NAME]
+    assert ask("/health")[1]["status"] == "ok"
+    generated = f"sparity_edge_generated_tokens_total {scheduler.counts.generated_tokens:.1f}"
+    assert generated in ask("/metrics")[1]
+
+
+def test_tokens_there_and_back(ask: Ask, generator: Generator) -> None:
+    ids = ask("/tokenize", {"content": "hello there"})[1]["tokens"]
+    assert ids == generator.tokenizer.encode("hello there", add_special_tokens=False)
+    assert ask("/detokenize", {"tokens": ids})[1]["content"] == generator.tokenizer.decode(ids)
+    assert ask("/tokenize", {"messages": TALK})[1]["tokens"] == generator.encode(TALK)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "sentence"),
+    [
+        ({"tools": [{"type": "function"}]}, "tools", "tools=.* is not served here"),
+        ({"response_format": {"type": "json_object"}}, "response_format.type", "json_object"),
+        ({"n": 99}, "n", "n=99 is refused"),
+        ({"temperature": "hot"}, "temperature", 'temperature="hot" is refused'),
+        ({"messages": []}, "messages", "messages="),
+        ({"messages": [{"content": "x"}]}, "messages.0.role", "role is missing"),
+        ({"temperature": -1}, None, "temperature=-1"),
+        ({"top_logprobs": 3}, None, "needs logprobs=true"),
+        ({"logit_bias": {"x": 1}}, None, "no token id"),
+        ({"max_tokens": 1, "max_completion_tokens": 1}, None, "give one of them"),
+        ({"messages": [{"role": "user", "content": "a " * 5000}]}, None, "context holds"),
+    ],
+)
+def test_what_cannot_be_honoured_is_a_400(
+    ask: Ask, body: dict[str, Any], field: str | None, sentence: str
+) -> None:
+    status, answer = ask(CHAT, {"messages": TALK, **body})
+    assert status == 400
+    assert answer["error"]["param"] == field
+    assert answer["error"]["type"] == "invalid_request_error"
+    assert re.search(sentence, answer["error"]["message"])
+
+
+def test_what_is_no_json_or_no_path(ask: Ask) -> None:
+    assert ask(CHAT, b"{")[0] == 400
+    assert ask("/v1/nothing")[0] == 404
+    status, answer = ask(CHAT, {"messages": TALK, "model": "gpt-9"})
+    assert (status, answer["error"]["type"]) == (404, "not_found_error")
+
+
+def test_key_host_and_length_are_looked_at_first(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask("/v1/models", Authorization="Bearer wrong")[0] == 401
+    assert ask("/health", Authorization="")[0] == 200
+    status, answer = ask("/v1/models", Host="evil.example:8080")
+    assert status == 403
+    assert "evil.example" in answer["error"]["message"]
+    monkeypatch.setattr(guard, "MAX_BODY", 50)
+    assert ask(CHAT, {"messages": TALK * 5})[0] == 413
+
+
+def test_a_body_without_length_is_bounded_too(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MAX_BODY", 50)
+    host, port = address.removeprefix("http://").split(":")
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + b"40\r\n" + b"x" * 64 + b"\r\n")
+        assert b"413" in connection.recv(4096).split(b"\r\n")[0]
+
+
+def test_a_client_that_goes_away_is_dropped(address: str, scheduler: Scheduler, ask: Ask) -> None:
+    dropped = scheduler.counts.cancelled
+    host, port = address.removeprefix("http://").split(":")
+    for stream in (True, False):
+        body = json.dumps({"prompt": "a", "max_tokens": 480, "ignore_eos": True, "stream": stream})
+        head = (
+            f"POST {TEXT} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall((head + body).encode())
+            while not scheduler.running:
+                pass
+    for _ in range(100):
+        if scheduler.counts.cancelled >= dropped + 2:
+            break
+        ask(TEXT, {"prompt": "b", "max_tokens": 1})
+    assert scheduler.counts.cancelled >= dropped + 2

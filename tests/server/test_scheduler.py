@@ -1,0 +1,138 @@
+"""The scheduler: everybody gets the answer they would get alone, and nobody waits for nothing."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from sparity_edge import Generator, SamplingParams, SparityError
+from sparity_edge.generation.results import Step
+from sparity_edge.generation.sequence import sequence_of
+from sparity_edge.server import scheduler as scheduling
+from sparity_edge.server.scheduler import QueueFullError, Scheduler, Ticket
+
+GREEDY = SamplingParams(temperature=0, max_tokens=10, ignore_eos=True)
+SEEDED = SamplingParams(temperature=1.5, seed=3, max_tokens=10, ignore_eos=True)
+PROMPTS = [[5 + (7 * i + 3 * k) % 200 for k in range(n)] for i, n in enumerate((1, 7, 200, 40))]
+
+
+class Client:
+    """Submits one prompt and collects its steps."""
+
+    def __init__(
+        self, scheduler: Scheduler, prompt: Sequence[int], params: SamplingParams = GREEDY
+    ) -> None:
+        self.heard: queue.Queue[Step | BaseException] = queue.Queue()
+        sequence = sequence_of(scheduler.loaded, prompt, params)
+        self.ticket: Ticket = scheduler.submit(sequence, self.heard.put)
+
+    def next(self) -> Step:
+        step = self.heard.get(timeout=60)
+        if isinstance(step, BaseException):
+            raise step
+        return step
+
+    def ids(self) -> list[int]:
+        found = [self.next()]
+        while found[-1].finish_reason is None:
+            found.append(self.next())
+        return [step.token_id for step in found]
+
+
+@pytest.mark.parametrize("params", [GREEDY, SEEDED])
+def test_the_same_answers_as_alone(
+    generator: Generator, scheduler: Scheduler, params: SamplingParams
+) -> None:
+    expected = []
+    for prompt in PROMPTS:
+        generator.loaded.model.kv_cache.trim(0)
+        expected.append(list(generator.generate(prompt, params).token_ids))
+    clients = [Client(scheduler, prompt, params) for prompt in PROMPTS * 3]
+    assert [client.ids() for client in clients] == expected * 3
+
+
+def test_a_long_prompt_holds_nobody_up(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduling, "CHUNK", 32)
+    talking = Client(scheduler, [3, 4], SamplingParams(max_tokens=200, ignore_eos=True, seed=1))
+    talking.next()
+    before = talking.heard.qsize()
+    reading = Client(scheduler, [9 + (11 * k) % 200 for k in range(96)])
+    reading.next()
+    assert talking.heard.qsize() >= before + 2  # a token for each chunk but the last at least
+    talking.ticket.cancel()
+    reading.ids()
+
+
+def test_whoever_goes_away_is_dropped(scheduler: Scheduler) -> None:
+    dropped = scheduler.counts.cancelled
+    client = Client(scheduler, [3, 4], SamplingParams(max_tokens=400, ignore_eos=True))
+    client.next()
+    client.ticket.cancel()
+    assert len(Client(scheduler, [8, 9]).ids()) == GREEDY.max_tokens
+    assert scheduler.counts.cancelled == dropped + 1
+    heard = client.heard.qsize()
+    assert len(Client(scheduler, [8, 9]).ids()) == GREEDY.max_tokens
+    assert client.heard.qsize() == heard
+
+
+def test_a_second_prompt_with_the_same_beginning_reads_the_rest_only(scheduler: Scheduler) -> None:
+    prompt = [11 + (5 * k) % 190 for k in range(120)]
+    Client(scheduler, prompt).ids()
+    client = Client(scheduler, [*prompt, 4, 5])
+    assert client.next().stats.cached_tokens == len(prompt)
+    client.ids()
+
+
+def test_a_full_queue_is_told(generator: Generator) -> None:
+    loaded = generator.twin(threads=1).loaded
+    scheduler = Scheduler(loaded, most_waiting=2)
+    loaded.busy.acquire()  # the model is at work
+    try:
+        clients = [Client(scheduler, [3, 4])]
+        while not scheduler.running:  # none is let in behind it until its pass is over
+            time.sleep(0.001)
+        clients += [Client(scheduler, [3, 4]) for _ in range(2)]
+        with pytest.raises(QueueFullError, match="2 requests wait already"):
+            Client(scheduler, [3, 4])
+    finally:
+        loaded.busy.release()
+    assert [len(client.ids()) for client in clients] == [GREEDY.max_tokens] * len(clients)
+    assert scheduler.counts.refused == 1
+    scheduler.close()
+    loaded.close()
+
+
+def test_closing_ends_what_is_under_way(generator: Generator) -> None:
+    loaded = generator.twin(threads=1).loaded
+    scheduler = Scheduler(loaded)
+    client = Client(scheduler, [3, 4], SamplingParams(max_tokens=400, ignore_eos=True))
+    client.next()
+    scheduler.close()
+    with pytest.raises(SparityError, match="shutting down"):
+        client.ids()
+    with pytest.raises(SparityError, match="shutting down"):
+        Client(scheduler, [3, 4])
+    loaded.close()
+
+
+def test_a_pass_that_fails_ends_its_sequences_and_nothing_else(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = generator.twin(threads=1).loaded
+    scheduler = Scheduler(loaded)
+    with monkeypatch.context() as patch:
+
+        def fails(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        patch.setattr(loaded.model, "read", fails)
+        with pytest.raises(MemoryError):
+            Client(scheduler, [3, 4]).ids()
+    assert len(Client(scheduler, [3, 4]).ids()) == GREEDY.max_tokens
+    scheduler.close()
+    loaded.close()
