@@ -64,24 +64,22 @@ def test_olmo2_has_no_window(tmp_path: Path) -> None:
         assert source.config.model_type == "olmo2"
 
 
-def test_a_norm_before_beside_one_after(tmp_path: Path) -> None:
-    name, architecture, stems = FILES[-1]
-    stems = {**stems, "post_feedforward_layernorm": "ffn_norm"}
+def test_a_norm_before_beside_one_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stems = {**gguf_families.AFTER, "post_feedforward_layernorm": "ffn_norm"}
+    monkeypatch.setitem(gguf_families.ARCHITECTURES, "olmo2", ("olmo2", stems))
     with pytest.raises(SourceError, match=r"'blk\.0\.ffn_norm\.weight' has no place"):
-        open_source(str(write(tmp_path / "a.gguf", name, architecture, stems)))
+        open_source(str(gguf_families.write(tmp_path / "a.gguf", "olmo2_plain")))
 
 
 def test_layers_of_olmo3_with_a_window_are_not_stretched(tmp_path: Path) -> None:
-    name, architecture, stems = FILES[-1]
     keys = {
-        "attention.sliding_window": 6,
-        "attention.sliding_window_pattern": [True, False],
-        "rope.scaling.type": "yarn",
-        "rope.scaling.factor": 8.0,
-        "rope.scaling.original_context_length": 32,
+        "olmo2.attention.sliding_window": 6,
+        "olmo2.attention.sliding_window_pattern": [True, False],
+        "olmo2.rope.scaling.type": "yarn",
+        "olmo2.rope.scaling.factor": 8.0,
+        "olmo2.rope.scaling.original_context_length": 32,
     }
-    keys = {f"{architecture}.{key}": value for key, value in keys.items()}
-    path = write(tmp_path / "a.gguf", name, architecture, stems, keys)
+    path = gguf_families.write(tmp_path / "a.gguf", "olmo2_plain", more=keys)
     with open_source(str(path)) as source:
         windowed, full = (source.config.rope(layer) for layer in range(2))
     assert windowed is not None
