@@ -9,7 +9,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_cases import LLAMA3, MISTRAL, QWEN2
-from tiny_families import GRANITE, GRANITE4, PHI3, QWEN3
+from tiny_families import GRANITE, GRANITE4, OLMO3, PHI3, QWEN3, SMOLLM3
 
 from sparity_edge.config.activation import Activation
 from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
@@ -225,13 +225,14 @@ KEYS = st.sampled_from(
     [*PLAIN, "head_dim", "rope_theta", "rope_scaling", "rope_parameters", "sliding_window",
      "layer_types", "attention_bias", "mlp_bias", "partial_rotary_factor", "max_window_layers",
      "use_sliding_window", "quantization_config", "original_max_position_embeddings",
-     "embedding_multiplier", "residual_multiplier", "attention_multiplier", "num_local_experts"]
+     "embedding_multiplier", "residual_multiplier", "attention_multiplier", "num_local_experts",
+     "no_rope_layers", "no_rope_layer_interval"]
 )  # fmt: skip
 ROPE = st.dictionaries(
     st.sampled_from(["type", "rope_theta", "partial_rotary_factor", "short_factor", *LLAMA3]),
     JSON | st.sampled_from(["linear", "llama3", "yarn", "default"]),
 )
-FAMILY = st.sampled_from([{}, MISTRAL, QWEN2, QWEN3, GRANITE, GRANITE4, PHI3])
+FAMILY = st.sampled_from([{}, MISTRAL, QWEN2, QWEN3, SMOLLM3, OLMO3, GRANITE, GRANITE4, PHI3])
 
 
 @given(FAMILY, st.dictionaries(KEYS, JSON | ROPE), st.none() | st.dictionaries(KEYS, JSON) | JSON)
