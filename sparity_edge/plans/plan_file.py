@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sparity_edge.config.model_config import ModelConfig
+from sparity_edge.config.rope_scaling import RopeScaling
 from sparity_edge.errors import FormatError, OptionError
 from sparity_edge.packed.folder import PackedFolder, PackedModel, Vector
 from sparity_edge.packed.layout import Layout
@@ -38,6 +39,10 @@ Opened = PackedFolder | PackedModel
 OPTIONAL_STEPS = (
     "norms", "qk_norm", "layers_without_rope", "activation", "scales", "rotation", "lora",
     "rotary_dim", "rope_in_windows",
+)  # fmt: skip
+LATER_IN_ROPE = (  # of fields of `RopeScaling`, those that plans may be older than
+    "attention_factor", "beta_fast", "beta_slow", "truncate", "query_beta", "short_factor",
+    "long_factor",
 )  # fmt: skip
 LOCK_SECONDS = 600  # a plan of some hundred MB on a slow disk takes a minute
 
@@ -174,6 +179,10 @@ def _digest(config: ModelConfig, vectors: Mapping[str, Vector]) -> str:
     for key in OPTIONAL_STEPS:
         if getattr(config, key) == getattr(ModelConfig, key):
             del fields[key]
+    scaling = fields["rope_scaling"] or {}
+    for key in LATER_IN_ROPE:
+        if key in scaling and scaling[key] == getattr(RopeScaling, key):
+            del scaling[key]
     digest = hashlib.sha256(json.dumps(_canonical(fields), sort_keys=True).encode())
     for name in sorted(vectors):
         digest.update(f"{name}\0".encode())

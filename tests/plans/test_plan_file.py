@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,3 +187,31 @@ def test_a_damaged_plan_does_not_go_along(packed: Path) -> None:
     with PackedSource(packed) as source, pytest.raises(FormatError, match=r"SHA-256 .*remove plan"):
         convert(source, packed.parent / "out", PackOptions())
     assert not (packed.parent / "out").exists()
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("scaling", "begin"),
+    [
+        (None, "0c7f7fab65a03c5e"),
+        ({"rope_type": "linear", "factor": 2.0}, "704748ebcb94ae74"),
+        (LLAMA3, "c4da1bf8bd5afb9e"),
+    ],
+    ids=["plain", "linear", "llama3"],
+)
+def test_plans_outlive_new_steps_that_their_model_has_not(
+    tmp_path: Path, scaling: dict[str, Any] | None, begin: str
+) -> None:
+    """Fingerprints as the first version computed them."""
+    source = FakeSource()
+    source.config_json["rope_scaling"] = scaling
+    folder = convert(source, tmp_path / "model", PackOptions())
+    assert fingerprint(open_packed(folder)).startswith(begin)
