@@ -124,6 +124,8 @@ def _quantised(form: str) -> Callable[[Path, str], tuple[Path, Floats]]:
         for each, values in tensors.items():  # what is not quantised
             if each.endswith(".weight") and values.ndim == 2:
                 tensors[each] = _of_bytes(values.shape)
+            if each.endswith(".scales") and "8-bit" in form:  # weights as real ones have
+                tensors[each] = values / np.float16(16)
         quantised_files.write(path / "model.safetensors", tensors)
         with open_source(str(path)) as source:
             return path, _read(source, name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import tiny
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.sources.hf import HuggingFaceSource
@@ -94,6 +94,7 @@ def test_what_is_no_model(content: bytes) -> None:
         files_of_pieces(content, PATH, {})
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 6000), st.integers(0, 255), st.booleans())
 def test_damaged_models_are_refused_or_read(place: int, byte: int, cut: bool) -> None:
     content = bytearray(MODELS["no_bytes"])
