@@ -57,7 +57,8 @@ class _Layer(LayerFloats):
         known = (self.rule, name)
         if known not in self.learnt:
             inputs = np.concatenate(self.inputs[name])
-            norms = dict(zip(("attn_in", "mlp_in"), self._norms, strict=True))
+            before = {"attn_in": "before_attention", "mlp_in": "before_ffn"}
+            norms = {site: self._norms[place] for site, place in before.items()}
             self.learnt[known] = self.rule.learn(name, inputs, self._weights | norms)
         rest = self.rule.apply(x[FIRST:], self._weights[name], self.learnt[known])
         if name in self._biases:

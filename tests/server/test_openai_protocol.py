@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sparity_edge.server import guard
 from sparity_edge.server.scheduler import Scheduler
 
 openai = pytest.importorskip("openai", reason="the extra [test] is not installed")
+USAGE = Path(__file__).resolve().parents[2] / "docs" / "usage.md"
 TALK = [{"role": "user", "content": "hello there"}]
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
@@ -34,6 +36,15 @@ def test_chat_of_the_real_client(client: Any, generator: Generator) -> None:
     assert answer.choices[0].finish_reason == expected.finish_reason
     assert answer.usage.completion_tokens == expected.stats.generated_tokens
     assert answer.usage.prompt_tokens == expected.stats.prompt_tokens
+
+
+def test_the_example_of_the_page_runs(address: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", USAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = [each for each in blocks if "OpenAI(" in each]
+    here = block.replace("http://127.0.0.1:8080", address).replace('"none"', repr(KEY))
+    known: dict[str, Any] = {}
+    exec(compile(here, "docs/usage.md", "exec"), known)
+    assert known["answer"].choices[0].message.role == "assistant"
 
 
 def test_streamed_chat_is_the_same_text(client: Any) -> None:
