@@ -23,11 +23,10 @@ from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.server.answers import ChatAnswer, TextAnswer
 from sparity_edge.server.bodies import ChatBody, DetokenizeBody, Sampled, TextBody, TokenizeBody
 from sparity_edge.server.calls import chat_sequences, text_sequences
-from sparity_edge.server.guard import error_body
+from sparity_edge.server.guard import clipped, error_body
 from sparity_edge.server.metrics import metrics_text
 from sparity_edge.server.scheduler import QueueFullError, Scheduler
 from sparity_edge.server.streams import Streams
-from sparity_edge.system.version import own_version
 
 RETRY_AFTER = "2"  # seconds
 GONE_POLL = 0.25  # seconds between two looks whether the client is still there
@@ -46,7 +45,8 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
         yield
         await asyncio.to_thread(scheduler.close)
 
-    app = FastAPI(title="sparity-edge", version=own_version(), lifespan=lifespan)
+    # No pages about the API: they load scripts from other hosts. No redirections either.
+    app = FastAPI(openapi_url=None, redirect_slashes=False, lifespan=lifespan)
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(SparityError, _refused)
     app.add_exception_handler(HTTPException, _unknown)
@@ -63,7 +63,9 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
         answer: ChatAnswer,
     ) -> Response:
         if body.model not in (None, "", name):
-            raise HTTPException(404, f"There is no model {body.model!r} here, but {name!r}.")
+            raise HTTPException(
+                404, f"There is no model {clipped(body.model)!r} here, but {name!r}."
+            )
         if body.stream_options and not body.stream:
             raise OptionError("stream_options needs stream=true; set it, or leave the options out.")
         # Templates and long texts take a while, and others are streamed to meanwhile.
@@ -109,14 +111,15 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
             turns = [message.turn() for message in body.messages]
             return {"tokens": await asyncio.to_thread(tokenizer.encode_chat, turns)}
         text, special = body.content or "", body.add_special
-        return {"tokens": tokenizer.encode(text, add_special_tokens=special)}
+        ids = await asyncio.to_thread(tokenizer.encode, text, add_special_tokens=special)
+        return {"tokens": ids}
 
     @app.post("/detokenize")
     async def detokenize(body: DetokenizeBody) -> dict[str, Any]:
         from sparity_edge.text.token_ids import checked_ids
 
         ids = checked_ids(body.tokens, loaded.config.vocab_size)
-        return {"content": tokenizer.decode(ids, skip_special_tokens=False)}
+        return {"content": await asyncio.to_thread(tokenizer.decode, ids, False)}
 
     return app
 
@@ -167,20 +170,24 @@ async def _whole(request: Request, streams: Streams, count: int) -> list[Complet
 
 
 async def _unreadable(_: Request, error: Exception) -> Response:
-    """What is wrong with a body: the first fault, with the name of its field and its value."""
+    """What is wrong with a body: the innermost fault, with the name of its field and its value."""
     assert isinstance(error, RequestValidationError)
-    fault = error.errors()[0]
-    field = ".".join(str(each) for each in fault["loc"] if each != "body") or None
-    value = json.dumps(fault.get("input"), default=str)
-    shown = value if len(value) <= 60 else value[:57] + "..."
-    words = {
-        "extra_forbidden": "is not served here; leave it out",
-        "missing": "is missing; add it",
-        "json_invalid": "no JSON; send a JSON object",
-    }
-    reason = words.get(fault["type"], f"is refused: {fault['msg']}")
-    what = f"{field}={shown}" if field and fault["type"] != "missing" else field or "The body is"
+    fault = max(error.errors(), key=lambda each: len(each["loc"]))  # the first of several
+    kind, place = fault["type"], [each for each in fault["loc"][1:] if not _is_type(each)]
+    if kind == "json_invalid" or not place:
+        sentence = "The body is no JSON object; send one, and Content-Type: application/json."
+        return JSONResponse(error_body(400, sentence), 400)
+    field = clipped(".".join(str(each) for each in place))
+    value = clipped(json.dumps(fault.get("input"), default=str))
+    words = {"extra_forbidden": "is not served here; leave it out", "missing": "is missing; add it"}
+    reason = words.get(kind, f"is refused: {fault['msg']}")
+    what = field if kind == "missing" else f"{field}={value}"
     return JSONResponse(error_body(400, f"{what} {reason}.", field), 400)
+
+
+def _is_type(part: object) -> bool:
+    """Whether a part of a fault's place is one of the types that a field may have."""
+    return isinstance(part, str) and (part == "str" or "[" in part)
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -190,6 +197,16 @@ async def _refused(_: Request, error: Exception) -> Response:
     return JSONResponse(error_body(status, str(error)), status)
 
 
-async def _unknown(_: Request, error: Exception) -> Response:
+async def _unknown(request: Request, error: Exception) -> Response:
+    """What the framework refuses in words without a remedy, and a model of another name."""
     assert isinstance(error, HTTPException)
-    return JSONResponse(error_body(error.status_code, str(error.detail)), error.status_code)
+    status, path = error.status_code, clipped(request.url.path)
+    sentences = {
+        "Not Found": f"There is nothing at {path!r}; chats are at /v1/chat/completions.",
+        "Method Not Allowed": f"{path!r} does not take {clipped(request.method)}; use the other "
+        "one of GET and POST.",
+        "There was an error parsing the body": "The body is no JSON that can be read: it is "
+        "nested too deeply, or has a number of thousands of digits; send another.",
+    }
+    sentence = sentences.get(str(error.detail), str(error.detail))
+    return JSONResponse(error_body(status, sentence), status, error.headers)

@@ -22,6 +22,7 @@ MAX_BODY = 8 << 20  # bytes: more than the longest context holds
 BODY_SECONDS = 30.0  # that a body may take to arrive
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 TOO_LONG = (413, f"The body is longer than {MAX_BODY >> 20} MB; shorten it.")
+MOST_REPEATED = 60  # characters
 OPEN = ("/health",)  # without a key
 
 
@@ -64,7 +65,10 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if self._hosts and name not in self._hosts:
-            return 403, f"The Host header {host[:80]!r} is not this server; use its own address."
+            return (
+                403,
+                f"The Host header {clipped(host)!r} is another server's; use this one's.",
+            )
         if self._key is not None and path not in OPEN and not self._has_key(headers):
             return 401, "The API key is missing or wrong; send it as `Authorization: Bearer KEY`."
         if _length(headers) > MAX_BODY:
@@ -114,6 +118,12 @@ async def _refuse(send: Send, status: int, sentence: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def clipped(text: str) -> str:
+    """A client's words as an answer may repeat them: not at any length, and written in UTF-8."""
+    text = text if len(text) <= MOST_REPEATED else text[: MOST_REPEATED - 3] + "..."
+    return text.encode("utf-8", "replace").decode()
 
 
 def error_body(status: int, sentence: str, field: str | None = None) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Knows uvicorn; what is served is `app`'s matter.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import socket
 
@@ -19,12 +21,45 @@ from sparity_edge.server.scheduler import Scheduler
 HEADER_BYTES = 64 << 10
 BACKLOG = 128  # connections that wait to be accepted
 KEEP_ALIVE = 30  # seconds that an idle connection is kept
-GRACE = 5  # seconds that answers under way are given when the server ends
+GRACE = 3  # seconds that answers under way are given when the server ends
+ABANDON = 10  # seconds more for a step under way and for clients that read slowly
 
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address."""
     return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+class Server(uvicorn.Server):
+    """Ends answers under way with a sentence, where uvicorn alone would cut them off.
+
+    Args:
+        config: of uvicorn.
+        scheduler: decodes the answers; closed when the server ends.
+    """
+
+    def __init__(self, config: uvicorn.Config, scheduler: Scheduler) -> None:
+        super().__init__(config)
+        config.timeout_graceful_shutdown = GRACE + ABANDON
+        logging.getLogger("uvicorn.error").addFilter(_tells)
+        self._scheduler = scheduler
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn has it: waits for answers under way."""
+        ending = asyncio.ensure_future(self._end())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+    async def _end(self) -> None:
+        await asyncio.sleep(GRACE)
+        await asyncio.to_thread(self._scheduler.close)
+
+
+def _tells(record: logging.LogRecord) -> bool:
+    """Whether a line is worth showing: an answer that was cut off is no fault of the server."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -79,11 +114,10 @@ def serve(
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=GRACE,
         h11_max_incomplete_event_size=HEADER_BYTES,
     )
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config, scheduler).run(sockets=[listening])
     except OSError as error:
         raise ResourceError(f"The server cannot listen ({error}); name another port.") from error
     finally:

@@ -24,6 +24,9 @@ pytest.importorskip("uvicorn", reason="the extra [server] is not installed")
         (("--cache-mb", "-1"), "--cache-mb=-1 is too small"),
         (("--port", "99999"), "Port 99999 of 127.0.0.1 cannot be had"),
         (("--host", "256.1.1.1"), "of 256.1.1.1 cannot be had"),
+        (("--api-key", ""), "is empty"),
+        (("--api-key", "a\nb"), "no header carries"),
+        (("--api-key", "\udcff"), "no header carries"),
     ],
 )
 def test_what_cannot_be_served(

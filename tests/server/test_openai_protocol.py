@@ -106,6 +106,8 @@ def test_tokens_there_and_back(ask: Ask, generator: Generator) -> None:
         ({"temperature": "hot"}, "temperature", 'temperature="hot" is refused'),
         ({"messages": []}, "messages", "messages="),
         ({"messages": [{"content": "x"}]}, "messages.0.role", "role is missing"),
+        ({"stop": ["a", 1]}, "stop.1", "stop.1=1 is refused"),
+        ({"x" * 1000: 1}, "x" * 57 + "...", "is not served here"),
         ({"temperature": -1}, None, "temperature=-1"),
         ({"top_logprobs": 3}, None, "needs logprobs=true"),
         ({"logit_bias": {"x": 1}}, None, "no token id"),
@@ -124,10 +126,24 @@ def test_what_cannot_be_honoured_is_a_400(
 
 
 def test_what_is_no_json_or_no_path(ask: Ask) -> None:
-    assert ask(CHAT, b"{")[0] == 400
-    assert ask("/v1/nothing")[0] == 404
+    for body in (b"{", b"[]", b"\x00\xff"):
+        status, answer = ask(CHAT, body)
+        assert (status, answer["error"]["param"]) == (400, None)
+        assert "The body is no JSON object" in answer["error"]["message"]
+    for body in (b"[" * 100_000, b'{"seed": %s}' % (b"9" * 5000)):
+        status, answer = ask(CHAT, body)
+        assert status == 400
+        assert "send another" in answer["error"]["message"]
+    assert "There is nothing at '/v1/nothing'" in ask("/v1/nothing")[1]["error"]["message"]
+    status, answer = ask(CHAT)
+    assert (status, "does not take GET" in answer["error"]["message"]) == (405, True)
     status, answer = ask(CHAT, {"messages": TALK, "model": "gpt-9"})
     assert (status, answer["error"]["type"]) == (404, "not_found_error")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
+def test_no_page_loads_scripts_from_elsewhere(ask: Ask, path: str) -> None:
+    assert ask(path)[0] == 404
 
 
 def test_key_host_and_length_are_looked_at_first(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

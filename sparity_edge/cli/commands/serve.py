@@ -30,7 +30,15 @@ def serve(arguments: Namespace) -> None:
         raise OptionError(f"--queue={arguments.queue} is too small; use 1 or more.")
     if arguments.cache_mb < 0:
         raise OptionError(f"--cache-mb={arguments.cache_mb} is too small; use 0 or more.")
-    key = arguments.api_key or os.environ.get(KEY)
+    key = arguments.api_key
+    if key is None:
+        key = os.environ.get(KEY) or None
+    # An empty one, as an unset variable of a shell gives, would let everybody in.
+    if key is not None and (key.strip() != key or not key or not key.isprintable()):
+        raise OptionError(
+            f"The key of --api-key or {KEY} is empty, begins or ends with a space, or has "
+            "characters that no header carries; choose another one."
+        )
     screen = Screen(sys.stderr, sys.stderr)
     with (
         bound(arguments.host, arguments.port) as listening,
