@@ -18,11 +18,9 @@ from sparity_edge.generation.logits_processors import BatchProcessors, processor
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
-from sparity_edge.model.kv_cache import KVCache
+from sparity_edge.model.kv_cache import KVCache, longest_shared
 
 MOST_TOGETHER = 8  # more are bound by arithmetic, not by reading weights
-# Tokens worth taking over from another KV cache.
-LEAST_SHARED = 32
 
 
 class Batch:
@@ -78,12 +76,11 @@ class Batch:
     def _share(self, ids: Sequence[int], cache: KVCache) -> int:
         """Take over the longest beginning that is at hand; returns its length."""
         others = [self._model.kv_cache, *(each[2] for each in self._running)]
-        lengths = [other.common(ids) for other in others]
-        most = max(lengths)
-        if most < LEAST_SHARED:
+        best = longest_shared(others, ids)
+        if best is None:
             return 0
-        cache.copy(others[lengths.index(most)], most)
-        return most
+        cache.copy(*best)
+        return best[1]
 
     def _advance(self) -> Iterator[tuple[int, Step]]:
         """One token of each sequence that is under way."""

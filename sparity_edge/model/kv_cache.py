@@ -8,7 +8,7 @@ values come from; `kv_cache_file` writes it to disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sparity_edge.arrays import Numbers, round_up
 from sparity_edge.config.model_config import ModelConfig
@@ -22,6 +22,8 @@ FIRST_CAPACITY = 512  # positions
 # Room is in memory whether it is used or not (huge pages), so it is made in small steps; each costs
 # a copy and another recording of the decoding program, some milliseconds.
 STEP = 256
+# Tokens worth taking over from another KV cache.
+LEAST_SHARED = 32
 
 
 class KVCache:
@@ -141,6 +143,21 @@ class KVCache:
         grown = empty_rows(self.dtype, (len(rows), capacity), head_dim_of(rows))
         grown[:, : len(self.ids)] = rows[:, : len(self.ids)]
         return grown
+
+
+def longest_shared(caches: Iterable[KVCache], ids: Sequence[int]) -> tuple[KVCache, int] | None:
+    """The first of the KV caches that share the longest prefix with `ids`, and its length.
+
+    Args:
+        caches: to choose from.
+        ids: of a prompt; the last one is never shared, for its logits are wanted.
+
+    Returns:
+        None: none shares as many as are worth taking over.
+    """
+    found = [(cache, cache.common(ids)) for cache in caches]
+    best = max(found, key=lambda each: each[1], default=None)
+    return best if best is not None and best[1] >= LEAST_SHARED else None
 
 
 def bytes_of_a_position(config: ModelConfig, dtype: str) -> int:

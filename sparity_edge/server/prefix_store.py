@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from sparity_edge.model.kv_cache import KVCache
-
-LEAST_SHARED = 32  # tokens worth taking over
+from sparity_edge.model.kv_cache import LEAST_SHARED, KVCache, longest_shared
 
 
 class PrefixStore:
@@ -37,13 +35,14 @@ class PrefixStore:
         Args:
             ids: of a prompt; the last one is never taken over, for its logits are wanted.
             busy: KV caches of sequences under way, which may be copied from.
+
+        Returns:
+            The caller's own; one that is kept is given up where a text goes on at its end.
         """
-        candidates = [*self._kept, *busy]
-        lengths = [cache.common(ids) for cache in candidates]
-        most = max(lengths, default=0)
-        if most < LEAST_SHARED:
+        found = longest_shared([*self._kept, *busy], ids)
+        if found is None:
             return self._make()
-        best = candidates[lengths.index(most)]
+        best, most = found
         if best in self._kept and most == len(best):  # goes on where that text ended
             self._kept.remove(best)
             return best
@@ -55,7 +54,11 @@ class PrefixStore:
         return cache
 
     def keep(self, cache: KVCache) -> None:
-        """Take a KV cache over from a sequence that is over."""
+        """Take a KV cache over from a sequence that is over.
+
+        Args:
+            cache: not used by anybody else from now on; dropped at once where it is very short.
+        """
         if len(cache) < LEAST_SHARED:
             return
         # What begins another text that is kept adds nothing.

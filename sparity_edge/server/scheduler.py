@@ -23,7 +23,7 @@ from sparity_edge.model.model import CHUNK
 from sparity_edge.server.prefix_store import PrefixStore
 
 MOST_WAITING = 64
-TOGETHER_WITHIN = 60.0  # seconds that `close` waits for the step under way
+CLOSE_TIMEOUT = 60.0  # seconds that `close` waits for the step under way
 
 Listener = Callable[[Step | BaseException], None]
 
@@ -111,6 +111,9 @@ class Scheduler:
             sequence: not begun yet.
             listener: as `Ticket` has it.
 
+        Returns:
+            By which it can be cancelled.
+
         Raises:
             QueueFullError: too many wait already.
             SparityError: the scheduler is closed.
@@ -134,7 +137,7 @@ class Scheduler:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(TOGETHER_WITHIN)
+        self._thread.join(CLOSE_TIMEOUT)
 
     def _work(self) -> None:
         while self._wait():

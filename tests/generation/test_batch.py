@@ -18,8 +18,9 @@ from sparity_edge import (
     OptionError,
     SamplingParams,
 )
-from sparity_edge.generation.batch import LEAST_SHARED, MOST_TOGETHER
+from sparity_edge.generation.batch import MOST_TOGETHER
 from sparity_edge.kernels.batch.products import vmm_each_floats
+from sparity_edge.model.kv_cache import LEAST_SHARED
 
 CASE = "llama_gqa"
 PROMPTS = [[5 + (7 * i + 3 * k) % 200 for k in range(n)] for i, n in enumerate((1, 7, 2, 40, 3))]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sparity_edge import Generator
-from sparity_edge.model.kv_cache import KVCache
-from sparity_edge.server.prefix_store import LEAST_SHARED, PrefixStore
+from sparity_edge.model.kv_cache import LEAST_SHARED, KVCache
+from sparity_edge.server.prefix_store import PrefixStore
 
 TEXT = list(range(3, 3 + 3 * LEAST_SHARED))
 
