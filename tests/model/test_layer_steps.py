@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plain_decoder
 import pytest
 import tiny
 from model_families import registered
@@ -54,16 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def normed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-5) * weight
-
-
-def rotated(x: np.ndarray) -> np.ndarray:
-    """x (positions, heads, head_dim), its pairs rotated as in the paper (Su et al., 2021)."""
-    positions, _, size = x.shape
-    angles = np.arange(positions)[:, None] * 10000.0 ** (-np.arange(0, size, 2) / size)
-    cosine, sine = np.cos(angles)[:, None], np.sin(angles)[:, None]
-    a, b = x[..., : size // 2], x[..., size // 2 :]
-    return np.concatenate([a * cosine - b * sine, b * cosine + a * sine], axis=-1)
+    return plain_decoder.normed(x, weight, 1e-5)
 
 
 def expected_logits() -> np.ndarray:
@@ -80,7 +72,7 @@ def expected_logits() -> np.ndarray:
         )
         q, k = (normed(each, own[f"self_attn.{n}_norm.weight"]) for each, n in ((q, "q"), (k, "k")))
         if layer % 2 == 0:
-            q, k = rotated(q), rotated(k)
+            q, k = plain_decoder.rotated(q), plain_decoder.rotated(k)
         k, v = (np.repeat(each, q.shape[1] // k.shape[1], axis=1) for each in (k, v))
         scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(size) + hidden
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from eager_pace import EagerPace
 
 from sparity_edge import Generator
 from sparity_edge.errors import OptionError
@@ -40,19 +41,11 @@ class Dear:
         pass
 
 
-class Eager(Pace):
+class Eager(EagerPace):
     """A pace that makes and reads all guesses, whatever they cost."""
-
-    def size(
-        self, chances: Sequence[float], _depth: int, most: int, _recorded: Callable[[int], bool]
-    ) -> int:
-        return min(most, len(chances) + 1)
 
     def worth(self, _chance: float, _cost: float, _depth: int, most: int) -> tuple[int, float]:
         return most, 100.0
-
-    def passed(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_cases
+from eager_pace import EagerPace
 
 from sparity_edge import Generator
 from sparity_edge.errors import OptionError, SparityError
@@ -43,18 +44,6 @@ class Wild:
         self._told += 1
 
 
-class Eager(Pace):
-    """A pace that reads all guesses, whatever they cost."""
-
-    def size(
-        self, chances: Sequence[float], _depth: int, most: int, _recorded: Callable[[int], bool]
-    ) -> int:
-        return min(most, len(chances) + 1)
-
-    def passed(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture(autouse=True)
 def kernels_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is missing is compiled at once."""
@@ -84,7 +73,7 @@ def both(
         kept.append((list(cache.ids), [each[:, : len(cache)].copy() for each in cache.keys]))
         Wild.answer = [step.token_id for step in found[0]]
         monkeypatch.setattr(decode, "NGrams", Wild)
-        generator.loaded.pace = Eager()
+        generator.loaded.pace = EagerPace()
     assert kept[0][0] == kept[1][0]
     for mine, yours in zip(kept[0][1], kept[1][1], strict=True):
         np.testing.assert_array_equal(mine, yours)
@@ -135,7 +124,7 @@ def test_many_greedy_answers_are_the_same(checkpoint: Callable[[str], Path]) -> 
     with Generator.load(checkpoint("llama_gqa"), dtype="int8", threads=2) as generator:
         for speculation, number in itertools.product((False, True), range(60)):
             generator.speculation = speculation
-            generator.loaded.pace = Eager()
+            generator.loaded.pace = EagerPace()
             completion = generator.generate([5 + number, 7, 9 + number % 7] * 2, params)
             answers.append((completion.text, completion.token_ids))
             drafted += completion.stats.drafted_tokens
@@ -168,7 +157,7 @@ def test_a_processor_that_fails_does_so_after_the_same_tokens(
 
     for wild in (False, True):
         monkeypatch.setattr(decode, "NGrams", Wild)
-        generator.speculation, generator.loaded.pace = wild, Eager()
+        generator.speculation, generator.loaded.pace = wild, EagerPace()
         params = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
         taken: list[int] = []
         steps = generator.stream([5, 9], params, logits_processors=[fail_in_the_end])
@@ -187,7 +176,7 @@ def test_who_stops_in_the_middle_of_a_pass_leaves_no_more_than_was_seen(
     params = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
     plain, _ = both(generator, monkeypatch, [5, 9], params)
     cache = generator.loaded.model.kv_cache
-    generator.speculation, generator.loaded.pace = True, Eager()
+    generator.speculation, generator.loaded.pace = True, EagerPace()
     for count in range(1, 12):
         steps = generator.stream([5, 9], params)
         taken = [step.token_id for step in itertools.islice(steps, count)]
@@ -201,7 +190,7 @@ def test_another_call_ends_a_sequence_within_a_pass(
 ) -> None:
     params = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
     both(generator, monkeypatch, [5, 9], params)
-    generator.speculation, generator.loaded.pace = True, Eager()
+    generator.speculation, generator.loaded.pace = True, EagerPace()
     for count in range(1, 6):
         steps = generator.stream([5, 9], params)
         taken = list(itertools.islice(steps, count))
@@ -225,7 +214,7 @@ def test_a_full_context(
 
 def test_a_plan_is_followed_token_by_token(planned: Path) -> None:
     with Generator.load(planned, threads=2) as generator:
-        generator.loaded.pace = Eager()
+        generator.loaded.pace = EagerPace()
         generator.set_plan(sparsity=0.3, force=True)
         params = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
         assert generator.generate([5, 9] * 8, params).stats.drafted_tokens == 0
