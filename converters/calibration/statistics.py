@@ -22,7 +22,6 @@ from converters.calibration.histograms import (
     count_gates,
     gate_bins,
     interpolate_below,
-    magnitude_edges,
     quantiles,
 )
 from sparity_edge.errors import SourceError
@@ -85,14 +84,6 @@ class SiteStatistics:
     def quantiles(self, levels: Array) -> Array:
         """The size below which the share `levels` of all numbers lies; within 0.4 %."""
         return quantiles(self.counts, levels)
-
-    def share_below(self, size: float) -> float:
-        """The share of all numbers with |x| <= size."""
-        edges = magnitude_edges()
-        place = int(np.searchsorted(edges, size, side="right")) - 1
-        inside = (size - edges[place]) / (edges[place + 1] - edges[place])
-        below = self.counts[:place].sum() + inside * self.counts[place]
-        return float(below / self.counts.sum())
 
 
 class NeuronStatistics:

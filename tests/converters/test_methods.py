@@ -221,7 +221,6 @@ def test_quantiles_of_a_site_span_many_orders() -> None:
     site.add(-values[100:])
     levels = np.array([0.1, 0.5, 0.9])
     np.testing.assert_allclose(site.quantiles(levels), np.quantile(values, levels), rtol=0.005)
-    assert site.share_below(float(np.median(values))) == pytest.approx(0.5, abs=1e-3)
     np.testing.assert_allclose(site.mean_absolute, values.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(
         site.mean_square, (values.astype(float) ** 2).mean(axis=0), rtol=1e-5
