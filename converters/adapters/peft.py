@@ -182,7 +182,7 @@ def _product(
             f"which does not fit the model's ({outputs}, {inputs}); the adapter is another model's."
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise SourceError(f"{folder}: {module.path} holds what is no number; fetch it again.")
+        raise SourceError(f"{folder}: {module.path} holds NaN or infinity; fetch it again.")
     scaled = b * np.float32(scaling.of(module.path, rank))
     ends = np.cumsum([shape[0] for shape in shapes])[:-1]
     return {

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.sources.quantised.grid import Bytes, Grid
-from converters.sources.quantised.parts import Parts, in_groups, turned
+from converters.sources.quantised.parts import Parts, in_groups, transposed
 from converters.sources.quantised.stored import FLOATS
 
 Array = npt.NDArray[Any]
@@ -50,15 +50,15 @@ class Awq(Grid):
         self.settle()
 
     def numbers(self, start: int, stop: int) -> Bytes:
-        words = self._parts.kept("qweight", lambda: turned(self._weight.read()))
+        words = self._parts.kept("qweight", lambda: transposed(self._weight.read()))
         return _rows(words, start, stop)
 
     def scales(self, start: int, stop: int) -> Array:
-        scales = self._parts.kept("scales", lambda: turned(self._scales.read()))
+        scales = self._parts.kept("scales", lambda: transposed(self._scales.read()))
         return scales[start:stop]
 
     def offsets(self, start: int, stop: int) -> Array:
-        words = self._parts.kept("qzeros", lambda: turned(self._zeros.read()))
+        words = self._parts.kept("qzeros", lambda: transposed(self._zeros.read()))
         return _rows(words, start, stop).astype(np.int16)
 
 

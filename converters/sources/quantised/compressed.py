@@ -112,8 +112,8 @@ class Integers(Grid):
 
     def _unpacked_zeros(self) -> Array:
         assert self._zeros is not None
-        turned = np.ascontiguousarray(self._zeros.read().T)
-        return np.ascontiguousarray(unpack_rows(turned, self.bits).T.astype(np.int16))
+        by_groups = np.ascontiguousarray(self._zeros.read().T)
+        return np.ascontiguousarray(unpack_rows(by_groups, self.bits).T.astype(np.int16))
 
     def _of_rows(self, stored: Stored, start: int, stop: int) -> Array:
         if stored.shape[0] == self.shape[0]:

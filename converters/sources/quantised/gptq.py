@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from converters.sources.quantised.bits import unpack_rows
 from converters.sources.quantised.grid import Bytes, Grid
-from converters.sources.quantised.parts import Parts, in_groups, turned
+from converters.sources.quantised.parts import Parts, in_groups, transposed
 from converters.sources.quantised.stored import FLOATS, Stored
 
 Array = npt.NDArray[Any]
@@ -62,11 +62,11 @@ class Gptq(Grid):
         self.settle()
 
     def numbers(self, start: int, stop: int) -> Bytes:
-        words = self._parts.kept("qweight", lambda: turned(self._weight.read()))
+        words = self._parts.kept("qweight", lambda: transposed(self._weight.read()))
         return unpack_rows(words[start:stop], self.bits)
 
     def scales(self, start: int, stop: int) -> Array:
-        scales = self._parts.kept("scales", lambda: turned(self._scales.read()))
+        scales = self._parts.kept("scales", lambda: transposed(self._scales.read()))
         return scales[start:stop]
 
     def offsets(self, start: int, stop: int) -> Array:
@@ -79,7 +79,7 @@ class Gptq(Grid):
         zeros = unpack_rows(words, self.bits)
         if self._first and self.bits not in _ONES:
             zeros = zeros + np.uint8(1) & np.uint8((1 << self.bits) - 1)
-        return turned(zeros[:, : self.shape[0]].astype(np.int16))
+        return transposed(zeros[:, : self.shape[0]].astype(np.int16))
 
 
 def _checked(parts: Parts, index: Stored, groups: int) -> Array:

@@ -1,7 +1,7 @@
 """The tensors of one quantised linear, checked as input of strangers, and a little memory of them.
 
 A format asks for its parts by name, with the types and the shape that they must have. Formats that
-store outputs side by side are read whole and turned once: `Held` keeps what was turned while the
+store outputs side by side are read whole and transposed once: `Held` keeps the transpose while the
 rows of a matrix are asked for one after another.
 """
 
@@ -19,7 +19,7 @@ from sparity_edge.errors import SourceError
 
 Array = npt.NDArray[Any]
 
-STRIP = 32  # rows that are turned at a time: a cache line or two of each column
+STRIP = 32  # rows that are transposed at a time: a cache line or two of each column
 KEPT = 6  # parts of as many as two matrices, as threads at the end of one begin the next
 
 
@@ -115,7 +115,7 @@ class Parts:
         return group
 
 
-def turned(array: Array) -> Array:
+def transposed(array: Array) -> Array:
     """The transpose, in rows that follow each other; made in strips, which takes half the time."""
     out = np.empty(array.shape[::-1], array.dtype)
     for start in range(0, array.shape[0], STRIP):
