@@ -1,4 +1,4 @@
-"""sparity-edge: Llama, Mistral and Qwen models on laptop CPUs, in Python.
+"""sparity-edge: Llama, Mistral, Qwen and more models on laptop CPUs, in Python.
 
 The public names, sorted. Each is imported when it is first used, so that `import sparity_edge`
 costs nothing: Numba and NumPy come with the first name that needs them. Not even typing is needed:

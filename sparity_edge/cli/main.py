@@ -116,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; `arguments.run` names a function in `arguments.module`."""
     parser = Parser(
         prog="sparity-edge",
-        description="Llama, Mistral and Qwen models on the CPU.",
+        description="Llama, Mistral, Qwen, OLMo, Granite and Phi-3 models on the CPU.",
         epilog=_EXAMPLES,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
