@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from stepwise import all_logits
 
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import ModelConfig
@@ -111,11 +112,6 @@ def masked_and_sparse(packed: PackedModel, plan: Any, ids: Sequence[int]) -> lis
     for machine, step in ((ReferenceMachine(), len(ids)), (ThreadedMachine(2), 1)):
         model = Model(packed, machine, 64, "f32")
         model.set_plan(plan)
-        parts = [
-            np.array(part)
-            for start in range(0, len(ids), step)
-            for part in model.read_all_logits(ids[start : start + step], sparse=True)
-        ]
-        results.append(np.concatenate(parts))
+        results.append(all_logits(model, ids, step, sparse=True))
         model.close()
     return results

@@ -9,6 +9,7 @@ import lora_adapters as adapters
 import numpy as np
 import pytest
 import tiny
+from stepwise import all_logits
 
 from converters import rotate
 from converters.adapters.names import with_adapters
@@ -43,13 +44,7 @@ def named(place: Path, kind: str, name: str) -> list[str]:
 
 
 def logits_of(model: Model, step: int) -> Floats:
-    model.kv_cache.trim(0)
-    parts = [
-        np.array(part)
-        for start in range(0, len(IDS), step)
-        for part in model.read_all_logits(IDS[start : start + step])
-    ]
-    logits = np.concatenate(parts)
+    logits = all_logits(model, IDS, step)
     return logits[:, np.linspace(0, logits.shape[1] - 1, tiny.COLUMNS).astype(int)]
 
 

@@ -12,6 +12,7 @@ import plain_decoder
 import pytest
 import tiny
 from model_families import registered
+from stepwise import all_logits
 from tiny_cases import Case
 
 from converters.sources import open_source
@@ -89,13 +90,7 @@ def expected_logits() -> np.ndarray:
 def test_norms_of_q_and_k_and_layers_without_rope(folder: Path, step: int) -> None:
     expected = expected_logits()
     with Generator.load(str(folder), dtype="f32", threads=2) as generator:
-        model = generator.loaded.model
-        parts = [
-            np.array(part)
-            for start in range(0, len(IDS), step)
-            for part in model.read_all_logits(IDS[start : start + step])
-        ]
-    logits = np.concatenate(parts)
+        logits = all_logits(generator.loaded.model, IDS, step)
     assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 import tiny
 from goldens import GOLDEN, assert_golden
+from stepwise import all_logits
 
 import sparity_edge.model.model
 from sparity_edge import Generator, SamplingParams
@@ -30,17 +31,6 @@ def case(request: pytest.FixtureRequest) -> str:
 def generator(case: str, checkpoint: Callable[[str], Path]) -> Iterator[Generator]:
     with Generator.load(str(checkpoint(case)), dtype="f32", threads=2) as loaded:
         yield loaded
-
-
-def all_logits(model: Model, ids: list[int], step: int) -> Floats:
-    """(positions, vocab_size), reading `step` tokens a call from an empty cache."""
-    model.kv_cache.trim(0)
-    parts = [
-        np.array(part)
-        for start in range(0, len(ids), step)
-        for part in model.read_all_logits(ids[start : start + step])
-    ]
-    return np.concatenate(parts)
 
 
 @pytest.mark.parametrize("step", [tiny.IDS_LENGTH, 16, 1], ids=["at once", "in parts", "singly"])

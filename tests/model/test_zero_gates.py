@@ -10,6 +10,7 @@ import numpy as np
 import plain_decoder
 import pytest
 import tiny
+from stepwise import all_logits
 from tiny_cases import Case
 
 from converters.calibrate import calibrate
@@ -69,17 +70,6 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return folder
 
 
-def all_logits(model: Model, step: int) -> np.ndarray:
-    """(positions, vocab_size), reading `step` tokens a call from an empty cache."""
-    model.kv_cache.trim(0)
-    parts = [
-        np.array(part)
-        for start in range(0, len(IDS), step)
-        for part in model.read_all_logits(IDS[start : start + step])
-    ]
-    return np.concatenate(parts)
-
-
 @pytest.mark.parametrize("layout", ["dense", "ffn", "neurons", "mixed", "input"])
 @pytest.mark.parametrize("name", CASES)
 def test_logits_are_those_of_the_papers(
@@ -92,7 +82,7 @@ def test_logits_are_those_of_the_papers(
     )
     model = Model(open_packed(folder), ThreadedMachine(2), 64)
     for step in (len(IDS), 5, 1):
-        assert np.abs(all_logits(model, step) - expected).max() < 1e-4 * np.abs(expected).max()
+        assert np.abs(all_logits(model, IDS, step) - expected).max() < 1e-4 * np.abs(expected).max()
     model.close()
 
 
@@ -105,7 +95,7 @@ def test_skipping_zero_gates_changes_no_bit(
         packed = open_packed(convert(source, tmp_path / "out", PackOptions(dtype)))
     models = [Model(packed, ThreadedMachine(threads), 64) for threads in (1, 2, 5)]
     models[-1]._always = None  # reads everything
-    results = [all_logits(model, step) for model in models for step in (1, 4)]
+    results = [all_logits(model, IDS, step) for model in models for step in (1, 4)]
     for result in results:
         assert np.array_equal(result, results[0])
     skipping, _, reading = models
@@ -125,7 +115,7 @@ def test_a_model_with_relu_skips_by_default_and_says_so(build: Build) -> None:
         assert "neurons whose gate is zero (ReLU) skipped" in header(generator)[1]
         assert generator.plan is None
         assert generator.sparsity == 0
-        all_logits(generator.loaded.model, 1)
+        all_logits(generator.loaded.model, IDS, 1)
         _, active = plain_decoder.logits(
             tiny.make_tensors(CASES["relu"]), tiny.config_of(CASES["relu"]), IDS
         )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 from plan_families import LEVELS, family
+from stepwise import all_logits
 from tiny_cases import PLANNED
 
 from converters.pack import convert
@@ -31,13 +32,7 @@ LAYOUTS = ("input", "ffn", "neurons", "mixed")
 
 
 def logits(model: Model, ids: list[int], step: int) -> np.ndarray:
-    model.kv_cache.trim(0)
-    parts = [
-        np.array(part)
-        for start in range(0, len(ids), step)
-        for part in model.read_all_logits(ids[start : start + step], sparse=True)
-    ]
-    return np.concatenate(parts)
+    return all_logits(model, ids, step, sparse=True)
 
 
 def make(packed: PackedModel, machine: Any) -> Model:

@@ -11,6 +11,7 @@ import pytest
 import tiny
 from packing import INT4, FakeSource, pack_folder
 from rotations import random_bases
+from stepwise import all_logits
 
 from converters.rotation.rotated import RotatedSource
 from sparity_edge import Generator
@@ -77,16 +78,6 @@ def test_tensors(kind: str, native: Any) -> None:
         np.testing.assert_allclose(part, found[3:17], rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
-def logits(model: Model, ids: list[int], step: int) -> Any:
-    model.kv_cache.trim(0)
-    parts = [
-        np.array(part)
-        for start in range(0, len(ids), step)
-        for part in model.read_all_logits(ids[start : start + step])
-    ]
-    return np.concatenate(parts)
-
-
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_those_of_the_model(
@@ -98,7 +89,7 @@ def test_logits_are_those_of_the_model(
 ) -> None:
     ids = tiny.ids_of(case)
     plain = open_packed(pack_folder(checkpoint(case), tmp_path / "plain", "f32"))
-    expected = logits(Model(plain, ReferenceMachine(), 64), ids, len(ids))
+    expected = all_logits(Model(plain, ReferenceMachine(), 64), ids, len(ids))
     packed = open_packed(rotate(case, kind))
     for machine, step in (
         (ReferenceMachine(), 40),
@@ -106,7 +97,7 @@ def test_logits_are_those_of_the_model(
         (ThreadedMachine(2), 1),
     ):
         model = Model(packed, machine, 64, "f32")
-        found = logits(model, ids, step)
+        found = all_logits(model, ids, step)
         model.close()
         assert np.abs(found - expected).max() < 2e-5 * np.abs(expected).max()
 
