@@ -37,7 +37,11 @@ class ChatAnswer:
         }
 
     def complete(self, completions: Sequence[Completion]) -> dict[str, Any]:
-        """The whole answer."""
+        """The whole answer.
+
+        Args:
+            completions: all choices; those of one prompt stand side by side.
+        """
         choices = [
             {
                 "index": index,
@@ -56,7 +60,13 @@ class ChatAnswer:
         }
 
     def chunk(self, index: int, step: Step, first: bool) -> dict[str, Any]:
-        """One step of a stream."""
+        """One step of a stream.
+
+        Args:
+            index: of the choice.
+            step: of its sequence.
+            first: whether it is the choice's first, which tells the role.
+        """
         logprobs = self._listed(Completion.of([step])) if self._logprobs else None
         choice = {
             "index": index,
@@ -67,7 +77,11 @@ class ChatAnswer:
         return {**self._head, "object": self.part, "choices": [choice]}
 
     def last(self, stats: Sequence[Statistics]) -> dict[str, Any]:
-        """The chunk behind all others, with what the answer cost."""
+        """The chunk behind all others, with what the answer cost.
+
+        Args:
+            stats: of every choice; those of one prompt stand side by side.
+        """
         return {**self._head, "object": self.part, "choices": [], "usage": usage(stats, self._n)}
 
     def _content(self, completion: Completion) -> dict[str, Any]:

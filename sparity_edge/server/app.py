@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from starlette.exceptions import HTTPException
 
 from sparity_edge.errors import OptionError, SparityError
+from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.results import Completion, Statistics, Step
 from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.server.answers import ChatAnswer, TextAnswer
@@ -27,6 +28,7 @@ from sparity_edge.server.guard import clipped, error_body
 from sparity_edge.server.metrics import metrics_text
 from sparity_edge.server.scheduler import QueueFullError, Scheduler
 from sparity_edge.server.streams import Streams
+from sparity_edge.text.token_ids import checked_ids
 
 RETRY_AFTER = "2"  # seconds
 GONE_POLL = 0.25  # seconds between two looks whether the client is still there
@@ -38,6 +40,9 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
     Args:
         scheduler: decodes; closed when the application ends.
         name: what the model is called; a request may name it or leave it out.
+
+    Returns:
+        For an ASGI server, to be put behind a `Guard`.
     """
 
     @asynccontextmanager
@@ -90,6 +95,14 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
         answer = TextAnswer(name, show, body.logprobs is not None, body.n)
         return await answered(request, body, lambda: text_sequences(loaded, body), answer)
 
+    _add_watching(app, scheduler, name)
+    _add_token_ids(app, scheduler.loaded)
+    return app
+
+
+def _add_watching(app: FastAPI, scheduler: Scheduler, name: str) -> None:
+    """Routes that tell what is served and how it fares."""
+
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         entry = {"id": name, "object": "model", "created": 0, "owned_by": "sparity-edge"}
@@ -102,6 +115,11 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
     @app.get("/metrics")
     async def metrics() -> Response:
         return PlainTextResponse(metrics_text(scheduler), media_type="text/plain; version=0.0.4")
+
+
+def _add_token_ids(app: FastAPI, loaded: LoadedModel) -> None:
+    """Routes from texts to token ids and back."""
+    tokenizer = loaded.tokenizer
 
     @app.post("/tokenize")
     async def tokenize(body: TokenizeBody) -> dict[str, Any]:
@@ -116,12 +134,8 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
 
     @app.post("/detokenize")
     async def detokenize(body: DetokenizeBody) -> dict[str, Any]:
-        from sparity_edge.text.token_ids import checked_ids
-
         ids = checked_ids(body.tokens, loaded.config.vocab_size)
         return {"content": await asyncio.to_thread(tokenizer.decode, ids, False)}
-
-    return app
 
 
 async def _events(

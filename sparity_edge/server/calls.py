@@ -35,6 +35,10 @@ COMPLETION_TOKENS = 16  # of /v1/completions where max_tokens is not there, as O
 def chat_sequences(loaded: LoadedModel, body: ChatBody) -> list[DecodingSequence]:
     """The sequences that a conversation asks for, `n` of them.
 
+    Args:
+        loaded: the model.
+        body: of the request, its fields checked one by one.
+
     Raises:
         OptionError, ContextError, TemplateError: it cannot be honoured.
     """
@@ -52,6 +56,10 @@ def chat_sequences(loaded: LoadedModel, body: ChatBody) -> list[DecodingSequence
 
 def text_sequences(loaded: LoadedModel, body: TextBody) -> list[DecodingSequence]:
     """The sequences that texts to continue ask for, `n` of each prompt.
+
+    Args:
+        loaded: the model.
+        body: of the request, its fields checked one by one.
 
     Raises:
         OptionError, ContextError: it cannot be honoured.

@@ -26,7 +26,11 @@ ABANDON = 10  # seconds more for a step under way and for clients that read slow
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Whether only this machine reaches an address.
+
+    Args:
+        host: a name or an address, as `--host` takes it.
+    """
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
@@ -64,6 +68,10 @@ def _tells(record: logging.LogRecord) -> bool:
 
 def bound(host: str, port: int) -> socket.socket:
     """A socket that listens, made before a model is loaded so that a taken port is told at once.
+
+    Args:
+        host: a name or an address of this machine.
+        port: 0 takes any that is free.
 
     Raises:
         OptionError: the address is none of this machine's, or the port is out of range or taken.

@@ -42,7 +42,11 @@ class Streams:
             ticket.cancel()
 
     async def steps(self) -> AsyncIterator[tuple[int, Step]]:
-        """Each step with the number of its sequence; closing it drops what is not over."""
+        """Each step with the number of its sequence; closing it drops what is not over.
+
+        Raises:
+            BaseException: what ended one of the sequences, as the scheduler tells it.
+        """
         try:
             while self._left:
                 index, step = await self._steps.get()

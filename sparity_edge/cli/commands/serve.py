@@ -18,7 +18,11 @@ KEY = "SPARITY_EDGE_API_KEY"
 
 
 def serve(arguments: Namespace) -> None:
-    """`sparity-edge serve`: OpenAI's protocol over one model."""
+    """`sparity-edge serve`: OpenAI's protocol over one model.
+
+    Raises:
+        OptionError: an option is out of range, or the extra `[server]` is not installed.
+    """
     try:
         from sparity_edge.server.run import bound, is_loopback, serve
     except ImportError as error:
