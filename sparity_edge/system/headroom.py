@@ -54,7 +54,7 @@ def _demand(
     for left, limit, remedy in known:
         if nbytes > left:
             raise ResourceError(
-                f"{what} takes {_size(nbytes)} of memory and {limit} leaves {_size(left)}; "
+                f"{what} takes {size_text(nbytes)} of memory and {limit} leaves {size_text(left)}; "
                 f"{remedy}{otherwise}."
             )
 
@@ -122,5 +122,10 @@ def _of_machine() -> Iterator[tuple[int, str, str]]:
         yield memory.total + swap, "this machine", "use another machine"
 
 
-def _size(nbytes: int) -> str:
+def size_text(nbytes: int) -> str:
+    """Bytes as GB, or MB where they are fewer.
+
+    Args:
+        nbytes: how many.
+    """
     return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"

@@ -20,6 +20,7 @@ from sparity_edge.errors import SparityError
 from sparity_edge.measure.advice import advice
 from sparity_edge.measure.doctor import examine
 from sparity_edge.measure.expected import Expected, bytes_of_a_folder, bytes_of_a_token
+from sparity_edge.system.headroom import size_text
 from sparity_edge.system.threads import checked_threads
 from sparity_edge.terminal.json_output import print_json
 from sparity_edge.terminal.screen import one_line
@@ -221,11 +222,12 @@ def _memory(facts: Facts) -> Iterator[tuple[str, str]]:
     limit = memory["container_limit_bytes"]
     yield (
         "total",
-        _size(memory["total_bytes"]) + (f", {_size(limit)} in this container" if limit else ""),
+        size_text(memory["total_bytes"])
+        + (f", {size_text(limit)} in this container" if limit else ""),
     )
-    yield "available", _size(memory["available_bytes"])
+    yield "available", size_text(memory["available_bytes"])
     if memory["swapped_bytes"]:
-        yield "swapped out", _size(memory["swapped_bytes"])
+        yield "swapped out", size_text(memory["swapped_bytes"])
     if memory["huge_pages"]:
         yield "large pages", memory["huge_pages"]
     if measured is None:
@@ -244,7 +246,7 @@ def _memory(facts: Facts) -> Iterator[tuple[str, str]]:
 def _speeds(facts: Facts) -> Iterator[tuple[str, str]]:
     """Upper bounds, and called so."""
     for model in facts["models"]:
-        size, speed = _size(model["bytes_per_token"]), model["tokens_per_second_at_most"]
+        size, speed = size_text(model["bytes_per_token"]), model["tokens_per_second_at_most"]
         estimate = f"{size} a token" if model["packed"] else f"{size} a token if it were packed"
         bound = f"at most {speed:g} tokens a second; " if speed else ""
         yield model["name"], f"{bound}{estimate}"
@@ -265,17 +267,13 @@ def _plans(gains: list[Facts]) -> Iterator[tuple[str, str]]:
 
 def _storage(storage: Facts) -> Iterator[tuple[str, str]]:
     cache, kernels = storage["cache"], storage["kernels"]
-    free = "?" if cache["free_bytes"] is None else _size(cache["free_bytes"])
+    free = "?" if cache["free_bytes"] is None else size_text(cache["free_bytes"])
     writable = "" if cache["writable"] else ", cannot be written"
-    yield "models", f"{cache['path']}: {_size(cache['used_bytes'])} used, {free} free{writable}"
+    yield "models", f"{cache['path']}: {size_text(cache['used_bytes'])} used, {free} free{writable}"
     state = "compiled" if kernels["compiled"] else "not compiled yet"
-    yield "kernels", f"{kernels['path']}: {_size(kernels['used_bytes'])}, this version {state}"
+    yield "kernels", f"{kernels['path']}: {size_text(kernels['used_bytes'])}, this version {state}"
     for each in storage["leftovers"]:
-        yield "left by a dead run", f"{each['path']}: {_size(each['bytes'])}"
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
+        yield "left by a dead run", f"{each['path']}: {size_text(each['bytes'])}"
 
 
 def _speed(bytes_per_second: int) -> str:
