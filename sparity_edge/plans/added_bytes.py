@@ -13,7 +13,12 @@ from sparity_edge.plans.plan import SITES, SelectionRule, SparsityPlan
 
 
 def choice_of(piece: str, rule: SelectionRule) -> tuple[Any, ...]:
-    """What tells one choice of channels from another, to be hashed and compared."""
+    """What tells one choice of channels from another, to be hashed and compared.
+
+    Args:
+        piece: a key of `SITES`.
+        rule: by which its channels are chosen.
+    """
     parts = (rule.weights, rule.centre, rule.predictor, rule.gain)
     values = (None if each is None else each.tobytes() for each in parts)
     return (SITES[piece], rule.rule, rule.value, *values)

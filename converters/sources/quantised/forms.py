@@ -46,6 +46,10 @@ class Form:
 def awq(block: Block, label: str) -> Form:
     """AWQ: versions but GEMM have other orders of numbers.
 
+    Args:
+        block: the settings of the method, of config.json.
+        label: what the user named.
+
     Raises:
         SourceError: a setting is not supported.
     """
@@ -57,6 +61,10 @@ def awq(block: Block, label: str) -> Form:
 
 def gptq(block: Block, label: str) -> Form:
     """GPTQ; where modules have settings of their own, sizes of tensors say which.
+
+    Args:
+        block: the settings of the method, of config.json.
+        label: what the user named.
 
     Raises:
         SourceError: a setting is not supported.
@@ -72,6 +80,10 @@ def gptq(block: Block, label: str) -> Form:
 
 def mlx(block: Block, label: str) -> Form:
     """MLX; modules may have settings of their own, under their names.
+
+    Args:
+        block: the settings of the method, of config.json.
+        label: what the user named.
 
     Raises:
         SourceError: a setting is not supported.
@@ -95,6 +107,10 @@ def _mlx_settings(block: Block, label: str) -> tuple[int, int]:
 def fp8(block: Block, label: str) -> Form:
     """FP8 with scales by blocks, or one for all.
 
+    Args:
+        block: the settings of the method, of config.json.
+        label: what the user named.
+
     Raises:
         SourceError: a setting is not supported.
     """
@@ -108,7 +124,12 @@ def fp8(block: Block, label: str) -> Form:
 
 
 def fbgemm(block: Block, label: str) -> Form:  # noqa: ARG001 - it has no settings of weights
-    """FBGEMM's FP8 with a scale each row."""
+    """FBGEMM's FP8 with a scale each row.
+
+    Args:
+        block: the settings of the method, of config.json.
+        label: what the user named.
+    """
     return Form(
         "FBGEMM FP8",
         "weight_scale",
@@ -119,6 +140,10 @@ def fbgemm(block: Block, label: str) -> Form:  # noqa: ARG001 - it has no settin
 
 def compressed_tensors(block: Block, label: str) -> Form:
     """compressed-tensors; sizes of tensors say more of a module than its groups of targets.
+
+    Args:
+        block: the settings of the method, of config.json.
+        label: what the user named.
 
     Raises:
         SourceError: a setting is not supported.
@@ -145,6 +170,10 @@ def compressed_tensors(block: Block, label: str) -> Form:
 
 def bitsandbytes(block: Block, label: str) -> Form:
     """bitsandbytes in four bits.
+
+    Args:
+        block: the settings of the method, of config.json.
+        label: what the user named.
 
     Raises:
         SourceError: a setting is not supported.

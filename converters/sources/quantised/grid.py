@@ -34,7 +34,14 @@ class Matrix(ABC):
 
     @abstractmethod
     def read(self, start: int, stop: int) -> Quantized | Array:
-        """Rows start:stop, as `Source.read` gives them."""
+        """Rows start:stop, as `Source.read` gives them.
+
+        Returns:
+            (rows, inputs), integers where `native` is not None, else float32.
+
+        Raises:
+            SourceError: the file ends before them.
+        """
 
 
 class Grid(Matrix):

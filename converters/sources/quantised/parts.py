@@ -30,7 +30,12 @@ class Held:
         self._arrays: OrderedDict[Any, Array] = OrderedDict()
 
     def get(self, key: Any, make: Callable[[], Array]) -> Array:
-        """What `make` returned for this key, made anew where it was dropped."""
+        """What `make` returned for this key, made anew where it was dropped.
+
+        Args:
+            key: anything that can be hashed.
+            make: called where the array is not held.
+        """
         if key not in self._arrays:
             self._arrays[key] = make()
             while len(self._arrays) > KEPT:
@@ -82,11 +87,20 @@ class Parts:
         return self.take(part, dtypes, shape) if part in self.stored else None
 
     def kept(self, part: str, make: Callable[[], Array]) -> Array:
-        """What `make` returns, kept for the rows that are asked for next."""
+        """What `make` returns, kept for the rows that are asked for next.
+
+        Args:
+            part: by which it is found again.
+            make: called where it is not kept.
+        """
         return self.held.get((self.module, part), make)
 
     def refused(self, what: str) -> SourceError:
-        """The sentence for a module that its format's own program could not read either."""
+        """The error for a module that its format's own program could not read either, not raised.
+
+        Args:
+            what: is wrong with it.
+        """
         return SourceError(
             f"{self._label}: {self.module}: {what}, which does not fit {self._method}; the "
             "checkpoint is damaged or of another kind, fetch it again."

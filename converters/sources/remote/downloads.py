@@ -57,7 +57,14 @@ def downloads() -> list[Download]:
 
 
 def demand_unused(download: Download) -> None:
-    """Raise OptionError if a process reads or fetches a model, or it lies where it should not."""
+    """Refuse to touch a model that a process uses.
+
+    Args:
+        download: what would be removed.
+
+    Raises:
+        OptionError: a process reads or fetches it, or it lies where it should not.
+    """
     if in_use([*download.contents, *_locks(download)]):
         raise OptionError(f"{download.name} is read or fetched by a process; end that first.")
 

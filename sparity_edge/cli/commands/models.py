@@ -26,7 +26,12 @@ WORDS = {"downloads": "download", "packs": "pack"}  # of --only
 
 
 def pull(arguments: Namespace) -> None:
-    """`sparity-edge pull`: a model comes to this machine, and is looked at whether it can run."""
+    """`sparity-edge pull`: a model comes to this machine, and is looked at whether it can run.
+
+    Raises:
+        OptionError: it is here already, as a file or folder that the user named.
+        SourceError: there is no such model, it cannot be fetched, or cannot run here.
+    """
     from converters.sources import exists, open_source
 
     if arguments.model and exists(Path(arguments.model)):

@@ -25,7 +25,12 @@ class Chances:
         self._seen = [0.0] * len(prior)
 
     def note(self, kind: int, right: bool) -> None:
-        """Count a guess."""
+        """Count a guess.
+
+        Args:
+            kind: of the guess, an index into the prior.
+            right: whether it was what the sampler chose.
+        """
         self._right[kind] = FADE * self._right[kind] + right
         self._seen[kind] = FADE * self._seen[kind] + 1
 
