@@ -112,7 +112,7 @@ def open_any(model: str, context: CallContext = QUIET) -> Source:
     """
     adapters = adapters_of(model)
     if adapters:
-        from converters.adapters.put import adapted
+        from converters.adapters.apply import adapted
 
         return adapted(open_any(own_name(model), context), adapters, model, context)
     path = packed_path(model)

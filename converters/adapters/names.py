@@ -46,12 +46,19 @@ def with_adapters(model: str, adapters: str | os.PathLike[str] | Sequence[str]) 
 
 
 def own_name(model: str) -> str:
-    """The name of a model without its adapters."""
+    """The name of a model without its adapters.
+
+    Args:
+        model: a name, as `with_adapters` gives it or without adapters.
+    """
     return model.partition(_OPTION)[0]
 
 
 def adapters_of(model: str) -> list[Adapter]:
     """The adapters that a model's name ends with; none: it is a model as it comes.
+
+    Args:
+        model: a name, as `with_adapters` gives it or without adapters.
 
     Raises:
         OptionError: there are too many, or a scale is no number.

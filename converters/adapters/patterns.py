@@ -50,7 +50,11 @@ class Numbers:
             raise self._refused(next(iter(given)))
 
     def of(self, module: str) -> float:
-        """The number of a module, "model.layers.0.self_attn.q_proj", as peft finds it."""
+        """The number of a module, "model.layers.0.self_attn.q_proj", as peft finds it.
+
+        Args:
+            module: as the adapter calls it.
+        """
         return next((value for each, value in self._own if each.match(module)), self._usual)
 
     def _compiled(self, pattern: str) -> re.Pattern[str]:

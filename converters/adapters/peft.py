@@ -94,13 +94,21 @@ def read_adapter(
 
 
 def identity(adapter: Adapter) -> str:
-    """SHA-256, in hex, of the files of an adapter, with its scale."""
+    """SHA-256, in hex, of the files of an adapter, with its scale.
+
+    Args:
+        adapter: whose files are read.
+    """
     hashes = [hash_file(path).hex() for path in files_of(adapter)]
     return ":".join([*hashes, repr(adapter.scale)])
 
 
 def files_of(adapter: Adapter) -> tuple[Path, ...]:
-    """The files that an adapter is read from."""
+    """The files that an adapter is read from.
+
+    Args:
+        adapter: whose files are looked for.
+    """
     return adapter.folder / CONFIG, adapter.folder / WEIGHTS
 
 

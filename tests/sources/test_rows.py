@@ -15,8 +15,8 @@ import tiny
 from gguf import GGMLQuantizationType as Kind
 from gguf_files import HEAD_DIM, HEADS, HIDDEN, INNER, KV_HEADS
 
+from converters.adapters.apply import adapted
 from converters.adapters.names import Adapter
-from converters.adapters.put import adapted
 from converters.numbers.quantize import Quantized
 from converters.sources import open_source
 from converters.sources.hf import HuggingFaceSource
