@@ -184,6 +184,11 @@ def llama3_factors(theta: float, head_dim: int, factor: float) -> Array:
 
     Fast frequencies stay, slow ones are divided by `factor`, those between are blended linearly
     in the number of turns they make within the original context (Llama 3.1 model card).
+
+    Args:
+        theta: the base of the frequencies.
+        head_dim: numbers of a head.
+        factor: of slow frequencies.
     """
     frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
     turns = LLAMA3["original_max_position_embeddings"] * frequencies / (2 * math.pi)

@@ -19,11 +19,14 @@ from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import SourceError
 from sparity_edge.model.families import family_of
 
-_TURNED = ("q_proj", "k_proj", "q_norm", "k_norm")  # rows are those of heads, which are rotated
+_ROTATED = ("q_proj", "k_proj", "q_norm", "k_norm")  # rows are those of heads, which are rotated
 
 
 def in_rows(source: Source) -> Source:
     """The source with the tensors of its decoder; itself where it has them already.
+
+    Args:
+        source: as the checkpoint has it; closed with what is returned.
 
     Raises:
         SourceError: a tensor has not the rows of those that it should hold.
@@ -43,7 +46,7 @@ def in_pairs(rows: Array, module: str, config: ModelConfig) -> Array:
         config: the model's.
     """
     order = _paired(config)
-    if order is None or module.split(".")[-1] not in _TURNED:
+    if order is None or module.split(".")[-1] not in _ROTATED:
         return rows
     heads = rows.reshape(-1, config.head_dim, *rows.shape[1:])
     return heads[:, order].reshape(rows.shape)
@@ -98,7 +101,7 @@ class RowsSource(Source):
         """As `Source.read`."""
         tensor, first, count = self._parts[name]
         stop = count if stop is None else min(stop, count)
-        if self._order is None or name.split(".")[-2] not in _TURNED:
+        if self._order is None or name.split(".")[-2] not in _ROTATED:
             return self._source.read(tensor, first + start, first + stop)
         # The rows of a head stay inside it, so whole heads are read and then picked from.
         head_dim = len(self._order)

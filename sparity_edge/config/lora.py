@@ -28,7 +28,12 @@ class Lora:
     ranks: tuple[tuple[str, int], ...]  # ("3.self_attn.q_proj", 16): of layer 3, in order
 
     def rank(self, layer: int, linear: str) -> int:
-        """The rank beside a linear, named as in `LAYER_LINEARS`; 0: nothing stands there."""
+        """The rank beside a linear, named as in `LAYER_LINEARS`; 0: nothing stands there.
+
+        Args:
+            layer: its number.
+            linear: one of `LAYER_LINEARS`.
+        """
         return dict(self.ranks).get(f"{layer}.{linear}", 0)
 
     @property

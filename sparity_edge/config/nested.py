@@ -55,7 +55,11 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_nested(config: Mapping[str, Any]) -> bool:
-    """Whether config.json is of a model that holds a text model which may be read."""
+    """Whether config.json is of a model that holds a text model which may be read.
+
+    Args:
+        config: the content of config.json.
+    """
     stated, architectures = config.get("model_type"), config.get("architectures")
     name = architectures[0] if isinstance(architectures, list) and architectures else architectures
     if isinstance(name, str):
@@ -64,7 +68,11 @@ def is_nested(config: Mapping[str, Any]) -> bool:
 
 
 def text_name(name: str) -> str | None:
-    """What a tensor is called in a model of text alone; None: it belongs to another part."""
+    """What a tensor is called in a model of text alone; None: it belongs to another part.
+
+    Args:
+        name: as a file has it.
+    """
     if name.startswith(_OTHERS):
         return None
     for start, own in _DECODER.items():

@@ -121,7 +121,11 @@ async def _refuse(send: Send, status: int, sentence: str) -> None:
 
 
 def clipped(text: str) -> str:
-    """A client's words as an answer may repeat them: not at any length, and written in UTF-8."""
+    """A client's words as an answer may repeat them: not at any length, and written in UTF-8.
+
+    Args:
+        text: of a request.
+    """
     text = text if len(text) <= MOST_REPEATED else text[: MOST_REPEATED - 3] + "..."
     return text.encode("utf-8", "replace").decode()
 

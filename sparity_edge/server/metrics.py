@@ -41,7 +41,11 @@ class _Collector:
 
 
 def metrics_text(scheduler: Scheduler) -> str:
-    """All counts and gauges of a scheduler, as Prometheus reads them."""
+    """All counts and gauges of a scheduler, as Prometheus reads them.
+
+    Args:
+        scheduler: asked for its counts now.
+    """
     registry = CollectorRegistry()
     registry.register(_Collector(scheduler))
     return generate_latest(registry).decode()

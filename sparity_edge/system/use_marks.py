@@ -58,5 +58,9 @@ class UseMark:
 
 
 def in_use(paths: Iterable[Path]) -> bool:
-    """Whether a process, this one included, has marked one of them, or is writing it."""
+    """Whether a process, this one included, has marked one of them, or is writing it.
+
+    Args:
+        paths: files, as `UseMark` takes them.
+    """
     return any(map(is_locked, paths))

@@ -81,6 +81,11 @@ class Parts:
     ) -> Stored | None:
         """One part, None where it is not stored.
 
+        Args:
+            part: the last of its name.
+            dtypes: any that it may have.
+            shape: that it must have, or how many sides.
+
         Raises:
             SourceError: it is stored, and not of that kind.
         """
@@ -130,7 +135,11 @@ class Parts:
 
 
 def transposed(array: Array) -> Array:
-    """The transpose, in rows that follow each other; made in strips, which takes half the time."""
+    """The transpose, in rows that follow each other; made in strips, which takes half the time.
+
+    Args:
+        array: (rows, columns).
+    """
     out = np.empty(array.shape[::-1], array.dtype)
     for start in range(0, array.shape[0], STRIP):
         out[:, start : start + STRIP] = array[start : start + STRIP].T
@@ -138,5 +147,10 @@ def transposed(array: Array) -> Array:
 
 
 def in_groups(inputs: int, group: int) -> Array:
-    """The group of each input, where they follow each other."""
+    """The group of each input, where they follow each other.
+
+    Args:
+        inputs: how many there are.
+        group: inputs of a group; the last one may have fewer.
+    """
     return np.arange(inputs, dtype=np.intp) // group

@@ -56,6 +56,10 @@ class Stored:
     def read(self, start: int = 0, stop: int | None = None) -> Array:
         """Rows start:stop, as an own copy; a scalar as it is.
 
+        Args:
+            start: the first row.
+            stop: behind the last one; None: all that follow.
+
         Raises:
             SourceError: the file is cut short, or cannot be read.
         """
@@ -74,7 +78,11 @@ class Stored:
 
 
 def as_float32(values: Array) -> npt.NDArray[np.float32]:
-    """Floats of any type, exactly; those of bfloat16 by their bits, ten times as fast."""
+    """Floats of any type, exactly; those of bfloat16 by their bits, ten times as fast.
+
+    Args:
+        values: of any shape.
+    """
     if values.dtype == ml_dtypes.bfloat16:
         return (values.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
     return values.astype(np.float32, copy=False)

@@ -109,7 +109,14 @@ def choose(models: Sequence[GgufModel], tag: str | None, label: str) -> GgufMode
 
 
 def remark(chosen: GgufModel, models: Sequence[GgufModel], label: str, tag: str | None) -> str:
-    """What was chosen, as a sentence, and how another one is named where nothing was."""
+    """What was chosen, as a sentence, and how another one is named where nothing was.
+
+    Args:
+        chosen: one of `models`.
+        models: all GGUF models of the repository.
+        label: what the user named.
+        tag: that the user gave; None: none.
+    """
     what = f"{label}: {chosen.name}, {chosen.size}"
     others = [each for each in models if each is not chosen]
     if tag or not others:
@@ -157,7 +164,12 @@ def _is_model(name: str) -> bool:
 
 
 def tag_of(model: GgufModel, models: Iterable[GgufModel]) -> str:
-    """The shortest tag that names a model and no other: its number format, or its file."""
+    """The shortest tag that names a model and no other: its number format, or its file.
+
+    Args:
+        model: one of `models`.
+        models: all GGUF models of the repository.
+    """
     alike = [each for each in models if each.format == model.format]
     return model.format if model.format and len(alike) == 1 else model.name
 

@@ -27,7 +27,11 @@ class HubName:
 
 
 def parse_hub_name(name: str) -> HubName | None:
-    """The parts of `org/name[@revision][:TAG]`; None where a text has not that form."""
+    """The parts of `org/name[@revision][:TAG]`; None where a text has not that form.
+
+    Args:
+        name: what the user typed.
+    """
     match = _NAME.fullmatch(name)
     if match is None or ".." in re.split("[/:@]", name):
         return None

@@ -25,7 +25,15 @@ class DraftSource(Protocol):
     """What guesses the tokens of one sequence."""
 
     def draft(self, most: int) -> Draft:
-        """Up to `most` guesses of what follows the tokens so far."""
+        """Up to `most` guesses of what follows the tokens so far.
+
+        Args:
+            most: of the pass that will check them.
+        """
 
     def follow(self, token: int) -> None:
-        """Take the next token of the sequence, guessed or not."""
+        """Take the next token of the sequence, guessed or not.
+
+        Args:
+            token: its id.
+        """

@@ -54,13 +54,21 @@ class DraftModel:
         self._pace: Pace | None = None
 
     def pace(self, prices: Prices) -> Pace:
-        """The credit of this model's guesses, apart from that of guesses that cost nothing."""
+        """The credit of this model's guesses, apart from that of guesses that cost nothing.
+
+        Args:
+            prices: of passes of the larger model.
+        """
         if self._pace is None or self._pace.prices is not prices:
             self._pace = Pace(prices)
         return self._pace
 
     def cost(self, pace: Pace) -> float:
-        """What a guess costs, in tokens' time of the larger model."""
+        """What a guess costs, in tokens' time of the larger model.
+
+        Args:
+            pace: as `pace` gives it.
+        """
         one = pace.prices.seconds()
         if one is None or len(self._seconds) < 3:
             return self._bytes_share
@@ -68,6 +76,9 @@ class DraftModel:
 
     def best(self, ids: list[int]) -> tuple[int, float]:
         """Read ids; the best token behind them, and about its share.
+
+        Args:
+            ids: that follow what its KV cache holds.
 
         Raises:
             ContextError: they do not fit.

@@ -109,7 +109,11 @@ class Pace:
                 yield gain, size
 
     def earn(self, tokens: int) -> None:
-        """Count tokens that came without guesses of this credit."""
+        """Count tokens that came without guesses of this credit.
+
+        Args:
+            tokens: how many.
+        """
         self.credit = min(self.credit + EARNED * tokens, MOST_CREDIT)
 
     def passed(

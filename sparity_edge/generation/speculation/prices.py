@@ -75,7 +75,11 @@ class Prices:
             self.book.keep(self.kept)
 
     def seconds(self, size: int = 1) -> float | None:
-        """What such a pass takes at present; None: too few were seen."""
+        """What such a pass takes at present; None: too few were seen.
+
+        Args:
+            size: tokens of the pass, 1 or one of SIZES.
+        """
         if size not in self._middle:
             seen = sorted(self._seconds[size])
             self._middle[size] = seen[len(seen) // 2] if len(seen) >= ENOUGH else None
