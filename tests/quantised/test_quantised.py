@@ -13,6 +13,7 @@ import quantised_files as files
 import quantised_packers as packers
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_dtypes import float8_e4m3fn
 
 from converters.numbers.quantize import Quantized
 from converters.sources.quantised import open_quantised
@@ -141,6 +142,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "words": ("mlx-3-bit", {"weight": np.zeros((32, 19), np.uint32)}, "no whole number of 3 bits"),
     "width": ("mlx-4-bit", {"weight": np.zeros((32, 32), np.uint32)}, "3 groups for 256 inputs"),
     "bytes": ("fp8-all", {"weight": np.zeros((32, 192), np.uint8)}, "weight has dtype U8"),
+    "no rows": ("fp8-all", {"weight": np.zeros((0, 192), float8_e4m3fn)}, "which is nothing"),
     "blocks": ("fp8-blocks", {"weight_scale_inv": np.ones((2, 4), np.float32)}, "in place of"),
     "no shape": ("packed-zeros", {"weight_shape": None}, "weight_shape is missing"),
     "a shape": ("packed-zeros", {"weight_shape": np.array([-1, 192])}, "beside weight_shape"),

@@ -43,6 +43,8 @@ class Scaled(Matrix):
         """
         self._weight = parts.take("weight", ("F8_E4M3",), 2)
         rows, columns = self.shape = (self._weight.shape[0], self._weight.shape[1])
+        if not rows or not columns:
+            raise parts.refused(f"weight has shape {self.shape}, which is nothing")
         stored = parts.stored.get(scale)
         shape = stored.shape if stored else ()
         self._block = rows, columns
@@ -53,7 +55,7 @@ class Scaled(Matrix):
         down, across = self._block
         blocks = -(-rows // down), -(-columns // across)
         allowed = {blocks, (rows,), ()} if down == 1 else {blocks, (1,), ()}
-        if stored is not None and (shape not in allowed or not rows or not columns):
+        if stored is not None and shape not in allowed:
             raise parts.refused(f"{scale} has shape {shape} in place of {blocks}")
         scales = as_float32(parts.take(scale, FLOATS, shape).read())
         self._scales = scales.reshape(blocks)
