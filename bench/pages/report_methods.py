@@ -20,7 +20,12 @@ from sparity_edge.measure.rounds import table
 
 MODELS = ("SmolLM2-f32", "SmolLM2-int4", "Qwen2.5-Coder-1.5B")
 COMPARED = ((MODELS[0], "teal"), (MODELS[0], "teal-profile"), (MODELS[2], "teal"))
-VARIED = "SmolLM2-f32-variants"  # the part with all variants, of fewer windows
+VARIED = (
+    "SmolLM2-f32",
+    "SmolLM2-int8",
+    "SmolLM2-int4",
+    "Qwen2.5-Coder-1.5B",
+)  # with `-variants`: fewer windows
 METHODS = (
     "cats@0.3",
     "cats@0.5",
@@ -49,6 +54,11 @@ METHODS = (
     "auto:0.35",
     "auto:0.5",
 )
+ON_THE_DIAL = (
+    *("cats", "chess-ffn", "chess", "centred", "teal", "wisparse", "wina", "scap"),
+    *("nm-4", "nm-8", "nm-16", "nm-32", "auto"),
+)
+SHARES, DIALLED = (0.25, 0.4, 0.5), (MODELS[2], MODELS[1])
 # What each variant is to be compared with comes first.
 VARIANTS = (
     "chess-ffn@0.5",
@@ -125,16 +135,43 @@ def published_table(results: Results) -> str:
     return table([*head, *(f"`{plan}`, {model}" for model, plan in COMPARED)], lines)
 
 
+def dial_table(results: Results) -> str:
+    """Every method at the same shares of the dense pack's bytes: KL, and the speed beside dense."""
+    lines = []
+    for plan in ON_THE_DIAL:
+        cells = [
+            _dialled(results, model, f"{plan}:{share}") for model in DIALLED for share in SHARES
+        ]
+        lines.append([f"`{plan}`", *cells])
+    columns = [f"{model}, {1 - share:.0%} read" for model in DIALLED for share in SHARES]
+    return table(["plan", *columns], lines)
+
+
+def _dialled(results: Results, model: str, setting: str) -> str:
+    row = _row(results, model, setting)
+    if row is None:
+        return ""
+    timed = results["times"]["models"].get(model, {}).get("rows", {}).get(setting)
+    speed = f", {timed['against_dense']['median']:.2f}x" if timed else ""
+    return f"{row['kl_mean']:.4f}{speed}"
+
+
 def variants_table(results: Results) -> str:
-    """The three strategies and other variants, on one model."""
+    """The three strategies and other variants: active weight fraction, KL, perplexity ratio."""
+    models = [each for each in VARIED if f"{each}-variants" in results["quality"]["models"]]
     lines = []
     for setting in VARIANTS:
-        row = _row(results, VARIED, setting)
-        if row is not None:
-            kl = f"{row['kl_mean']:.3f} ± {row['kl_stderr']:.3f}"
-            active = _figure(row, "active_weight_fraction", 3)
-            lines.append([f"`{setting}`", active, kl, _figure(row, "perplexity_ratio", 3)])
-    return table(["setting", "active", "KL", "perplexity ratio"], lines)
+        rows = [_row(results, f"{model}-variants", setting) for model in models]
+        if any(row is not None for row in rows):
+            lines.append([f"`{setting}`", *map(_varied, rows)])
+    return table(["setting", *models], lines)
+
+
+def _varied(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    active, ratio = (_figure(row, key, 3) for key in ("active_weight_fraction", "perplexity_ratio"))
+    return f"{active}, {row['kl_mean']:.4f} ± {row['kl_stderr']:.4f}, {ratio}"
 
 
 def density_table(results: Results) -> str:
@@ -151,6 +188,7 @@ def density_table(results: Results) -> str:
 TABLES = {
     "methods": Section(("quality",), methods_table),
     "rotated": Section(("quality",), rotated_table),
+    "dial": Section(("quality", "times"), dial_table),
     "variants": Section(("quality",), variants_table),
     "density": Section(("spread",), density_table),
     "published": Section(("quality",), published_table),
