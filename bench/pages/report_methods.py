@@ -89,6 +89,7 @@ BASES = {
     "as it comes": "SmolLM2-f32-plain",
     "global": "SmolLM2-f32-global",
     "layers": "SmolLM2-f32-layers",
+    "1.5B in int8, global": "Qwen2.5-Coder-1.5B-int8-global",
 }
 ALONE = ("larosa-rates", "larosa-static", "larosa-rates-static")  # rates, thresholds, or both
 ROTATED = (
