@@ -76,14 +76,14 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
         OptionError: the address is none of this machine's, or the port is out of range or taken.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        found = socket.socket(family)
         if os.name == "posix":  # elsewhere it would let two servers share a port
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
         found.listen(BACKLOG)  # who asks before the model is loaded waits for it
     except (OSError, OverflowError) as error:
+        found.close()
         raise OptionError(
             f"Port {port} of {host} cannot be had ({error}); name another with --port or --host."
         ) from error
