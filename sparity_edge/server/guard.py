@@ -12,6 +12,8 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from sparity_edge.server.error_shapes import clipped, error_body
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -22,7 +24,10 @@ MAX_BODY = 8 << 20  # bytes: more than the longest context holds
 BODY_SECONDS = 30.0  # that a body may take to arrive
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 TOO_LONG = (413, f"The body is longer than {MAX_BODY >> 20} MB; shorten it.")
-MOST_REPEATED = 60  # characters
+NO_KEY = (
+    401,
+    "The API key is missing or wrong; send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
+)
 OPEN = ("/health",)  # without a key
 
 
@@ -46,18 +51,20 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # as GET; the server leaves the body out
+            scope = {**scope, "method": "GET"}
         headers = {name.lower(): value for name, value in scope["headers"]}
         refusal = self._refusal(scope["path"], headers)
         if refusal is not None:
-            await _refuse(send, *refusal)
+            await _refuse(scope, send, *refusal)
             return
         try:
             body = await asyncio.wait_for(_body(receive), BODY_SECONDS)
         except asyncio.TimeoutError:  # another class than the built-in one before Python 3.11
-            await _refuse(send, 408, "The body took too long to arrive; send it again.")
+            await _refuse(scope, send, 408, "The body took too long to arrive; send it again.")
             return
         if body is None:
-            await _refuse(send, *TOO_LONG)
+            await _refuse(scope, send, *TOO_LONG)
             return
         await self._app(scope, _replayed(body, receive), send)
 
@@ -70,14 +77,15 @@ class Guard:
                 f"The Host header {clipped(host)!r} is another server's; use this one's.",
             )
         if self._key is not None and path not in OPEN and not self._has_key(headers):
-            return 401, "The API key is missing or wrong; send it as `Authorization: Bearer KEY`."
+            return NO_KEY
         if _length(headers) > MAX_BODY:
             return TOO_LONG
         return None
 
     def _has_key(self, headers: MutableMapping[bytes, bytes]) -> bool:
-        bearer = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-        given = headers.get(b"x-api-key", bearer)
+        """As OpenAI's clients send it, or as Anthropic's do."""
+        kind, _, bearer = headers.get(b"authorization", b"").partition(b" ")
+        given = headers.get(b"x-api-key", bearer if kind.lower() == b"bearer" else b"")
         return hmac.compare_digest(given, self._key or b"")
 
 
@@ -113,31 +121,8 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
-    body = json.dumps(error_body(status, sentence)).encode()
+async def _refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
+    body = json.dumps(error_body(status, sentence, path=scope["path"])).encode()
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def clipped(text: str) -> str:
-    """A client's words as an answer may repeat them: not at any length, and written in UTF-8.
-
-    Args:
-        text: of a request.
-    """
-    text = text if len(text) <= MOST_REPEATED else text[: MOST_REPEATED - 3] + "..."
-    return text.encode("utf-8", "replace").decode()
-
-
-def error_body(status: int, sentence: str, field: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's shape.
-
-    Args:
-        status: of HTTP.
-        sentence: what is wrong, and the remedy.
-        field: of the request, where one is to blame.
-    """
-    kinds = {401: "authentication_error", 404: "not_found_error", 503: "overloaded_error"}
-    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": sentence, "type": kind, "param": field, "code": None}}

@@ -28,8 +28,19 @@ CLOSE_TIMEOUT = 60.0  # seconds that `close` waits for the step under way
 Listener = Callable[[Step | BaseException], None]
 
 
-class QueueFullError(SparityError):
+class UnavailableError(SparityError):
+    """Nothing is decoded for now; asking again later may help."""
+
+
+class QueueFullError(UnavailableError):
     """As many requests wait already as may."""
+
+
+class ClosingError(UnavailableError):
+    """The scheduler ends."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down; ask again later.")
 
 
 @dataclass(eq=False)
@@ -116,12 +127,12 @@ class Scheduler:
 
         Raises:
             QueueFullError: too many wait already.
-            SparityError: the scheduler is closed.
+            ClosingError: the scheduler is closed.
         """
         ticket = Ticket(sequence, listener)
         with self._changed:
             if self._closing:
-                raise SparityError("The server is shutting down; ask again later.")
+                raise ClosingError
             if len(self._waiting) >= self._most_waiting:
                 self.counts.refused += 1
                 raise QueueFullError(
@@ -150,7 +161,7 @@ class Scheduler:
                 # Of all that are under way: a pass is of them all, and none can go on behind it.
                 self._fail(error)
             self.counts.busy_seconds += time.perf_counter() - started
-        self._fail(SparityError("The server is shutting down; ask again later."))
+        self._fail(ClosingError())
 
     def _wait(self) -> bool:
         """Sleep until there is something to do; False: close."""

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra [server] is not installed")
 import uvicorn
+from fastapi.testclient import TestClient
 
 from sparity_edge import Generator
 from sparity_edge.server import run
@@ -43,6 +44,16 @@ def test_answers_under_way_end_with_a_sentence(
     assert not thread.is_alive()
     assert not caplog.records
     twin.close()
+
+
+def test_a_server_that_ends_is_not_available(generator: Generator) -> None:
+    scheduler = Scheduler(generator.twin().loaded)
+    client = TestClient(make_app(scheduler, "tiny"))
+    scheduler.close()
+    answer = client.post("/v1/completions", json={"prompt": "a"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert answer.json()["error"]["type"] == "overloaded_error"
+    scheduler.loaded.close()
 
 
 def test_only_answers_cut_off_are_not_logged() -> None:

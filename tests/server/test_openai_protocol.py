@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,20 @@ def test_key_host_and_length_are_looked_at_first(ask: Ask, monkeypatch: pytest.M
     status, answer = ask("/v1/models", Host="evil.example:8080")
     assert status == 403
     assert "evil.example" in answer["error"]["message"]
+    for right, other in ((KEY, "wrong"), ("wrong", KEY)):  # x-api-key goes before Authorization
+        headers = {"X-Api-Key": right, "Authorization": f"Bearer {other}"}
+        assert ask("/v1/models", **headers)[0] == (200 if right == KEY else 401)
     monkeypatch.setattr(guard, "MAX_BODY", 50)
     assert ask(CHAT, {"messages": TALK * 5})[0] == 413
+
+
+def test_head_is_get_without_a_body(address: str) -> None:
+    for path in ("/health", "/v1/models"):
+        headers = {"Authorization": f"Bearer {KEY}"}
+        request = urllib.request.Request(address + path, headers=headers, method="HEAD")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert (answer.status, answer.read()) == (200, b"")
+            assert int(answer.headers["Content-Length"]) > 0
 
 
 def test_a_body_without_length_is_bounded_too(
