@@ -64,6 +64,11 @@ class DecodingSequence:
         most = self._params.max_tokens
         return left if most is None else min(left, most - self.generated)
 
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that has ended the sequence; None: none has."""
+        return self._stops.found
+
     def wanted(self, guesses: Sequence[int] = ()) -> Wanted | None:
         """Which logits the next token depends on, behind some guesses of others; None: all."""
         ids = [*self.ids, *guesses] if guesses else self.ids

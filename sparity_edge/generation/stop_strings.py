@@ -24,7 +24,7 @@ class StopStrings:
         self._stop = tuple(stop)
         self._held = ""
         self._marks: list[bool] = []  # of each held character, whether it is to be shown
-        self.stopped = False
+        self.found: str | None = None  # the stop string that has ended the text
 
     def push(self, text: str, hidden: str = "") -> tuple[str, bool]:
         """Take the next piece; return what can be shown by now and whether the text has ended.
@@ -35,14 +35,14 @@ class StopStrings:
             text: to be shown.
             hidden: text behind it that is not to be shown.
         """
-        if self.stopped:
+        if self.found is not None:
             return "", True
         self._held += text + hidden
         self._marks += [True] * len(text) + [False] * len(hidden)
         ends = list(self._ends())
         if ends:
-            self.stopped = True
-            shown = self._take(min(ends)[1])
+            _, start, self.found = min(ends)
+            shown = self._take(start)
             self._take(len(self._held))
             return shown, True
         return self._take(self._decided()), False
@@ -58,12 +58,12 @@ class StopStrings:
             at = [position for position, shown in enumerate(self._marks) if shown]
             yield "".join(self._held[position] for position in at), at
 
-    def _ends(self) -> Iterator[tuple[int, int]]:
-        """Where a stop string ends and where it begins, of every one that is complete."""
+    def _ends(self) -> Iterator[tuple[int, int, str]]:
+        """Where a stop string ends, where it begins, and itself, of every one that is complete."""
         for text, at in self._views():
             for stop in self._stop:
                 if (start := text.find(stop)) >= 0:
-                    yield at[start + len(stop) - 1] + 1, at[start]
+                    yield at[start + len(stop) - 1] + 1, at[start], stop
 
     def _decided(self) -> int:
         """How many of the held characters cannot be the beginning of a stop string."""

@@ -23,6 +23,7 @@ from sparity_edge.server.answers import ChatAnswer, TextAnswer
 from sparity_edge.server.bodies import ChatBody, DetokenizeBody, Sampled, TextBody, TokenizeBody
 from sparity_edge.server.calls import chat_sequences, text_sequences
 from sparity_edge.server.error_shapes import error_body
+from sparity_edge.server.messages.routes import add_messages
 from sparity_edge.server.metrics import metrics_text
 from sparity_edge.server.refusals import add_refusals, demand_model, status_of
 from sparity_edge.server.scheduler import Scheduler
@@ -87,6 +88,7 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
         answer = TextAnswer(name, show, body.logprobs is not None, body.n)
         return await answered(request, body, lambda: text_sequences(loaded, body), answer)
 
+    add_messages(app, scheduler, name)
     _add_watching(app, scheduler, name)
     _add_token_ids(app, scheduler.loaded)
     return app

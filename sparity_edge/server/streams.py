@@ -48,8 +48,27 @@ class Streams:
             BaseException: what ended one of the sequences, as the scheduler tells it.
         """
         try:
+            async for found in self.steps_or_pauses(None):
+                if found is not None:
+                    yield found
+        finally:
+            self.cancel()
+
+    async def steps_or_pauses(
+        self, seconds: float | None
+    ) -> AsyncIterator[tuple[int, Step] | None]:
+        """As `steps`, and None whenever nothing has come for so long.
+
+        Args:
+            seconds: None: no pause is told.
+        """
+        try:
             while self._left:
-                index, step = await self._steps.get()
+                try:
+                    index, step = await asyncio.wait_for(self._steps.get(), seconds)
+                except asyncio.TimeoutError:  # not the built-in one before Python 3.11
+                    yield None
+                    continue
                 if isinstance(step, BaseException):
                     raise step
                 self._left -= step.finish_reason is not None

@@ -1,0 +1,1 @@
+"""Anthropic's Messages: `routes` for an application, over `bodies`, `calls` and `answers`."""

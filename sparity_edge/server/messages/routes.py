@@ -1,0 +1,76 @@
+"""Routes of Anthropic's protocol: /v1/messages and /v1/messages/count_tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from sparity_edge.errors import SparityError
+from sparity_edge.server.error_shapes import ANTHROPIC, error_body
+from sparity_edge.server.messages.answers import PING, Event, MessageAnswer
+from sparity_edge.server.messages.bodies import CountBody, MessagesBody
+from sparity_edge.server.messages.calls import message_sequence, prompt_ids
+from sparity_edge.server.refusals import demand_model, status_of
+from sparity_edge.server.scheduler import Scheduler
+from sparity_edge.server.streams import Streams
+from sparity_edge.server.whole import whole
+
+PING_SECONDS = 10.0  # of silence, after which a stream tells that it is alive
+
+
+def add_messages(app: FastAPI, scheduler: Scheduler, name: str) -> None:
+    """Serve Anthropic's Messages.
+
+    Args:
+        app: gets the routes.
+        scheduler: decodes.
+        name: what the model is called.
+    """
+    loaded = scheduler.loaded
+
+    @app.post(ANTHROPIC)
+    async def messages(request: Request, body: MessagesBody) -> Response:
+        demand_model(body.model, name)
+        sequence = await asyncio.to_thread(message_sequence, loaded, body)
+        streams = Streams(scheduler, [sequence])
+        answer = MessageAnswer(name, sequence, body.max_tokens)
+        if body.stream:
+            return StreamingResponse(_events(streams, answer), media_type="text/event-stream")
+        completions = await whole(request, streams, 1)
+        if completions is None:
+            return Response(status_code=499)  # nobody reads it
+        return JSONResponse(answer.complete(completions[0].text))
+
+    @app.post(f"{ANTHROPIC}/count_tokens")
+    async def count_tokens(body: CountBody) -> dict[str, Any]:
+        demand_model(body.model, name)
+        return {"input_tokens": len(await asyncio.to_thread(prompt_ids, loaded, body))}
+
+
+async def _events(streams: Streams, answer: MessageAnswer) -> AsyncIterator[str]:
+    """The answer as server-sent events; an error behind the first is an event as well."""
+    begun = False
+    try:
+        async for found in streams.steps_or_pauses(PING_SECONDS):
+            if not begun:
+                for event in answer.begin():
+                    yield _event(event)
+            elif found is None:
+                yield _event(PING)
+            begun = True
+            if found is not None:
+                for event in answer.go_on(found[1]):
+                    yield _event(event)
+    except SparityError as error:
+        yield _event(error_body(status_of(error), str(error), path=ANTHROPIC))
+    finally:
+        streams.cancel()
+
+
+def _event(event: Event) -> str:
+    return f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
