@@ -30,3 +30,15 @@ readme_test_command() {
     [ "$(grep -c . <<<"$command")" -eq 1 ] || { echo "README.md: no single test command" >&2; return 1; }
     printf '%s\n' "$command"
 }
+
+# The tests of the page want a Chromium, and are skipped where there is none.
+install_browser() {
+    command -v chromium >/dev/null && return
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "no chromium, and none can be installed: the page is not tried in a browser"
+        return
+    fi
+    local install=(timeout 180 apt-get install -y -qq --no-install-recommends chromium)
+    { "${install[@]}" || { timeout 60 apt-get update -qq && "${install[@]}"; }; } >/dev/null 2>&1 ||
+        echo "chromium cannot be installed: the page is not tried in a browser"
+}

@@ -38,6 +38,13 @@ OTHERS = {
     "tests/golden/vocabularies.json": "counts by tests/golden/compare_vocabularies.py",
     "tests/golden/*.json": "what transformers computes, by tests/golden/make_tokenizer_goldens.py",
     "findings/*.sh": "what a real library does otherwise than expected",
+    "sparity_edge/server/page/index.html": "the page that the server shows",
+    "sparity_edge/server/page/page.css": "its looks",
+    "sparity_edge/server/page/icon.svg": "its icon",
+    "sparity_edge/server/page/vendor/*.js": "npm package: vendor/README.md says which",
+    "sparity_edge/server/page/vendor/*.LICENSE": "its licence",
+    "sparity_edge/server/page/vendor/README.md": "where the vendored libraries come from",
+    "sparity_edge/server/page/*.js": "{comment}",
     "*/py.typed": "says that the package has types",
 }
 HEADER = """# Files
@@ -84,6 +91,9 @@ def _described(name: str) -> str:
             continue
         if "{heading}" in text:
             return path.read_text(encoding="utf-8").split("\n")[0].lstrip("# ")
+        if "{comment}" in text:
+            comment = path.read_text(encoding="utf-8").split("\n\n")[0].replace("// ", "")
+            return re.split(r"(?<=[.;])\s", comment)[0].rstrip(".;")
         return text.format(stem=path.stem)
     raise SystemExit(f"{name} is described nowhere; add its pattern to docs/make_files.py.")
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from sparity_edge.server.error_shapes import clipped, error_body
+from sparity_edge.server.page_routes import PATHS
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,7 +29,7 @@ NO_KEY = (
     401,
     "The API key is missing or wrong; send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
 )
-OPEN = ("/health",)  # without a key
+OPEN = frozenset({"/health", *PATHS})  # without a key: the page asks for it
 
 
 class Guard:

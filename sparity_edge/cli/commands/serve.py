@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import webbrowser
 from argparse import Namespace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from sparity_edge.errors import OptionError
 from sparity_edge.terminal.screen import Screen
 
 KEY = "SPARITY_EDGE_API_KEY"
+HERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # how this machine reaches any of its addresses
 
 
 def serve(arguments: Namespace) -> None:
@@ -53,7 +56,12 @@ def serve(arguments: Namespace) -> None:
             screen.note("Anybody who reaches this machine can use the model; --api-key asks first.")
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        page = f"http://{HERE[host]}:{port}/" if host in HERE else f"{address}/"
+        screen.note(f"To chat in the browser: {page}")
         screen.note(f"{arguments.model} at {address}/v1; Ctrl-C ends it.")
+        if arguments.open:
+            # A browser in the terminal returns when it is closed.
+            threading.Thread(target=webbrowser.open, args=[page], daemon=True).start()
         serve(
             generator,
             listening,

@@ -57,6 +57,7 @@ def add_serve(commands: Any, add: Add, add_model: Extend, add_loading: Extend) -
         metavar="N",
         help=f"MB of memory for texts that the next prompt may begin with (default: {CACHE_MB})",
     )
+    group.add_argument("--open", action="store_true", help="show the server's page in the browser")
     add_loading(parser)
 
 
@@ -65,6 +66,7 @@ _EXAMPLES = """Needs the extra [server]: pip install 'sparity-edge[server]'.
 examples:
   sparity-edge serve
   sparity-edge serve model.gguf --port 9000 --sparsity 0.3
+  sparity-edge serve --open
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
       -d '{"messages": [{"role": "user", "content": "Why is the sky blue?"}]}'
 """
