@@ -20,6 +20,7 @@ FILES = {
             "answering.js",
             "client.js",
             "conversation.js",
+            "dial.js",
             "files.js",
             "markdown.js",
             "messages.js",

@@ -33,6 +33,22 @@ HOSTILE = """\
 <b>bold</b>
 ```
 """
+PLANS = {
+    "default": "chess@0.5",
+    "data": [
+        {"id": "auto", "most_sparsity": 0.4, "most_sparsity_unforced": 0.4, "positions": []},
+        {
+            "id": "chess",
+            "most_sparsity": 0.6,
+            "most_sparsity_unforced": 0.3,
+            "positions": [
+                {"sparsity": 0, "level": 0, "kl": 0},
+                {"sparsity": 0.2, "level": 0.5, "kl": 0.04},
+                {"sparsity": 0.6, "level": 1, "kl": 0.24},
+            ],
+        },
+    ],
+}
 Open = Callable[..., Any]  # (scheme="light", width=1280, key=KEY) -> a page of Playwright
 
 
@@ -101,11 +117,13 @@ def kept(page: Any) -> list[dict[str, Any]]:
     return json.loads(found) if found else []
 
 
-def answer_with(page: Any, text: str) -> None:
+def answer_with(page: Any, text: str, active: float = 1, **headers: str) -> None:
     """Have the next answers be `text`, whatever the model would say."""
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": "stop"}
-    body = f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n"
-    page.route("**/v1/chat/completions", lambda route: route.fulfill(body=body))
+    usage = {"completion_tokens": 3, "active_weight_fraction": active}
+    event = json.dumps({"choices": [choice], "usage": usage})
+    body = f"data: {event}\n\ndata: [DONE]\n\n"
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(body=body, headers=headers))
 
 
 def test_exactly_its_files_are_served_without_a_key(address: str) -> None:
@@ -171,6 +189,39 @@ def test_the_keyboard_is_enough(visit: Open, scheduler: Scheduler) -> None:
     assert all('"' in each.aria_snapshot() for each in names)
 
 
+def test_the_dial_tells_what_it_costs_and_is_followed(visit: Open) -> None:
+    page = visit()
+    page.get_by_text("sparity-edge calibrate").wait_for()  # there is no plan
+    page.route("**/v1/plans", lambda route: route.fulfill(json=PLANS))
+    page.reload()
+    page.locator("#dial-box").wait_for()
+    assert page.input_value("#plan") == "chess"
+    assert page.locator("#dial-value").inner_text() == "20 %"
+    facts = page.locator("#facts")
+    assert "0.040" in facts.inner_text()
+    assert "about 80 %" in facts.inner_text()
+    for _ in range(20):
+        page.press("#dial", "ArrowRight")
+    assert "0.14" in facts.inner_text()
+    assert page.get_attribute("#dial", "aria-valuetext") == "40 % of weights skipped, KL 0.14"
+    answer_with(page, "a", 0.613, **{"X-Sparity-Plan": "chess:0.4"})
+    with page.expect_request("**/v1/chat/completions") as sent:
+        assert "61 % of weights read (chess:0.4)" in ask(page, "hello").inner_text()
+    asked = sent.value.post_data_json
+    assert (asked["plan"], asked["sparsity"], asked["force"]) == ("chess", 0.4, True)
+    assert "61.3 % measured" in facts.inner_text()
+    page.press("#dial", "Home")
+    assert "100 %" in facts.inner_text()
+    page.reload()
+    page.locator("#dial-box").wait_for()
+    with page.expect_request("**/v1/chat/completions") as sent:
+        ask(page, "hello")
+    assert sent.value.post_data_json["sparsity"] == 0
+    page.select_option("#plan", "auto")
+    page.press("#dial", "End")
+    assert "unknown" in facts.inner_text()
+
+
 def test_the_conversation_is_saved_as_a_file(visit: Open) -> None:
     page = visit()
     answer_with(page, "**b**")
@@ -192,7 +243,7 @@ def test_a_server_with_a_key_is_unlocked(visit: Open) -> None:
         if key == "wrong":
             page.get_by_text("That key does not fit.").wait_for()
     page.locator("#model", has_text=NAME).wait_for()
-    assert page.locator("#unlock").is_hidden()
+    page.locator("#unlock").wait_for(state="hidden")
 
 
 def test_what_the_server_refuses_is_told(visit: Open) -> None:

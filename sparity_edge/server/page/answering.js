@@ -3,18 +3,21 @@
 import { ServerError, chat } from "./client.js";
 
 /**
- * Fill `message` with the answer to `body`, and call `grown` whenever it has grown.
+ * Fill `message` with the answer to `body`, and call `grown` with the speed so far whenever it
+ * has grown.
  *
  * Whatever ends it is written into the message: `facts`, and `fault` where something failed. Returns
  * the error that ended it, or null.
  */
 export async function answerInto(message, body, signal, grown) {
-  const clock = { begin: performance.now(), first: 0, last: 0, chunks: 0 };
+  const clock = { begin: performance.now(), first: 0, last: 0, chunks: 0, setting: null };
   let usage = null;
   let reason = null;
   let failed = null;
   try {
-    for await (const event of chat(body, signal)) {
+    const { setting, events } = await chat(body, signal);
+    clock.setting = setting;
+    for await (const event of events) {
       usage = event.usage ?? usage;
       const choice = event.choices[0];
       if (!choice) continue;
@@ -26,7 +29,7 @@ export async function answerInto(message, body, signal, grown) {
       clock.last = performance.now();
       clock.first ||= clock.last;
       clock.chunks += 1;
-      grown();
+      grown(rate(clock, clock.chunks));
     }
   } catch (error) {
     if (!signal.aborted) failed = error;
@@ -42,15 +45,21 @@ export async function answerInto(message, body, signal, grown) {
 function facts(clock, usage, reason, stopped) {
   if (!clock.first) return null;
   const tokens = usage?.completion_tokens ?? clock.chunks;
-  const seconds = (clock.last - clock.first) / 1000;
   return {
     tokens,
+    setting: clock.setting,
     first: (clock.first - clock.begin) / 1000,
-    rate: tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null,
+    rate: rate(clock, tokens),
     active: usage?.active_weight_fraction ?? 1,
     prompt: usage?.prompt_tokens ?? 0,
     cached: usage?.prompt_tokens_details?.cached_tokens ?? 0,
     stopped,
     cut: reason === "length",
   };
+}
+
+/** Tokens a second behind the first; null: there are too few. */
+function rate(clock, tokens) {
+  const seconds = (clock.last - clock.first) / 1000;
+  return tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null;
 }

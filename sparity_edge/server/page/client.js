@@ -24,17 +24,14 @@ export async function getJson(path) {
   return (await request(path, {})).json();
 }
 
-/** Each decoded event of a chat as the server streams it. */
-export async function* chat(body, signal) {
+/** A chat: the position of the dial that the server followed, and the decoded events as they come. */
+export async function chat(body, signal) {
   const response = await request("v1/chat/completions", {
     method: "POST",
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
     signal,
   });
-  for await (const event of events(response.body)) {
-    if (event.error) throw new ServerError(500, event.error.message);
-    yield event;
-  }
+  return { setting: response.headers.get("X-Sparity-Plan"), events: events(response.body) };
 }
 
 /** Decoded events of a stream of bytes, which has to say [DONE] before it ends. */
@@ -52,7 +49,10 @@ export async function* events(stream) {
       for (const part of parts) {
         const line = part.split("\n").find((each) => each.startsWith("data: "));
         whole ||= line === "data: [DONE]";
-        if (line && !whole) yield JSON.parse(line.slice(6));
+        if (!line || whole) continue;
+        const event = JSON.parse(line.slice(6));
+        if (event.error) throw new ServerError(500, event.error.message);
+        yield event;
       }
     }
   } finally {

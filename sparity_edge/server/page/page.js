@@ -3,6 +3,7 @@
 import { answerInto } from "./answering.js";
 import { getJson, useKey } from "./client.js";
 import { Conversation, asJson, asMarkdown, asked } from "./conversation.js";
+import { Dial } from "./dial.js";
 import { copied, saved } from "./files.js";
 import { MessageList } from "./messages.js";
 import { Settings } from "./settings.js";
@@ -14,6 +15,9 @@ const at = (id) => document.getElementById(id);
 const conversation = new Conversation();
 const list = new MessageList(at("messages"));
 const settings = new Settings(at("settings"));
+const dial = new Dial(at("dial-box"), () =>
+  conversation.messages.map((each) => each.facts).filter(Boolean).reverse(),
+);
 let model = "";
 let running = null; // what stops the answer that grows
 let editing = null; // the index of the message that is edited
@@ -39,21 +43,26 @@ async function send() {
 async function answer() {
   running = new AbortController();
   const message = { role: "assistant", content: "" };
-  const body = { messages: asked(conversation.messages, settings.system), ...settings.sampling };
+  const messages = asked(conversation.messages, settings.system);
+  const body = { messages, ...settings.sampling, ...dial.fields };
   list.add(conversation.add(message), conversation.messages.length - 1);
   setBusy(true);
   toEnd();
   let due = null;
+  let rate = null;
   const show = () => {
     due = null;
+    dial.show(rate);
     const follow = isAtEnd();
     list.grow(message);
     if (follow) toEnd();
   };
-  const failed = await answerInto(message, body, running.signal, () => {
+  const failed = await answerInto(message, body, running.signal, (now) => {
+    rate = now;
     due ??= setTimeout(show, SHOW_EVERY);
   });
   clearTimeout(due);
+  rate = null;
   show();
   running = null;
   setBusy(false);
@@ -155,6 +164,7 @@ async function begin() {
   }
   at("model").textContent = model;
   document.title = `${model} – sparity-edge`;
+  at("no-plans").hidden = dial.offer(await getJson("v1/plans").catch(() => ({ data: [] })));
   return true;
 }
 
@@ -200,7 +210,10 @@ at("export-markdown").addEventListener("click", () => {
   saved("conversation.md", asMarkdown(conversation.messages, settings.system, model));
 });
 at("export-json").addEventListener("click", () => {
-  const text = asJson(conversation.messages, settings.system, model, settings.sampling);
+  const text = asJson(conversation.messages, settings.system, model, {
+    ...settings.sampling,
+    ...dial.fields,
+  });
   saved("conversation.json", text);
 });
 at("unlock").addEventListener("submit", async (event) => {
