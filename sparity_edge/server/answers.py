@@ -96,18 +96,7 @@ class ChatAnswer:
     def _listed(self, completion: Completion) -> dict[str, Any] | None:
         if not self._logprobs:
             return None
-        content = []
-        places = zip(
-            completion.token_ids, completion.logprobs, completion.top_logprobs, strict=True
-        )
-        for token, logprob, likeliest in places:
-            top = [self._entry(each, value) for each, value in likeliest.items()]
-            content.append({**self._entry(token, logprob), "top_logprobs": top})
-        return {"content": content, "refusal": None}
-
-    def _entry(self, token: int, logprob: float | None) -> dict[str, Any]:
-        text = self._show(token)
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+        return {"content": listed_logprobs(completion, self._show), "refusal": None}
 
 
 class TextAnswer(ChatAnswer):
@@ -133,6 +122,25 @@ class TextAnswer(ChatAnswer):
                 for likeliest in completion.top_logprobs
             ],
         }
+
+
+def listed_logprobs(completion: Completion, show: Show) -> list[dict[str, Any]]:
+    """Log-probabilities of every token and of the likeliest ones in its place.
+
+    Args:
+        completion: that has them.
+        show: the text of a token.
+    """
+
+    def entry(token: int, logprob: float | None) -> dict[str, Any]:
+        text = show(token)
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+    places = zip(completion.token_ids, completion.logprobs, completion.top_logprobs, strict=True)
+    return [
+        {**entry(token, logprob), "top_logprobs": [entry(*each) for each in likeliest.items()]}
+        for token, logprob, likeliest in places
+    ]
 
 
 def usage(stats: Sequence[Statistics], choices: int) -> dict[str, Any]:

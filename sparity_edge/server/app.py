@@ -27,6 +27,7 @@ from sparity_edge.server.messages.routes import add_messages
 from sparity_edge.server.metrics import metrics_text
 from sparity_edge.server.page_routes import add_page
 from sparity_edge.server.refusals import add_refusals, demand_model, status_of
+from sparity_edge.server.responses.routes import add_responses
 from sparity_edge.server.scheduler import Scheduler
 from sparity_edge.server.streams import Streams
 from sparity_edge.server.whole import whole
@@ -90,6 +91,7 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
         return await answered(request, body, lambda: text_sequences(loaded, body), answer)
 
     add_messages(app, scheduler, name)
+    add_responses(app, scheduler, name)
     add_page(app)
     _add_watching(app, scheduler, name)
     _add_token_ids(app, scheduler.loaded)

@@ -19,6 +19,16 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
 
+class OurSampling(Body):
+    """How tokens are chosen, as far as this server goes beyond other protocols than OpenAI's."""
+
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    ignore_eos: bool = False
+
+
 class TextPart(Body):
     """A part of a message; only texts are read."""
 

@@ -14,7 +14,7 @@ from sparity_edge.errors import OptionError
 from sparity_edge.generation.loaded_model import LoadedModel, Prompt
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
-from sparity_edge.server.bodies import MOST_CHOICES, ChatBody, Sampled, TextBody
+from sparity_edge.server.bodies import MOST_CHOICES, Body, ChatBody, TextBody
 
 SAME_NAME = (
     "temperature",
@@ -50,7 +50,7 @@ def chat_sequences(loaded: LoadedModel, body: ChatBody) -> list[DecodingSequence
     if body.max_completion_tokens is not None:
         more["max_tokens"] = body.max_completion_tokens
     turns = [message.turn() for message in body.messages]
-    params = _params(loaded, body, more)
+    params = params_of(loaded, body, more)
     return _choices(loaded, [turns], body.n, params, body.chat_template_kwargs)
 
 
@@ -72,7 +72,7 @@ def text_sequences(loaded: LoadedModel, body: TextBody) -> list[DecodingSequence
         raise OptionError(
             f"prompt and n ask for {len(prompts) * body.n} texts; ask for 1 to {MOST_CHOICES}."
         )
-    return _choices(loaded, prompts, body.n, _params(loaded, body, more))
+    return _choices(loaded, prompts, body.n, params_of(loaded, body, more))
 
 
 def _prompts(prompt: str | Sequence[Any]) -> list[Prompt]:
@@ -98,12 +98,23 @@ def _choices(
     return found
 
 
-def _params(loaded: LoadedModel, body: Sampled, more: dict[str, Any]) -> SamplingParams:
-    given = {name: getattr(body, name) for name in SAME_NAME}
+def params_of(loaded: LoadedModel, body: Body, more: dict[str, Any]) -> SamplingParams:
+    """The sampling parameters that a body asks for; what it leaves open is the model's own.
+
+    Args:
+        loaded: the model.
+        body: whose fields are looked at by the names of parameters.
+        more: parameters that are called otherwise there.
+
+    Raises:
+        OptionError: one is out of its range.
+    """
+    given = {name: getattr(body, name, None) for name in SAME_NAME}
     given = {name: value for name, value in given.items() if value is not None}
-    if body.logit_bias is not None:
-        given["logit_bias"] = _biases(body.logit_bias)
-    return dataclasses.replace(loaded.default_params, **given, **more)
+    biases = getattr(body, "logit_bias", None)
+    if biases is not None:
+        given["logit_bias"] = _biases(biases)
+    return dataclasses.replace(loaded.default_params, **{**given, **more})
 
 
 def _biases(biases: dict[str, float]) -> dict[int, float]:

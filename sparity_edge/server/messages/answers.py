@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from typing import Any
 
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence
+from sparity_edge.server.sse import Event
 
-Event = dict[str, Any]  # its type is its name in the stream
 PING: Event = {"type": "ping"}
 
 

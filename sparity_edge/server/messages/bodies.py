@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sparity_edge.generation.params import MAX_STOP_LENGTH, MAX_STOP_STRINGS
-from sparity_edge.server.bodies import Body
+from sparity_edge.server.bodies import Body, OurSampling
 
 StopSequence = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 
@@ -74,21 +74,16 @@ class CountBody(Body):
         return found
 
 
-class MessagesBody(CountBody):
-    """POST /v1/messages. Those behind `metadata` are not Anthropic's, but ours."""
+class MessagesBody(CountBody, OurSampling):
+    """POST /v1/messages."""
 
     max_tokens: int
     stop_sequences: list[StopSequence] | None = Field(default=None, max_length=MAX_STOP_STRINGS)
     stream: bool = False
     temperature: float | None = None
-    top_k: int | None = None
     top_p: float | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
     metadata: About | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    seed: int | None = None
-    ignore_eos: bool | None = None
 
 
 def _text(content: str | list[TextBlock]) -> str:

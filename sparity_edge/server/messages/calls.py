@@ -5,23 +5,11 @@ Every wrong value is an OptionError that names the field. Knows nothing of HTTP.
 
 from __future__ import annotations
 
-import dataclasses
-
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
+from sparity_edge.server.calls import params_of
 from sparity_edge.server.messages.bodies import CountBody, MessagesBody
-
-SAME_NAME = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repetition_penalty",
-    "seed",
-    "max_tokens",
-    "ignore_eos",
-)
 
 
 def prompt_ids(loaded: LoadedModel, body: CountBody) -> list[int]:
@@ -53,9 +41,5 @@ def message_sequence(loaded: LoadedModel, body: MessagesBody) -> DecodingSequenc
     Raises:
         OptionError, ContextError, TemplateError: it cannot be honoured.
     """
-    given = {name: getattr(body, name) for name in SAME_NAME}
-    given = {name: value for name, value in given.items() if value is not None}
-    params = dataclasses.replace(
-        loaded.default_params, **given, stop=tuple(body.stop_sequences or ())
-    )
+    params = params_of(loaded, body, {"stop": tuple(body.stop_sequences or ())})
     return sequence_of(loaded, prompt_ids(loaded, body), params)

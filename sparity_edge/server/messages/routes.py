@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,11 +11,12 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from sparity_edge.errors import SparityError
 from sparity_edge.server.error_shapes import ANTHROPIC, error_body
-from sparity_edge.server.messages.answers import PING, Event, MessageAnswer
+from sparity_edge.server.messages.answers import PING, MessageAnswer
 from sparity_edge.server.messages.bodies import CountBody, MessagesBody
 from sparity_edge.server.messages.calls import message_sequence, prompt_ids
 from sparity_edge.server.refusals import demand_model, status_of
 from sparity_edge.server.scheduler import Scheduler
+from sparity_edge.server.sse import named_event
 from sparity_edge.server.streams import Streams
 from sparity_edge.server.whole import whole
 
@@ -59,18 +59,14 @@ async def _events(streams: Streams, answer: MessageAnswer) -> AsyncIterator[str]
         async for found in streams.steps_or_pauses(PING_SECONDS):
             if not begun:
                 for event in answer.begin():
-                    yield _event(event)
+                    yield named_event(event)
             elif found is None:
-                yield _event(PING)
+                yield named_event(PING)
             begun = True
             if found is not None:
                 for event in answer.go_on(found[1]):
-                    yield _event(event)
+                    yield named_event(event)
     except SparityError as error:
-        yield _event(error_body(status_of(error), str(error), path=ANTHROPIC))
+        yield named_event(error_body(status_of(error), str(error), path=ANTHROPIC))
     finally:
         streams.cancel()
-
-
-def _event(event: Event) -> str:
-    return f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"

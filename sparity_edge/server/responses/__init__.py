@@ -1,0 +1,1 @@
+"""OpenAI's Responses without stored state: `routes`, over `bodies`, `calls` and `answers`."""
