@@ -18,6 +18,9 @@ from sparity_edge.generation.logits_processors import BatchProcessors, processor
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
+from sparity_edge.generation.speculation.decode import speculation_of
+from sparity_edge.generation.speculation.speculation import Speculation
+from sparity_edge.generation.speculation.together import Together
 from sparity_edge.model.kv_cache import KVCache, longest_shared
 
 MOST_TOGETHER = 8  # more are bound by arithmetic, not by reading weights
@@ -38,7 +41,8 @@ class Batch:
         self._progress = loaded.progress
         self._sparse_prefill = loaded.sparse_prefill
         self._waiting = deque(enumerate(sequences))
-        self._running: list[tuple[int, DecodingSequence, KVCache]] = []
+        self._loaded, self._together = loaded, Together(loaded)
+        self._running: list[tuple[int, Speculation]] = []
 
     def steps(self) -> Iterator[tuple[int, Step]]:
         """The steps of all sequences, each with the number of its sequence."""
@@ -56,7 +60,7 @@ class Batch:
             self._model.release()
 
     def _drop_finished(self) -> None:
-        self._running = [each for each in self._running if each[1].finish_reason is None]
+        self._running = [each for each in self._running if each[1].sequence.finish_reason is None]
 
     def _begin(self, index: int, sequence: DecodingSequence) -> tuple[int, Step]:
         """Read a prompt and choose the first token after it."""
@@ -70,12 +74,13 @@ class Batch:
             chosen = sequence.choose(logits)
             seconds = time.perf_counter() - started
             sequence.meter.add(seconds, model.active_weight_fraction, model.densities)
-        self._running.append((index, sequence, cache))
-        return index, sequence.take(*chosen)
+            step = sequence.take(*chosen)
+            self._running.append((index, speculation_of(self._loaded, sequence, cache)))
+        return index, step
 
     def _share(self, ids: Sequence[int], cache: KVCache) -> int:
         """Take over the longest beginning that is at hand; returns its length."""
-        others = [self._model.kv_cache, *(each[2] for each in self._running)]
+        others = [self._model.kv_cache, *(each.cache for _, each in self._running)]
         best = longest_shared(others, ids)
         if best is None:
             return 0
@@ -83,22 +88,16 @@ class Batch:
         return best[1]
 
     def _advance(self) -> Iterator[tuple[int, Step]]:
-        """One token of each sequence that is under way."""
+        """The next token of each sequence that is under way, or more of them."""
         if not self._running:
             return
-        model = self._model
-        sequences = [sequence for _, sequence, _ in self._running]
+        running = list(self._running)
         with self._busy:
             self._demand_open()
-            started = time.perf_counter()
-            latest = [sequence.ids[-1] for sequence in sequences]
-            logits = model.read_together(latest, [cache for _, _, cache in self._running], True)
-            chosen = [sequence.choose(row) for sequence, row in zip(sequences, logits, strict=True)]
-            seconds = time.perf_counter() - started
-            active, densities = model.active_weight_fraction, model.densities
-        for (index, sequence, _), choice in zip(self._running, chosen, strict=True):
-            sequence.meter.add(seconds, active, densities)
-            yield index, sequence.take(*choice)
+            found = self._together.steps([each for _, each in running])
+        for (index, _), steps in zip(running, found, strict=True):
+            for step in steps:
+                yield index, step
 
 
 def sequences_of(

@@ -120,7 +120,7 @@ class Meter:
         self._decode = 0.0
         self._active: list[float] = []
         self._densities: dict[str, float] = {}  # sums over the passes after the first
-        self._drafted = self._accepted = 0
+        self.drafted = self.accepted = 0  # guesses that were read, and those that were right
 
     def add(
         self, seconds: float, active: float, densities: Mapping[str, float], drafted: int = 0
@@ -133,7 +133,7 @@ class Meter:
             densities: site -> active channels / channels.
             drafted: guesses that it read.
         """
-        self._drafted += drafted
+        self.drafted += drafted
         if self._prefill is None:
             self._prefill = seconds
         else:
@@ -145,7 +145,7 @@ class Meter:
     def go_on(self, seconds: float, accepted: bool) -> None:
         """Count what choosing a token took, and whether it is what was guessed."""
         self._decode += seconds
-        self._accepted += accepted
+        self.accepted += accepted
 
     def statistics(self, generated: int) -> Statistics:
         """Everything so far; `generated` is the number of tokens after the prompt."""
@@ -158,7 +158,7 @@ class Meter:
             decode_seconds=self._decode,
             active_weight_fraction=active,
             densities={site: total / len(self._active) for site, total in self._densities.items()},
-            drafted_tokens=self._drafted,
-            accepted_tokens=self._accepted,
+            drafted_tokens=self.drafted,
+            accepted_tokens=self.accepted,
             decode_passes=len(self._active),
         )

@@ -82,7 +82,8 @@ def time_pass(generator: Generator, tokens: int, passes: int = PASSES) -> float:
         if tokens == 1:
             model.read(ids, True, wanted=wanted)
         elif model.reads_few_alike(tokens):
-            model.read_each(ids, None if wanted is None else [wanted] * tokens)
+            caches = [model.kv_cache] * tokens
+            model.read_rows(ids, caches, None if wanted is None else [wanted] * tokens)
         else:
             next(model.read_all_logits(ids, True))
 

@@ -7,6 +7,7 @@ into which pass and whether a plan applies to them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from sparity_edge.model.bytes_read import BytesRead
 from sparity_edge.model.decoder import Decoder
 from sparity_edge.model.forward_pass import ForwardPass
 from sparity_edge.model.kv_cache import KVCache
-from sparity_edge.model.recordings import PassKey, Recordings
+from sparity_edge.model.recordings import PassKey, Recordings, runs_of
 from sparity_edge.model.screened_head import HeadScreen, Ids, ScreenedHead, Wanted
 from sparity_edge.model.zero_gates import with_zero_gates, zero_gates
 from sparity_edge.packed.folder import PackedModel
@@ -145,30 +146,36 @@ class Model(BytesRead):
             logits = self._run(part, [cache], 1, applies, asked)[-1]
         return logits
 
-    def reads_few_alike(self, count: int) -> bool:
-        """Whether `read_each` gives each of so many tokens the bits that it gets alone.
+    def reads_few_alike(self, count: int, cache: KVCache | None = None) -> bool:
+        """Whether `read_rows` gives so many tokens of one cache the bits that they get alone.
 
         A plan reads the union of what they need, which rounds otherwise; and keys are rotated
         anew where a text reaches a length that wants it.
         """
-        now, length = self.kv_cache.stretch, len(self.kv_cache)
+        cache = self.kv_cache if cache is None else cache
+        now, length = cache.stretch, len(cache)
         found = {self.decoder.rope.stretch(length + more, now, False) for more in (1, count)}
         if found != {now} or self._plan is not None or self._always is not None:
             return False
         return self.machine.batches_ready()
 
-    def few_recorded(self, count: int, screened: bool) -> bool:
-        """Whether `read_each` of so many tokens has nothing to record first."""
-        known = self._passes.get(PassKey(False, count, count, screened, True))
-        return known is not None and known.fits((self.kv_cache,) * count)
+    def rows_recorded(self, caches: Sequence[KVCache], screened: bool) -> bool:
+        """Whether `read_rows` of such caches has nothing to record first."""
+        key = PassKey(False, len(caches), len(caches), screened, runs_of(caches))
+        known = self._passes.get(key)
+        return known is not None and known.fits(tuple(caches))
 
-    def read_each(
-        self, ids: Sequence[int], wanted: Sequence[Wanted] | None = None
+    def read_rows(
+        self,
+        ids: Sequence[int],
+        caches: Sequence[KVCache],
+        wanted: Sequence[Wanted] | None = None,
     ) -> list[tuple[Floats, Ids | None]]:
-        """Append a token and guesses of those after it, where `reads_few_alike`.
+        """Append tokens and guesses of those after them, where `reads_few_alike`.
 
         Args:
             ids: up to FEW.
+            caches: of each; what follows each other in one cache stands side by side.
             wanted: of each, which logits have to be exact; None: all.
 
         Returns:
@@ -178,17 +185,13 @@ class Model(BytesRead):
         Raises:
             ContextError: they do not fit.
         """
-        logits = self._run(ids, [self.kv_cache], len(ids), False, wanted)
+        logits = self._run(ids, caches, len(ids), False, wanted)
         if wanted is None or self._screened is None:
             return [(row, None) for row in logits]
         return [(row, self._screened.exact_ids(index)) for index, row in enumerate(logits)]
 
     def read_all_logits(self, ids: Sequence[int], sparse: bool = False) -> Iterator[Floats]:
-        """Append tokens and give the logits of every one, (up to CHUNK, vocab_size) at a time.
-
-        Up to FEW of them, such as a draft that is checked, cost about what a batch of as many
-        sequences does.
-        """
+        """Append tokens and give the logits of every one, (up to CHUNK, vocab_size) at a time."""
         self._stretch(self.kv_cache, len(ids))
         for part, applies in self._parts(ids, sparse, self.kv_cache):
             yield self._run(part, [self.kv_cache], len(part), applies)
@@ -256,8 +259,8 @@ class Model(BytesRead):
         """Append ids to KV caches, as many to each, and give the logits of the last `outputs`."""
         tokens = len(ids) // len(caches)
         head = self._screened if wanted is not None and len(wanted) == len(ids) else None
-        for cache in caches:
-            cache.reserve(len(cache) + tokens)
+        for cache, count in Counter(caches).items():
+            cache.reserve(len(cache) + tokens * count)
         if len(caches) == 1 and tokens <= FEW:
             if tokens > 1 and not sparse and not self.machine.batches_ready():
                 return self._one_by_one(ids, caches, outputs)
@@ -292,6 +295,5 @@ class Model(BytesRead):
         def made() -> ForwardPass:
             return ForwardPass(self.decoder, self.machine, len(caches), tokens, outputs, plan, head)
 
-        few = len(caches) > 1 and caches[0] is caches[1]
-        key = PassKey(sparse, len(caches), outputs, head is not None, few)
+        key = PassKey(sparse, len(caches), outputs, head is not None, runs_of(caches))
         return self._passes.get_or_make(key, made) if tokens == 1 else made()

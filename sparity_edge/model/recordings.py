@@ -1,17 +1,29 @@
 """Recordings: forward passes over one token a row, kept for the next token of the same shape.
 
-Those over a few tokens of one sequence come in many lengths, so that the latest of them are kept
-only. Knows nothing of what a pass computes.
+Those over a few tokens of one sequence or of several come in many shapes, so that the latest of
+them are kept only. Knows nothing of what a pass computes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from sparity_edge.model.forward_pass import ForwardPass
+from sparity_edge.model.kv_cache import KVCache
 
-FEW_KEPT = 6  # recordings of passes over a few tokens, by how many tokens there are
+FEW_KEPT = 8  # recordings of passes over a few tokens of a sequence
+
+
+def runs_of(caches: Sequence[KVCache]) -> tuple[int, ...]:
+    """How many rows follow each other in each KV cache; empty where all have one.
+
+    Args:
+        caches: of each row.
+    """
+    found = tuple(len(list(rows)) for _, rows in itertools.groupby(caches, key=id))
+    return found if len(found) < len(caches) else ()
 
 
 class PassKey(NamedTuple):
@@ -21,7 +33,7 @@ class PassKey(NamedTuple):
     rows: int
     outputs: int
     screened: bool  # whether the head is
-    few: bool  # whether rows are tokens of one sequence
+    runs: tuple[int, ...]  # rows of each sequence, where one has several; else empty
 
 
 class Recordings(dict[PassKey, ForwardPass]):
@@ -31,7 +43,7 @@ class Recordings(dict[PassKey, ForwardPass]):
         """The pass of a key, made by `make` if it is not there; the latest from now on."""
         known = self.pop(key, None) or make()
         self[key] = known
-        for old in [each for each in self if each.few][:-FEW_KEPT]:
+        for old in [each for each in self if each.runs][:-FEW_KEPT]:
             del self[old]
         return known
 

@@ -144,7 +144,7 @@ def listed_logprobs(completion: Completion, show: Show) -> list[dict[str, Any]]:
 
 
 def usage(stats: Sequence[Statistics], choices: int) -> dict[str, Any]:
-    """Tokens, and the share of weights that was read, of all choices together.
+    """Tokens, guesses, and the share of weights that was read, of all choices together.
 
     Args:
         stats: of every choice; those of one prompt stand side by side.
@@ -153,11 +153,17 @@ def usage(stats: Sequence[Statistics], choices: int) -> dict[str, Any]:
     generated = sum(each.generated_tokens for each in stats)
     prompts = stats[::choices]
     read = sum(each.prompt_tokens for each in prompts)
+    drafted = sum(each.drafted_tokens for each in stats)
+    accepted = sum(each.accepted_tokens for each in stats)
     active = sum(each.active_weight_fraction for each in stats) / len(stats)
     return {
         "prompt_tokens": read,
         "completion_tokens": generated,
         "total_tokens": read + generated,
+        "completion_tokens_details": {  # of guesses that were read
+            "accepted_prediction_tokens": accepted,
+            "rejected_prediction_tokens": drafted - accepted,
+        },
         "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in prompts)},
         "active_weight_fraction": round(active, 4),
     }

@@ -1,4 +1,4 @@
-"""Scheduler: decodes what many clients ask for, together, one token of each at a time.
+"""Scheduler: decodes what many clients ask for, together, the next tokens of each at a time.
 
 Sequences join and leave between two steps. A long prompt is read a chunk at a time, and between two
 chunks all others get their next token, so nobody waits longer than one chunk. One thread works;
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sparity_edge.errors import SparityError
@@ -18,6 +18,9 @@ from sparity_edge.generation.batch import MOST_TOGETHER
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence
+from sparity_edge.generation.speculation.decode import speculation_of
+from sparity_edge.generation.speculation.speculation import Speculation
+from sparity_edge.generation.speculation.together import Together
 from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.model.model import CHUNK
 from sparity_edge.server.prefix_store import PrefixStore
@@ -58,6 +61,7 @@ class Ticket:
     cancelled: bool = False  # whoever asked has gone: dropped before the next step
     cache: KVCache | None = None  # once it is being read
     reading: float = 0.0  # seconds that its prompt has taken so far
+    speculation: Speculation | None = None  # once its prompt has been read
 
     def cancel(self) -> None:
         """Drop the sequence within one step."""
@@ -79,6 +83,9 @@ class Counts:
     prompt_tokens: int = 0
     cached_tokens: int = 0  # of the prompts, taken over instead of being read
     generated_tokens: int = 0
+    decode_passes: int = 0  # over the weights, for tokens after the first
+    drafted_tokens: int = 0  # guesses that these read
+    accepted_tokens: int = 0  # of them, those that were right
     busy_seconds: float = 0.0
 
 
@@ -96,6 +103,7 @@ class Scheduler:
     ) -> None:
         self.loaded = loaded
         self.counts = Counts()
+        self._together = Together(loaded)
         self.store = PrefixStore(loaded.model.new_kv_cache, cache_bytes)
         self._most_waiting = most_waiting
         self._waiting: deque[Ticket] = deque()
@@ -211,37 +219,29 @@ class Scheduler:
             chosen = sequence.choose(logits)
             active, densities = loaded.model.active_weight_fraction, loaded.model.densities
         sequence.meter.add(ticket.reading, active, densities)
-        self._tell(ticket, sequence.take(*chosen))
+        step = sequence.take(*chosen)
+        ticket.speculation = speculation_of(loaded, sequence, cache)
+        self._tell(ticket, step)
 
     def _advance(self) -> None:
-        """One token of each sequence whose prompt has been read."""
+        """The next token of each sequence whose prompt has been read, or more of them."""
         ready = [
-            each
+            (each, each.speculation)
             for each in self._running
-            if each.sequence.generated
-            and not each.sequence.finish_reason
-            and each.cache is not None
+            if each.speculation is not None and not each.sequence.finish_reason
         ]
         if not ready:
             return
-        model = self.loaded.model
-        sequences = [each.sequence for each in ready]
-        caches = [each.cache for each in ready if each.cache is not None]
         with self.loaded.busy:
-            started = time.perf_counter()
-            if len(ready) == 1:
-                wanted = None if model.screen is None else sequences[0].wanted()
-                logits = model.read(sequences[0].ids[-1:], True, caches[0], wanted)
-                chosen = [sequences[0].choose(logits, model.exact_ids)]
-            else:
-                latest = [sequence.ids[-1] for sequence in sequences]
-                rows = model.read_together(latest, caches, True)
-                chosen = [each.choose(row) for each, row in zip(sequences, rows, strict=True)]
-            seconds = time.perf_counter() - started
-            active, densities = model.active_weight_fraction, model.densities
-        for ticket, choice in zip(ready, chosen, strict=True):
-            ticket.sequence.meter.add(seconds, active, densities)
-            self._tell(ticket, ticket.sequence.take(*choice))
+            before = _guesses(ready)
+            found = self._together.steps([speculation for _, speculation in ready])
+            after = _guesses(ready)
+        self.counts.decode_passes += 1
+        self.counts.drafted_tokens += after[0] - before[0]
+        self.counts.accepted_tokens += after[1] - before[1]
+        for (ticket, _), steps in zip(ready, found, strict=True):
+            for step in steps:
+                self._tell(ticket, step)
 
     def _tell(self, ticket: Ticket, step: Step) -> None:
         self.counts.generated_tokens += 1
@@ -257,3 +257,9 @@ class Scheduler:
         for ticket in tickets:
             if not ticket.cancelled:
                 ticket.listener(error)
+
+
+def _guesses(running: Sequence[tuple[Ticket, Speculation]]) -> tuple[int, int]:
+    """Guesses that sequences have read so far, and those that were right."""
+    meters = [ticket.sequence.meter for ticket, _ in running]
+    return sum(each.drafted for each in meters), sum(each.accepted for each in meters)

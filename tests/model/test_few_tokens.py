@@ -98,7 +98,7 @@ def test_only_the_latest_recordings_are_kept(checkpoint: Callable[[str], Path]) 
         model.read([5])
         for count in (*range(2, FEW + 1), 2, 3):
             model.read(IDS[:count])
-        few = [key for key in model._passes if key.few]
+        few = [key for key in model._passes if key.runs]
         assert [key.rows for key in few] == [*range(2, FEW + 1), 2, 3][-FEW_KEPT:]
         assert len(model._passes) == FEW_KEPT + 1
 
@@ -121,7 +121,7 @@ def test_without_their_kernels_they_are_read_one_by_one(
             assert len(begun) == times
         model.kv_cache.trim(CONTEXT)
         assert np.array_equal(model.read(IDS[CONTEXT:]), expected[-1])
-        assert not any(key.few and key.rows == FEW for key in model._passes)
+        assert not any(key.runs and key.rows == FEW for key in model._passes)
 
 
 @pytest.mark.parametrize("layout", ["neurons", "mixed", "input"])

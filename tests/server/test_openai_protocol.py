@@ -39,6 +39,7 @@ def test_chat_of_the_real_client(client: Any, generator: Generator) -> None:
     assert answer.choices[0].finish_reason == expected.finish_reason
     assert answer.usage.completion_tokens == expected.stats.generated_tokens
     assert answer.usage.prompt_tokens == expected.stats.prompt_tokens
+    assert answer.usage.completion_tokens_details.accepted_prediction_tokens >= 0
 
 
 def test_the_example_of_the_page_runs(address: str) -> None:
@@ -90,7 +91,9 @@ def test_models_health_and_metrics(ask: Ask, scheduler: Scheduler) -> None:
     assert [each["id"] for each in ask("/v1/models")[1]["data"]] == [NAME]
     assert ask("/health")[1]["status"] == "ok"
     generated = f"sparity_edge_generated_tokens_total {scheduler.counts.generated_tokens:.1f}"
-    assert generated in ask("/metrics")[1]
+    shown = ask("/metrics")[1]
+    assert generated in shown
+    assert f"sparity_edge_drafted_tokens_total {scheduler.counts.drafted_tokens:.1f}" in shown
 
 
 def test_tokens_there_and_back(ask: Ask, generator: Generator) -> None:

@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 
 import pytest
+from eager_pace import EagerPace
 
 from sparity_edge import Generator, SamplingParams, SparityError
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import sequence_of
+from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.server import scheduler as scheduling
 from sparity_edge.server.scheduler import QueueFullError, Scheduler, Ticket
 
@@ -52,6 +54,30 @@ def test_the_same_answers_as_alone(
         expected.append(list(generator.generate(prompt, params).token_ids))
     clients = [Client(scheduler, prompt, params) for prompt in PROMPTS * 3]
     assert [client.ids() for client in clients] == expected * 3
+
+
+@pytest.mark.parametrize("many", [1, 4])
+def test_guesses_change_no_answer(
+    many: int, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ThreadedMachine, "batches_ready", lambda _: True)
+    loaded = generator.twin().loaded
+    loaded.pace, few = EagerPace(), dict.fromkeys((5, 6, 7, 8), 50.0)  # they soon repeat themselves
+    params = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True, logit_bias=few)
+    prompts, expected = [[5 + each, 7, 9] * 4 for each in range(many)], []
+    generator.speculation = False
+    for prompt in prompts:
+        generator.loaded.model.kv_cache.trim(0)
+        expected.append(list(generator.generate(prompt, params).token_ids))
+    generator.speculation = True
+    scheduler = Scheduler(loaded)
+    clients = [Client(scheduler, prompt, params) for prompt in prompts]
+    assert [client.ids() for client in clients] == expected
+    counts = scheduler.counts
+    assert 0 < counts.accepted_tokens < counts.drafted_tokens
+    assert counts.decode_passes < many * 29
+    scheduler.close()
+    loaded.close()
 
 
 def test_a_long_prompt_holds_nobody_up(

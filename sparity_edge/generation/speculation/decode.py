@@ -18,6 +18,7 @@ from sparity_edge.generation.speculation.draft_model import ModelGuesses
 from sparity_edge.generation.speculation.ngrams import NGrams
 from sparity_edge.generation.speculation.pace import Pace
 from sparity_edge.generation.speculation.speculation import Speculation
+from sparity_edge.model.kv_cache import KVCache
 
 
 def steps_of(
@@ -34,7 +35,7 @@ def steps_of(
     with loaded.busy:
         demand_latest()
         step = _first_step(loaded, sequence)
-        speculation = _speculation(loaded, sequence)
+        speculation = speculation_of(loaded, sequence)
     yield step
     while sequence.finish_reason is None:
         with loaded.busy:
@@ -79,11 +80,20 @@ def _each(
             raise
 
 
-def _speculation(loaded: LoadedModel, sequence: DecodingSequence) -> Speculation:
+def speculation_of(
+    loaded: LoadedModel, sequence: DecodingSequence, cache: KVCache | None = None
+) -> Speculation:
+    """The passes of a sequence whose first token was chosen, with all that guesses its tokens.
+
+    Args:
+        loaded: the model.
+        sequence: of which all but the latest token was read.
+        cache: that holds it; None: the model's own.
+    """
     sources: list[tuple[DraftSource, Pace]] = []
     if loaded.speculation:
         sources.append((NGrams(sequence.ids), loaded.pace))
         if loaded.draft_model is not None:
             pace = loaded.draft_model.pace(loaded.pace.prices)
             sources.append((ModelGuesses(loaded.draft_model, sequence.ids, pace), pace))
-    return Speculation(loaded.model, sequence, sources, loaded.pace)
+    return Speculation(loaded.model, sequence, sources, loaded.pace, cache)

@@ -11,6 +11,8 @@ been saved by it is as much (ski rental).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from sparity_edge.generation.speculation.prices import SIZES, Prices
 
@@ -25,6 +27,10 @@ EARNED = 0.005  # with every token
 RECORDING = 0.012  # seconds, until one was seen (30 layers, Zen 5)
 
 
+Shape = TypeVar("Shape")
+_first: Callable[[tuple[float, Any]], float] = itemgetter(0)
+
+
 class Pace:
     """Prices and credit of one model in memory; the sequences that it decodes share them.
 
@@ -36,7 +42,18 @@ class Pace:
         self.prices = prices or Prices()
         self.credit = FIRST_CREDIT
         self._recording = RECORDING
+        self._batches: dict[int, Pace] = {}  # by how many sequences there are
         self._missed = 0.0  # tokens' time that passes would have saved, were they recorded
+
+    def of_batch(self, sequences: int) -> Pace:
+        """The pace of passes over several sequences.
+
+        Args:
+            sequences: how many there are.
+        """
+        if sequences not in self._batches:
+            self._batches[sequences] = Pace(Prices(self.prices.book, sequences))
+        return self._batches[sequences]
 
     def twin(self) -> Pace:
         """A pace of the same price list, for a model of the same weights."""
@@ -53,18 +70,30 @@ class Pace:
             most: tokens that there is room for.
             recorded: whether a pass over so many tokens is.
         """
-        if self.credit <= 0:
-            return 1
         found = list(self._paying(chances, depth, most))
-        ready = [each for each in found if recorded(each[1])]
-        best, chosen = max(found, default=(0.0, 1)), max(ready, default=(0.0, 1))
-        if best[0] > chosen[0]:
-            self._missed += 1 - max(1.0, chosen[0]) / best[0]
+        return self.choose(found, recorded) or 1
+
+    def choose(
+        self, found: Sequence[tuple[float, Shape]], recorded: Callable[[Shape], bool]
+    ) -> Shape | None:
+        """The shape of the next pass; None: one without guesses.
+
+        Args:
+            found: shapes that pay, each behind the tokens for the time, over a plain pass.
+            recorded: whether a pass of a shape is.
+        """
+        if self.credit <= 0 or not found:
+            return None
+        gain, best = max(found, key=_first)
+        others = [each for each in found if recorded(each[1])]
+        other, ready = max(others, key=_first, default=(1.0, None))
+        if gain > other:
+            self._missed += 1 - other / gain
             one = self.prices.seconds()
             if one is not None and self._missed * one >= self._recording:
                 self._missed = 0.0
-                return best[1]
-        return chosen[1]
+                return best
+        return ready
 
     def worth(self, chance: float, cost: float, depth: int, most: int) -> tuple[int, float]:
         """How many guesses to make where making them costs, and the tokens for the time then.
@@ -85,7 +114,7 @@ class Pace:
             expected = sum(chance**index for index in range(size))
             price = self.prices.of(size, depth)
             least = LEAST_GAIN if price else LEAST_HOPE
-            gain = expected / ((price or 1 + GUESSED_PRICE * (size - 1)) + cost * (size - 1))
+            gain = expected / ((price or _guessed(size)) + cost * (size - 1))
             if gain >= max(least, best):
                 best, chosen = gain, size - 1
         return chosen, best
@@ -102,17 +131,28 @@ class Pace:
                 right *= chance
                 expected += right
             tokens = size
-            price = self.prices.of(size, depth)
-            least = LEAST_HOPE if price is None else LEAST_GAIN
-            gain = expected / (1 + GUESSED_PRICE * (size - 1) if price is None else price)
-            if gain >= least:
+            gain = self.gain(expected, size, depth)
+            if gain > 1:
                 yield gain, size
 
-    def earn(self, tokens: int) -> None:
+    def gain(self, expected: float, size: int, depth: int) -> float:
+        """Tokens for the time over those of a plain pass; 0: not enough to count on.
+
+        Args:
+            expected: how many times the tokens of a plain pass.
+            size: tokens that the pass reads.
+            depth: tokens of context.
+        """
+        price, unit = self.prices.of(size, depth), self.prices.unit
+        least = LEAST_HOPE if price is None else LEAST_GAIN
+        gain = expected / (price or _guessed(size) / _guessed(unit))
+        return gain if gain >= least else 0.0
+
+    def earn(self, tokens: float) -> None:
         """Count tokens that came without guesses of this credit.
 
         Args:
-            tokens: how many.
+            tokens: how many of each sequence.
         """
         self.credit = min(self.credit + EARNED * tokens, MOST_CREDIT)
 
@@ -135,14 +175,19 @@ class Pace:
             recorded: whether it had to be recorded first, as another one like it has not.
             spent: seconds that making guesses took.
         """
-        self.earn(tokens)
-        one = self.prices.seconds()
+        unit, one = self.prices.unit, self.prices.seconds()
+        self.earn(tokens / unit)
         if spent and one is not None:
             self.credit = max(self.credit - spent / one, LEAST_CREDIT)
         if recorded:
-            self._recording = max(0.0, seconds - (one or 0.0)) if size == 1 else self._recording
+            if size == unit:
+                self._recording = max(0.0, seconds - (one or 0.0))
             return
         self.prices.note(size, seconds, depth)
-        if size > 1 and one is not None:
-            saved = self.credit + tokens - seconds / one
+        if size > unit and one is not None:
+            saved = self.credit + tokens / unit - seconds / one
             self.credit = min(max(saved, LEAST_CREDIT), MOST_CREDIT)
+
+
+def _guessed(size: int) -> float:
+    return 1 + GUESSED_PRICE * (size - 1)

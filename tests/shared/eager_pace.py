@@ -11,10 +11,19 @@ from sparity_edge.generation.speculation.pace import Pace
 class EagerPace(Pace):
     """Reads all guesses, whatever they cost."""
 
+    def of_batch(self, _sequences: int) -> Pace:
+        return self
+
     def size(
         self, chances: Sequence[float], _depth: int, most: int, _recorded: Callable[[int], bool]
     ) -> int:
         return min(most, len(chances) + 1)
+
+    def gain(self, expected: float, size: int, _depth: int) -> float:
+        return 1.0 + expected + size
+
+    def choose(self, found: Sequence[tuple[float, Any]], _recorded: Any) -> Any:
+        return max(found)[1]
 
     def passed(self, *_: Any) -> None:
         pass
