@@ -28,6 +28,7 @@ OTHERS = {
     ".ci/matrix": "the tests with every Python that is promised",
     ".ci/common.sh": "what both of them share",
     "bench/results/*.json": "figures of bench/{stem}.py",
+    "bench/server/varied.json": "25 schemas of all sorts, and what an answer by each is about",
     "converters/allocate/cost_curves/*.json": "cost curves by bench/costs.py --ship",
     "docs/figures/*.svg": "a figure of bench/report.py",
     "docs/*.md": "{heading}",

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sparity_edge.errors import OptionError, SparityError
+from sparity_edge.generation.constraint.constraint import Constraint
 from sparity_edge.generation.loaded_model import LoadedModel, Prompt
 from sparity_edge.generation.logits_processors import BatchProcessors, processors_by_prompt
 from sparity_edge.generation.params import SamplingParams
@@ -106,8 +107,14 @@ def sequences_of(
     params: SamplingParams | Sequence[SamplingParams] | None,
     processors: BatchProcessors = (),
     template_args: Mapping[str, Any] | None = None,
+    constraint: Constraint | None = None,
 ) -> list[DecodingSequence]:
-    """A sequence for each prompt; arguments and errors as for `Generator.stream_batch`."""
+    """A sequence for each prompt; arguments and errors as for `Generator.stream_batch`.
+
+    Args:
+        loaded, prompts, params, processors, template_args: as there.
+        constraint: what each text must follow; None: nothing.
+    """
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise OptionError("A batch takes a list of prompts; put a single one into a list.")
     each = params if isinstance(params, Sequence) else [params] * len(prompts)
@@ -120,7 +127,7 @@ def sequences_of(
     functions = processors_by_prompt(processors, len(prompts))
     for index, (prompt, own, process) in enumerate(zip(prompts, each, functions, strict=True)):
         try:
-            sequences.append(sequence_of(loaded, prompt, own, process, template_args))
+            sequences.append(sequence_of(loaded, prompt, own, process, template_args, constraint))
         except SparityError as error:
             raise type(error)(f"Prompt {index}: {error}") from error
     return sequences

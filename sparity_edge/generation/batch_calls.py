@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sparity_edge.generation.constraint.grammars import Schema
 from sparity_edge.generation.loaded_model import Prompt
 from sparity_edge.generation.model_handle import ModelHandle
 from sparity_edge.generation.params import SamplingParams
@@ -28,6 +29,9 @@ class BatchCalls(ModelHandle):
         *,
         logits_processors: BatchProcessors = (),
         template_args: Mapping[str, Any] | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
     ) -> Iterator[tuple[int, Step]]:
         """Generate for several prompts at once; weights are read once for a token of all sequences.
 
@@ -40,6 +44,9 @@ class BatchCalls(ModelHandle):
             params: for all prompts, or as many as prompts; None: the defaults.
             logits_processors: as `stream` takes them, for all prompts, or a list for each.
             template_args: variables of the chat template, such as {"enable_thinking": False}.
+            schema: a JSON schema that each text must be valid by, as `stream` takes it.
+            regex: what each text must match, as `stream` takes it.
+            grammar: what each text must follow, as `stream` takes it.
 
         Yields:
             The number of a prompt, from 0, and the next step of its sequence.
@@ -56,7 +63,10 @@ class BatchCalls(ModelHandle):
         """
         from sparity_edge.generation.batch import Batch, sequences_of
 
-        sequences = sequences_of(self.loaded, prompts, params, logits_processors, template_args)
+        constraint = self.loaded.constraints.one_of(schema, regex, grammar)
+        sequences = sequences_of(
+            self.loaded, prompts, params, logits_processors, template_args, constraint
+        )
         return Batch(self.loaded, sequences).steps()
 
     def generate_batch(
@@ -66,6 +76,9 @@ class BatchCalls(ModelHandle):
         *,
         logits_processors: BatchProcessors = (),
         template_args: Mapping[str, Any] | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
     ) -> list[Completion]:
         """Generate whole texts for several prompts, each weight read once for all sequences.
 
@@ -74,6 +87,9 @@ class BatchCalls(ModelHandle):
             params: for all prompts, or as many as prompts; None: the defaults.
             logits_processors: as `stream` takes them, for all prompts, or a list for each.
             template_args: variables of the chat template, such as {"enable_thinking": False}.
+            schema: a JSON schema that each text must be valid by, as `stream` takes it.
+            regex: what each text must match, as `stream` takes it.
+            grammar: what each text must follow, as `stream` takes it.
 
         Returns:
             A completion for each prompt, in the order of the prompts.
@@ -88,7 +104,13 @@ class BatchCalls(ModelHandle):
             [4, 4]
         """
         stream = self.stream_batch(
-            prompts, params, logits_processors=logits_processors, template_args=template_args
+            prompts,
+            params,
+            logits_processors=logits_processors,
+            template_args=template_args,
+            schema=schema,
+            regex=regex,
+            grammar=grammar,
         )
         steps: list[list[Step]] = [[] for _ in prompts]
         for index, step in stream:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparity_edge.choices import DEFAULT_MODEL
 from sparity_edge.generation.batch_calls import BatchCalls
+from sparity_edge.generation.constraint.grammars import Schema
 from sparity_edge.generation.loaded_model import Prompt, as_messages
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Completion, Step
@@ -115,6 +116,9 @@ class Generator(BatchCalls):
         *,
         logits_processors: Sequence[LogitsProcessor] = (),
         template_args: Mapping[str, Any] | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
     ) -> Iterator[Step]:
         """Generate token by token.
 
@@ -128,14 +132,18 @@ class Generator(BatchCalls):
             logits_processors: functions (token_ids, logits (vocab_size,) float32) -> logits, called
                 one after another before a token is chosen; token_ids are prompt and text so far.
             template_args: variables of the chat template, such as {"enable_thinking": False}.
+            schema: a JSON schema that the text must be valid by: a dict, its JSON, or a model of
+                pydantic's. Of schema, regex and grammar one may be given.
+            regex: the text must match it from beginning to end; syntax of Rust's regex crate.
+            grammar: the text must follow it; Lark as llguidance reads it, or its JSON form.
 
         Yields:
             One `Step` a token; the last one has a `finish_reason`.
 
         Raises:
             ContextError: the prompt leaves no room for a token.
-            OptionError: the prompt is empty or holds what is no token id, or a processor gives no
-                such logits.
+            OptionError: the prompt is empty or holds what is no token id, a processor gives no such
+                logits, or schema, regex or grammar cannot be followed.
             TemplateError: the messages cannot be rendered.
             SparityError: another call began before this sequence was finished.
 
@@ -151,7 +159,10 @@ class Generator(BatchCalls):
         from sparity_edge.generation.speculation.decode import steps_of
 
         # Not a generator function itself: mistakes are told now and not at the first step.
-        sequence = sequence_of(self.loaded, prompt, params, logits_processors, template_args)
+        constraint = self.loaded.constraints.one_of(schema, regex, grammar)
+        sequence = sequence_of(
+            self.loaded, prompt, params, logits_processors, template_args, constraint
+        )
         call = self.new_call()
         return steps_of(self.loaded, sequence, lambda: self.refuse_stale(call))
 
@@ -162,6 +173,9 @@ class Generator(BatchCalls):
         *,
         logits_processors: Sequence[LogitsProcessor] = (),
         template_args: Mapping[str, Any] | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
     ) -> Completion:
         """Generate a whole text at once.
 
@@ -170,6 +184,9 @@ class Generator(BatchCalls):
             params: how tokens are chosen and what ends the sequence; None: the defaults.
             logits_processors: functions on logits, as `stream` takes them.
             template_args: variables of the chat template, such as {"enable_thinking": False}.
+            schema: a JSON schema that the text must be valid by, as `stream` takes it.
+            regex: what the text must match, as `stream` takes it.
+            grammar: what the text must follow, as `stream` takes it.
 
         Returns:
             Text, token ids, why the sequence ended, and what it cost.
@@ -184,7 +201,13 @@ class Generator(BatchCalls):
             (2, 3)
         """
         steps = self.stream(
-            prompt, params, logits_processors=logits_processors, template_args=template_args
+            prompt,
+            params,
+            logits_processors=logits_processors,
+            template_args=template_args,
+            schema=schema,
+            regex=regex,
+            grammar=grammar,
         )
         return Completion.of(list(steps))
 
@@ -195,6 +218,9 @@ class Generator(BatchCalls):
         *,
         logits_processors: Sequence[LogitsProcessor] = (),
         template_args: Mapping[str, Any] | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
     ) -> Completion:
         """Generate the whole reply to a conversation.
 
@@ -205,6 +231,9 @@ class Generator(BatchCalls):
             params: how tokens are chosen and what ends the reply; None: the defaults.
             logits_processors: functions on logits, as `stream` takes them.
             template_args: variables of the chat template, such as {"enable_thinking": False}.
+            schema: a JSON schema that the text must be valid by, as `stream` takes it.
+            regex: what the text must match, as `stream` takes it.
+            grammar: what the text must follow, as `stream` takes it.
 
         Returns:
             Text, token ids, why the reply ended, and what it cost.
@@ -223,6 +252,9 @@ class Generator(BatchCalls):
             params,
             logits_processors=logits_processors,
             template_args=template_args,
+            schema=schema,
+            regex=regex,
+            grammar=grammar,
         )
 
     def logits(self, ids: Sequence[int]) -> Iterator[Floats]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import OptionError, SparityError
+from sparity_edge.generation.constraint.constraints import Constraints
 from sparity_edge.generation.plan_setting import PlanSetting
 from sparity_edge.generation.speculation.pace import Pace
 from sparity_edge.generation.suggested import suggested_params
@@ -55,6 +56,7 @@ class LoadedModel:
         self.default_params = suggested_params(model.packed.generation_config)
         self.progress: Progress = silent  # told of what is compiled later on
         self.end_ids = frozenset({*model.config.eos_token_ids, *tokenizer.eos_token_ids})
+        self.constraints = Constraints(tokenizer, model.config.vocab_size, self.end_ids)
         self.busy = threading.Lock()  # held while a pass runs
         self._load_seconds = load_seconds
         self._mark = UseMark([path])
@@ -90,7 +92,7 @@ class LoadedModel:
         other = LoadedModel(self.path, model, self.tokenizer, self._load_seconds)
         other.plan_setting = self.plan_setting.twin(model)
         other.sparse_prefill, other.progress = self.sparse_prefill, self.progress
-        other.speculation = self.speculation
+        other.speculation, other.constraints = self.speculation, self.constraints
         if model.threads == own.threads:  # what passes cost is another matter with more
             other.pace = self.pace.twin()
         return other

@@ -66,8 +66,9 @@ class Step:
 
     text: str
     token_id: int
-    # Natural logarithm, under the model's own distribution. None behind a screened LM head, where
-    # few logits are known, unless `logprobs` or `top_logprobs` asks for it.
+    # Natural logarithm, under the model's own distribution, whatever a schema allows. None behind a
+    # screened LM head, where few logits are known, and of tokens that a schema, regex or grammar
+    # forces, unless `logprobs` or `top_logprobs` asks for it.
     logprob: float | None
     finish_reason: str | None  # None, "stop" (end of text or stop string), "length" or "loop"
     stats: Statistics

@@ -22,17 +22,20 @@ from sparity_edge.generation.logits_processors import (
     processed,
 )
 from sparity_edge.generation.params import SamplingParams
-from sparity_edge.logits import log_normaliser
+from sparity_edge.logits import highest, logprob_of
 from sparity_edge.model.screened_head import Ids, Wanted
 
 __all__ = ["Sampler", "SamplingParams"]
 
 # Of the best logits, to which the LM head is screened: of more the screen leaves out too few.
 MOST_WANTED = 1000
+# Of the logits that are computed whatever they are, as a share of all, where a mask asks for them.
+MOST_REQUIRED = 1 / 8
 # How many of the best tokens the nucleus is looked for in before all are sorted: sorting 49,152
 # takes 0.4 ms and picking the best 1,024 takes 0.05 ms (Zen 4), and they hold 95 % nearly always.
 NUCLEUS_GUESS = 1024
 
+Mask = npt.NDArray[np.bool_]
 Logits = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float64]
 
@@ -67,24 +70,43 @@ class Sampler:
         if np.isneginf(self._biases).sum() == vocab_size:
             raise OptionError("logit_bias bans every token of the vocabulary; leave at least one.")
 
-    def wanted(self, history: Sequence[int], sampled: int = 0) -> Wanted | None:
+    @property
+    def wanted_of_none(self) -> Wanted | None:
+        """As few logits as can be asked for, where the next token is known; None: all."""
+        p = self.params
+        return None if p.logprobs or p.top_logprobs else Wanted(1, np.empty(0, dtype=np.intp))
+
+    def wanted(
+        self, history: Sequence[int], sampled: int = 0, mask: Mask | None = None
+    ) -> Wanted | None:
         """Which logits the next token depends on; arguments as for `sample`.
 
         Returns:
-            How many of the best, and all that bias and penalties change; None: all logits.
+            How many of the best, and all that bias and penalties change; None: all logits. With a
+            mask either all that it lets through, or so many of the best of them and all others.
         """
         p = self.params
         best = 1 if p.temperature == 0 else p.top_k
         if self._processors or p.logprobs or p.top_logprobs or not 0 < best <= MOST_WANTED:
             return None
+        if mask is not None:
+            through = int(np.count_nonzero(mask))
+            few = through <= self.vocab_size - through
+            if (through if few else self.vocab_size - through) > MOST_REQUIRED * self.vocab_size:
+                return None
+            if few:
+                return Wanted(1, np.flatnonzero(mask))
         seen: Sequence[int] = ()
         if p.repetition_penalty != 1:
             seen = history
         elif (p.presence_penalty or p.frequency_penalty) and sampled > 0:
             seen = history[-sampled:]
-        if len(seen) == 0:
-            return Wanted(best, self._always)
-        return Wanted(best, np.union1d(self._always, self._count(seen)[0]))
+        required = self._always
+        if len(seen):
+            required = np.union1d(required, self._count(seen)[0])
+        if mask is not None:
+            required = np.union1d(required, np.flatnonzero(~mask))
+        return Wanted(best, required)
 
     def sample(
         self,
@@ -92,6 +114,7 @@ class Sampler:
         history: Sequence[int],
         sampled: int = 0,
         exact: Ids | None = None,
+        mask: Mask | None = None,
     ) -> tuple[int, float | None]:
         """Choose the next token.
 
@@ -102,6 +125,8 @@ class Sampler:
                 frequency penalty look at those.
             exact: ids of the logits that count, ascending, where only those are known that
                 `wanted` asked for; None: all.
+            mask: which tokens may be chosen, (vocab_size,) bool, at least one: what is drawn from
+                is the model's distribution over those, and filters see no others; None: all.
 
         Returns:
             The token id, and its log-probability (natural logarithm) under the softmax of the
@@ -115,16 +140,20 @@ class Sampler:
         x = np.asarray(logits, dtype=np.float32)
         assert x.shape == (self.vocab_size,), x.shape
         if exact is not None:
-            return self._sample_of(x[exact], exact, history, sampled), None
-        peak = _peak(x)
-        log_total = np.log(np.exp(x - peak).sum(dtype=np.float64)) + float(peak)
+            ids = exact if mask is None else exact[mask[exact]]
+            _peak(x[ids])
+            return self._sample_of(x[ids], ids, history, sampled), None
+        _peak(x)
         given = processed(self._processors, history, x) if self._processors else x
-        token = self._choose(self._adjust(given, history, sampled))
-        return token, float(x[token] - log_total)
+        if mask is None:
+            token = self._choose(self._adjust(given, history, sampled))
+        else:
+            ids = np.flatnonzero(mask)
+            token = self._sample_of(given[ids], ids, history, sampled)
+        return token, logprob_of(x, token)
 
     def _sample_of(self, x: Logits, ids: Ids, history: Sequence[int], sampled: int) -> int:
         """Choose one of some ids by their logits x."""
-        _peak(x)
         return int(ids[self._choose(self._adjust(x, history, sampled, ids))])
 
     def _adjust(
@@ -135,7 +164,7 @@ class Sampler:
         Args:
             x: logits of all ids, or of `ids`.
             history, sampled: as for `sample`.
-            ids: ascending; all that are changed are among them.
+            ids: ascending; what is changed of others is of no concern.
 
         The repetition penalty is that of CTRL (Keskar et al. 2019, section 4.1), with negative
         logits multiplied, over prompt and answer as in transformers; presence and frequency are
@@ -148,17 +177,16 @@ class Sampler:
             return x
         x = x.copy()
 
-        def place(changed: Ids) -> Ids:
-            return changed if ids is None else np.searchsorted(ids, changed)
-
-        x[place(self._biased_ids)] += self._biases
+        at, there = _places(ids, self._biased_ids)
+        x[at] += self._biases[there]
         if repeating:
-            seen = place(self._count(history)[0])
+            seen = _places(ids, self._count(history)[0])[0]
             s = x[seen]
             x[seen] = np.where(s > 0, s / p.repetition_penalty, s * p.repetition_penalty)
         if counting:
-            seen, counts = self._count(history[-sampled:])
-            x[place(seen)] -= p.presence_penalty + p.frequency_penalty * counts
+            found, counts = self._count(history[-sampled:])
+            at, there = _places(ids, found)
+            x[at] -= p.presence_penalty + p.frequency_penalty * counts[there]
         return x
 
     def _count(self, history: Sequence[int]) -> tuple[Ids, Ids]:
@@ -176,7 +204,7 @@ class Sampler:
     def _choose(self, x: Logits) -> int:
         best = int(x.argmax())
         if x[best] == -np.inf:
-            raise OptionError("logit_bias bans every token that the model allows; loosen it.")
+            raise OptionError("logit_bias bans every token that may come next; loosen it.")
         p = self.params
         if p.temperature == 0 or p.top_k == 1:
             return best
@@ -193,6 +221,15 @@ class Sampler:
         return int(ids[draw(w, self._random.random())])
 
 
+def _places(ids: Ids | None, changed: Ids) -> tuple[Ids, Any]:
+    """Where some ids are among ascending `ids`, and which of them are there; None: all ids are."""
+    if ids is None:
+        return changed, slice(None)
+    at = np.minimum(np.searchsorted(ids, changed), ids.size - 1)
+    there = ids[at] == changed
+    return at[there], there
+
+
 def _peak(x: Logits) -> np.float32:
     """The largest logit.
 
@@ -206,35 +243,6 @@ def _peak(x: Logits) -> np.float32:
             "overflow in this number format."
         )
     return peak
-
-
-def highest(x: npt.NDArray[np.floating[Any]], k: int) -> Ids:
-    """Positions of the `k` largest values in ascending order; of equal values the first ones.
-
-    Args:
-        x: (n,) without NaN.
-        k: 1 to n.
-    """
-    kth = np.partition(x, x.size - k)[x.size - k]
-    above = np.flatnonzero(x > kth)
-    equal = np.flatnonzero(x == kth)[: k - above.size]
-    ids = np.concatenate((above, equal))
-    ids.sort()
-    return ids
-
-
-def top_logprobs(logits: npt.NDArray[Any], count: int) -> dict[int, float]:
-    """The most likely tokens with their log-probabilities, the best first.
-
-    Args:
-        logits: (vocab_size,) float32, as the model gives them: before bias, penalties and filters.
-        count: how many; all of them where there are fewer.
-    """
-    if not count:
-        return {}
-    ids = highest(logits, min(count, logits.size))
-    x = logits[ids].astype(np.float64) - log_normaliser(logits[None])[0]
-    return {int(ids[at]): float(x[at]) for at in np.argsort(-x, kind="stable")}
 
 
 def nucleus(w: Weights, top_p: float) -> Ids:

@@ -10,14 +10,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sparity_edge.arrays import Floats
-from sparity_edge.errors import ContextError
+from sparity_edge.errors import ContextError, OptionError
+from sparity_edge.generation.constraint.constraint import Constraint
 from sparity_edge.generation.loaded_model import LoadedModel, Prompt
 from sparity_edge.generation.logits_processors import LogitsProcessor
 from sparity_edge.generation.loops import LoopDetector
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Meter, Step
-from sparity_edge.generation.sampler import Sampler, top_logprobs
+from sparity_edge.generation.sampler import Sampler
 from sparity_edge.generation.stop_strings import StopStrings
+from sparity_edge.logits import logprob_of, top_logprobs
 from sparity_edge.model.screened_head import Ids, Wanted
 from sparity_edge.text.tokenizer import Tokenizer
 
@@ -35,6 +37,7 @@ class DecodingSequence:
         sampler: draws tokens.
         end_ids: tokens that end a text.
         max_context: positions of the KV cache, which prompt and completion share.
+        constraint: what the text must follow; None: nothing.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class DecodingSequence:
         sampler: Sampler,
         end_ids: Collection[int],
         max_context: int,
+        constraint: Constraint | None = None,
     ) -> None:
         self.ids = list(ids)  # of the prompt and of what follows it
         self.meter = Meter(len(ids))
@@ -56,6 +60,7 @@ class DecodingSequence:
         self._end_ids = () if params.ignore_eos else end_ids
         self._max_context = max_context
         self._loops = LoopDetector() if params.stop_loops else None
+        self._constraint = None if constraint is None else constraint.begin()
 
     @property
     def room(self) -> int:
@@ -71,8 +76,16 @@ class DecodingSequence:
 
     def wanted(self, guesses: Sequence[int] = ()) -> Wanted | None:
         """Which logits the next token depends on, behind some guesses of others; None: all."""
+        mask = None
+        if self._constraint is not None:
+            forced = self._constraint.forced(len(guesses) + 1)
+            if list(guesses) != forced[: len(guesses)]:
+                return None  # what may come behind other guesses is not known
+            if len(forced) > len(guesses):
+                return self._sampler.wanted_of_none
+            mask = self._constraint.mask()
         ids = [*self.ids, *guesses] if guesses else self.ids
-        return self._sampler.wanted(ids, self.generated + len(guesses))
+        return self._sampler.wanted(ids, self.generated + len(guesses), mask)
 
     def choose(self, logits: Floats, exact: Ids | None = None) -> Choice:
         """Of the logits (vocab_size,) after all ids: token, log-probability, and the likeliest.
@@ -82,7 +95,26 @@ class DecodingSequence:
             exact: those that are known, as `wanted` asked for them; None: all.
         """
         likeliest = top_logprobs(logits, self._params.top_logprobs)
-        return *self._sampler.sample(logits, self.ids, self.generated, exact), likeliest
+        mask = None
+        if self._constraint is not None:
+            for token in self._constraint.forced(1):
+                asked = self._params.logprobs or self._params.top_logprobs
+                return token, logprob_of(logits, token) if asked else None, likeliest
+            mask = self._constraint.mask()
+        return *self._sampler.sample(logits, self.ids, self.generated, exact, mask), likeliest
+
+    @property
+    def constrained(self) -> bool:
+        """Whether it follows a schema, regex or grammar."""
+        return self._constraint is not None
+
+    def forced(self, most: int) -> list[int]:
+        """The tokens that must come next, whatever the logits are.
+
+        Args:
+            most: of them that are asked for.
+        """
+        return [] if self._constraint is None else self._constraint.forced(most)
 
     def take(self, token: int, logprob: float | None, likeliest: Mapping[int, float]) -> Step:
         """Append the token that was chosen, and end the sequence if it is the last one.
@@ -97,7 +129,7 @@ class DecodingSequence:
         ended = token in self._end_ids
         visible = "" if ended else self._decoder.push(token)
         text, stopped = self._stops.push(visible, self._decoder.hidden(token))
-        if ended or stopped:
+        if ended or stopped or self._completed_by(token):
             self.finish_reason = "stop"
         elif self.generated == self._params.max_tokens or len(self.ids) >= self._max_context:
             self.finish_reason = "length"
@@ -108,6 +140,13 @@ class DecodingSequence:
         stats = self.meter.statistics(self.generated)
         return Step(text, token, logprob, self.finish_reason, stats, likeliest)
 
+    def _completed_by(self, token: int) -> bool:
+        """Whether the constraint lets nothing follow behind a token."""
+        if self._constraint is None:
+            return False
+        self._constraint.follow(token)
+        return self._constraint.complete
+
 
 def sequence_of(
     loaded: LoadedModel,
@@ -115,13 +154,24 @@ def sequence_of(
     params: SamplingParams | None,
     processors: Sequence[LogitsProcessor] = (),
     template_args: Mapping[str, Any] | None = None,
+    constraint: Constraint | None = None,
 ) -> DecodingSequence:
     """A sequence of a loaded model that has not begun; arguments as for `Generator.stream`.
+
+    Args:
+        loaded: the model.
+        prompt, params, processors, template_args: as there.
+        constraint: what the text must follow, made by `loaded.constraints`; None: nothing.
 
     Raises:
         ContextError, OptionError, TemplateError: as for `Generator.stream`.
     """
     params = params or loaded.default_params
+    if constraint is not None and params.ignore_eos:
+        raise OptionError(
+            "ignore_eos goes on behind the end of a text, and a schema, regex or grammar says "
+            "where that is; leave one of them out."
+        )
     ids = loaded.encode(prompt, template_args)
     if len(ids) > loaded.max_context - 1:
         raise ContextError(
@@ -130,7 +180,7 @@ def sequence_of(
         )
     sampler = Sampler(params, loaded.config.vocab_size, processors)
     return DecodingSequence(
-        ids, params, loaded.tokenizer, sampler, loaded.end_ids, loaded.max_context
+        ids, params, loaded.tokenizer, sampler, loaded.end_ids, loaded.max_context, constraint
     )
 
 

@@ -6,7 +6,7 @@ of models: `calls` makes prompts and parameters of these.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -63,9 +63,34 @@ class StreamOptions(Body):
 
 
 class PlainText(Body):
-    """The only format of answers so far."""
+    """Any text."""
 
     type: Literal["text"]
+
+
+class JsonObject(Body):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class NamedSchema(Body):
+    """A JSON schema; `strict` or not, answers are always valid by it."""
+
+    name: str
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class JsonSchema(Body):
+    """JSON that is valid by a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+ResponseFormat = Annotated[PlainText | JsonObject | JsonSchema, Field(discriminator="type")]
 
 
 class Sampled(Body):
@@ -87,6 +112,9 @@ class Sampled(Body):
     max_tokens: int | None = None
     logit_bias: dict[str, float] | None = None
     ignore_eos: bool = False
+    response_format: ResponseFormat | None = None
+    regex: str | None = None
+    grammar: str | None = None
     user: str | None = None  # not looked at; so are the next four
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
@@ -101,7 +129,6 @@ class ChatBody(Sampled):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    response_format: PlainText | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     store: Literal[False] | None = None
     modalities: list[Literal["text"]] | None = None

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparity_edge.errors import OptionError
+from sparity_edge.generation.constraint.constraint import Constraint
 from sparity_edge.generation.loaded_model import LoadedModel, Prompt
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
 from sparity_edge.server.bodies import MOST_CHOICES, Body, ChatBody, TextBody
+from sparity_edge.server.constraints import constraint_of
 
 SAME_NAME = (
     "temperature",
@@ -51,7 +53,8 @@ def chat_sequences(loaded: LoadedModel, body: ChatBody) -> list[DecodingSequence
         more["max_tokens"] = body.max_completion_tokens
     turns = [message.turn() for message in body.messages]
     params = params_of(loaded, body, more)
-    return _choices(loaded, [turns], body.n, params, body.chat_template_kwargs)
+    constraint = constraint_of(loaded, body)
+    return _choices(loaded, [turns], body.n, params, body.chat_template_kwargs, constraint)
 
 
 def text_sequences(loaded: LoadedModel, body: TextBody) -> list[DecodingSequence]:
@@ -72,7 +75,8 @@ def text_sequences(loaded: LoadedModel, body: TextBody) -> list[DecodingSequence
         raise OptionError(
             f"prompt and n ask for {len(prompts) * body.n} texts; ask for 1 to {MOST_CHOICES}."
         )
-    return _choices(loaded, prompts, body.n, params_of(loaded, body, more))
+    params, constraint = params_of(loaded, body, more), constraint_of(loaded, body)
+    return _choices(loaded, prompts, body.n, params, None, constraint)
 
 
 def _prompts(prompt: str | Sequence[Any]) -> list[Prompt]:
@@ -86,7 +90,8 @@ def _choices(
     prompts: Sequence[Prompt],
     count: int,
     params: SamplingParams,
-    template_args: dict[str, Any] | None = None,
+    template_args: dict[str, Any] | None,
+    constraint: Constraint | None,
 ) -> list[DecodingSequence]:
     found = []
     for prompt in prompts:
@@ -94,7 +99,8 @@ def _choices(
         for index in range(count):
             # A seed of its own, or all choices would be one.
             seed = None if params.seed is None else params.seed + index
-            found.append(sequence_of(loaded, ids, dataclasses.replace(params, seed=seed)))
+            own = dataclasses.replace(params, seed=seed)
+            found.append(sequence_of(loaded, ids, own, constraint=constraint))
     return found
 
 

@@ -126,6 +126,10 @@ class Tokenizer:
         except (OverflowError, TypeError):
             raise OptionError(f"{list(ids)[:8]!r} are not all token ids.") from None
 
+    def to_json(self) -> str:
+        """All of the tokenizer in the form of tokenizer.json, with the special tokens beside it."""
+        return str(self._backend.to_str())
+
     def stream(
         self, *, skip_special_tokens: bool = True, context: Sequence[int] = ()
     ) -> DecodeStream:

@@ -59,6 +59,20 @@ def test_the_text_is_that_of_the_full_head(
         assert screened.logprobs[1:] == (None,) * 23
 
 
+@pytest.mark.parametrize("way", [{"temperature": 0}, {"seed": 1}, {"seed": 2, "top_k": 5}], ids=str)
+def test_what_follows_a_schema_is_that_of_the_full_head(
+    pair: tuple[Generator, Generator], way: dict[str, Any]
+) -> None:
+    pytest.importorskip("llguidance", reason="the extra [server] is not installed")
+    kind = {"type": "string", "pattern": "^[a-z]{3,9}$"}
+    schema = {"type": "object", "properties": {"who": {"type": "string"}, "kind": kind}}
+    schema["required"] = ["who", "kind"]
+    params = SamplingParams(max_tokens=24, **way)
+    screened, full = (each.generate(PROMPT, params, schema=schema) for each in pair)
+    assert screened.token_ids == full.token_ids
+    assert screened.logprobs.count(None) > full.logprobs.count(None)
+
+
 def test_positions_of_a_text_have_the_logits_that_count(pair: tuple[Generator, Generator]) -> None:
     screened, full = (each.loaded.model for each in pair)
     ids = pair[0].encode("\n".join(default_documents()[-9:]))[-200:]

@@ -15,6 +15,7 @@ from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence, compile_for_sparse_prompts
 from sparity_edge.generation.speculation.draft import DraftSource
 from sparity_edge.generation.speculation.draft_model import ModelGuesses
+from sparity_edge.generation.speculation.forced import ForcedTokens
 from sparity_edge.generation.speculation.ngrams import NGrams
 from sparity_edge.generation.speculation.pace import Pace
 from sparity_edge.generation.speculation.speculation import Speculation
@@ -91,6 +92,8 @@ def speculation_of(
         cache: that holds it; None: the model's own.
     """
     sources: list[tuple[DraftSource, Pace]] = []
+    if sequence.constrained:
+        sources.append((ForcedTokens(sequence), loaded.pace))
     if loaded.speculation:
         sources.append((NGrams(sequence.ids), loaded.pace))
         if loaded.draft_model is not None:

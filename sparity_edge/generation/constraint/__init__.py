@@ -1,0 +1,1 @@
+"""Constraints: what a text must follow, such as a JSON schema, token by token, by llguidance."""
