@@ -38,6 +38,8 @@ class DecodingSequence:
         end_ids: tokens that end a text.
         max_context: positions of the KV cache, which prompt and completion share.
         constraint: what the text must follow; None: nothing.
+        shown: special tokens that are part of the text.
+        ends: told each piece of text; True: the sequence ends behind it.
     """
 
     def __init__(
@@ -49,13 +51,16 @@ class DecodingSequence:
         end_ids: Collection[int],
         max_context: int,
         constraint: Constraint | None = None,
+        shown: Collection[str] = (),
+        ends: Callable[[str], bool] | None = None,
     ) -> None:
         self.ids = list(ids)  # of the prompt and of what follows it
         self.meter = Meter(len(ids))
         self.generated = 0
         self.finish_reason: str | None = None
         self._params = params
-        self._decoder, self._stops = tokenizer.stream(context=ids), StopStrings(params.stop)
+        self._decoder = tokenizer.stream(context=ids, shown=shown)
+        self._stops, self._ends = StopStrings(params.stop), ends
         self._sampler = sampler
         self._end_ids = () if params.ignore_eos else end_ids
         self._max_context = max_context
@@ -129,7 +134,8 @@ class DecodingSequence:
         ended = token in self._end_ids
         visible = "" if ended else self._decoder.push(token)
         text, stopped = self._stops.push(visible, self._decoder.hidden(token))
-        if ended or stopped or self._completed_by(token):
+        complete = self._completed_by(token)
+        if ended or stopped or complete or (self._ends is not None and self._ends(text)):
             self.finish_reason = "stop"
         elif self.generated == self._params.max_tokens or len(self.ids) >= self._max_context:
             self.finish_reason = "length"
@@ -155,6 +161,8 @@ def sequence_of(
     processors: Sequence[LogitsProcessor] = (),
     template_args: Mapping[str, Any] | None = None,
     constraint: Constraint | None = None,
+    shown: Collection[str] = (),
+    ends: Callable[[str], bool] | None = None,
 ) -> DecodingSequence:
     """A sequence of a loaded model that has not begun; arguments as for `Generator.stream`.
 
@@ -162,6 +170,7 @@ def sequence_of(
         loaded: the model.
         prompt, params, processors, template_args: as there.
         constraint: what the text must follow, made by `loaded.constraints`; None: nothing.
+        shown, ends: those of `DecodingSequence`.
 
     Raises:
         ContextError, OptionError, TemplateError: as for `Generator.stream`.
@@ -180,7 +189,15 @@ def sequence_of(
         )
     sampler = Sampler(params, loaded.config.vocab_size, processors)
     return DecodingSequence(
-        ids, params, loaded.tokenizer, sampler, loaded.end_ids, loaded.max_context, constraint
+        ids,
+        params,
+        loaded.tokenizer,
+        sampler,
+        loaded.end_ids,
+        loaded.max_context,
+        constraint=constraint,
+        shown=shown,
+        ends=ends,
     )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sparity_edge.generation.results import Completion, Statistics, Step
+from sparity_edge.text.answer_parts import AnswerPart, AnswerReader
+from sparity_edge.text.tool_calls.call import ToolCall
 
 FINISH = {"loop": "stop"}  # what OpenAI has no word for
 Show = Callable[[int], str]
@@ -24,12 +26,18 @@ class ChatAnswer:
         show: the text of a token.
         logprobs: whether they were asked for.
         n: choices of each prompt.
+        with_reasoning: whether reasoning that is told apart from content is part of the answer.
     """
 
     prefix, whole, part = "chatcmpl-", "chat.completion", "chat.completion.chunk"
 
-    def __init__(self, model: str, show: Show, logprobs: bool, n: int) -> None:
+    def __init__(
+        self, model: str, show: Show, logprobs: bool, n: int, *, with_reasoning: bool = True
+    ) -> None:
         self._show, self._logprobs, self._n = show, logprobs, n
+        self._with_reasoning = with_reasoning
+        self._readers: Sequence[AnswerReader] = ()
+        self._calls: dict[int, int] = {}  # made so far by each choice that made some
         self._head = {
             "id": self.prefix + secrets.token_hex(12),
             "created": int(time.time()),
@@ -45,9 +53,9 @@ class ChatAnswer:
         choices = [
             {
                 "index": index,
-                **self._content(each),
+                **self._content(index, each),
                 "logprobs": self._listed(each),
-                "finish_reason": _finish(each.finish_reason),
+                "finish_reason": self._finish(index, each.finish_reason),
             }
             for index, each in enumerate(completions)
         ]
@@ -70,9 +78,9 @@ class ChatAnswer:
         logprobs = self._listed(Completion.of([step])) if self._logprobs else None
         choice = {
             "index": index,
-            **self._delta(step, first),
+            **self._delta(index, step, first),
             "logprobs": logprobs,
-            "finish_reason": _finish(step.finish_reason),
+            "finish_reason": self._finish(index, step.finish_reason),
         }
         return {**self._head, "object": self.part, "choices": [choice]}
 
@@ -84,14 +92,45 @@ class ChatAnswer:
         """
         return {**self._head, "object": self.part, "choices": [], "usage": usage(stats, self._n)}
 
-    def _content(self, completion: Completion) -> dict[str, Any]:
-        return {
-            "message": {"role": "assistant", "content": completion.text, "refusal": None},
-        }
+    def read_by(self, readers: Sequence[AnswerReader]) -> None:
+        """Tell reasoning and tool calls from content.
 
-    def _delta(self, step: Step, first: bool) -> dict[str, Any]:
-        role = {"role": "assistant"} if first else {}
-        return {"delta": {**role, "content": step.text} if step.text or first else {}}
+        Args:
+            readers: of each choice.
+        """
+        self._readers = readers
+
+    def _content(self, index: int, completion: Completion) -> dict[str, Any]:
+        part = self._readers[index].push(completion.text, ended=True)
+        message = self._parts(index, part)
+        return {"message": {"role": "assistant", "content": None, "refusal": None, **message}}
+
+    def _delta(self, index: int, step: Step, first: bool) -> dict[str, Any]:
+        part = self._readers[index].push(step.text, ended=step.finish_reason is not None)
+        delta = self._parts(index, part, streamed=True)
+        if first:
+            delta = {"role": "assistant", "content": "", **delta}
+        return {"delta": delta}
+
+    def _parts(self, index: int, part: AnswerPart, *, streamed: bool = False) -> dict[str, Any]:
+        """A part in OpenAI's words; the content of a whole answer without calls is never null."""
+        found: dict[str, Any] = {}
+        if part.content or not (streamed or part.calls):
+            found["content"] = part.content
+        if part.reasoning and self._with_reasoning:
+            found["reasoning_content"] = part.reasoning
+        if part.calls:
+            before = self._calls.get(index, 0)
+            calls = [_call(each) for each in part.calls]
+            if streamed:
+                calls = [{"index": before + number, **each} for number, each in enumerate(calls)]
+            found["tool_calls"] = calls
+            self._calls[index] = before + len(calls)
+        return found
+
+    def _finish(self, index: int, reason: str | None) -> str | None:
+        reason = reason and FINISH.get(reason, reason)
+        return "tool_calls" if reason == "stop" and index in self._calls else reason
 
     def _listed(self, completion: Completion) -> dict[str, Any] | None:
         if not self._logprobs:
@@ -104,10 +143,10 @@ class TextAnswer(ChatAnswer):
 
     prefix, whole, part = "cmpl-", "text_completion", "text_completion"
 
-    def _content(self, completion: Completion) -> dict[str, Any]:
+    def _content(self, _: int, completion: Completion) -> dict[str, Any]:
         return {"text": completion.text}
 
-    def _delta(self, step: Step, _: bool) -> dict[str, Any]:
+    def _delta(self, _: int, step: Step, __: bool) -> dict[str, Any]:
         return {"text": step.text}
 
     def _listed(self, completion: Completion) -> dict[str, Any] | None:
@@ -169,5 +208,6 @@ def usage(stats: Sequence[Statistics], choices: int) -> dict[str, Any]:
     }
 
 
-def _finish(reason: str | None) -> str | None:
-    return None if reason is None else FINISH.get(reason, reason)
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}

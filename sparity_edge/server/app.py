@@ -21,7 +21,8 @@ from sparity_edge.generation.results import Statistics
 from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.server.answers import ChatAnswer, TextAnswer
 from sparity_edge.server.bodies import ChatBody, DetokenizeBody, Sampled, TextBody, TokenizeBody
-from sparity_edge.server.calls import chat_sequences, text_sequences
+from sparity_edge.server.calls import text_sequences
+from sparity_edge.server.conversations.chat_calls import chat_sequences
 from sparity_edge.server.error_shapes import error_body
 from sparity_edge.server.messages.routes import add_messages
 from sparity_edge.server.metrics import metrics_text
@@ -82,8 +83,15 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request, body: ChatBody) -> Response:
-        answer = ChatAnswer(name, show, bool(body.logprobs), body.n)
-        return await answered(request, body, lambda: chat_sequences(loaded, body), answer)
+        shown = body.include_reasoning is not False
+        answer = ChatAnswer(name, show, bool(body.logprobs), body.n, with_reasoning=shown)
+
+        def sequences() -> Sequence[DecodingSequence]:
+            found, readers = chat_sequences(loaded, body)
+            answer.read_by(readers)
+            return found
+
+        return await answered(request, body, sequences, answer)
 
     @app.post("/v1/completions")
     async def completions(request: Request, body: TextBody) -> Response:

@@ -8,25 +8,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from sparity_edge.server.body import Body
+from sparity_edge.server.conversations.tool_bodies import (
+    MOST_CALLS,
+    MOST_ID,
+    MOST_TOOLS,
+    MadeCall,
+    Tool,
+    ToolChoice,
+)
 
 MOST_CHOICES = 8
-
-
-class Body(BaseModel):
-    """Refuses fields that it does not know, and values of another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
-
-
-class OurSampling(Body):
-    """How tokens are chosen, as far as this server goes beyond other protocols than OpenAI's."""
-
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    seed: int | None = None
-    ignore_eos: bool = False
 
 
 class TextPart(Body):
@@ -43,15 +37,28 @@ class Message(Body):
     content: str | list[TextPart] | None = None
     name: str | None = None
     reasoning_content: str | None = None
-    refusal: None = None
+    tool_calls: list[MadeCall] | None = Field(default=None, max_length=MOST_CALLS)
+    tool_call_id: str | None = Field(default=None, max_length=MOST_ID)
+    refusal: None = None  # clients send answers back with all of their fields
+    function_call: None = None
+    audio: None = None
+    annotations: list[Any] | None = Field(default=None, max_length=0)
 
     def turn(self) -> dict[str, Any]:
         """As the chat template takes it."""
         parts = self.content if isinstance(self.content, list) else None
         text = "".join(part.text for part in parts) if parts is not None else self.content or ""
-        turn = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        turn: dict[str, Any] = {
+            "role": "system" if self.role == "developer" else self.role,
+            "content": text,
+        }
         if self.reasoning_content:
             turn["reasoning"] = self.reasoning_content
+        if self.tool_calls:
+            turn["tool_calls"] = [each.told() for each in self.tool_calls]
+        for key, value in (("name", self.name), ("tool_call_id", self.tool_call_id)):
+            if value is not None and self.role == "tool":
+                turn[key] = value
         return turn
 
 
@@ -130,6 +137,11 @@ class ChatBody(Sampled):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: list[Tool] | None = Field(default=None, max_length=MOST_TOOLS)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_format: Literal["none", "auto", "deepseek"] | None = None
+    include_reasoning: bool | None = None
     store: Literal[False] | None = None
     modalities: list[Literal["text"]] | None = None
 

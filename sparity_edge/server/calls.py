@@ -15,7 +15,8 @@ from sparity_edge.generation.constraint.constraint import Constraint
 from sparity_edge.generation.loaded_model import LoadedModel, Prompt
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
-from sparity_edge.server.bodies import MOST_CHOICES, Body, ChatBody, TextBody
+from sparity_edge.server.bodies import MOST_CHOICES, TextBody
+from sparity_edge.server.body import Body
 from sparity_edge.server.constraints import constraint_of
 
 SAME_NAME = (
@@ -32,29 +33,6 @@ SAME_NAME = (
     "ignore_eos",
 )
 COMPLETION_TOKENS = 16  # of /v1/completions where max_tokens is not there, as OpenAI has it
-
-
-def chat_sequences(loaded: LoadedModel, body: ChatBody) -> list[DecodingSequence]:
-    """The sequences that a conversation asks for, `n` of them.
-
-    Args:
-        loaded: the model.
-        body: of the request, its fields checked one by one.
-
-    Raises:
-        OptionError, ContextError, TemplateError: it cannot be honoured.
-    """
-    if body.top_logprobs is not None and not body.logprobs:
-        raise OptionError("top_logprobs needs logprobs=true; set it, or leave top_logprobs out.")
-    if body.max_tokens is not None and body.max_completion_tokens is not None:
-        raise OptionError("max_tokens and max_completion_tokens mean the same; give one of them.")
-    more = {"logprobs": bool(body.logprobs), "top_logprobs": body.top_logprobs or 0}
-    if body.max_completion_tokens is not None:
-        more["max_tokens"] = body.max_completion_tokens
-    turns = [message.turn() for message in body.messages]
-    params = params_of(loaded, body, more)
-    constraint = constraint_of(loaded, body)
-    return _choices(loaded, [turns], body.n, params, body.chat_template_kwargs, constraint)
 
 
 def text_sequences(loaded: LoadedModel, body: TextBody) -> list[DecodingSequence]:
@@ -90,18 +68,26 @@ def _choices(
     prompts: Sequence[Prompt],
     count: int,
     params: SamplingParams,
-    template_args: dict[str, Any] | None,
     constraint: Constraint | None,
 ) -> list[DecodingSequence]:
     found = []
     for prompt in prompts:
-        ids = loaded.encode(prompt, template_args)  # once for all choices
-        for index in range(count):
-            # A seed of its own, or all choices would be one.
-            seed = None if params.seed is None else params.seed + index
-            own = dataclasses.replace(params, seed=seed)
+        ids = loaded.encode(prompt)  # once for all choices
+        for own in seeded(params, count):
             found.append(sequence_of(loaded, ids, own, constraint=constraint))
     return found
+
+
+def seeded(params: SamplingParams, count: int) -> list[SamplingParams]:
+    """Parameters of some choices: each has a seed of its own, or all would be one.
+
+    Args:
+        params: of the first.
+        count: of the choices.
+    """
+    if params.seed is None:
+        return [params] * count
+    return [dataclasses.replace(params, seed=params.seed + index) for index in range(count)]
 
 
 def params_of(loaded: LoadedModel, body: Body, more: dict[str, Any]) -> SamplingParams:

@@ -8,8 +8,8 @@ weights or of its end-of-text policy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from sparity_edge.text.tokenizer_files import (
     read_files,
     template_of,
 )
+from sparity_edge.text.tool_calls.tool_use import ToolUse
 
 if TYPE_CHECKING:
     import tokenizers
@@ -131,21 +132,37 @@ class Tokenizer:
         return str(self._backend.to_str())
 
     def stream(
-        self, *, skip_special_tokens: bool = True, context: Sequence[int] = ()
+        self,
+        *,
+        skip_special_tokens: bool = True,
+        context: Sequence[int] = (),
+        shown: Collection[str] = (),
     ) -> DecodeStream:
         """A fresh decoder for ids that arrive one by one.
 
         Args:
             skip_special_tokens: leave special tokens out, as `decode` does.
+            shown: those that are not left out.
             context: ids that the arriving ones continue; their own text is not repeated.
         """
         added = self._backend.get_added_tokens_decoder()
-        special = {key: token.content for key, token in added.items() if token.special}
+        hidden = {key: token.content for key, token in added.items() if token.special}
+        special = {key: text for key, text in hidden.items() if text not in shown}
         return DecodeStream(
             partial(self.decode, skip_special_tokens=False),
             special if skip_special_tokens else {},
             context,
         )
+
+    @cached_property
+    def tool_use(self) -> ToolUse:
+        """What the chat template makes of tools and their calls; raises like `render_chat`."""
+
+        def render(messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
+            return self.render_chat(messages, template_args=variables)
+
+        render([{"role": "user", "content": "Hello"}], {})
+        return ToolUse(self.chat_template or "", render)
 
     def render_chat(
         self,

@@ -106,7 +106,7 @@ def test_tokens_there_and_back(ask: Ask, generator: Generator) -> None:
 @pytest.mark.parametrize(
     ("body", "field", "sentence"),
     [
-        ({"tools": [{"type": "function"}]}, "tools", "tools=.* is not served here"),
+        ({"functions": [{"name": "f"}]}, "functions", "functions=.* is not served here"),
         ({"response_format": {"type": "xml"}}, "response_format", "xml"),
         ({"n": 99}, "n", "n=99 is refused"),
         ({"temperature": "hot"}, "temperature", 'temperature="hot" is refused'),

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sparity_edge.generation.params import MAX_STOP_LENGTH, MAX_STOP_STRINGS
-from sparity_edge.server.bodies import Body, OurSampling
+from sparity_edge.server.body import Body, OurSampling
 
 StopSequence = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 

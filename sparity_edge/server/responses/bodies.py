@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sparity_edge.generation.params import MAX_TOP_LOGPROBS
-from sparity_edge.server.bodies import Body, OurSampling
+from sparity_edge.server.body import Body, OurSampling
 
 
 class InputPart(Body):

@@ -1,0 +1,93 @@
+"""What a chat in OpenAI's shape asks of the model: sequences, and readers of their answers.
+
+Every wrong value is an OptionError that names the field. Knows OpenAI's names of parameters and
+ours; nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparity_edge.errors import OptionError
+from sparity_edge.generation.loaded_model import LoadedModel
+from sparity_edge.generation.sequence import DecodingSequence, sequence_of
+from sparity_edge.server.bodies import ChatBody, Message
+from sparity_edge.server.calls import params_of, seeded
+from sparity_edge.server.constraints import constraint_of
+from sparity_edge.server.conversations.conversation import Offer, conversation
+from sparity_edge.server.conversations.tool_bodies import NamedChoice
+from sparity_edge.text.answer_parts import AnswerReader
+
+
+def chat_sequences(
+    loaded: LoadedModel, body: ChatBody
+) -> tuple[list[DecodingSequence], list[AnswerReader]]:
+    """The sequences that a conversation asks for, `n` of them, and a reader for each.
+
+    Args:
+        loaded: the model.
+        body: of the request, its fields checked one by one.
+
+    Raises:
+        OptionError, ContextError, TemplateError: it cannot be honoured.
+    """
+    if body.top_logprobs is not None and not body.logprobs:
+        raise OptionError("top_logprobs needs logprobs=true; set it, or leave top_logprobs out.")
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        raise OptionError("max_tokens and max_completion_tokens mean the same; give one of them.")
+    more = {"logprobs": bool(body.logprobs), "top_logprobs": body.top_logprobs or 0}
+    if body.max_completion_tokens is not None:
+        more["max_tokens"] = body.max_completion_tokens
+    params = params_of(loaded, body, more)
+    turns = _turns(body.messages)
+    offer = _offer(body)
+    talk = conversation(loaded, turns, body.chat_template_kwargs, offer, split=_split(body))
+    constraint = constraint_of(loaded, body)
+    if constraint is not None and offer.open:
+        raise OptionError(
+            "tools go together with no response_format, regex or grammar here: a call would not "
+            "follow it; leave one of them out."
+        )
+    sequences = [
+        sequence_of(
+            loaded,
+            talk.ids,
+            each,
+            constraint=constraint,
+            shown=talk.shown,
+            ends=talk.ends() if talk.ends else None,
+        )
+        for each in seeded(params, body.n)
+    ]
+    return sequences, [talk.reader() for _ in sequences]
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, object]]:
+    """Messages as the template takes them; results of tools tell the name of the tool."""
+    names: dict[str, str] = {}
+    turns = []
+    for number, message in enumerate(messages):
+        turn = message.turn()
+        if message.tool_calls and message.role != "assistant":
+            raise OptionError(f"messages.{number}.tool_calls are of the assistant only.")
+        names |= {each.id: each.function.name for each in message.tool_calls or ()}
+        if message.role == "tool":
+            if message.tool_call_id is None:
+                raise OptionError(f"messages.{number}.tool_call_id is missing; add it.")
+            if message.tool_call_id in names:
+                turn.setdefault("name", names[message.tool_call_id])
+        turns.append(turn)
+    return turns
+
+
+def _offer(body: ChatBody) -> Offer:
+    tools = [each.told() for each in body.tools or ()]
+    chosen = body.tool_choice
+    choice = chosen.function.name if isinstance(chosen, NamedChoice) else chosen or "auto"
+    return Offer(tools, choice, parallel=body.parallel_tool_calls is not False)
+
+
+def _split(body: ChatBody) -> bool:
+    if body.reasoning_format is not None:
+        return body.reasoning_format != "none"
+    return body.include_reasoning is not None

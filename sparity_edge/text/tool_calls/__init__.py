@@ -1,0 +1,1 @@
+"""Tool calls in answers and prompts: the syntaxes that models write them in."""

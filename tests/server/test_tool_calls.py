@@ -1,0 +1,189 @@
+"""Tools and reasoning over OpenAI's protocol: its client, and a tiny model that follows a script.
+
+The model's own choice of tokens is replaced by a script; everything else is as it is served.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import tool_templates as templates
+from serving_tiny import KEY, NAME, Ask
+
+from sparity_edge.generation.sequence import DecodingSequence, sequence_of
+from sparity_edge.server.conversations import chat_calls
+from sparity_edge.server.scheduler import Scheduler
+
+openai = pytest.importorskip("openai", reason="the extra [test] is not installed")
+CHAT = "/v1/chat/completions"
+TALK = [{"role": "user", "content": "Hi"}]
+TOOLS = [{"type": "function", "function": {"name": "f"}}]  # the context has 256 tokens
+CALL = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+Say = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Any:
+    return openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0)
+
+
+@pytest.fixture
+def say(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
+    """say(text, template): the model answers that from now on, with a template of its own."""
+    tokenizer = scheduler.loaded.tokenizer
+
+    def forget() -> None:
+        tokenizer._template = None
+        tokenizer.__dict__.pop("tool_use", None)
+
+    def said(text: str, template: str = templates.HERMES) -> None:
+        monkeypatch.setattr(tokenizer, "chat_template", template)
+        forget()
+        end = next(iter(scheduler.loaded.end_ids))
+        ids = [*tokenizer.encode(text, add_special_tokens=False), end]
+
+        def scripted(*args: Any, **kwargs: Any) -> DecodingSequence:
+            sequence = sequence_of(*args, **kwargs)
+            sequence.choose = lambda *_: (ids[sequence.generated], None, {})  # type: ignore[method-assign]
+            return sequence
+
+        monkeypatch.setattr(chat_calls, "sequence_of", scripted)
+
+    yield said
+    monkeypatch.undo()
+    forget()
+
+
+def asked(client: Any, **more: Any) -> Any:
+    return client.chat.completions.create(
+        **{"model": NAME, "messages": TALK, "tools": TOOLS, **more}
+    ).choices[0]
+
+
+def test_a_round_trip_with_the_real_client(client: Any, say: Say) -> None:
+    say(f"Wait. {CALL}")
+    choice = asked(client)
+    message = choice.message
+    assert (choice.finish_reason, message.content) == ("tool_calls", "Wait.")
+    (call,) = message.tool_calls
+    assert (call.type, call.function.name) == ("function", "f")
+    assert json.loads(call.function.arguments) == {"a": 1}
+    say("Sunny.")
+    result = {"role": "tool", "tool_call_id": call.id, "content": "sun"}
+    choice = asked(client, messages=[*TALK, message.model_dump(), result], tool_choice="none")
+    assert (choice.finish_reason, choice.message.content) == ("stop", "Sunny.")
+    assert choice.message.tool_calls is None
+
+
+def test_the_real_client_adds_a_stream_up(client: Any, say: Say) -> None:
+    say(f"So{CALL}\n{CALL}")
+    with client.chat.completions.stream(model=NAME, messages=TALK, tools=TOOLS) as stream:
+        done = [each for each in stream if each.type == "tool_calls.function.arguments.done"]
+        choice = stream.get_final_completion().choices[0]
+    assert [each.index for each in done] == [0, 1]
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "So")
+    ids = {each.id for each in choice.message.tool_calls}
+    assert len(ids) == 2
+    for each in choice.message.tool_calls:
+        assert (each.function.name, each.function.arguments) == ("f", '{"a": 1}')
+
+
+def test_one_call_at_most_if_asked_for(client: Any, say: Say) -> None:
+    say(CALL + CALL)
+    both, one = (asked(client, parallel_tool_calls=each, n=2) for each in (True, False))
+    assert [len(each.message.tool_calls) for each in (both, one)] == [2, 1]
+    assert one.finish_reason == "tool_calls"
+
+
+def test_what_is_no_call_is_content(client: Any, say: Say) -> None:
+    text = CALL.replace("f", "g")
+    say(text)
+    choice = asked(client)
+    assert (choice.finish_reason, choice.message.content) == ("stop", text)
+    cut = asked(client, max_tokens=5)
+    assert (cut.finish_reason, cut.message.tool_calls) == ("length", None)
+    assert text.startswith(cut.message.content)
+    say(CALL)
+    assert asked(client, tools=openai.NOT_GIVEN).message.content == CALL
+
+
+def test_reasoning_is_split_when_asked(client: Any, say: Say) -> None:
+    text = "Hm.\n</think>\n\nYes"
+
+    def reasoned(tools: Any = openai.NOT_GIVEN, **extra: Any) -> tuple[str | None, str | None]:
+        whole = asked(client, tools=tools, extra_body=extra).message
+        chunks = client.chat.completions.create(
+            model=NAME, messages=TALK, tools=tools, stream=True, extra_body=extra
+        )
+        deltas = [chunk.choices[0].delta for chunk in chunks]
+        found = getattr(whole, "reasoning_content", None)
+        assert "".join(each.content or "" for each in deltas) == (whole.content or "")
+        parts = [getattr(each, "reasoning_content", None) or "" for each in deltas]
+        assert "".join(parts) == (found or "")
+        return found, whole.content
+
+    say(text, templates.THINKING)
+    assert reasoned() == (None, text)
+    assert reasoned(reasoning_format="none") == (None, text)
+    assert reasoned(reasoning_format="auto") == ("Hm.", "Yes")
+    assert reasoned(include_reasoning=True) == ("Hm.", "Yes")
+    assert reasoned(include_reasoning=False) == (None, "Yes")
+    say(f"{CALL}?\n</think>\n{CALL}", templates.THINKING)
+    assert reasoned(TOOLS, reasoning_format="deepseek") == (f"{CALL}?", None)
+    assert reasoned(TOOLS) == (None, f"{CALL}?\n</think>\n")
+
+
+DEEP: dict[str, Any] = {"type": "object"}
+for _ in range(40):
+    DEEP = {"type": "object", "properties": {"a": DEEP}}
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
+
+def tool(**function: Any) -> list[dict[str, Any]]:
+    return [{"type": "function", "function": {"name": "f", **function}}]
+
+
+def made(**call: Any) -> list[dict[str, Any]]:
+    function = {"name": "weather", "arguments": "{}"}
+    calls = [{"id": "a", "type": "function", "function": {**function, **call}}]
+    return [*TALK, {"role": "assistant", "tool_calls": calls}]
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
+        ({"tools": tool(name="a b")}, "tools.0.function.name"),
+        ({"tools": tool(name="a" * 65)}, "tools.0.function.name"),
+        ({"tools": tool() * 129}, "tools="),
+        ({"tools": tool() * 2}, "two functions of the name 'f'"),
+        ({"tools": tool(parameters=DEEP)}, "nested more than 32 deep"),
+        ({"tools": tool(parameters={"type": "array"})}, "are of type object"),
+        ({"tools": tool(), "tool_choice": NAMED}, "names 'weather', which is not among"),
+        ({"tool_choice": "required"}, "there are no tools"),
+        ({"messages": made(arguments="{")}, "messages.1.tool_calls.0.function.arguments"),
+        ({"messages": made(arguments="[]")}, "no JSON object"),
+        ({"messages": [*TALK, {"role": "tool", "content": "x"}]}, "tool_call_id is missing"),
+        (
+            {"messages": [{**TALK[0], "tool_calls": made()[1]["tool_calls"]}]},
+            "tool_calls are of the assistant only",
+        ),
+    ],
+)
+def test_tools_that_cannot_be_served_are_a_400(
+    ask: Ask, say: Say, body: dict[str, Any], sentence: str
+) -> None:
+    say("")
+    status, answer = ask(CHAT, {"messages": TALK, **body})
+    assert status == 400
+    assert sentence in answer["error"]["message"]
+
+
+def test_a_model_without_tools_refuses_them(ask: Ask, say: Say) -> None:
+    say("", templates.PLAIN)
+    status, answer = ask(CHAT, {"messages": TALK, "tools": TOOLS})
+    assert status == 400
+    assert "no syntax of tool calls that is known here" in answer["error"]["message"]
