@@ -54,7 +54,7 @@ def text_sequences(loaded: LoadedModel, body: TextBody) -> list[DecodingSequence
             f"prompt and n ask for {len(prompts) * body.n} texts; ask for 1 to {MOST_CHOICES}."
         )
     params, constraint = params_of(loaded, body, more), constraint_of(loaded, body)
-    return _choices(loaded, prompts, body.n, params, None, constraint)
+    return _choices(loaded, prompts, body.n, params, constraint)
 
 
 def _prompts(prompt: str | Sequence[Any]) -> list[Prompt]:

@@ -71,3 +71,15 @@ def test_template_variables_cannot_be_taken(tmp_path: Path) -> None:
     (path / "tokenizer_config.json").write_text(json.dumps(config))
     tokenizer = Tokenizer.from_folder(path)
     assert tokenizer.render_chat([{"role": "user", "content": "Hi"}]) == "<|turn|>Hi?"
+
+
+def test_special_tokens_that_are_part_of_the_text_are_shown(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_folder(folders.write(tmp_path, "decoder"))
+    ids = tokenizer.encode("a<|turn|>b<|over|>", add_special_tokens=False)
+
+    def text(*shown: str) -> str:
+        stream = tokenizer.stream(shown=shown)
+        return "".join(map(stream.push, ids)) + stream.flush()
+
+    assert text() == "ab"
+    assert text("<|turn|>", "<tool_call>") == "a<|turn|>b"
