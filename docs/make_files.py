@@ -30,6 +30,7 @@ OTHERS = {
     "bench/results/*.json": "figures of bench/{stem}.py",
     "bench/server/varied.json": "25 schemas of all sorts, and what an answer by each is about",
     "converters/allocate/cost_curves/*.json": "cost curves by bench/costs.py --ship",
+    "docs/figures/page-*.png": "the server's page, by docs/make_screenshots.py",
     "docs/figures/*.svg": "a figure of bench/report.py",
     "docs/*.md": "{heading}",
     "tests/golden/quantised.npz": "what other libraries read, by make_quantised_goldens.py",

@@ -199,7 +199,7 @@ def test_the_dial_tells_what_it_costs_and_is_followed(visit: Open) -> None:
     assert page.locator("#dial-value").inner_text() == "20 %"
     facts = page.locator("#facts")
     assert "0.040" in facts.inner_text()
-    assert "about 80 %" in facts.inner_text()
+    assert "active, expected\n80 %" in facts.inner_text()
     for _ in range(20):
         page.press("#dial", "ArrowRight")
     assert "0.14" in facts.inner_text()
@@ -209,7 +209,7 @@ def test_the_dial_tells_what_it_costs_and_is_followed(visit: Open) -> None:
         assert "61 % of weights read (chess:0.4)" in ask(page, "hello").inner_text()
     asked = sent.value.post_data_json
     assert (asked["plan"], asked["sparsity"], asked["force"]) == ("chess", 0.4, True)
-    assert "61.3 % measured" in facts.inner_text()
+    assert "active, measured\n61.3 %" in facts.inner_text()
     page.press("#dial", "Home")
     assert "100 %" in facts.inner_text()
     page.reload()

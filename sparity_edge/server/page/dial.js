@@ -87,14 +87,20 @@ export class Dial {
     const facts = this._measured();
     const last = facts.find((each) => each.setting === here);
     const other = facts.find((each) => each.rate && each.setting);
-    this._at("dial-value").value = `${Math.round(100 * sparsity)} %`;
+    const speed = rate ? { rate } : last?.rate ? last : other;
+    const elsewhere = speed?.setting && speed.setting !== here;
+    this._at("dial-value").value = whole(sparsity);
     this._at("fact-kl").textContent = kl === null ? "unknown" : shortKl(kl);
     this._at("fact-kl").classList.toggle("lossy", kl === null || kl > LOSSY);
-    this._at("fact-active").textContent = active(sparsity, last?.active);
-    this._at("fact-speed").textContent = speed(rate ?? last?.rate, other);
+    this._at("name-active").textContent = `active, ${last ? "measured" : "expected"}`;
+    this._at("fact-active").textContent = last
+      ? `${(100 * last.active).toFixed(1)} %`
+      : whole(1 - sparsity);
+    this._at("name-speed").textContent = elsewhere ? `speed at ${speed.setting}` : "speed";
+    this._at("fact-speed").textContent = speed ? `${speed.rate.toFixed(1)} tok/s` : "–";
     this._at("dial").setAttribute(
       "aria-valuetext",
-      `${Math.round(100 * sparsity)} % of weights skipped, KL ${kl === null ? "unknown" : shortKl(kl)}`,
+      `${whole(sparsity)} of weights skipped, KL ${kl === null ? "unknown" : shortKl(kl)}`,
     );
   }
 
@@ -130,14 +136,6 @@ function shortKl(kl) {
   return kl >= 0.1 ? kl.toFixed(2) : kl.toFixed(3);
 }
 
-function active(sparsity, measured) {
-  if (!sparsity) return "100 %";
-  if (measured) return `${(100 * measured).toFixed(1)} % measured`;
-  return `about ${Math.round(100 * (1 - sparsity))} %`;
-}
-
-/** The speed measured here; where there is none yet, the latest one and what it was measured at. */
-function speed(rate, other) {
-  if (rate) return `${rate.toFixed(1)} tok/s`;
-  return other ? `${other.rate.toFixed(1)} tok/s at ${other.setting}` : "not measured yet";
+function whole(share) {
+  return `${Math.round(100 * share)} %`;
 }

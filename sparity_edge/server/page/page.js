@@ -20,6 +20,7 @@ const dial = new Dial(at("dial-box"), () =>
 );
 let model = "";
 let running = null; // what stops the answer that grows
+let following = true; // whether the end of the conversation stays in view
 let editing = null; // the index of the message that is edited
 
 function render() {
@@ -53,9 +54,8 @@ async function answer() {
   const show = () => {
     due = null;
     dial.show(rate);
-    const follow = isAtEnd();
     list.grow(message);
-    if (follow) toEnd();
+    if (following) toEnd();
   };
   const failed = await answerInto(message, body, running.signal, (now) => {
     rate = now;
@@ -135,9 +135,9 @@ function toggleSettings(open) {
   document.body.classList.toggle("with-settings", open);
 }
 
-function isAtEnd() {
-  const log = at("log");
-  return log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+function closeSettings() {
+  toggleSettings(false);
+  at("toggle").focus();
 }
 
 function toEnd() {
@@ -168,6 +168,11 @@ async function begin() {
   return true;
 }
 
+at("log").addEventListener("scroll", () => {
+  const log = at("log");
+  following = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+});
+new ResizeObserver(() => following && toEnd()).observe(at("log"));
 at("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   send();
@@ -183,6 +188,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   if (running) running.abort();
   else if (editing !== null) leaveEditing();
+  else if (at("done").offsetParent) closeSettings();
 });
 at("messages").addEventListener("click", (event) => {
   const button = event.target.closest("button");
@@ -201,10 +207,7 @@ at("undo").addEventListener("click", () => {
   render();
 });
 at("toggle").addEventListener("click", () => toggleSettings(at("settings").hidden));
-at("done").addEventListener("click", () => {
-  toggleSettings(false);
-  at("toggle").focus();
-});
+at("done").addEventListener("click", closeSettings);
 at("settings").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
 at("export-markdown").addEventListener("click", () => {
   saved("conversation.md", asMarkdown(conversation.messages, settings.system, model));
