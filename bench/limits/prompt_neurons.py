@@ -37,7 +37,7 @@ from limits.tails import Observer, thresholds_of, weighed
 from pages.limits import prompt_table
 from shared.common import models_so_far, name_of_pack, of_packs, parser, say
 
-from sparity_edge.model.model import CHUNK
+from sparity_edge.model.prefixes.parts import CHUNK
 
 WINDOW = 4 * CHUNK  # a prompt and three times as much of an answer
 CETT, UNSEEN = "tda cett", "unseen"

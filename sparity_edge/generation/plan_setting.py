@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sparity_edge.packed.folder import PackedFolder, PackedModel
     from sparity_edge.plans.plan import SparsityPlan
 
+POSITIONS_KEPT = 32  # of the dial, the latest
 SHOWN_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -52,6 +53,8 @@ class PlanSetting:
         self._model = model
         self._families: dict[str, PlanFamily] = {}
         self._chosen: str | None = None
+        # Positions that were asked for of late, so that one and the same is one plan.
+        self._known: dict[tuple[str, str, float], SparsityPlan] = {}
 
     def twin(self, model: Follower) -> PlanSetting:
         """The setting of another model of the same weights; plans that were read are shared."""
@@ -101,10 +104,31 @@ class PlanSetting:
         """Follow a plan from the next token on.
 
         Args:
+            plan, sparsity, level, force: as for `find`, and so are the errors.
+        """
+        found = self.find(plan, sparsity, level, force=force)
+        self._model.set_plan(found)
+        if found is not None:
+            self._chosen = found.name
+
+    def find(
+        self,
+        plan: str | None = None,
+        sparsity: float | None = None,
+        level: float | None = None,
+        *,
+        force: bool = False,
+    ) -> SparsityPlan | None:
+        """The plan at a position of the dial, and the same one whenever it is asked for again.
+
+        Args:
             plan: its name; None: the one chosen before, else the model's default.
             sparsity: the share of weight bytes to skip; 0 reads everything.
             level: the plan's own nominal level, in place of `sparsity`.
-            force: follow it whatever it is known to cost.
+            force: give it whatever it is known to cost.
+
+        Returns:
+            None: everything is read.
 
         Raises:
             TooLossyError: its KL on held-out text is above `MOST_KL`.
@@ -113,15 +137,29 @@ class PlanSetting:
         """
         share = checked_dial(sparsity, level)
         if plan is None and share == 0:
-            self._model.set_plan(None)
-            return
+            return None
         name = plan or self._chosen or self._default()
         family = self._family(name)
-        chosen = family.at_sparsity(share) if level is None else family.at_level(share)
+        key = (name, "sparsity" if level is None else "level", share)
+        found = self._known.pop(key, None)
+        if found is None:
+            found = family.at_sparsity(share) if level is None else family.at_level(share)
         if not force:
-            refuse_lossy(family, chosen.sparsity)
-        self._model.set_plan(chosen)
-        self._chosen = name
+            refuse_lossy(family, found.sparsity)
+        self._known[key] = found
+        for old in list(self._known)[:-POSITIONS_KEPT]:
+            self._known.pop(old, None)
+        return found
+
+    def families(self) -> dict[str, PlanFamily]:
+        """The plans of the packed folder by name; one that is damaged is left out."""
+        from sparity_edge.plans.plan_file import plan_names
+
+        found = {}
+        for name in plan_names(self._path):
+            with contextlib.suppress(SparityError):
+                found[name] = self._family(name)
+        return found
 
     def _default(self) -> str:
         from sparity_edge.plans.plan_file import plan_names

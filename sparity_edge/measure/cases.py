@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.batch import MOST_TOGETHER
 from sparity_edge.generation.options import checked_dial
-from sparity_edge.model.model import DENSE_POSITIONS, FEW
+from sparity_edge.model.model import DENSE_POSITIONS
+from sparity_edge.model.prefixes.parts import FEW
 from sparity_edge.plans.setting import DENSE, Setting
 
 

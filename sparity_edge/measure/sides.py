@@ -19,8 +19,9 @@ from sparity_edge.measure.cases import Case, Configuration, Task
 from sparity_edge.measure.ceiling import Memory
 from sparity_edge.measure.context import lay_context, text_ids
 from sparity_edge.measure.decoding import Timing, time_pass, time_sequence
-from sparity_edge.model.model import DENSE_POSITIONS, FEW
+from sparity_edge.model.model import DENSE_POSITIONS
 from sparity_edge.model.opening import open_folder
+from sparity_edge.model.prefixes.parts import FEW
 from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import Progress, silent
 

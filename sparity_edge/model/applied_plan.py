@@ -17,6 +17,7 @@ from sparity_edge.errors import OptionError
 from sparity_edge.kernels.machines import Machine
 from sparity_edge.kernels.operations import Matrix, Operations
 from sparity_edge.kernels.sparse_vector import Selector, SparseVector
+from sparity_edge.model.zero_gates import with_zero_gates
 from sparity_edge.packed.bundle import BundleLayout, PackedBundle
 from sparity_edge.packed.folder import PackedFolder, PackedModel
 from sparity_edge.packed.layout import Layout, PackedMatrix
@@ -35,6 +36,7 @@ SITE_NAMES = tuple(dict.fromkeys(SITES.values()))
 ATTENTION, FFN = range(2)
 HALVES = (("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj", NEURONS))
 MOST_GAINS = max(map(len, HALVES))
+PLANS_KEPT = 8  # made ready: as many as sequences are decoded side by side
 
 Gains = tuple[Matrix, Floats]  # (pieces, hidden) and offsets (pieces,)
 
@@ -142,6 +144,46 @@ class AppliedPlan:
                 ops.linear(centre, matrix, out, bias)
 
         machine.prepare(fold)(False)
+
+
+class AppliedPlans:
+    """The plans that a model was told to follow of late, so that it may change between them.
+
+    Args:
+        packed: the model's weights.
+        biases: of its linears, as `AppliedPlan` takes them.
+        machine: what will carry the plans out.
+    """
+
+    def __init__(
+        self,
+        packed: PackedModel,
+        biases: Sequence[Mapping[str, Floats | None]],
+        machine: Machine,
+    ) -> None:
+        self._packed, self._biases, self._machine = packed, biases, machine
+        # By identity of the plan, which stands beside what was made of it; the latest last.
+        self._made: dict[int, tuple[SparsityPlan, AppliedPlan]] = {}
+
+    def get_or_make(self, plan: SparsityPlan) -> AppliedPlan:
+        """A plan made ready, the latest from now on.
+
+        Raises:
+            OptionError: the model's layout does not let it be skipped.
+        """
+        known = self._made.pop(id(plan), None) or (plan, self._ready(plan))
+        self._made[id(plan)] = known
+        for old in list(self._made)[:-PLANS_KEPT]:
+            del self._made[old]
+        return known[1]
+
+    def __contains__(self, applied: AppliedPlan | None) -> bool:
+        """Whether it is kept."""
+        return any(each is applied for _, each in self._made.values())
+
+    def _ready(self, plan: SparsityPlan) -> AppliedPlan:
+        whole = with_zero_gates(plan, self._packed)
+        return AppliedPlan(whole, self._packed, self._biases, self._machine)
 
 
 class Reader:

@@ -74,7 +74,7 @@ class ForwardPass:
         replay(self._tokens > 1)
         for index, cache in enumerate(caches):
             own = ids[index * self._tokens :][: self._tokens]
-            cache.ids.extend(int(token) for token in own)
+            cache.append(own, as_prompt=self._tokens > 1 and self.plan is None)
         return self.buffers.logits
 
     def fits(self, caches: tuple[KVCache, ...]) -> bool:

@@ -14,6 +14,7 @@ from sparity_edge.arrays import Numbers, round_up
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ContextError
 from sparity_edge.kernels.kv_format import empty_rows, head_dim_of, row_bytes
+from sparity_edge.model.prefixes.parts import usable
 from sparity_edge.model.rotary import EACH_ITS_OWN, PLAIN
 from sparity_edge.packed.folder import PackedFolder, PackedModel
 from sparity_edge.packed.layout import Layout
@@ -41,6 +42,9 @@ class KVCache:
         self.dtype = dtype
         self.vocab_size = config.vocab_size
         self.ids: list[int] = []
+        # Of the first so many positions the values are those that any prompt gets which begins so:
+        # read in chunks, and nothing skipped (`prefixes.parts`).
+        self.as_prompt = 0
         self.stretch = PLAIN  # of the rotary tables that keys were rotated with
         shape = (config.num_key_value_heads, min(FIRST_CAPACITY, max_context))
         layers = range(config.num_hidden_layers)
@@ -87,6 +91,10 @@ class KVCache:
         most = min(len(self.ids), len(ids) - 1)
         return next((i for i in range(most) if self.ids[i] != ids[i]), most)
 
+    def shareable(self, ids: Sequence[int]) -> int:
+        """How much of a prompt another KV cache may take over, so that no bit of it changes."""
+        return usable(min(self.common(ids), self.as_prompt), len(ids))
+
     def copy(self, other: KVCache, length: int) -> None:
         """Hold what the first `length` positions of another KV cache like this one hold."""
         self.trim(0)
@@ -96,6 +104,7 @@ class KVCache:
         for mine, theirs in pairs:
             mine[:, :length] = theirs[:, :length]
         self.ids[:] = other.ids[:length]
+        self.as_prompt = min(length, other.as_prompt)
 
     def set_stretch(self, wanted: int) -> list[int]:
         """Take keys of another stretch from now on; what has to be read again is forgotten.
@@ -108,9 +117,21 @@ class KVCache:
         self.stretch = wanted
         return again
 
+    def append(self, ids: Sequence[int], *, as_prompt: bool) -> None:
+        """Count positions that were written.
+
+        Args:
+            ids: of their tokens.
+            as_prompt: whether they were read as a prompt in chunks, nothing skipped.
+        """
+        if as_prompt and self.as_prompt == len(self.ids):
+            self.as_prompt += len(ids)
+        self.ids.extend(map(int, ids))
+
     def trim(self, length: int) -> None:
         """Forget all positions from `length` on."""
         del self.ids[length:]
+        self.as_prompt = min(self.as_prompt, length)
 
     def how_to_fit(self, length: int, what: str) -> str:
         """What to do about `what` of `length` positions, more than there may be.
@@ -148,6 +169,8 @@ class KVCache:
 def longest_shared(caches: Iterable[KVCache], ids: Sequence[int]) -> tuple[KVCache, int] | None:
     """The first of the KV caches that share the longest prefix with `ids`, and its length.
 
+    Only what is as it would be if it were read with `ids` is shared.
+
     Args:
         caches: to choose from.
         ids: of a prompt; the last one is never shared, for its logits are wanted.
@@ -155,7 +178,7 @@ def longest_shared(caches: Iterable[KVCache], ids: Sequence[int]) -> tuple[KVCac
     Returns:
         None: none shares as many as are worth taking over.
     """
-    found = [(cache, cache.common(ids)) for cache in caches]
+    found = [(cache, cache.shareable(ids)) for cache in caches]
     best = max(found, key=lambda each: each[1], default=None)
     return best if best is not None and best[1] >= LEAST_SHARED else None
 

@@ -19,7 +19,8 @@ from sparity_edge.arrays import Floats
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.model.bound_layer import BoundLayer, SparsityRecord
 from sparity_edge.model.buffers import Buffers
-from sparity_edge.model.model import CHUNK, Model
+from sparity_edge.model.model import Model
+from sparity_edge.model.prefixes.parts import CHUNK
 
 Windows = npt.NDArray[np.int64]  # (windows, tokens of a window)
 

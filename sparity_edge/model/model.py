@@ -9,27 +9,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
 from sparity_edge.arrays import Floats
 from sparity_edge.kernels.machines import Machine
-from sparity_edge.model.applied_plan import AppliedPlan, Reader
+from sparity_edge.model.applied_plan import AppliedPlan, AppliedPlans, Reader
 from sparity_edge.model.bytes_read import BytesRead
 from sparity_edge.model.decoder import Decoder
 from sparity_edge.model.forward_pass import ForwardPass
 from sparity_edge.model.kv_cache import KVCache
-from sparity_edge.model.recordings import PassKey, Recordings, runs_of
+from sparity_edge.model.prefixes.parts import FEW, cuts
+from sparity_edge.model.recordings import Recordings, key_of
 from sparity_edge.model.screened_head import HeadScreen, Ids, ScreenedHead, Wanted
-from sparity_edge.model.zero_gates import with_zero_gates, zero_gates
+from sparity_edge.model.zero_gates import zero_gates
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.progress import Progress
 
-CHUNK = 256  # tokens of a prompt read at once: enough to use each unpacked weight many times
-# Up to so many tokens of one sequence are read as a batch decodes, which costs less than a prompt's
-# products until there are 16 to 24 (AMD EPYC, Zen 5, and as znver3; bench/latency.py).
-FEW = 16
 # Attention sinks: what stands here is looked at by all later tokens, so nothing of it is skipped.
 DENSE_POSITIONS = 4
 
@@ -56,6 +54,7 @@ class Model(BytesRead):
         zeros = zero_gates(packed)  # are skipped without a plan, too, in decoding
         biases = self.decoder.biases
         self._always = AppliedPlan(zeros, packed, biases, machine) if zeros else None
+        self._plans = AppliedPlans(packed, biases, machine)
         self._screened: ScreenedHead | None = None
         self._passes = Recordings()
         self.exact_ids: Ids | None = None  # logits that `read` computed last; None: all
@@ -79,12 +78,11 @@ class Model(BytesRead):
         Raises:
             OptionError: the model's layout does not let it be skipped.
         """
-        applied = None
-        if plan is not None and any(plan.layers):
-            plan = with_zero_gates(plan, self.packed)
-            applied = AppliedPlan(plan, self.packed, self.decoder.biases, self.machine)
-        self._plan = applied
-        self._passes.keep(lambda key, _: not key.sparse)
+        skips = plan is not None and any(plan.layers)
+        self._plan = self._plans.get_or_make(plan) if plan is not None and skips else None
+        self._passes.keep(
+            lambda key, _: key.plan in (None, self._always) or key.plan in self._plans
+        )
 
     @property
     def screen(self) -> HeadScreen | None:
@@ -119,6 +117,7 @@ class Model(BytesRead):
         sparse: bool = False,
         cache: KVCache | None = None,
         wanted: Wanted | None = None,
+        passes: int | None = None,
     ) -> Floats:
         """Append tokens to a KV cache.
 
@@ -130,6 +129,7 @@ class Model(BytesRead):
             cache: None: the model's own.
             wanted: which logits have to be exact; None: all. A pass over one token leaves it at
                 those where the model has a screen, and `exact_ids` names them.
+            passes: how many of those that read the ids are run; None: all.
 
         Returns:
             The logits (vocab_size,) after the last of them, valid until the next call.
@@ -142,27 +142,29 @@ class Model(BytesRead):
         asked = None if wanted is None else [wanted]
         cache.reserve(len(cache) + len(ids))  # once, not chunk by chunk
         self._stretch(cache, len(ids))
-        for part, applies in self._parts(ids, sparse, cache):
+        for part, applies in islice(self._parts(ids, sparse, cache), passes):
             logits = self._run(part, [cache], 1, applies, asked)[-1]
         return logits
 
-    def reads_few_alike(self, count: int, cache: KVCache | None = None) -> bool:
-        """Whether `read_rows` gives so many tokens of one cache the bits that they get alone.
+    @property
+    def batches_alike(self) -> bool:
+        """Whether tokens that are read together get the bits that each gets alone.
 
-        A plan reads the union of what they need, which rounds otherwise; and keys are rotated
-        anew where a text reaches a length that wants it.
+        A plan reads the union of what they need, which rounds otherwise.
         """
+        return self._plan is None and self._always is None
+
+    def reads_few_alike(self, count: int, cache: KVCache | None = None) -> bool:
+        """Whether `read_rows` gives so many tokens of one cache the bits that they get alone."""
         cache = self.kv_cache if cache is None else cache
         now, length = cache.stretch, len(cache)
+        # Keys are rotated anew where a text reaches a length that wants it.
         found = {self.decoder.rope.stretch(length + more, now, False) for more in (1, count)}
-        if found != {now} or self._plan is not None or self._always is not None:
-            return False
-        return self.machine.batches_ready()
+        return found == {now} and self.batches_alike and self.machine.batches_ready()
 
     def rows_recorded(self, caches: Sequence[KVCache], screened: bool) -> bool:
         """Whether `read_rows` of such caches has nothing to record first."""
-        key = PassKey(False, len(caches), len(caches), screened, runs_of(caches))
-        known = self._passes.get(key)
+        known = self._passes.get(key_of(None, caches, len(caches), screened))
         return known is not None and known.fits(tuple(caches))
 
     def read_rows(
@@ -225,9 +227,9 @@ class Model(BytesRead):
             logits[at] = self._run([ids[index] for index in at], chosen, len(at), not group)
         return logits
 
-    def release(self) -> None:
-        """Let go of all KV caches but the model's own."""
-        self._passes.keep(lambda _, each: all(cache is self.kv_cache for cache in each.caches))
+    def release(self, over: KVCache | None = None) -> None:
+        """Let go of one KV cache that was brought along; None: of all of them."""
+        self._passes.release(self.kv_cache, over)
 
     def _stretch(self, cache: KVCache, tokens: int) -> None:
         """Have keys rotated as a text with so many tokens more wants it, reading what is not again.
@@ -242,11 +244,10 @@ class Model(BytesRead):
         self, ids: Sequence[int], sparse: bool, cache: KVCache
     ) -> Iterator[tuple[Sequence[int], bool]]:
         """Chunks of `ids`, and whether the plan applies to them."""
-        dense = max(0, DENSE_POSITIONS - len(cache)) if sparse and self._plan else 0
-        if dense:
-            yield ids[:dense], False
-        for start in range(dense, len(ids), CHUNK):
-            yield ids[start : start + CHUNK], sparse and self._plan is not None
+        applies = sparse and self._plan is not None
+        first, before = DENSE_POSITIONS if applies else 0, len(cache)
+        for start, end in cuts(before, before + len(ids), first):
+            yield ids[start - before : end - before], applies and start >= first
 
     def _run(
         self,
@@ -295,5 +296,5 @@ class Model(BytesRead):
         def made() -> ForwardPass:
             return ForwardPass(self.decoder, self.machine, len(caches), tokens, outputs, plan, head)
 
-        key = PassKey(sparse, len(caches), outputs, head is not None, runs_of(caches))
+        key = key_of(plan, caches, outputs, head is not None)
         return self._passes.get_or_make(key, made) if tokens == 1 else made()

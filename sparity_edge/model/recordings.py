@@ -10,30 +10,41 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from sparity_edge.model.applied_plan import AppliedPlan
 from sparity_edge.model.forward_pass import ForwardPass
 from sparity_edge.model.kv_cache import KVCache
 
+ALONE_KEPT = 8  # recordings of passes over one token, by the KV cache and the plan
 FEW_KEPT = 8  # recordings of passes over a few tokens of a sequence
-
-
-def runs_of(caches: Sequence[KVCache]) -> tuple[int, ...]:
-    """How many rows follow each other in each KV cache; empty where all have one.
-
-    Args:
-        caches: of each row.
-    """
-    found = tuple(len(list(rows)) for _, rows in itertools.groupby(caches, key=id))
-    return found if len(found) < len(caches) else ()
 
 
 class PassKey(NamedTuple):
     """What recordings of passes over one token a row differ by."""
 
-    sparse: bool  # whether the plan applies
+    plan: AppliedPlan | None  # that is followed
     rows: int
     outputs: int
     screened: bool  # whether the head is
     runs: tuple[int, ...]  # rows of each sequence, where one has several; else empty
+    cache: int  # identity of the only one of a single row, beside others that are read in turn
+
+
+def key_of(
+    plan: AppliedPlan | None, caches: Sequence[KVCache], outputs: int, screened: bool
+) -> PassKey:
+    """What a recording is found by.
+
+    Args:
+        plan: that is followed.
+        caches: of each row.
+        outputs: rows that get logits.
+        screened: whether the head is.
+    """
+    runs = tuple(len(list(rows)) for _, rows in itertools.groupby(caches, key=id))
+    alone = id(caches[0]) if len(caches) == 1 else 0
+    return PassKey(
+        plan, len(caches), outputs, screened, runs if len(runs) < len(caches) else (), alone
+    )
 
 
 class Recordings(dict[PassKey, ForwardPass]):
@@ -43,9 +54,23 @@ class Recordings(dict[PassKey, ForwardPass]):
         """The pass of a key, made by `make` if it is not there; the latest from now on."""
         known = self.pop(key, None) or make()
         self[key] = known
-        for old in [each for each in self if each.runs][:-FEW_KEPT]:
+        several = [each for each in self if each.runs]
+        alone = [each for each in self if each.cache]
+        for old in (*several[:-FEW_KEPT], *alone[:-ALONE_KEPT]):
             del self[old]
         return known
+
+    def release(self, own: KVCache, over: KVCache | None) -> None:
+        """Let go of those that name a KV cache.
+
+        Args:
+            own: that of the model, which stays.
+            over: None: all but the model's own.
+        """
+        if over is None:
+            self.keep(lambda _, each: all(cache is own for cache in each.caches))
+        else:
+            self.keep(lambda key, _: key.cache != id(over))
 
     def keep(self, wanted: Callable[[PassKey, ForwardPass], bool]) -> None:
         """Let go of all that are not wanted."""

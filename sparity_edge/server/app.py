@@ -23,6 +23,8 @@ from sparity_edge.server.answers import ChatAnswer, TextAnswer
 from sparity_edge.server.bodies import ChatBody, DetokenizeBody, Sampled, TextBody, TokenizeBody
 from sparity_edge.server.calls import text_sequences
 from sparity_edge.server.conversations.chat_calls import chat_sequences
+from sparity_edge.server.dial.followed import PLAN_HEADER, followed
+from sparity_edge.server.dial.routes import add_plans
 from sparity_edge.server.error_shapes import error_body
 from sparity_edge.server.messages.routes import add_messages
 from sparity_edge.server.metrics import metrics_text
@@ -71,15 +73,17 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
             raise OptionError("stream_options needs stream=true; set it, or leave the options out.")
         # Templates and long texts take a while, and others are streamed to meanwhile.
         found = await asyncio.to_thread(sequences)
-        streams = Streams(scheduler, found)
+        plan = await asyncio.to_thread(followed, loaded, body) or scheduler.followed
+        headers = {PLAN_HEADER: str(plan.setting)}
+        streams = Streams(scheduler, found, plan)
         if body.stream:
             with_usage = bool(body.stream_options and body.stream_options.include_usage)
             events = _events(streams, answer, len(found), with_usage)
-            return StreamingResponse(events, media_type="text/event-stream")
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         completions = await whole(request, streams, len(found))
         if completions is None:
             return Response(status_code=499)  # nobody reads it
-        return JSONResponse(answer.complete(completions))
+        return JSONResponse(answer.complete(completions), headers=headers)
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request, body: ChatBody) -> Response:
@@ -102,6 +106,7 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
     add_responses(app, scheduler, name)
     add_page(app)
     _add_watching(app, scheduler, name)
+    add_plans(app, scheduler)
     _add_token_ids(app, scheduler.loaded)
     return app
 

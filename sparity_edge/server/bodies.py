@@ -122,6 +122,10 @@ class Sampled(Body):
     response_format: ResponseFormat | None = None
     regex: str | None = None
     grammar: str | None = None
+    plan: str | None = None  # of sparsity, with one of the next two
+    sparsity: float | None = None
+    level: float | None = None
+    force: bool = False  # follow it whatever it is known to cost
     user: str | None = None  # not looked at; so are the next four
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None

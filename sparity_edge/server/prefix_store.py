@@ -43,7 +43,7 @@ class PrefixStore:
         if found is None:
             return self._make()
         best, most = found
-        if best in self._kept and most == len(best):  # goes on where that text ended
+        if best in self._kept and most == len(best):  # goes on where that prompt ended
             self._kept.remove(best)
             return best
         if best in self._kept:  # used again: the last to go
@@ -58,7 +58,10 @@ class PrefixStore:
 
         Args:
             cache: not used by anybody else from now on; dropped at once where it is very short.
+                What was decoded behind its prompt is not kept: as part of a prompt it is read in
+                chunks and gets other bits.
         """
+        cache.trim(cache.as_prompt)
         if len(cache) < LEAST_SHARED:
             return
         # What begins another text that is kept adds nothing.

@@ -19,10 +19,11 @@ from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.generation.speculation.decode import speculation_of
+from sparity_edge.generation.speculation.pace import Pace
 from sparity_edge.generation.speculation.speculation import Speculation
 from sparity_edge.generation.speculation.together import Together
 from sparity_edge.model.kv_cache import KVCache
-from sparity_edge.model.model import CHUNK
+from sparity_edge.server.dial.followed import Followed
 from sparity_edge.server.prefix_store import PrefixStore
 
 MOST_WAITING = 64
@@ -54,10 +55,12 @@ class Ticket:
         sequence: not begun yet.
         listener: called from the scheduler's thread with each step, or with the error that ended
             the sequence.
+        followed: what decoding skips.
     """
 
     sequence: DecodingSequence
     listener: Listener
+    followed: Followed
     cancelled: bool = False  # whoever asked has gone: dropped before the next step
     cache: KVCache | None = None  # once it is being read
     reading: float = 0.0  # seconds that its prompt has taken so far
@@ -102,6 +105,7 @@ class Scheduler:
         self, loaded: LoadedModel, *, most_waiting: int = MOST_WAITING, cache_bytes: int = 1 << 30
     ) -> None:
         self.loaded = loaded
+        self.followed = Followed.of(loaded.model.plan)  # by whoever asks for nothing else
         self.counts = Counts()
         self._together = Together(loaded)
         self.store = PrefixStore(loaded.model.new_kv_cache, cache_bytes)
@@ -123,12 +127,15 @@ class Scheduler:
         """Sequences under way."""
         return len(self._running)
 
-    def submit(self, sequence: DecodingSequence, listener: Listener) -> Ticket:
+    def submit(
+        self, sequence: DecodingSequence, listener: Listener, followed: Followed | None = None
+    ) -> Ticket:
         """Have a sequence decoded.
 
         Args:
             sequence: not begun yet.
             listener: as `Ticket` has it.
+            followed: what decoding skips; None: as the model did when the scheduler began.
 
         Returns:
             By which it can be cancelled.
@@ -137,7 +144,7 @@ class Scheduler:
             QueueFullError: too many wait already.
             ClosingError: the scheduler is closed.
         """
-        ticket = Ticket(sequence, listener)
+        ticket = Ticket(sequence, listener, followed or self.followed)
         with self._changed:
             if self._closing:
                 raise ClosingError
@@ -200,6 +207,7 @@ class Scheduler:
         over = [each for each in self._running if each.cancelled or each.sequence.finish_reason]
         for ticket in over:
             if ticket.cache is not None:
+                self.loaded.model.release(ticket.cache)
                 self.store.keep(ticket.cache)
         self._running = [each for each in self._running if each not in over]
 
@@ -209,10 +217,16 @@ class Scheduler:
         if ticket is None or ticket.cache is None:
             return
         loaded, sequence, cache = self.loaded, ticket.sequence, ticket.cache
-        part = sequence.ids[len(cache) : len(cache) + CHUNK]
         with loaded.busy:
             started = time.perf_counter()
-            logits = loaded.model.read(part, loaded.sparse_prefill, cache)
+            try:
+                loaded.model.set_plan(ticket.followed.plan)
+            except SparityError as error:  # it ends this sequence alone
+                ticket.listener(error)
+                ticket.cancel()
+                return
+            rest = sequence.ids[len(cache) :]
+            logits = loaded.model.read(rest, loaded.sparse_prefill, cache, passes=1)
             ticket.reading += time.perf_counter() - started
             if ticket.unread:
                 return
@@ -220,7 +234,12 @@ class Scheduler:
             active, densities = loaded.model.active_weight_fraction, loaded.model.densities
         sequence.meter.add(ticket.reading, active, densities)
         step = sequence.take(*chosen)
-        ticket.speculation = speculation_of(loaded, sequence, cache)
+        ticket.speculation = (
+            speculation_of(loaded, sequence, cache)
+            if ticket.followed.plan is None
+            # Nothing is guessed, and what its passes cost says nothing of those of others.
+            else Speculation(loaded.model, sequence, (), Pace(), cache)
+        )
         self._tell(ticket, step)
 
     def _advance(self) -> None:
@@ -230,8 +249,18 @@ class Scheduler:
             for each in self._running
             if each.speculation is not None and not each.sequence.finish_reason
         ]
-        if not ready:
-            return
+        followed = {id(each.followed.plan): each.followed.plan for each, _ in ready}
+        for key, plan in followed.items():
+            group = [each for each in ready if id(each[0].followed.plan) == key]
+            with self.loaded.busy:
+                self.loaded.model.set_plan(plan)
+            # What skips weights rounds otherwise together than alone.
+            together = self.loaded.model.batches_alike
+            for part in [group] if together else [[each] for each in group]:
+                self._decode(part)
+
+    def _decode(self, ready: Sequence[tuple[Ticket, Speculation]]) -> None:
+        """A pass over some sequences of one plan, which is in force."""
         with self.loaded.busy:
             before = _guesses(ready)
             found = self._together.steps([speculation for _, speculation in ready])

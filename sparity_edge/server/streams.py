@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence
+from sparity_edge.server.dial.followed import Followed
 from sparity_edge.server.scheduler import Listener, Scheduler, Ticket
 
 
@@ -19,19 +20,26 @@ class Streams:
     Args:
         scheduler: decodes them.
         sequences: none begun yet.
+        followed: what decoding skips; None: as the scheduler does for whoever does not ask.
 
     Raises:
         QueueFullError: too many wait already; none of them is decoded then.
     """
 
-    def __init__(self, scheduler: Scheduler, sequences: Sequence[DecodingSequence]) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        sequences: Sequence[DecodingSequence],
+        followed: Followed | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._steps: asyncio.Queue[tuple[int, Step | BaseException]] = asyncio.Queue()
         self._left = len(sequences)
         self._tickets: list[Ticket] = []
         try:
             for index, sequence in enumerate(sequences):
-                self._tickets.append(scheduler.submit(sequence, self._listener(index)))
+                listener = self._listener(index)
+                self._tickets.append(scheduler.submit(sequence, listener, followed))
         except BaseException:
             self.cancel()
             raise

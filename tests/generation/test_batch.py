@@ -21,6 +21,7 @@ from sparity_edge import (
 from sparity_edge.generation.batch import MOST_TOGETHER
 from sparity_edge.kernels.batch.products import vmm_each_floats
 from sparity_edge.model.kv_cache import LEAST_SHARED
+from sparity_edge.model.prefixes.parts import FEW
 
 CASE = "llama_gqa"
 PROMPTS = [[5 + (7 * i + 3 * k) % 200 for k in range(n)] for i, n in enumerate((1, 7, 2, 40, 3))]
@@ -150,7 +151,7 @@ def test_the_conversation_stays_as_it_is(generator: Generator) -> None:
 def test_what_prompts_begin_with_is_read_once(generator: Generator) -> None:
     generator.loaded.model.kv_cache.trim(0)
     shared = [5 + k % 90 for k in range(LEAST_SHARED + 5)]
-    prompts = [[*shared, 7, 9], [*shared, 8], shared[:8]]
+    prompts = [[*shared, 7, 9], [*shared, *range(8, 9 + FEW)], shared[:8]]
     answers = generator.generate_batch(prompts, GREEDY)
     assert [each.stats.cached_tokens for each in answers] == [0, len(shared), 0]
     assert_same(answers, one_by_one(generator, prompts, GREEDY))

@@ -12,7 +12,8 @@ from plan_families import family
 
 from sparity_edge import Generator
 from sparity_edge.kernels.program.machine import ThreadedMachine
-from sparity_edge.model.model import FEW, Model
+from sparity_edge.model.model import Model
+from sparity_edge.model.prefixes.parts import FEW
 from sparity_edge.model.recordings import FEW_KEPT
 from sparity_edge.packed.folder import PackedModel
 

@@ -12,7 +12,7 @@ import tiny
 from goldens import GOLDEN, assert_golden
 from stepwise import all_logits
 
-import sparity_edge.model.model
+import sparity_edge.model.prefixes.parts
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.model import Model
@@ -41,7 +41,7 @@ def test_logits(case: str, generator: Generator, step: int) -> None:
 def test_logits_in_small_chunks(
     case: str, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sparity_edge.model.model, "CHUNK", 7)
+    monkeypatch.setattr(sparity_edge.model.prefixes.parts, "CHUNK", 7)
     assert_golden(case, all_logits(generator.loaded.model, tiny.ids_of(case), tiny.IDS_LENGTH))
 
 

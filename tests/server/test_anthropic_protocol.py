@@ -27,10 +27,11 @@ def client(address: str) -> Any:
 
 
 def test_a_message_of_the_real_client(client: Any, generator: Generator) -> None:
-    turns = [{"role": "system", "content": "be kind"}, *TALK]
+    kind = "be kind " * 5 + "to all"  # long enough to be kept
+    turns = [{"role": "system", "content": kind}, *TALK]
     expected = generator.chat(turns, SamplingParams(max_tokens=8, **GREEDY))
-    block = {"type": "text", "text": "be kind", "cache_control": {"type": "ephemeral"}}
-    for system in ("be kind", [block]):
+    block = {"type": "text", "text": kind, "cache_control": {"type": "ephemeral"}}
+    for system in (kind, [block]):
         answer = client.messages.create(
             model=NAME, messages=TALK, max_tokens=8, system=system, extra_body=GREEDY
         )

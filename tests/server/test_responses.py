@@ -24,6 +24,7 @@ ASKED = {
     "temperature": 0,
     "extra_body": {"ignore_eos": True},
 }
+KIND = "be kind " * 5 + "to all"  # long enough to be kept
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +34,13 @@ def client(address: str) -> Any:
 
 def test_a_response_of_the_real_client(client: Any, generator: Generator) -> None:
     params = SamplingParams(max_tokens=8, **GREEDY)
-    expected = generator.chat([{"role": "system", "content": "be kind"}, *TALK], params)
-    first = client.responses.create(**ASKED, instructions="be kind", store=False)
+    expected = generator.chat([{"role": "system", "content": KIND}, *TALK], params)
+    first = client.responses.create(**ASKED, instructions=KIND, store=False)
     assert first.output_text == expected.text
     assert (first.status, first.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     assert first.usage.input_tokens == expected.stats.prompt_tokens
     assert (first.usage.output_tokens, first.store) == (8, False)
-    again = [{"role": "developer", "content": "be kind"}, *TALK]
+    again = [{"role": "developer", "content": KIND}, *TALK]
     asked = {**ASKED, "input": again}
     second = client.responses.create(**asked, metadata={"a": "b"})
     assert (second.output_text, second.metadata) == (expected.text, {"a": "b"})

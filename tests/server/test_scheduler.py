@@ -13,7 +13,8 @@ from sparity_edge import Generator, SamplingParams, SparityError
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import sequence_of
 from sparity_edge.kernels.program.machine import ThreadedMachine
-from sparity_edge.server import scheduler as scheduling
+from sparity_edge.model.prefixes import parts
+from sparity_edge.model.prefixes.parts import FEW
 from sparity_edge.server.scheduler import QueueFullError, Scheduler, Ticket
 
 GREEDY = SamplingParams(temperature=0, max_tokens=10, ignore_eos=True)
@@ -83,7 +84,7 @@ def test_guesses_change_no_answer(
 def test_a_long_prompt_holds_nobody_up(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "CHUNK", 32)
+    monkeypatch.setattr(parts, "CHUNK", 32)
     talking = Client(scheduler, [3, 4], SamplingParams(max_tokens=200, ignore_eos=True, seed=1))
     talking.next()
     before = talking.heard.qsize()
@@ -109,7 +110,7 @@ def test_whoever_goes_away_is_dropped(scheduler: Scheduler) -> None:
 def test_a_second_prompt_with_the_same_beginning_reads_the_rest_only(scheduler: Scheduler) -> None:
     prompt = [11 + (5 * k) % 190 for k in range(120)]
     Client(scheduler, prompt).ids()
-    client = Client(scheduler, [*prompt, 4, 5])
+    client = Client(scheduler, [*prompt, *range(4, 5 + FEW)])
     assert client.next().stats.cached_tokens == len(prompt)
     client.ids()
 

@@ -1,0 +1,1 @@
+"""The sparsity dial of a request: what it asks for, and what there is to choose from."""
