@@ -121,7 +121,7 @@ def convert(
     done = 0
     writer = PackedWriter(
         Path(out), tensors, source=source.label, options=asdict(options), notes=source.notes,
-        version=version_of(source.config), force=force,
+        card=source.card, version=version_of(source.config), force=force,
     )  # fmt: skip
     workers = max(1, min(MAX_WORKERS, os.cpu_count() or 1))
     with UseMark(source.files), writer, ThreadPoolExecutor(workers) as pool:

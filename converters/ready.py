@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from converters.pack_options import PackOptions
-from converters.store import cached_pack, known, named_pack
+from converters.store import cached_pack, known, named_pack, prepare, pulled_pack
 from sparity_edge.choices import DEFAULT_PLAN, SPARSE_LAYOUTS
 from sparity_edge.errors import OptionError
 from sparity_edge.plans.plan_file import plan_names
@@ -46,15 +46,17 @@ def prepare_for(
         SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
     """
     options = PackOptions(dtype=dtype)
+    if not sparse:
+        return prepare(model, options, context)
     named = named_pack(model, options)
     if named is not None:
         return named
-    if not sparse:
-        return cached_pack(model, options, context)
     wanted = plan or DEFAULT_PLAN
     carrier = ready_pack(model, wanted, dtype)
     if carrier is not None:
         return carrier
+    if (pulled := pulled_pack(model, options, context)) is not None:
+        return pulled
     demand_method(model, wanted)
     from converters.calibrate import calibrate
 

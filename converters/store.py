@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,11 @@ def prepare(model: str, options: PackOptions, context: CallContext = QUIET) -> P
         OptionError: a packed folder was named and holds other numbers than asked for.
         SourceError, ConfigError, FormatError: the model cannot be found, read or packed.
     """
-    return named_pack(model, options) or cached_pack(model, options, context)
+    return (
+        named_pack(model, options)
+        or pulled_pack(model, options, context)
+        or cached_pack(model, options, context)
+    )
 
 
 def named_pack(model: str, options: PackOptions) -> Path | None:
@@ -62,9 +67,45 @@ def named_pack(model: str, options: PackOptions) -> Path | None:
 
 
 def packed_path(model: str) -> Path | None:
-    """Where the packed folder is that `model` names; None where it names something else."""
+    """Where the packed folder is that `model` names; None where it names something else.
+
+    That of a hub id is where it was fetched to; None where it was not fetched yet.
+    """
     path = _local_path(model)
-    return path if is_packed(path) else None
+    if is_packed(path):
+        return path
+    if not _may_be_hub_id(model, path):
+        return None
+    from converters.sources.remote.packed_on_hub import packed_in_cache
+
+    return packed_in_cache(model)
+
+
+def _may_be_hub_id(model: str, path: Path) -> bool:
+    """Whether a name can be one of the Hub: what exists here wins, and adapters go to a source."""
+    return "/" in model and not adapters_of(model) and not os.path.lexists(path)
+
+
+def pulled_pack(model: str, options: PackOptions, context: CallContext = QUIET) -> Path | None:
+    """The packed folder on the Hub that `model` names, fetched; None where it names something else.
+
+    Args:
+        model: what is not on this machine, so that the Hub is asked.
+        options: as for `named_pack`.
+        context: what may be done to find the model, and whom it is told.
+
+    Raises:
+        OptionError: it holds other numbers than asked for.
+        SourceError, FormatError, ConfigError: it cannot be fetched or is damaged.
+    """
+    if context.offline or not _may_be_hub_id(model, _local_path(model)) or known(model, options):
+        return None
+    from converters.sources.remote.packed_on_hub import is_packed_on_hub
+
+    if not is_packed_on_hub(model):
+        return None
+    open_any(model, context).close()
+    return named_pack(model, options)
 
 
 def cached_pack(model: str, options: PackOptions, context: CallContext = QUIET) -> Path:
@@ -119,7 +160,7 @@ def open_any(model: str, context: CallContext = QUIET) -> Source:
     if path is not None:
         from converters.sources.packed import PackedSource
 
-        return PackedSource(path)
+        return PackedSource(path, None if path == _local_path(model) else model)
     from converters.sources import open_source
 
     return open_source(model, context)

@@ -68,6 +68,7 @@ CONVERTERS = (
     "converters.rotation",
     "converters.allocate",
     "converters.methods",
+    "converters.publish",
     "converters",
 )
 # What converters may import: the runtime up to the model, never what answers or is typed at.

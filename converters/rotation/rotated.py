@@ -52,6 +52,7 @@ class RotatedSource(Source):
             digest.update(np.ascontiguousarray(basis, dtype="<f4").data)
         self._basis = digest.hexdigest()
         self.label, self.files, self.notes = source.label, source.files, source.notes
+        self.card = source.card
         self.tokenizer_files = source.tokenizer_files
         self.generation_config = source.generation_config
         rotation = asdict(Rotation(kind, self._basis))

@@ -16,6 +16,7 @@ from converters.sources.claims import remarks
 from converters.sources.rows import in_rows
 from converters.sources.source import Source, unreadable
 from sparity_edge.errors import SourceError
+from sparity_edge.packed.manifest import is_packed
 from sparity_edge.progress import QUIET, CallContext
 
 # A module of a layer that the decoder computes: a tensor in it that we do not expect (a bias the
@@ -38,6 +39,8 @@ def open_source(model: str, context: CallContext = QUIET) -> Source:
         ConfigError: the model is of a kind that the decoder does not run.
     """
     source = _open(model, context)
+    if source.checked:
+        return source
     try:
         source = in_rows(source)
         _validate(source)
@@ -62,8 +65,13 @@ def _open(model: str, context: CallContext) -> Source:
     name = hub_id(model)
     if is_alias(name) or is_hub_id(name):
         fetched = fetch(name, context)
+        if is_packed(fetched.path):
+            from converters.sources.packed import PackedSource
+
+            return PackedSource(fetched.path, name)
         source = _open_path(fetched.path, name, fetched.identity)
         source.generation_config = {**fetched.suggested, **source.generation_config}
+        source.card = {**fetched.card, **source.card}
         return source
     raise unknown(name, ALIASES)
 

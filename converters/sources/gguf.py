@@ -20,6 +20,7 @@ from gguf.quants import dequantize
 
 from converters.numbers.gguf_blocks import NATIVE, UNPACK
 from converters.numbers.quantize import Quantized
+from converters.sources.card import card_of_gguf
 from converters.sources.gguf_config import (
     family_of,
     make_config,
@@ -66,7 +67,7 @@ class GgufSource(Source):
             SourceError: the file is damaged, or of a kind that is not supported.
         """
         header, self.files = read_parts(path, label)
-        self.label = label
+        self.label, self.card = label, card_of_gguf(header.metadata)
         self._family, names = family_of(header)
         modules = {**LAYER_NAMES, **names.tensors}
         self._tensors: dict[str, str] = {}

@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from converters.numbers.quantize import Quantized
+from converters.sources.card import card_of_folder
 from converters.sources.claims import (
     absent_biases,
     head_differs,
@@ -56,6 +57,7 @@ class HuggingFaceSource(Source):
         _refuse_other_folders(folder, label)
         self.config_json = read_object(folder / "config.json")
         self.generation_config = _optional_object(folder / "generation_config.json")
+        self.card = card_of_folder(folder)
         self.notes: list[str] = []
         self.tokenizer_files = _read_tokenizer(folder, label, self.notes.append)
         shards = _shards(folder, label)

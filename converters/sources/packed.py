@@ -22,7 +22,7 @@ from converters.sources.source import Source, unreadable
 from sparity_edge.model.opening import open_folder
 from sparity_edge.packed.bundle import BundleLayout, halves_of
 from sparity_edge.packed.layout import Layout
-from sparity_edge.packed.manifest import notes_in
+from sparity_edge.packed.manifest import card_in, notes_in
 from sparity_edge.packed.shards import PLAN_FILE, Stored
 from sparity_edge.text.tokenizer_files import TOKENIZER_FILES
 
@@ -32,19 +32,23 @@ class PackedSource(Source):
 
     Args:
         path: the folder.
+        label: what the user named; None: the folder.
 
     Raises:
         FormatError, ConfigError: the folder is damaged or of another version.
         SourceError: a file cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    checked = True
+
+    def __init__(self, path: Path, label: str | None = None) -> None:
         self._folder = open_folder(path)
-        self.label = str(path)
+        self.label = label or str(path)
         self.config_json = self._folder.config_json
         self.config = self._folder.config
         self.generation_config = self._folder.generation_config
         self.notes = notes_in(self._folder.manifest)
+        self.card = card_in(self._folder.manifest)
         self._where: dict[str, Stored] = {}
         self._specs: dict[str, Layout | tuple[int, ...]] = {}
         for name, stored in self._folder.tensors.items():

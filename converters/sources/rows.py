@@ -75,7 +75,7 @@ class RowsSource(Source):
         self._source, self.config = source, source.config
         self.label, self.files, self.notes = source.label, source.files, source.notes
         self.config_json, self.generation_config = source.config_json, source.generation_config
-        self.tokenizer_files = source.tokenizer_files
+        self.tokenizer_files, self.card = source.tokenizer_files, source.card
         self._stored = source.shapes()
         self._parts: dict[str, _Part] = {}
         for name, shape in self._stored.items():

@@ -10,9 +10,9 @@ import functools
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy.typing as npt
@@ -39,7 +39,9 @@ class Source(ABC):
     generation_config: dict[str, Any]  # content of generation_config.json, {} where there is none
     tokenizer_files: dict[str, bytes]  # those of TOKENIZER_FILES that there are
     files: tuple[Path, ...]
+    checked = False  # whether its tensors have been compared with its configuration
     notes: Sequence[str] = ()  # sentences on what its files say and what is done otherwise
+    card: Mapping[str, str] = MappingProxyType({})  # licence and base model, by `CARD_KEYS`
 
     @functools.cached_property
     def config(self) -> ModelConfig:

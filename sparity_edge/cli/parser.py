@@ -48,6 +48,8 @@ _COMMANDS = {
     "run": "chat",
     "download": "pull",
     "get": "pull",
+    "upload": "push",
+    "publish": "push",
     "ls": "list",
     "models": "list",
     "remove": "rm",

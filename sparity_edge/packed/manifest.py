@@ -28,6 +28,10 @@ from sparity_edge.packed.shards import (
 MANIFEST = "sparity.json"
 LOCK_FILE = ".sparity.json.lock"  # empty; held by whoever adds or removes plans
 FORMAT_NAME = "sparity-edge"
+# What is kept of the card of a model's source, by the names that cards on the Hub give it.
+LICENSE_KEYS = ("license", "license_name", "license_link")
+CARD_KEYS = (*LICENSE_KEYS, "base_model")
+MAX_FACT = 500  # characters
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:
@@ -46,8 +50,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     manifest = _parse_manifest(folder)
-    versions = (FORMAT_VERSION, ROTATED_VERSION, LORA_VERSION)
-    refuse_other_version(manifest.get("version"), folder / MANIFEST, versions)
+    _refuse_version(folder, manifest)
     for name, entry in manifest["files"].items():
         _check_file(folder, name, entry)
     return manifest
@@ -61,6 +64,20 @@ def listed_files(folder: Path) -> set[str]:
         OSError: it cannot be read.
     """
     return {MANIFEST, *_parse_manifest(folder)["files"]}
+
+
+def files_to_fetch(folder: Path) -> set[str]:
+    """Names of the files of a packed folder of which only the manifest is there yet.
+
+    Raises:
+        FormatError: it is damaged, of another version, or lists what is no plain file name.
+        OSError: it cannot be read.
+    """
+    manifest = _parse_manifest(folder)
+    _refuse_version(folder, manifest)
+    for name, entry in manifest["files"].items():
+        _check_entry(folder, name, entry)
+    return {MANIFEST, *manifest["files"]}
 
 
 def content_of(folder: Path) -> str:
@@ -79,6 +96,29 @@ def notes_in(manifest: Mapping[str, Any]) -> list[str]:
     """What was read otherwise than the model's source has it, a sentence each."""
     notes = manifest.get("notes")
     return [each for each in notes if isinstance(each, str)] if isinstance(notes, list) else []
+
+
+def card_in(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What a manifest keeps of the card of the model's source: licence and base model."""
+    card = manifest.get("card")
+    return card_facts(card) if isinstance(card, dict) else {}
+
+
+def card_facts(data: Mapping[str, Any]) -> dict[str, str]:
+    """The facts of a card that a manifest keeps: those that are short texts of one line.
+
+    Args:
+        data: anything that was read of a card.
+    """
+    found = {key: data.get(key) for key in CARD_KEYS}
+    return {
+        key: value.strip()
+        for key, value in found.items()
+        if isinstance(value, str)
+        and value.strip()
+        and len(value) <= MAX_FACT
+        and value.strip().isprintable()
+    }
 
 
 def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
@@ -125,15 +165,26 @@ def _parse_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _refuse_version(folder: Path, manifest: Mapping[str, Any]) -> None:
+    versions = (FORMAT_VERSION, ROTATED_VERSION, LORA_VERSION)
+    refuse_other_version(manifest.get("version"), folder / MANIFEST, versions)
+
+
 def _check_file(folder: Path, name: str, entry: Any) -> None:
+    size = _check_entry(folder, name, entry)
+    if not PLAN_FILE.fullmatch(name):
+        check_size(folder, name, size)
+
+
+def _check_entry(folder: Path, name: str, entry: Any) -> int:
+    """The size that a manifest gives a file."""
     path = folder / MANIFEST
     if not _is_plain(name):
         raise damaged(path, f"lists {shown(name)}, which is not a plain file name")
     size = entry.get("size") if isinstance(entry, dict) else None
     if type(size) is not int or not isinstance(entry.get("sha256"), str):
         raise damaged(path, f"lists {name} without size or SHA-256")
-    if not PLAN_FILE.fullmatch(name):
-        check_size(folder, name, size)
+    return size
 
 
 def _is_plain(name: str) -> bool:

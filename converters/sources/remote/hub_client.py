@@ -83,7 +83,7 @@ def download(repository: str, revision: str | None, model: str, names: Iterable[
     from huggingface_hub import snapshot_download
 
     try:
-        with _quiet():
+        with quiet():
             # By the name of the revision, not by its commit: only then can it be found offline.
             return Path(
                 snapshot_download(
@@ -107,7 +107,7 @@ def _as_pattern(name: str) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the bars of the Hub client, which would cross ours on the terminal."""
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,

@@ -1,6 +1,6 @@
 """The options of `pull`, `list` and `rm`; imports nothing heavy: `--help` is quick.
 
-Knows nothing of caches: `commands/models.py` carries the commands out.
+Knows nothing of caches: `commands/models.py` carries the commands out. `push` stands among them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.cli.options.plan import Add
+from sparity_edge.cli.options.push import add_push
 from sparity_edge.terminal.json_output import add_json_option
 
 MODULE = "models"
@@ -15,12 +16,17 @@ KINDS = ("downloads", "packs")
 
 
 def add_model_commands(commands: Any, add: Add) -> None:
-    """Put `pull`, `list` and `rm` on the command line; `add` is as for `add_plan_commands`."""
+    """Put `pull`, `push`, `list` and `rm` on the command line.
+
+    Args:
+        commands, add: as for `add_plan_commands`.
+    """
     pulling = add(commands, "pull", "fetch a model, to be used offline later", _PULL_EXAMPLES)
     pulling.set_defaults(module=MODULE)
     pulling.add_argument(
         "model", metavar="MODEL", help="a Hub id (org/name or org/name:Q4_K_M) or an alias"
     )
+    add_push(commands, add)
     listing = add(commands, "list", "list the models that are kept: fetched files and packs")
     listing.set_defaults(run="list_models", module=MODULE)
     add_json_option(listing)
