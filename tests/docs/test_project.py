@@ -31,7 +31,7 @@ def test_the_version_has_its_changes_and_the_licence_its_text() -> None:
     assert version
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## {re.escape(version[1])}\b", changes, re.MULTILINE)
-    assert 'license = "Apache-2.0"' in PYPROJECT
+    assert 'license = "Apache-2.0 AND MIT"' in PYPROJECT
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in licence
     assert "Version 2.0, January 2004" in licence

@@ -222,6 +222,42 @@ def test_the_dial_tells_what_it_costs_and_is_followed(visit: Open) -> None:
     assert "unknown" in facts.inner_text()
 
 
+def test_the_modules_that_know_nothing_of_the_page(visit: Open) -> None:
+    turns, events, broken, half, far = visit().evaluate(
+        """async (plan) => {
+            const { asked } = await import('/page/conversation.js');
+            const { events } = await import('/page/client.js');
+            const { klAt, positionOf } = await import('/page/dial.js');
+            const turn = (role, content) => ({ role, content });
+            const bytes = (text) => new ReadableStream({ start(control) {
+                for (const each of new TextEncoder().encode(text)) {
+                    control.enqueue(new Uint8Array([each]));
+                }
+                control.close();
+            } });
+            const read = async (text) => {
+                const found = [];
+                for await (const each of events(bytes(text))) found.push(each);
+                return found;
+            };
+            const talk = [turn('user', 'a'), turn('assistant', ''), turn('user', 'b')];
+            return [
+                asked(talk, 'c'),
+                await read('data: {"a": "ä€"}\\n\\ndata: [1]\\n\\ndata: [DONE]\\n\\n'),
+                await read('data: 1\\n\\n').catch((error) => error.message),
+                klAt(plan, 0.1),
+                positionOf('chess@0.9', [plan]),
+            ];
+        }""",
+        PLANS["data"][1],
+    )
+    assert turns == [{"role": "system", "content": "c"}, {"role": "user", "content": "a\n\nb"}]
+    assert events == [{"a": "ä€"}, [1]]
+    assert "broke off" in broken
+    assert half == pytest.approx(0.02)
+    assert far == {"plan": "chess", "sparsity": 0.6}
+
+
 def test_the_conversation_is_saved_as_a_file(visit: Open) -> None:
     page = visit()
     answer_with(page, "**b**")

@@ -50,7 +50,7 @@ function facts(clock, usage, reason, stopped) {
     setting: clock.setting,
     first: (clock.first - clock.begin) / 1000,
     rate: rate(clock, tokens),
-    active: usage?.active_weight_fraction ?? 1,
+    active: usage?.active_weight_fraction ?? null, // an answer that was stopped has no usage
     prompt: usage?.prompt_tokens ?? 0,
     cached: usage?.prompt_tokens_details?.cached_tokens ?? 0,
     stopped,

@@ -45,12 +45,18 @@ function restored() {
   return Array.isArray(before) ? before.filter(whole) : [];
 }
 
-/** The messages that are sent: what failed before it began says nothing, and is left out. */
+/**
+ * The messages that are sent. Empty answers, which failed or were stopped, are left out; questions
+ * that stand side by side then are one, for there are chat templates that want turns to alternate.
+ */
 export function asked(messages, system) {
-  const turns = messages
-    .filter((each) => each.content || !each.fault)
-    .map(({ role, content }) => ({ role, content }));
-  return system ? [{ role: "system", content: system }, ...turns] : turns;
+  const turns = system ? [{ role: "system", content: system }] : [];
+  for (const { role, content } of messages.filter((each) => each.content)) {
+    const last = turns.at(-1);
+    if (last?.role === role) last.content += `\n\n${content}`;
+    else turns.push({ role, content });
+  }
+  return turns;
 }
 
 /** The conversation as a Markdown file. */

@@ -55,12 +55,13 @@ export class Dial {
     });
   }
 
-  /** Offer plans, as /v1/plans tells them; false: there is none. */
-  offer({ data, default: standard }) {
+  /** Offer the plans of a model, as /v1/plans tells them; false: there is none. */
+  offer(model, { data, default: standard }) {
     this._plans = data.filter((each) => each.most_sparsity > 0);
     this._box.hidden = !this._plans.length;
     if (!this._plans.length) return false;
-    const before = kept("dial", positionOf(standard, this._plans));
+    this._place = `dial.${model}`; // another model's plan of that name costs something else
+    const before = kept(this._place, positionOf(standard, this._plans));
     this._at("plan").replaceChildren(...this._plans.map((each) => new Option(each.id)));
     this._at("plan").hidden = this._plans.length < 2;
     if (this._plans.some((each) => each.id === before.plan)) this._at("plan").value = before.plan;
@@ -85,7 +86,7 @@ export class Dial {
     const kl = sparsity ? klAt(this._plan, sparsity) : 0;
     const here = this._setting;
     const facts = this._measured();
-    const last = facts.find((each) => each.setting === here);
+    const last = facts.find((each) => each.setting === here && each.active !== null);
     const other = facts.find((each) => each.rate && each.setting);
     const speed = rate ? { rate } : last?.rate ? last : other;
     const elsewhere = speed?.setting && speed.setting !== here;
@@ -127,7 +128,7 @@ export class Dial {
   }
 
   _moved() {
-    keep("dial", { plan: this._plan.id, sparsity: this._sparsity });
+    keep(this._place, { plan: this._plan.id, sparsity: this._sparsity });
     this.show();
   }
 }

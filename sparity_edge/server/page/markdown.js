@@ -68,6 +68,7 @@ function elements(token) {
   }
   for (const link of fragment.querySelectorAll("a")) {
     link.target = "_blank";
+    link.title = link.href; // its text may say something else
     link.rel = "noopener noreferrer nofollow";
   }
   for (const table of fragment.querySelectorAll("table")) {

@@ -82,7 +82,7 @@ export function factsLine(facts) {
   const parts = [`${facts.tokens} tokens`];
   if (facts.rate) parts.push(`${facts.rate.toFixed(1)} tok/s`);
   if (facts.first) parts.push(`first after ${facts.first.toFixed(2)} s`);
-  if (facts.active < 1) parts.push(`${percent(facts.active)} of weights read (${facts.setting})`);
+  if (facts.active !== null && facts.active < 1) parts.push(`${percent(facts.active)} of weights read (${facts.setting})`);
   if (facts.cached) parts.push(`${facts.cached} of ${facts.prompt} prompt tokens from cache`);
   if (facts.stopped) parts.push("stopped");
   if (facts.cut) parts.push("cut at the most tokens");

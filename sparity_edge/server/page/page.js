@@ -8,7 +8,8 @@ import { copied, saved } from "./files.js";
 import { MessageList } from "./messages.js";
 import { Settings } from "./settings.js";
 
-const SHOW_EVERY = 60; // milliseconds between two looks of an answer that grows
+const SHOW_EVERY = 60; // milliseconds between two looks of an answer that grows, and
+const SHOW_SHARE = 4; // at least so many times what one look takes
 const UNDO_FOR = 8000; // milliseconds
 
 const at = (id) => document.getElementById(id);
@@ -45,21 +46,24 @@ async function answer() {
   running = new AbortController();
   const message = { role: "assistant", content: "" };
   const messages = asked(conversation.messages, settings.system);
-  const body = { messages, ...settings.sampling, ...dial.fields };
+  const body = { messages, reasoning_format: "auto", ...settings.sampling, ...dial.fields };
   list.add(conversation.add(message), conversation.messages.length - 1);
   setBusy(true);
   toEnd();
   let due = null;
   let rate = null;
+  let cost = 0;
   const show = () => {
+    const begin = performance.now();
     due = null;
     dial.show(rate);
     list.grow(message);
     if (following) toEnd();
+    cost = performance.now() - begin;
   };
   const failed = await answerInto(message, body, running.signal, (now) => {
     rate = now;
-    due ??= setTimeout(show, SHOW_EVERY);
+    due ??= setTimeout(show, Math.max(SHOW_EVERY, SHOW_SHARE * cost));
   });
   clearTimeout(due);
   rate = null;
@@ -85,9 +89,11 @@ function setBusy(busy) {
 
 function again(index) {
   if (running) return;
+  leaveEditing();
   conversation.cut(index);
   render();
   answer();
+  at("stop").focus(); // the button that was pressed is gone
 }
 
 function edit(index) {
@@ -164,7 +170,8 @@ async function begin() {
   }
   at("model").textContent = model;
   document.title = `${model} – sparity-edge`;
-  at("no-plans").hidden = dial.offer(await getJson("v1/plans").catch(() => ({ data: [] })));
+  const plans = await getJson("v1/plans").catch(() => ({ data: [] }));
+  at("no-plans").hidden = dial.offer(model, plans);
   return true;
 }
 
