@@ -65,7 +65,7 @@ class Decoder:
         plan: AppliedPlan | None = None,
         screened: ScreenedHead | None = None,
     ) -> Reader | None:
-        """From the ids of a pass to the logits of its last rows.
+        """From the ids of a pass to the logits of its last rows; where none get them, to h of all.
 
         Args:
             ops: records or computes what is called.
@@ -87,6 +87,9 @@ class Decoder:
             self.attention(layer, this, caches)
             self.ffn(layer, this)
         reader = record.tally()
+        if not len(this.logits):
+            ops.rmsnorm(this.x, self.norm, self.epsilon, this.h)
+            return reader
         last = slice(len(this.x) - len(this.logits), None)
         ops.rmsnorm(this.x[last], self.norm, self.epsilon, this.h[last])
         if screened is None:

@@ -28,7 +28,8 @@ class ForwardPass:
         sequences: how many there are.
         tokens: read for each of them; with one each, the pass is recorded for decoding. Tokens of
             one KV cache may count as sequences of one token each, see `run`.
-        outputs: how many rows, the last ones, get logits.
+        outputs: how many rows, the last ones, get logits. 0: the pass ends behind the last norm,
+            with all rows of it in `buffers.h`.
         plan: which channels are skipped; None: none.
         screened: computes the logits of a single token; None: all of them are computed.
     """

@@ -25,15 +25,16 @@ from sparity_edge.server.calls import text_sequences
 from sparity_edge.server.conversations.chat_calls import chat_sequences
 from sparity_edge.server.dial.followed import PLAN_HEADER, followed
 from sparity_edge.server.dial.routes import add_plans
-from sparity_edge.server.error_shapes import error_body
+from sparity_edge.server.embeddings.routes import add_embeddings
+from sparity_edge.server.errors.refusals import add_refusals, demand_model, status_of
+from sparity_edge.server.errors.shapes import error_body
 from sparity_edge.server.messages.routes import add_messages
 from sparity_edge.server.metrics import metrics_text
 from sparity_edge.server.page_routes import add_page
-from sparity_edge.server.refusals import add_refusals, demand_model, status_of
 from sparity_edge.server.responses.routes import add_responses
 from sparity_edge.server.scheduler import Scheduler
-from sparity_edge.server.streams import Streams
-from sparity_edge.server.whole import whole
+from sparity_edge.server.sending.streams import Streams
+from sparity_edge.server.sending.whole import whole
 from sparity_edge.text.token_ids import checked_ids
 
 
@@ -104,6 +105,7 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
 
     add_messages(app, scheduler, name)
     add_responses(app, scheduler, name)
+    add_embeddings(app, scheduler, name)
     add_page(app)
     _add_watching(app, scheduler, name)
     add_plans(app, scheduler)

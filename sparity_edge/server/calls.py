@@ -48,7 +48,7 @@ def text_sequences(loaded: LoadedModel, body: TextBody) -> list[DecodingSequence
     more = {"logprobs": body.logprobs is not None, "top_logprobs": body.logprobs or 0}
     if body.max_tokens is None:
         more["max_tokens"] = COMPLETION_TOKENS
-    prompts = _prompts(body.prompt)
+    prompts = prompts_of(body.prompt)
     if not prompts or len(prompts) * body.n > MOST_CHOICES:
         raise OptionError(
             f"prompt and n ask for {len(prompts) * body.n} texts; ask for 1 to {MOST_CHOICES}."
@@ -57,7 +57,12 @@ def text_sequences(loaded: LoadedModel, body: TextBody) -> list[DecodingSequence
     return _choices(loaded, prompts, body.n, params, constraint)
 
 
-def _prompts(prompt: str | Sequence[Any]) -> list[Prompt]:
+def prompts_of(prompt: str | Sequence[Any]) -> list[Prompt]:
+    """The texts of a field that may be one text or several, as strings or as token ids.
+
+    Args:
+        prompt: of a request.
+    """
     if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)):
         return [prompt]
     return list(prompt)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from sparity_edge.server.error_shapes import clipped, error_body
+from sparity_edge.server.errors.shapes import clipped, error_body
 from sparity_edge.server.page_routes import PATHS
 
 Scope = MutableMapping[str, Any]

@@ -19,6 +19,7 @@ COUNTS = {
     "prompt_tokens": "tokens of prompts",
     "cached_tokens": "tokens of prompts taken over from an earlier text",
     "generated_tokens": "tokens chosen",
+    "embedded_tokens": "tokens of texts made into vectors",
     "decode_passes": "passes over the weights for tokens after the first",
     "drafted_tokens": "guesses of tokens that were read",
     "accepted_tokens": "guesses that were right",

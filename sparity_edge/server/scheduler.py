@@ -10,8 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from sparity_edge.errors import SparityError
 from sparity_edge.generation.batch import MOST_TOGETHER
@@ -22,74 +21,13 @@ from sparity_edge.generation.speculation.decode import speculation_of
 from sparity_edge.generation.speculation.pace import Pace
 from sparity_edge.generation.speculation.speculation import Speculation
 from sparity_edge.generation.speculation.together import Together
-from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.server.dial.followed import Followed
+from sparity_edge.server.embeddings.pooling import PooledTexts, PoolQueue
 from sparity_edge.server.prefix_store import PrefixStore
+from sparity_edge.server.tickets import ClosingError, Counts, Listener, QueueFullError, Ticket
 
 MOST_WAITING = 64
 CLOSE_TIMEOUT = 60.0  # seconds that `close` waits for the step under way
-
-Listener = Callable[[Step | BaseException], None]
-
-
-class UnavailableError(SparityError):
-    """Nothing is decoded for now; asking again later may help."""
-
-
-class QueueFullError(UnavailableError):
-    """As many requests wait already as may."""
-
-
-class ClosingError(UnavailableError):
-    """The scheduler ends."""
-
-    def __init__(self) -> None:
-        super().__init__("The server is shutting down; ask again later.")
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A sequence that was submitted.
-
-    Args:
-        sequence: not begun yet.
-        listener: called from the scheduler's thread with each step, or with the error that ended
-            the sequence.
-        followed: what decoding skips.
-    """
-
-    sequence: DecodingSequence
-    listener: Listener
-    followed: Followed
-    cancelled: bool = False  # whoever asked has gone: dropped before the next step
-    cache: KVCache | None = None  # once it is being read
-    reading: float = 0.0  # seconds that its prompt has taken so far
-    speculation: Speculation | None = None  # once its prompt has been read
-
-    def cancel(self) -> None:
-        """Drop the sequence within one step."""
-        self.cancelled = True
-
-    @property
-    def unread(self) -> int:
-        """Ids that have to be read before the next token can be chosen."""
-        return len(self.sequence.ids) - (0 if self.cache is None else len(self.cache))
-
-
-@dataclass
-class Counts:
-    """What has happened since the scheduler began."""
-
-    requests: int = 0
-    refused: int = 0  # the queue was full
-    cancelled: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0  # of the prompts, taken over instead of being read
-    generated_tokens: int = 0
-    decode_passes: int = 0  # over the weights, for tokens after the first
-    drafted_tokens: int = 0  # guesses that these read
-    accepted_tokens: int = 0  # of them, those that were right
-    busy_seconds: float = 0.0
 
 
 class Scheduler:
@@ -112,6 +50,8 @@ class Scheduler:
         self._most_waiting = most_waiting
         self._waiting: deque[Ticket] = deque()
         self._running: list[Ticket] = []  # prompts being read among them
+        self._texts = PoolQueue(loaded)
+        self._texts_next = False  # whether a chunk of them is read before one of a prompt
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="scheduler", daemon=True)
@@ -146,17 +86,36 @@ class Scheduler:
         """
         ticket = Ticket(sequence, listener, followed or self.followed)
         with self._changed:
-            if self._closing:
-                raise ClosingError
-            if len(self._waiting) >= self._most_waiting:
-                self.counts.refused += 1
-                raise QueueFullError(
-                    f"{self._most_waiting} requests wait already; try again in a while."
-                )
-            self.counts.requests += 1
+            self._demand_room(self.waiting)
             self._waiting.append(ticket)
             self._changed.notify()
         return ticket
+
+    def submit_texts(self, texts: PooledTexts) -> None:
+        """Have texts made into vectors, a chunk at a time between the steps of sequences.
+
+        Args:
+            texts: none read yet.
+
+        Raises:
+            QueueFullError: too many such requests wait already.
+            ClosingError: the scheduler is closed.
+        """
+        with self._changed:
+            self._demand_room(len(self._texts))
+            self._texts.add(texts)
+            self._changed.notify()
+
+    def _demand_room(self, waiting: int) -> None:
+        """Count a request, or refuse it."""
+        if self._closing:
+            raise ClosingError
+        if waiting >= self._most_waiting:
+            self.counts.refused += 1
+            raise QueueFullError(
+                f"{self._most_waiting} requests wait already; try again in a while."
+            )
+        self.counts.requests += 1
 
     def close(self) -> None:
         """End all sequences with an error, and the thread."""
@@ -170,7 +129,7 @@ class Scheduler:
             started = time.perf_counter()
             try:
                 self._admit()
-                self._read_a_chunk()
+                self._read()
                 self._advance()
             except Exception as error:
                 # Of all that are under way: a pass is of them all, and none can go on behind it.
@@ -181,7 +140,7 @@ class Scheduler:
     def _wait(self) -> bool:
         """Sleep until there is something to do; False: close."""
         with self._changed:
-            while not (self._closing or self._waiting or self._running):
+            while not (self._closing or self._waiting or self._running or self._texts):
                 self.loaded.model.release()
                 self._changed.wait()
             return not self._closing
@@ -211,11 +170,19 @@ class Scheduler:
                 self.store.keep(ticket.cache)
         self._running = [each for each in self._running if each not in over]
 
-    def _read_a_chunk(self) -> None:
-        """Of the prompt that came first among those not read yet."""
+    def _read(self) -> None:
+        """A chunk of a prompt, or of texts to be made into vectors; by turns where both wait."""
+        if not (self._texts and self._texts_next) and self._read_a_chunk():
+            self._texts_next = True
+        elif self._texts:
+            self.counts.embedded_tokens += self._texts.read_a_chunk()
+            self._texts_next = False
+
+    def _read_a_chunk(self) -> bool:
+        """Of the prompt that came first among those not read yet; False: there is none."""
         ticket = next((each for each in self._running if not each.sequence.generated), None)
         if ticket is None or ticket.cache is None:
-            return
+            return False
         loaded, sequence, cache = self.loaded, ticket.sequence, ticket.cache
         with loaded.busy:
             started = time.perf_counter()
@@ -224,12 +191,12 @@ class Scheduler:
             except SparityError as error:  # it ends this sequence alone
                 ticket.listener(error)
                 ticket.cancel()
-                return
+                return True
             rest = sequence.ids[len(cache) :]
             logits = loaded.model.read(rest, loaded.sparse_prefill, cache, passes=1)
             ticket.reading += time.perf_counter() - started
             if ticket.unread:
-                return
+                return True
             chosen = sequence.choose(logits)
             active, densities = loaded.model.active_weight_fraction, loaded.model.densities
         sequence.meter.add(ticket.reading, active, densities)
@@ -241,6 +208,7 @@ class Scheduler:
             else Speculation(loaded.model, sequence, (), Pace(), cache)
         )
         self._tell(ticket, step)
+        return True
 
     def _advance(self) -> None:
         """The next token of each sequence whose prompt has been read, or more of them."""
@@ -283,6 +251,7 @@ class Scheduler:
             self._running.clear()
             if self._closing:
                 self._waiting.clear()
+                self._texts.fail(error)
         for ticket in tickets:
             if not ticket.cancelled:
                 ticket.listener(error)

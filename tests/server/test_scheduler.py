@@ -15,7 +15,8 @@ from sparity_edge.generation.sequence import sequence_of
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.model.prefixes import parts
 from sparity_edge.model.prefixes.parts import FEW
-from sparity_edge.server.scheduler import QueueFullError, Scheduler, Ticket
+from sparity_edge.server.scheduler import Scheduler
+from sparity_edge.server.tickets import QueueFullError, Ticket
 
 GREEDY = SamplingParams(temperature=0, max_tokens=10, ignore_eos=True)
 SEEDED = SamplingParams(temperature=1.5, seed=3, max_tokens=10, ignore_eos=True)

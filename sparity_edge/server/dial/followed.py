@@ -12,7 +12,7 @@ from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.plans.setting import Setting
 from sparity_edge.server.bodies import Sampled
-from sparity_edge.server.error_shapes import clipped
+from sparity_edge.server.errors.shapes import clipped
 
 PLAN_HEADER = "X-Sparity-Plan"
 

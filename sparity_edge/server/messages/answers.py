@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence
-from sparity_edge.server.sse import Event
+from sparity_edge.server.sending.sse import Event
 
 PING: Event = {"type": "ping"}
 

@@ -10,15 +10,15 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from sparity_edge.errors import SparityError
-from sparity_edge.server.error_shapes import ANTHROPIC, error_body
+from sparity_edge.server.errors.refusals import demand_model, status_of
+from sparity_edge.server.errors.shapes import ANTHROPIC, error_body
 from sparity_edge.server.messages.answers import PING, MessageAnswer
 from sparity_edge.server.messages.bodies import CountBody, MessagesBody
 from sparity_edge.server.messages.calls import message_sequence, prompt_ids
-from sparity_edge.server.refusals import demand_model, status_of
 from sparity_edge.server.scheduler import Scheduler
-from sparity_edge.server.sse import named_event
-from sparity_edge.server.streams import Streams
-from sparity_edge.server.whole import whole
+from sparity_edge.server.sending.sse import named_event
+from sparity_edge.server.sending.streams import Streams
+from sparity_edge.server.sending.whole import whole
 
 PING_SECONDS = 10.0  # of silence, after which a stream tells that it is alive
 

@@ -14,7 +14,7 @@ from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Completion, Statistics, Step
 from sparity_edge.server.answers import Show, listed_logprobs
 from sparity_edge.server.responses.bodies import ResponsesBody
-from sparity_edge.server.sse import Event
+from sparity_edge.server.sending.sse import Event
 
 
 class ResponseAnswer:

@@ -12,7 +12,7 @@ from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
 from sparity_edge.server.calls import params_of
-from sparity_edge.server.error_shapes import clipped
+from sparity_edge.server.errors.shapes import clipped
 from sparity_edge.server.responses.bodies import ResponsesBody
 
 STATELESS = "nothing is stored here; leave it out, and send the whole conversation as input"

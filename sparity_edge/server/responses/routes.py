@@ -9,14 +9,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from sparity_edge.errors import SparityError
-from sparity_edge.server.refusals import demand_model
+from sparity_edge.server.errors.refusals import demand_model
 from sparity_edge.server.responses.answers import ResponseAnswer
 from sparity_edge.server.responses.bodies import ResponsesBody
 from sparity_edge.server.responses.calls import response_params, response_sequence
 from sparity_edge.server.scheduler import Scheduler
-from sparity_edge.server.sse import named_event
-from sparity_edge.server.streams import Streams
-from sparity_edge.server.whole import whole
+from sparity_edge.server.sending.sse import named_event
+from sparity_edge.server.sending.streams import Streams
+from sparity_edge.server.sending.whole import whole
 
 
 def add_responses(app: FastAPI, scheduler: Scheduler, name: str) -> None:

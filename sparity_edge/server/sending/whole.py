@@ -7,7 +7,7 @@ import asyncio
 from fastapi import Request
 
 from sparity_edge.generation.results import Completion, Step
-from sparity_edge.server.streams import Streams
+from sparity_edge.server.sending.streams import Streams
 
 GONE_POLL = 0.25  # seconds between two looks whether the client is still there
 
@@ -34,12 +34,24 @@ async def whole(request: Request, streams: Streams, count: int) -> list[Completi
 
     collecting = asyncio.ensure_future(collect())
     try:
-        while not collecting.done():
-            await asyncio.wait([collecting], timeout=GONE_POLL)
-            if not collecting.done() and await request.is_disconnected():
-                return None
+        if not await done_before_gone(request, collecting):
+            return None
         collecting.result()
     finally:
         streams.cancel()
         collecting.cancel()
     return [Completion.of(steps) for steps in found]
+
+
+async def done_before_gone(request: Request, work: asyncio.Future[None]) -> bool:
+    """Wait for something; whether it is done, or the client that asked for it has gone.
+
+    Args:
+        request: that asked for it.
+        work: what is waited for; goes on if the client has gone.
+    """
+    while not work.done():
+        await asyncio.wait([work], timeout=GONE_POLL)
+        if not work.done() and await request.is_disconnected():
+            return False
+    return True

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.server.dial.followed import Followed
-from sparity_edge.server.scheduler import Listener, Scheduler, Ticket
+from sparity_edge.server.scheduler import Scheduler
+from sparity_edge.server.tickets import Listener, Ticket
 
 
 class Streams:

@@ -1,6 +1,6 @@
 """Which error becomes which status: handlers that an application has for what is not served.
 
-Every refusal is one sentence in the shape of its path's protocol, see `error_shapes`.
+Every refusal is one sentence in the shape of its path's protocol, see `shapes`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from sparity_edge.errors import SparityError
-from sparity_edge.server.error_shapes import clipped, error_body
-from sparity_edge.server.scheduler import UnavailableError
+from sparity_edge.server.errors.shapes import clipped, error_body
+from sparity_edge.server.tickets import UnavailableError
 
 RETRY_AFTER = "2"  # seconds
 

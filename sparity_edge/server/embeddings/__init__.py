@@ -1,0 +1,1 @@
+"""OpenAI's Embeddings: `routes` for an application, over `pooling`, which reads texts by chunks."""

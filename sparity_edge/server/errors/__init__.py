@@ -1,0 +1,1 @@
+"""Errors on their way to clients: which status (`refusals`) and which shape (`shapes`)."""

@@ -1,0 +1,1 @@
+"""Sending: what is chosen on its way to clients, as it comes (`streams`, `sse`) or `whole`."""
