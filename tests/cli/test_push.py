@@ -11,11 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub
 import huggingface_hub.constants
 import huggingface_hub.utils._http
 import pytest
 from fake_hub_server import DROP, READER, WRITER, HubServer
 from fakes import Run
+from huggingface_hub.errors import OfflineModeIsEnabled
 from packed_files import edit_manifest
 from packing import FakeSource
 from plan_families import family
@@ -242,7 +244,11 @@ def test_a_card_that_the_hub_refuses(run: Run, hub: HubServer, folder: Path) -> 
 def test_no_network_and_offline(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     assert "check the network" in run("push", str(folder), NAME)[2]
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    def refuse(*_: Any, **__: Any) -> None:  # as the client does, unless it has a session already
+        raise OfflineModeIsEnabled("the client's words")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
     assert "HF_HUB_OFFLINE forbids to send" in run("push", str(folder), NAME)[2]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import huggingface_hub
 import huggingface_hub.constants
+import huggingface_hub.file_download
 import pytest
 from fake_downloads import COMMIT, MODEL, FakeHub
 from fake_hub_server import HubServer, Repository
@@ -107,7 +108,8 @@ def test_from_a_server_by_the_real_client(
     server, constants = HubServer(), huggingface_hub.constants
     template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for module in (constants, huggingface_hub.file_download):  # the latter in older versions
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     files = {each.name: each.read_bytes() for each in packed.iterdir()}
