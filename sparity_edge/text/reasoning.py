@@ -6,6 +6,7 @@ has opened the tag in the prompt already, the answer begins inside of it. Knows 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 Kind = Literal["reasoning", "mark", "answer"]
@@ -27,6 +28,38 @@ def tags_of(template: str) -> Tags | None:
     return next((tags for tags in KNOWN if tags.opening in template), None)
 
 
+def opened(tags: Tags, prompt: str) -> bool:
+    """Whether a prompt ends within reasoning.
+
+    Args:
+        tags: around the reasoning.
+        prompt: its end.
+    """
+    return prompt.rstrip().endswith(tags.opening)
+
+
+def lark(tags: Tags, prompt: str, mark: Callable[[str], str]) -> str:
+    """A rule of a grammar for llguidance, `reasoning`: what stands in front of the answer.
+
+    Args:
+        tags: around the reasoning.
+        prompt: its end; reasoning that it has opened has to be closed.
+        mark: gives a tag as the grammar has it, as a token (`<[1]>`) or in quotes.
+    """
+    opening, closing = map(mark, tags)
+    if closing.startswith("<"):
+        text = f"reasoned: /(?s:.*)/ {closing}"
+    else:
+        text = f"reasoned[suffix={closing}]: /(?s:.*)/"
+    if opened(tags, prompt):
+        start = "reasoned ends"
+    elif prompt.rstrip().endswith(tags.closing):
+        start = '""'
+    else:
+        start = f"({opening} reasoned ends)?"
+    return f"reasoning: {start}\n{text}\nends: /\\n*/"
+
+
 class ReasoningSplitter:
     """Cuts one answer into reasoning, marks (tags and line ends beside them) and the answer.
 
@@ -40,7 +73,7 @@ class ReasoningSplitter:
     def __init__(self, tags: Tags, prompt: str = "") -> None:
         self._tags = tags
         self._text = ""
-        self._state = "blanks" if prompt.rstrip().endswith(tags.opening) else "start"
+        self._state = "blanks" if opened(tags, prompt) else "start"
 
     def push(self, text: str) -> list[tuple[Kind, str]]:
         """Take the next piece; the parts that are certain by now, in order."""

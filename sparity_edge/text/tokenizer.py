@@ -232,6 +232,11 @@ class Tokenizer:
         token = self._backend.get_added_tokens_decoder().get(token_id)
         return token is not None and bool(token.special)
 
+    def added_token_id(self, text: str) -> int | None:
+        """Id of the text where it is a token that stands beside the vocabulary, else None."""
+        token = self._backend.token_to_id(text)
+        return token if token in self._backend.get_added_tokens_decoder() else None
+
     def _special_id(self, name: str) -> int | None:
         token = self._special.get(name)
         return None if token is None else self._backend.token_to_id(token)

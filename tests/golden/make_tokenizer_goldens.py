@@ -19,7 +19,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "text"))
+sys.path.insert(0, str(HERE.parent / "shared"))
 
 import tokenizer_folders as folders  # noqa: E402
 

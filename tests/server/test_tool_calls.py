@@ -32,16 +32,18 @@ def client(address: str) -> Any:
 
 @pytest.fixture
 def say(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
-    """say(text, template): the model answers that from now on, with a template of its own."""
+    """say(text, template): what the model answers from now on (None: what it likes), by which."""
     tokenizer = scheduler.loaded.tokenizer
 
     def forget() -> None:
         tokenizer._template = None
         tokenizer.__dict__.pop("tool_use", None)
 
-    def said(text: str, template: str = templates.HERMES) -> None:
+    def said(text: str | None, template: str = templates.HERMES) -> None:
         monkeypatch.setattr(tokenizer, "chat_template", template)
         forget()
+        if text is None:
+            return
         end = next(iter(scheduler.loaded.end_ids))
         ids = [*tokenizer.encode(text, add_special_tokens=False), end]
 
@@ -98,6 +100,24 @@ def test_one_call_at_most_if_asked_for(client: Any, say: Say) -> None:
     assert one.finish_reason == "tool_calls"
 
 
+LEVEL = {"type": "object", "properties": {"level": {"enum": [1, 2]}}, "required": ["level"]}
+NAMED = {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.mark.parametrize("template", [templates.HERMES, templates.MISTRAL, templates.LLAMA3])
+@pytest.mark.parametrize("choice", ["required", NAMED])
+def test_a_call_that_has_to_be_made_keeps_to_its_schema(
+    client: Any, say: Say, template: str, choice: Any
+) -> None:
+    say(None, template)
+    tools = [tool(parameters=LEVEL)[0], tool(name="g", parameters=LEVEL)[0]]
+    found = asked(client, tools=tools, tool_choice=choice, parallel_tool_calls=False, seed=1)
+    (call,) = found.message.tool_calls
+    assert found.finish_reason == "tool_calls"
+    assert call.function.name in ("f", "g") if choice == "required" else call.function.name == "f"
+    assert json.loads(call.function.arguments)["level"] in (1, 2)
+
+
 def test_what_is_no_call_is_content(client: Any, say: Say) -> None:
     text = CALL.replace("f", "g")
     say(text)
@@ -139,7 +159,7 @@ def test_reasoning_is_split_when_asked(client: Any, say: Say) -> None:
 DEEP: dict[str, Any] = {"type": "object"}
 for _ in range(40):
     DEEP = {"type": "object", "properties": {"a": DEEP}}
-NAMED = {"type": "function", "function": {"name": "weather"}}
+OTHER = {"type": "function", "function": {"name": "weather"}}
 
 
 def tool(**function: Any) -> list[dict[str, Any]]:
@@ -162,8 +182,13 @@ def made(**call: Any) -> list[dict[str, Any]]:
         ({"tools": tool() * 2}, "two functions of the name 'f'"),
         ({"tools": tool(parameters=DEEP)}, "nested more than 32 deep"),
         ({"tools": tool(parameters={"type": "array"})}, "are of type object"),
-        ({"tools": tool(), "tool_choice": NAMED}, "names 'weather', which is not among"),
+        ({"tools": tool(), "tool_choice": OTHER}, "names 'weather', which is not among"),
         ({"tool_choice": "required"}, "there are no tools"),
+        (
+            {"tools": tool(parameters={"$ref": "#/no"}), "tool_choice": "required"},
+            "tools cannot be",
+        ),
+        ({"tools": tool(), "response_format": {"type": "json_object"}}, "leave one of them out"),
         ({"messages": made(arguments="{")}, "messages.1.tool_calls.0.function.arguments"),
         ({"messages": made(arguments="[]")}, "no JSON object"),
         ({"messages": [*TALK, {"role": "tool", "content": "x"}]}, "tool_call_id is missing"),

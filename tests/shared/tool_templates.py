@@ -45,7 +45,7 @@ SMOLLM3 = (
     + START
 )
 MISTRAL = """{{ bos_token }}
-{%- if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}{% endif %}
+{%- for t in tools or () %}[AVAILABLE]{{ t.function.name ~ t.function.description }}{% endfor %}
 {%- for m in messages %}
   {%- if m.tool_calls %}
     {{- '[TOOL_CALLS] [' }}
@@ -70,7 +70,9 @@ MISTRAL_ARGS = """{{ bos_token }}{{ tools | tojson if tools }}
 LLAMA3 = (
     CHATML
     + """
-{%- if tools %}{{ turn('ipython', tools | tojson) }}{% endif -%}
+{%- for t in tools or () %}
+  {{- turn('ipython', t.function.name ~ t.function.description) }}
+{%- endfor -%}
 {%- for m in messages %}
   {%- if m.tool_calls %}
     {%- if m.tool_calls | length != 1 %}{{ raise_exception('one call at once') }}{% endif %}

@@ -14,7 +14,8 @@ from sparity_edge.generation.sequence import DecodingSequence, sequence_of
 from sparity_edge.server.bodies import ChatBody, Message
 from sparity_edge.server.calls import params_of, seeded
 from sparity_edge.server.constraints import constraint_of
-from sparity_edge.server.conversations.conversation import Offer, conversation
+from sparity_edge.server.conversations.conversation import conversation
+from sparity_edge.server.conversations.offer import Offer
 from sparity_edge.server.conversations.tool_bodies import NamedChoice
 from sparity_edge.text.answer_parts import AnswerReader
 
@@ -53,7 +54,7 @@ def chat_sequences(
             loaded,
             talk.ids,
             each,
-            constraint=constraint,
+            constraint=constraint or talk.constraint,
             shown=talk.shown,
             ends=talk.ends() if talk.ends else None,
         )
@@ -82,9 +83,10 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, object]]:
 
 def _offer(body: ChatBody) -> Offer:
     tools = [each.told() for each in body.tools or ()]
-    chosen = body.tool_choice
-    choice = chosen.function.name if isinstance(chosen, NamedChoice) else chosen or "auto"
-    return Offer(tools, choice, parallel=body.parallel_tool_calls is not False)
+    parallel = body.parallel_tool_calls is not False
+    if isinstance(body.tool_choice, NamedChoice):
+        return Offer(tools, "required", body.tool_choice.function.name, parallel)
+    return Offer(tools, body.tool_choice or "auto", parallel=parallel)
 
 
 def _split(body: ChatBody) -> bool:

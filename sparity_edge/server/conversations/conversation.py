@@ -10,35 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparity_edge.errors import OptionError
+from sparity_edge.generation.constraint.constraint import Constraint
 from sparity_edge.generation.loaded_model import LoadedModel
+from sparity_edge.server.conversations.call_grammar import call_grammar
+from sparity_edge.server.conversations.offer import Offer
 from sparity_edge.text.answer_parts import AnswerReader
 from sparity_edge.text.reasoning import ReasoningSplitter, Tags, tags_of
 from sparity_edge.text.tool_calls.parser import CallParser
 from sparity_edge.text.tool_calls.syntaxes import Syntax
 
 PROMPT_END = 16  # tokens at the end of a prompt, where reasoning may have been opened
-Tool = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Offer:
-    """Tools that the model may call.
-
-    Args:
-        tools: as OpenAI has them, {"type": "function", "function": {...}}.
-        choice: "none", "auto", "required", or the name of the one that has to be called.
-        parallel: whether an answer may hold several calls.
-    """
-
-    tools: Sequence[Tool] = ()
-    choice: str = "auto"
-    parallel: bool = True
-
-    @property
-    def open(self) -> bool:
-        """Whether there is anything to call."""
-        return bool(self.tools) and self.choice != "none"
 
 
 @dataclass(frozen=True)
@@ -50,12 +31,14 @@ class Conversation:
         shown: special tokens that are part of an answer's text.
         reader: makes a reader for one answer.
         ends: makes what is told each piece of an answer, and says whether that was the last.
+        constraint: what answers must follow; None: nothing.
     """
 
     ids: list[int]
     shown: frozenset[str]
     reader: Callable[[], AnswerReader]
     ends: Callable[[], Callable[[str], bool]] | None
+    constraint: Constraint | None
 
 
 def conversation(
@@ -80,7 +63,7 @@ def conversation(
         TemplateError: the template refuses the conversation.
     """
     tokenizer = loaded.tokenizer
-    _check(offer)
+    offer.check()
     variables, syntax = dict(template_args or {}), None
     if offer.open or any("tool_calls" in turn or turn["role"] == "tool" for turn in turns):
         use = tokenizer.tool_use
@@ -100,7 +83,12 @@ def conversation(
         return lambda text: bool(own.push(text).calls)
 
     marks = frozenset((*(syntax.marks if syntax else ()), *(tags or ())))
-    return Conversation(ids, marks, reader, ends if syntax and not offer.parallel else None)
+    constraint = None
+    if syntax is not None and offer.choice == "required":
+        grammar = call_grammar(tokenizer, syntax, offer, tags, end)
+        constraint = loaded.constraints.of("grammar", grammar, "tools")
+    one = syntax is not None and not offer.parallel and constraint is None
+    return Conversation(ids, marks, reader, ends if one else None, constraint)
 
 
 def _reader(
@@ -118,17 +106,3 @@ def _reader(
 def _parameters(function: Mapping[str, Any]) -> Sequence[str]:
     properties = (function.get("parameters") or {}).get("properties")
     return tuple(properties) if isinstance(properties, Mapping) else ()
-
-
-def _check(offer: Offer) -> None:
-    names = [each["function"]["name"] for each in offer.tools]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise OptionError(f"tools has two functions of the name {twice!r}; rename one of them.")
-    if offer.choice in ("none", "auto"):
-        return
-    if not names:
-        raise OptionError("tool_choice asks for a call, and there are no tools; add some.")
-    if offer.choice != "required" and offer.choice not in names:
-        raise OptionError(f"tool_choice names {offer.choice!r}, which is not among the tools.")
-    raise OptionError("tool_choice is served here as 'none' or 'auto' only; leave it out.")

@@ -13,7 +13,7 @@ from typing import Any
 
 # Of arguments: templates are given them back, and render nothing that is nested deeper than 64.
 MOST_DEPTH = 32
-ARGUMENTS = ("arguments", "parameters")  # what models call them; of both the first counts
+KEYS = ("arguments", "parameters")  # what models call arguments; of both the first counts
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def shallow(value: Any, most: int = MOST_DEPTH) -> bool:
 def _call_of(value: Any, names: Collection[str]) -> ToolCall | None:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return None
-    given = [value[key] for key in ARGUMENTS if key in value]
+    given = [value[key] for key in KEYS if key in value]
     return call_of(value["name"], given[0] if given else None, names)
 
 

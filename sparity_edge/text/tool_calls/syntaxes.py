@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparity_edge.text.tool_calls.call import ARGUMENTS, ToolCall, call_of, calls_of, loads
+from sparity_edge.text.tool_calls.call import KEYS, ToolCall, call_of, calls_of, loads
+from sparity_edge.text.tool_calls.frame import ARGUMENTS, NAME, Frame
 from sparity_edge.text.tool_calls.python_calls import python_calls
 from sparity_edge.text.tool_calls.source import (
     Reading,
@@ -36,15 +37,15 @@ class Syntax:
     Args:
         name: of the family.
         readers: mark that begins a call -> what reads on behind it.
-        first: reads a call without a mark, in front of all other text; begins with "{".
         marks: all texts that may be special tokens and have to be seen.
-        write: calls as the model would have written them.
+        frame: what stands around names and arguments where calls are written.
+        first: reads a call without a mark, in front of all other text; begins with "{".
     """
 
     name: str
     readers: Mapping[str, Reader]
     marks: tuple[str, ...]
-    write: Callable[[Sequence[ToolCall]], str]
+    frame: Frame
     first: Reader | None = None
 
 
@@ -66,10 +67,6 @@ def syntax_of(template: str) -> Syntax | None:
     return None
 
 
-def _object(call: ToolCall, arguments: str = "arguments") -> str:
-    return f'{{"name": "{call.name}", "{arguments}": {call.arguments}}}'
-
-
 def _json_calls(source: Source, tools: Tools) -> Reading[list[ToolCall]]:
     yield from skip_blanks(source)
     text = yield from json_text(source)
@@ -88,7 +85,7 @@ def _bare(source: Source, tools: Tools) -> Reading[list[ToolCall]]:
     yield from skip_blanks(source)
     text = yield from json_text(source)
     value = None if text is None else _value(text)
-    whole = isinstance(value, dict) and any(key in value for key in ARGUMENTS)
+    whole = isinstance(value, dict) and any(key in value for key in KEYS)
     return calls_of(value, tools) if whole else []
 
 
@@ -142,35 +139,50 @@ def _llama3(source: Source, tools: Tools) -> Reading[list[ToolCall]]:
         found += calls
 
 
-def _write_tagged(calls: Sequence[ToolCall]) -> str:
-    return "\n".join(f"<tool_call>\n{_object(each)}\n</tool_call>" for each in calls)
-
-
-def _write_mistral(calls: Sequence[ToolCall]) -> str:
-    return f"[TOOL_CALLS] [{', '.join(map(_object, calls))}]"
-
-
-def _write_mistral_args(calls: Sequence[ToolCall]) -> str:
-    return "".join(f"[TOOL_CALLS]{each.name}[ARGS]{each.arguments}" for each in calls)
-
-
-def _write_llama3(calls: Sequence[ToolCall]) -> str:
-    return "; ".join(_object(each, "parameters") for each in calls)
-
-
 _TAGS = ("<tool_call>", "</tool_call>")
 _MISTRAL_MARKS = ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]")
 _TAGGED: Mapping[str, Reader] = {"<tool_call>": _tagged, "```": _fenced}
-HERMES = Syntax("hermes", _TAGGED, _TAGS, _write_tagged, first=_bare)
+_TAGGED_FRAME = Frame(
+    call=(
+        "<tool_call>",
+        '\n{"name": "',
+        NAME,
+        '", "arguments": ',
+        ARGUMENTS,
+        "}\n",
+        "</tool_call>",
+    ),
+    between="\n",
+)
+HERMES = Syntax("hermes", _TAGGED, _TAGS, _TAGGED_FRAME, first=_bare)
 SMOLLM3 = Syntax(
     "smollm3",
     {**_TAGGED, "<code>": _python},
     (*_TAGS, "<code>", "</code>"),
-    _write_tagged,
+    _TAGGED_FRAME,
     first=_bare,
 )
-MISTRAL = Syntax("mistral", {"[TOOL_CALLS]": _mistral}, _MISTRAL_MARKS, _write_mistral)
-MISTRAL_ARGS = Syntax("mistral", {"[TOOL_CALLS]": _mistral}, _MISTRAL_MARKS, _write_mistral_args)
+MISTRAL = Syntax(
+    "mistral",
+    {"[TOOL_CALLS]": _mistral},
+    _MISTRAL_MARKS,
+    Frame(
+        begin=("[TOOL_CALLS]", " ["),
+        call=('{"name": "', NAME, '", "arguments": ', ARGUMENTS, "}"),
+        between=", ",
+        end=("]",),
+    ),
+)
+MISTRAL_ARGS = Syntax(
+    "mistral",
+    {"[TOOL_CALLS]": _mistral},
+    _MISTRAL_MARKS,
+    Frame(call=("[TOOL_CALLS]", NAME, "[ARGS]", ARGUMENTS)),
+)
 LLAMA3 = Syntax(
-    "llama3", {"<|python_tag|>": _llama3}, ("<|python_tag|>",), _write_llama3, first=_llama3
+    "llama3",
+    {"<|python_tag|>": _llama3},
+    ("<|python_tag|>",),
+    Frame(call=('{"name": "', NAME, '", "parameters": ', ARGUMENTS, "}"), between="; "),
+    first=_llama3,
 )

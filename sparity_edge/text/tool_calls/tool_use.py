@@ -92,7 +92,7 @@ class ToolUse:
         calls = [dict(each) for each in message["tool_calls"]]
         if not (self._takes_objects or self._takes_texts):
             syntax = self.demand_syntax()
-            written = syntax.write([_call(each["function"]) for each in calls])
+            written = syntax.frame.write([_call(each["function"]) for each in calls])
             content = f"{message['content']}\n" if message["content"] else ""
             message["content"] = content + written
             del message["tool_calls"]

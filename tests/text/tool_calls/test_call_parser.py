@@ -153,4 +153,4 @@ def test_pieces_make_no_difference(syntax: Syntax, pieces: list[str], data: st.D
 
 @given(st.sampled_from(SYNTAXES), st.lists(st.sampled_from([BERN, CLOCK]), min_size=1, max_size=3))
 def test_what_is_written_is_read(syntax: Syntax, calls: list[ToolCall]) -> None:
-    assert parse(syntax, syntax.write(calls)) == calls
+    assert parse(syntax, syntax.frame.write(calls)) == calls

@@ -116,11 +116,18 @@ def write(folder: Path, name: str) -> Path:
     """Make the folder of a case."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder / "tokenizer.json")
-    files = CASES[name]
-    config = {**files.get("tokenizer_config", {}), "tokenizer_class": "PreTrainedTokenizerFast"}
-    for file, content in {**files, "tokenizer_config": config}.items():
-        (folder / f"{file}.json").write_text(json.dumps(content))
+    for file, content in {"tokenizer_config": {}, **CASES[name]}.items():
+        if file == "tokenizer_config":
+            write_config(folder, content)
+        else:
+            (folder / f"{file}.json").write_text(json.dumps(content))
     return folder
+
+
+def write_config(folder: Path, content: dict[str, Any]) -> None:
+    """Write tokenizer_config.json."""
+    config = {**content, "tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
 def write_tokenizer(path: Path) -> None:
