@@ -26,8 +26,9 @@ Say = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
-def client(address: str) -> Any:
-    return openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0)
+def client(address: str) -> Iterator[Any]:
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as opened:
+        yield opened
 
 
 @pytest.fixture
