@@ -88,6 +88,7 @@ BENCH = (
     "forms",
     "limits",
     "speculation",
+    "server",
     "forms",
     "scripts",
 )

@@ -35,6 +35,14 @@ def empty_rows(dtype: str, shape: tuple[int, ...], head_dim: int) -> Numbers:
     return result[..., 0] if dtype == "int8" else result
 
 
+def room_of(capacity: int) -> int:
+    """Positions that attention over rows of a capacity is prepared for: a power of two.
+
+    So rows that grow, and others in their place, find room in what was prepared before.
+    """
+    return 1 << max(0, capacity - 1).bit_length()
+
+
 def int8_row(head_dim: int) -> np.dtype[np.void]:
     """The record of a row: `numbers` (head_dim,) int8, then `scales` float32."""
     return np.dtype(

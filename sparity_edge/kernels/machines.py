@@ -6,16 +6,41 @@ team of threads. Imports no Numba.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from sparity_edge.arrays import Bytes
+from sparity_edge.arrays import Bytes, Numbers
 from sparity_edge.kernels.operations import Bundle, Matrix, Operations
 from sparity_edge.kernels.screen import Screen
 from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.lane_rows import LaneRows
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import Progress
+
+
+class Prepared(Protocol):
+    """What `Machine.prepare` gives: runs what was prepared, again and again."""
+
+    def __call__(self, may_take_long: bool) -> None:
+        """Run it.
+
+        Args:
+            may_take_long: whether it has to be interruptible.
+        """
+
+    def moves(self, rows: Sequence[Numbers]) -> bool:
+        """Have `move` ready for rows of KV caches that were named; False: prepare anew instead.
+
+        Args:
+            rows: all of them, (heads, capacity) each; several may be one. The caller keeps them.
+        """
+
+    def move(self, rows: Sequence[Numbers]) -> None:
+        """Name other rows in place of those of `moves`, as many and in the same order.
+
+        Args:
+            rows: with no more positions than `kv_format.room_of` those that were there at first.
+        """
 
 
 class Machine(Protocol):
@@ -41,9 +66,7 @@ class Machine(Protocol):
             errors: `screen.error_bytes` of its outputs.
         """
 
-    def prepare(
-        self, forward: Callable[[Operations], None], decoding: bool = False
-    ) -> Callable[[bool], None]:
+    def prepare(self, forward: Callable[[Operations], None], decoding: bool = False) -> Prepared:
         """Make `forward` runnable again and again while the arrays it names stay in place.
 
         Args:
@@ -52,8 +75,7 @@ class Machine(Protocol):
                 is what costs: each is read once for all rows, and not if no row needs it.
 
         Returns:
-            A function that runs it; called with True where the run may take long, so that it can be
-            interrupted.
+            What runs it.
         """
 
     def compile(self, progress: Progress, prompts: bool = True) -> None:

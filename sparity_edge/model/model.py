@@ -228,7 +228,7 @@ class Model(BytesRead):
         return logits
 
     def release(self, over: KVCache | None = None) -> None:
-        """Let go of one KV cache that was brought along; None: of all of them."""
+        """Have recordings of a cache that is over serve the next one; None: let go of batches."""
         self._passes.release(self.kv_cache, over)
 
     def _stretch(self, cache: KVCache, tokens: int) -> None:

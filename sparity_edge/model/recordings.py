@@ -16,6 +16,7 @@ from sparity_edge.model.kv_cache import KVCache
 
 ALONE_KEPT = 8  # recordings of passes over one token, by the KV cache and the plan
 FEW_KEPT = 8  # recordings of passes over a few tokens of a sequence
+SPARE = -1  # in place of the identity of a KV cache that is over
 
 
 class PassKey(NamedTuple):
@@ -52,7 +53,7 @@ class Recordings(dict[PassKey, ForwardPass]):
 
     def get_or_make(self, key: PassKey, make: Callable[[], ForwardPass]) -> ForwardPass:
         """The pass of a key, made by `make` if it is not there; the latest from now on."""
-        known = self.pop(key, None) or make()
+        known = self.pop(key, None) or self.pop(key._replace(cache=SPARE), None) or make()
         self[key] = known
         several = [each for each in self if each.runs]
         alone = [each for each in self if each.cache]
@@ -61,16 +62,17 @@ class Recordings(dict[PassKey, ForwardPass]):
         return known
 
     def release(self, own: KVCache, over: KVCache | None) -> None:
-        """Let go of those that name a KV cache.
+        """Have those of a single row of a KV cache ready for the next one's.
 
         Args:
-            own: that of the model, which stays.
-            over: None: all but the model's own.
+            own: that of the model, whose recordings stay.
+            over: None: let go instead of all others, and of passes over several sequences.
         """
         if over is None:
-            self.keep(lambda _, each: all(cache is own for cache in each.caches))
-        else:
-            self.keep(lambda key, _: key.cache != id(over))
+            self.keep(lambda key, _: key.cache == id(own) or len(key.runs) == 1)
+            return
+        for key in [key for key in self if key.cache == id(over)]:
+            self[key._replace(cache=SPARE)] = self.pop(key)
 
     def keep(self, wanted: Callable[[PassKey, ForwardPass], bool]) -> None:
         """Let go of all that are not wanted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sparity_edge import (
 )
 from sparity_edge.generation.batch import MOST_TOGETHER
 from sparity_edge.kernels.batch.products import vmm_each_floats
-from sparity_edge.model.kv_cache import LEAST_SHARED
+from sparity_edge.model.kv_cache import LEAST_SHARED, KVCache
 from sparity_edge.model.prefixes.parts import FEW
 
 CASE = "llama_gqa"
@@ -162,9 +163,16 @@ def test_caches_grow_and_are_let_go(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sparity_edge.model.kv_cache.STEP", 4)
     with Generator.load(folder, dtype="f32", threads=2) as generator:
         expected = one_by_one(generator, PROMPTS, GREEDY)
+        model, made = generator.loaded.model, []
+        new_kv_cache = model.new_kv_cache
+
+        def noted() -> KVCache:
+            made.append(weakref.ref(cache := new_kv_cache()))
+            return cache
+
+        monkeypatch.setattr(model, "new_kv_cache", noted)
         assert_same(generator.generate_batch(PROMPTS, GREEDY), expected)
-        kept = {cache for each in generator.loaded.model._passes.values() for cache in each.caches}
-        assert kept <= {generator.loaded.model.kv_cache}
+        assert {cache() for cache in made} == {None}  # no recording keeps one
 
 
 def test_a_full_context_ends_an_answer(folder: Path) -> None:

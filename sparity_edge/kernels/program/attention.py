@@ -7,7 +7,7 @@ from typing import Any
 from sparity_edge.arrays import Floats, Integers, Numbers, round_up
 from sparity_edge.kernels.decode import attention as decode
 from sparity_edge.kernels.decode import elementwise
-from sparity_edge.kernels.kv_format import GROUP, head_dim_of, number_bytes
+from sparity_edge.kernels.kv_format import GROUP, head_dim_of, number_bytes, room_of
 from sparity_edge.kernels.operations import HeadNorm
 from sparity_edge.kernels.prefill import attention as prefill
 from sparity_edge.kernels.program.elementwise import norm_words
@@ -58,7 +58,7 @@ def attention(
     if len(q) > 1:
         _of_many(recorder, common, len(cached_keys))
         return
-    capacity = cached_keys.shape[1]
+    capacity = room_of(cached_keys.shape[1])
     blocks = -(-min(capacity, window or capacity) // decode.BLOCK)
     part_bytes = 4 * round_up(head_dim, 16) + 64
     # All layers share partial results, queries side by side do not.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from sparity_edge.arrays import Bytes
+from sparity_edge.arrays import Bytes, Numbers
+from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.compilers import compile_behind, compile_kernels
 from sparity_edge.kernels.kernel import let_compiler_rest
+from sparity_edge.kernels.machines import Prepared
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.operations import Operations
+from sparity_edge.kernels.program.places import Places
 from sparity_edge.kernels.program.program import Program
 from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.program.team import Team
@@ -19,6 +22,27 @@ from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.lane_rows import LaneRows
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import Progress
+
+
+class _Recorded:
+    """A recording and the team that runs it."""
+
+    def __init__(self, team: Team, recorder: Recorder) -> None:
+        self._team, self._recorder = team, recorder
+        self._places: Places | None = None
+
+    def __call__(self, may_take_long: bool) -> None:
+        self._team.run(self._recorder, patient=may_take_long)
+
+    def moves(self, rows: Sequence[Numbers]) -> bool:
+        if CHECKED:  # what an operation may touch is written down once
+            return False
+        self._places = Places(self._recorder, rows)
+        return True
+
+    def move(self, rows: Sequence[Numbers]) -> None:
+        assert self._places is not None
+        self._places.move(rows)
 
 
 class ThreadedMachine:
@@ -54,15 +78,13 @@ class ThreadedMachine:
         self.expect_screen(projection.layout)
         return Screen(Matrix(projection), rows, errors)
 
-    def prepare(
-        self, forward: Callable[[Operations], None], decoding: bool = False
-    ) -> Callable[[bool], None]:
+    def prepare(self, forward: Callable[[Operations], None], decoding: bool = False) -> Prepared:
         """Record `forward` once."""
         recorder = Recorder(self.threads)
         forward(Program(recorder, decoding))
         self.team.compile()
         let_compiler_rest()
-        return lambda may_take_long: self.team.run(recorder, patient=may_take_long)
+        return _Recorded(self.team, recorder)
 
     def compile(self, progress: Progress, prompts: bool = True) -> None:
         """Compile what prompts and one token need, by the matrices seen so far."""

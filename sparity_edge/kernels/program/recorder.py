@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparity_edge.arrays import Floats, Integers, aligned_empty, aligned_zeros, round_up
+from sparity_edge.arrays import Floats, Integers, Numbers, aligned_empty, aligned_zeros, round_up
 from sparity_edge.kernels.checks import CHECKED
 from sparity_edge.kernels.kernel import Kernel
 from sparity_edge.kernels.matrix import Matrix
@@ -71,6 +71,7 @@ class Recorder:
         self._after: list[Callable[[], None]] = []  # what waits for operations side by side
         self._header: Integers | None = None
         self._counters = np.zeros(0, dtype=np.int64)
+        self._table = np.zeros((0, loops.RECORD_WORDS), dtype=np.int64)
         self.operands = Operands() if CHECKED else None  # what kernels are checked against
 
     # --- order --------------------------------------------------------------------------------
@@ -220,6 +221,17 @@ class Recorder:
 
     # --- the program --------------------------------------------------------------------------
 
+    def assembled(self) -> Integers:
+        """The words of all operations, (operations, RECORD_WORDS), as a run reads them."""
+        self.start()
+        return self._table
+
+    def let_go(self, arrays: Sequence[Numbers]) -> None:
+        """Keep arrays no longer that operations name: whoever runs the program has them."""
+        gone = {id(each) for each in arrays}
+        self.kept = [each for each in self.kept if id(each) not in gone]
+        self._addresses = {key: each for key, each in self._addresses.items() if key not in gone}
+
     def start(self) -> Integers:
         """Set the counters back and give the header words; called by the team before a run."""
         if self._header is None:
@@ -257,7 +269,7 @@ class Recorder:
             tables = self.operands.tables([(each.kernel, each.arguments) for each in self.records])
             header[loops.TABLES], header[loops.TABLE_STRIDE] = tables.ctypes.data, tables.strides[0]
             header[loops.STATE] = STATE
-        self._counters = counters
+        self._counters, self._table = counters, records
         self.kept += [records, scratch]
         return header
 

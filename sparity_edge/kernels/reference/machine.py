@@ -5,9 +5,10 @@ A model runs on it as well as on `program`'s; slow and simple on purpose. Import
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from sparity_edge.arrays import Bytes, Floats
+from sparity_edge.arrays import Bytes, Floats, Numbers
+from sparity_edge.kernels.machines import Prepared
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.reference.reference import Reference
 from sparity_edge.kernels.reference.sparse import UpDown
@@ -17,6 +18,22 @@ from sparity_edge.packed.bundle import PackedBundle, split
 from sparity_edge.packed.lane_rows import LaneRows
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import Progress
+
+
+class _Computed:
+    """`forward`, which names its arrays each time."""
+
+    def __init__(self, forward: Callable[[Operations], None], decoding: bool) -> None:
+        self._forward, self._decoding = forward, decoding
+
+    def __call__(self, may_take_long: bool) -> None:  # noqa: ARG002
+        self._forward(Reference(self._decoding))
+
+    def moves(self, rows: Sequence[Numbers]) -> bool:  # noqa: ARG002
+        return True
+
+    def move(self, rows: Sequence[Numbers]) -> None:
+        pass
 
 
 class ReferenceMachine:
@@ -40,11 +57,9 @@ class ReferenceMachine:
         """The values of both matrices, float32."""
         return Screen(unpack(projection), unpack_lanes(rows), errors)
 
-    def prepare(
-        self, forward: Callable[[Operations], None], decoding: bool = False
-    ) -> Callable[[bool], None]:
+    def prepare(self, forward: Callable[[Operations], None], decoding: bool = False) -> Prepared:
         """Nothing can be prepared: `forward` computes each time it is run."""
-        return lambda _may_take_long: forward(Reference(decoding))
+        return _Computed(forward, decoding)
 
     def compile(self, progress: Progress, prompts: bool = True) -> None:
         """Nothing to compile."""
