@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -54,8 +55,15 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
         yield
         await asyncio.to_thread(scheduler.close)
 
-    # No pages about the API: they load scripts from other hosts. No redirections either.
-    app = FastAPI(openapi_url=None, redirect_slashes=False, lifespan=lifespan)
+    # The API in /openapi.json, and no pages about it: they load scripts from other hosts.
+    app = FastAPI(
+        title="sparity-edge",
+        version=version("sparity-edge"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
     add_refusals(app)
     loaded = scheduler.loaded
     tokenizer = loaded.tokenizer

@@ -15,7 +15,8 @@ import uvicorn
 from sparity_edge.errors import OptionError, ResourceError
 from sparity_edge.generation.generator import Generator
 from sparity_edge.server.app import make_app
-from sparity_edge.server.guard import LOOPBACK, Guard
+from sparity_edge.server.guard import LOOPBACK, App, Guard
+from sparity_edge.server.patience import PatientProtocol
 from sparity_edge.server.scheduler import Scheduler
 
 HEADER_BYTES = 64 << 10
@@ -64,6 +65,24 @@ class Server(uvicorn.Server):
 def _tells(record: logging.LogRecord) -> bool:
     """Whether a line is worth showing: an answer that was cut off is no fault of the server."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+def config_of(app: App) -> uvicorn.Config:
+    """How uvicorn serves an application of ours.
+
+    Args:
+        app: behind its guard.
+    """
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        http=PatientProtocol,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE,
+        h11_max_incomplete_event_size=HEADER_BYTES,
+    )
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -116,15 +135,7 @@ def serve(
     """
     scheduler = Scheduler(generator.loaded, most_waiting=waiting, cache_bytes=cache_bytes)
     hosts = {*LOOPBACK, host} if is_loopback(host) else ()
-    config = uvicorn.Config(
-        Guard(make_app(scheduler, name), hosts, key),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_keep_alive=KEEP_ALIVE,
-        h11_max_incomplete_event_size=HEADER_BYTES,
-    )
+    config = config_of(Guard(make_app(scheduler, name), hosts, key))
     try:
         Server(config, scheduler).run(sockets=[listening])
     except OSError as error:

@@ -21,7 +21,7 @@ import uvicorn
 
 from sparity_edge.server.app import make_app
 from sparity_edge.server.guard import LOOPBACK, Guard
-from sparity_edge.server.run import bound
+from sparity_edge.server.run import bound, config_of
 from sparity_edge.server.scheduler import Scheduler
 
 
@@ -44,7 +44,7 @@ def address(scheduler: Scheduler) -> Iterator[str]:
     """Where the tiny model is served."""
     with bound("127.0.0.1", 0) as listening:
         guarded = Guard(make_app(scheduler, NAME), LOOPBACK, KEY)
-        server = uvicorn.Server(uvicorn.Config(guarded, log_level="error"))
+        server = uvicorn.Server(config_of(guarded))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         while not server.started:
