@@ -208,6 +208,24 @@ def test_tools_that_cannot_be_served_are_a_400(
     assert sentence in answer["error"]["message"]
 
 
+def test_a_template_is_told_of_tools_in_the_way_that_is_asked_for(client: Any, say: Say) -> None:
+    say("<code>f(1)</code>", templates.SMOLLM3)
+    tools = tool(parameters={"type": "object", "properties": {"a": {}}})
+    prompts = [
+        asked_usage(client, tools=tools, extra_body={"chat_template_kwargs": each})
+        for each in ({}, {"python_tools": ["def f(a): ..."]})
+    ]
+    assert [each[0] for each in prompts] == ['{"a": 1}'] * 2
+    assert prompts[0][1] > prompts[1][1]
+
+
+def asked_usage(client: Any, **more: Any) -> tuple[str, int]:
+    """The arguments of the first call, and how long the prompt was."""
+    answer = client.chat.completions.create(model=NAME, messages=TALK, **more)
+    (call,) = answer.choices[0].message.tool_calls
+    return call.function.arguments, answer.usage.prompt_tokens
+
+
 def test_a_model_without_tools_refuses_them(ask: Ask, say: Say) -> None:
     say("", templates.PLAIN)
     status, answer = ask(CHAT, {"messages": TALK, "tools": TOOLS})

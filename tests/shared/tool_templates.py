@@ -82,6 +82,7 @@ LLAMA3 = (
 {%- endfor %}"""
     + START
 )
+GRANITE = SMOLLM3.replace("<tool_call>", "<|tool_call|>").replace("xml_tools", "tools")
 THINKING = HERMES.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
 
 WEATHER: dict[str, Any] = {

@@ -18,6 +18,7 @@ from sparity_edge.text.answer_parts import AnswerReader
 from sparity_edge.text.reasoning import ReasoningSplitter, Tags, tags_of
 from sparity_edge.text.tool_calls.parser import CallParser
 from sparity_edge.text.tool_calls.syntaxes import Syntax
+from sparity_edge.text.tool_calls.tool_use import VARIABLES
 
 PROMPT_END = 16  # tokens at the end of a prompt, where reasoning may have been opened
 
@@ -69,7 +70,9 @@ def conversation(
         use = tokenizer.tool_use
         turns = use.prepared(turns)
         if offer.open:
-            variables |= use.offer(offer.tools)
+            offered = use.offer(offer.tools)
+            # Who says how the template is told of the tools need not have it told twice.
+            variables |= {} if variables.keys() & set(VARIABLES) else offered
             syntax = use.demand_syntax()
     ids = loaded.encode(list(turns), variables)
     tags = tags_of(tokenizer.chat_template or "") if split or syntax is not None else None

@@ -1,16 +1,16 @@
 """The syntaxes of tool calls, each as marks that begin a call and a reader of what follows them.
 
 Hermes and Qwen: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, small models without
-the tags or in a code block. SmolLM3: that, or calls
-in Python between `<code>` and `</code>`. Mistral: `[TOOL_CALLS]` and a list of such objects, later
-`[TOOL_CALLS]name[ARGS]{...}`. Llama 3: the object alone, with "parameters", `<|python_tag|>` before
-it or not. The text of a model's chat template tells which one it writes.
+the tags or in a code block. SmolLM3: that, or calls in Python between `<code>` and `</code>`.
+Mistral: `[TOOL_CALLS]` and a list of such objects, later `[TOOL_CALLS]name[ARGS]{...}`. Granite 3:
+`<|tool_call|>` and such a list. Llama 3: the object alone, with "parameters", `<|python_tag|>`
+before it or not. The text of a model's chat template tells which one it writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sparity_edge.text.tool_calls.call import KEYS, ToolCall, call_of, calls_of, loads
@@ -62,6 +62,10 @@ def syntax_of(template: str) -> Syntax | None:
         if "<function=" in template or "<arg_key>" in template:
             return None
         return SMOLLM3 if "python_tools" in template else HERMES
+    if "<|tool_call|>" in template:
+        return GRANITE
+    if "<function=" in template:  # Functionary
+        return None
     if "<|python_tag|>" in template or "ipython" in template:
         return LLAMA3
     return None
@@ -162,16 +166,20 @@ SMOLLM3 = Syntax(
     _TAGGED_FRAME,
     first=_bare,
 )
+_LIST = Frame(
+    call=('{"name": "', NAME, '", "arguments": ', ARGUMENTS, "}"), between=", ", end=("]",)
+)
+GRANITE = Syntax(
+    "granite",
+    {"<|tool_call|>": _json_calls},
+    ("<|tool_call|>",),
+    replace(_LIST, begin=("<|tool_call|>", "[")),
+)
 MISTRAL = Syntax(
     "mistral",
     {"[TOOL_CALLS]": _mistral},
     _MISTRAL_MARKS,
-    Frame(
-        begin=("[TOOL_CALLS]", " ["),
-        call=('{"name": "', NAME, '", "arguments": ', ARGUMENTS, "}"),
-        between=", ",
-        end=("]",),
-    ),
+    replace(_LIST, begin=("[TOOL_CALLS]", " [")),
 )
 MISTRAL_ARGS = Syntax(
     "mistral",

@@ -19,8 +19,9 @@ from sparity_edge.text.tool_calls.syntaxes import Syntax, syntax_of
 Messages = Sequence[Mapping[str, Any]]
 Render = Callable[[Messages, Mapping[str, Any]], str]  # messages and variables -> text
 
-VARIABLES = ("tools", "xml_tools")  # what templates call the tools; SmolLM3 has the second
-_NAME, _VALUE, _ID = "zq_probe", "zq_value", "zqprobe01"
+# What templates call the tools; SmolLM3 has the second, and the third for tools called in Python.
+VARIABLES = ("tools", "xml_tools", "python_tools")
+_NAME, _VALUE, _IDS = "zq_probe", "zq_value", ("zqprobe01", "zqprobe02")
 _PARAMETERS = {"type": "object", "properties": {"key": {"type": "string"}}}
 _FUNCTION = {"name": _NAME, "description": "A probe.", "parameters": _PARAMETERS}
 _TOOL = {"type": "function", "function": _FUNCTION}
@@ -39,9 +40,11 @@ class ToolUse:
         self.syntax: Syntax | None = syntax_of(source)
         self._render = render
         self._variable = next((name for name in VARIABLES if self._shows_tools(name)), None)
-        objects, texts = ({"key": _VALUE}, json.dumps({"key": _VALUE}))
-        self._takes_objects = self._shows_call(objects)
-        self._takes_texts = not self._takes_objects and self._shows_call(texts)
+        arguments = {"key": _VALUE}
+        self._most_calls = self._shown_calls(arguments)  # in one message; 0: it leaves them out
+        self._as_text = not self._most_calls  # whether arguments are taken as text only
+        if self._as_text:
+            self._most_calls = self._shown_calls(json.dumps(arguments))
 
     def offer(self, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Variables that offer tools to the template.
@@ -69,7 +72,7 @@ class ToolUse:
         if self.syntax is None:
             raise OptionError(
                 "The model's chat template has no syntax of tool calls that is known here (Hermes "
-                "and Qwen, Llama 3, Mistral, SmolLM3); leave tools and calls out."
+                "and Qwen, Llama 3, Mistral, SmolLM3, Granite 3); leave tools and calls out."
             )
         return self.syntax
 
@@ -82,7 +85,16 @@ class ToolUse:
         Raises:
             OptionError: the template does not know calls, and their syntax is not known.
         """
-        return [self._prepared(dict(each)) for each in messages]
+        found = []
+        rest = list(messages)
+        while rest:
+            message = rest.pop(0)
+            calls = message.get("tool_calls") or ()
+            if len(calls) > 1 and self._most_calls == 1:
+                rest = [*_one_by_one(message, rest), *rest[_results(rest) :]]
+            else:
+                found.append(self._prepared(dict(message)))
+        return found
 
     def _prepared(self, message: dict[str, Any]) -> dict[str, Any]:
         if isinstance(message.get("tool_call_id"), str):
@@ -90,16 +102,16 @@ class ToolUse:
         if not message.get("tool_calls"):
             return message
         calls = [dict(each) for each in message["tool_calls"]]
-        if not (self._takes_objects or self._takes_texts):
-            syntax = self.demand_syntax()
-            written = syntax.frame.write([_call(each["function"]) for each in calls])
+        if not self._most_calls:
+            frame = self.demand_syntax().frame
+            written = frame.write([_call(each["function"]) for each in calls])
             content = f"{message['content']}\n" if message["content"] else ""
             message["content"] = content + written
             del message["tool_calls"]
             return message
         for call in calls:
             call["id"] = self._id(call["id"])
-            if self._takes_texts:
+            if self._as_text:
                 call["function"] = {**call["function"], "arguments": _text(call["function"])}
         message["tool_calls"] = calls
         return message
@@ -118,15 +130,40 @@ class ToolUse:
         except TemplateError:
             return False
 
-    def _shows_call(self, arguments: object) -> bool:
+    def _shown_calls(self, arguments: object) -> int:
+        """How many of two calls in one message come out of the template; of one, if two fail."""
+        found = [self._count(arguments, ids) for ids in (_IDS, _IDS[:1])]
+        return max(found)
+
+    def _count(self, arguments: object, ids: Sequence[str]) -> int:
         function = {"name": _NAME, "arguments": arguments}
-        call = {"id": _ID, "type": "function", "function": function}
-        said = {"role": "assistant", "content": "", "tool_calls": [call]}
-        result = {"role": "tool", "tool_call_id": _ID, "name": _NAME, "content": "Done"}
+        calls = [{"id": each, "type": "function", "function": function} for each in ids]
+        said = {"role": "assistant", "content": "", "tool_calls": calls}
+        result = {"role": "tool", "name": _NAME, "content": "Done"}
+        results = [{**result, "tool_call_id": each} for each in ids]
+        variables = {self._variable: [_TOOL]} if self._variable else {}
         try:
-            return _VALUE in self._render([_USER, said, result], {})
+            return self._render([_USER, said, *results], variables).count(_VALUE)
         except TemplateError:
-            return False
+            return 0
+
+
+def _results(messages: Messages) -> int:
+    """How many results of tools the messages begin with."""
+    roles = [each["role"] for each in messages]
+    return next((n for n, role in enumerate(roles) if role != "tool"), len(roles))
+
+
+def _one_by_one(message: Mapping[str, Any], behind: Messages) -> list[Mapping[str, Any]]:
+    """A message of several calls as several of one call, each with its result behind it."""
+    results, found = list(behind[: _results(behind)]), list[Mapping[str, Any]]()
+    for number, call in enumerate(message["tool_calls"]):
+        content = "" if number else message["content"]
+        found.append({**message, "content": content, "tool_calls": [call]})
+        own = [each for each in results if each.get("tool_call_id") == call["id"]]
+        found += own
+        results = [each for each in results if each not in own]
+    return found + results
 
 
 def _call(function: Mapping[str, Any]) -> ToolCall:

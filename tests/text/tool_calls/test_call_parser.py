@@ -12,6 +12,7 @@ from sparity_edge.text.tool_calls import parser as parsing
 from sparity_edge.text.tool_calls.call import ToolCall
 from sparity_edge.text.tool_calls.parser import CallParser
 from sparity_edge.text.tool_calls.syntaxes import (
+    GRANITE,
     HERMES,
     LLAMA3,
     MISTRAL,
@@ -22,7 +23,7 @@ from sparity_edge.text.tool_calls.syntaxes import (
 
 TOOLS = {"weather": ("city", "day"), "clock": ()}
 BERN, CLOCK = ToolCall("weather", '{"city": "Bern"}'), ToolCall("clock", "{}")
-SYNTAXES = (HERMES, SMOLLM3, MISTRAL, MISTRAL_ARGS, LLAMA3)
+SYNTAXES = (GRANITE, HERMES, SMOLLM3, MISTRAL, MISTRAL_ARGS, LLAMA3)
 W = '{"name": "weather", "arguments": {"city": "Bern"}}'
 P = W.replace("arguments", "parameters")
 
@@ -68,6 +69,7 @@ def parse(syntax: Syntax, *pieces: str) -> list[str | ToolCall]:
             [BERN, CLOCK],
         ),
         (MISTRAL_ARGS, '[TOOL_CALLS]weather{"city": "Bern"}', [BERN]),
+        (GRANITE, f"<|tool_call|>[{W}, {W}]", [BERN, BERN]),
         (LLAMA3, f"\n{P}", [BERN]),
         (LLAMA3, f"{P}; {P}", [BERN, BERN]),
         (LLAMA3, f"Yes <|python_tag|>{W}\n{P}", ["Yes", BERN, BERN]),

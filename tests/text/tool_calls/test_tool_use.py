@@ -51,6 +51,7 @@ def use_of(source: str) -> ToolUse:
             templates.SMOLLM3,
             '<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool_call>',
         ),
+        (templates.GRANITE, '<|tool_call|>[{"name": "weather", "arguments": {"city": "Bern"}}]'),
         (templates.MISTRAL, '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Bern"}}]'),
         (templates.MISTRAL_ARGS, '[TOOL_CALLS]weather[ARGS]{"city": "Bern"}'),
         (templates.LLAMA3, '{"name": "weather", "parameters": {"city": "Bern"}}'),
@@ -62,6 +63,22 @@ def test_tools_and_calls_reach_the_model(source: str, call: str) -> None:
     assert "Tells the weather." in text
     assert text.count(call) == 1
     assert "Sunny" in text
+
+
+def test_a_template_of_one_call_at_once_gets_several_one_by_one() -> None:
+    call = TALK[1]["tool_calls"][0]
+    other = {"id": "b", "function": {"name": "clock", "arguments": {}}}
+    said = {"role": "assistant", "content": "So", "tool_calls": [call, other]}
+    results = [{**TALK[2], "tool_call_id": "b", "content": "Noon"}, TALK[2], {"role": "tool"}]
+    talk = [TALK[0], said, *results, TALK[0]]
+    found = use_of(templates.LLAMA3).prepared(talk)
+    assert [each.get("content") for each in found] == [
+        "Hello", "So", "Sunny", "", "Noon", None, "Hello",
+    ]  # fmt: skip
+    assert [each["tool_calls"][0]["id"] for each in found if "tool_calls" in each] == [
+        "call_123456", "b",
+    ]  # fmt: skip
+    assert len(use_of(templates.HERMES).prepared(talk)) == len(talk)
 
 
 def test_a_template_without_tools_is_refused() -> None:
@@ -80,3 +97,4 @@ def test_a_template_without_tools_is_refused() -> None:
 def test_other_syntaxes_in_the_same_tags_are_unknown() -> None:
     assert syntax_of("<tool_call>\n<function=name>") is None
     assert syntax_of("<tool_call>name<arg_key>") is None
+    assert syntax_of("ipython <function=name>") is None
