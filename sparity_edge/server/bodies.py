@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sparity_edge.server.body import Body
+from sparity_edge.server.body import Body, Dialled
 from sparity_edge.server.conversations.tool_bodies import (
     MOST_CALLS,
     MOST_ID,
@@ -100,7 +100,7 @@ class JsonSchema(Body):
 ResponseFormat = Annotated[PlainText | JsonObject | JsonSchema, Field(discriminator="type")]
 
 
-class Sampled(Body):
+class Sampled(Dialled):
     """What completions of a text and of a conversation have in common."""
 
     model: str | None = None
@@ -122,10 +122,6 @@ class Sampled(Body):
     response_format: ResponseFormat | None = None
     regex: str | None = None
     grammar: str | None = None
-    plan: str | None = None  # of sparsity, with one of the next two
-    sparsity: float | None = None
-    level: float | None = None
-    force: bool = False  # follow it whatever it is known to cost
     user: str | None = None  # not looked at; so are the next four
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None

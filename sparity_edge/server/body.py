@@ -1,4 +1,4 @@
-"""Body and OurSampling: what bodies of requests have in common, in all protocols."""
+"""What bodies of requests have in common, in all protocols."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
 
-class OurSampling(Body):
+class Dialled(Body):
+    """A place on the sparsity dial of a request's own."""
+
+    plan: str | None = None  # of sparsity, with one of the next two
+    sparsity: float | None = None
+    level: float | None = None
+    force: bool = False  # follow it whatever it is known to cost
+
+
+class OurSampling(Dialled):
     """How tokens are chosen, as far as this server goes beyond other protocols than OpenAI's."""
 
     top_k: int | None = None

@@ -6,6 +6,7 @@ import json
 import re
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from sparity_edge.server.scheduler import Scheduler
 
 anthropic = pytest.importorskip("anthropic", reason="the extra [test] is not installed")
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
+USAGE = Path(__file__).resolve().parents[2] / "docs" / "usage.md"
 TALK = [{"role": "user", "content": "hello there"}]
 GREEDY = {"temperature": 0, "ignore_eos": True}
 
@@ -41,6 +43,15 @@ def test_a_message_of_the_real_client(client: Any, generator: Generator) -> None
         read = usage.input_tokens + usage.cache_read_input_tokens
         assert (read, usage.output_tokens) == (expected.stats.prompt_tokens, 8)
     assert usage.cache_read_input_tokens > 0
+
+
+def test_the_example_of_the_page_runs(address: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", USAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = [each for each in blocks if "Anthropic(" in each]
+    here = block.replace("http://127.0.0.1:8080", address).replace('"none"', repr(KEY))
+    known: dict[str, Any] = {}
+    exec(compile(here, "docs/usage.md", "exec"), known)
+    assert known["message"].role == "assistant"
 
 
 def test_a_streamed_message_is_the_same_text(client: Any) -> None:

@@ -17,6 +17,7 @@ openai = pytest.importorskip("openai", reason="the extra [test] is not installed
 PATH = "/v1/responses"
 TALK = [{"role": "user", "content": "hello there"}]
 GREEDY = {"temperature": 0, "ignore_eos": True}
+FORM = {"type": "json_schema", "name": "x"}
 ASKED = {
     "model": NAME,
     "input": "hello there",
@@ -83,6 +84,18 @@ def test_logprobs_are_those_of_the_generator(client: Any, generator: Generator) 
     assert [part.logprob for each in parts for part in each] == [each.logprob for each in found]
 
 
+def test_a_text_that_follows_a_schema(client: Any) -> None:
+    schema = {"type": "object", "properties": {"level": {"enum": [1, 2]}}}
+    schema |= {"required": ["level"], "additionalProperties": False}
+    form = {**FORM, "schema": schema, "strict": True}
+    answer = client.responses.create(
+        model=NAME, input="hello", max_output_tokens=60, text={"format": form}
+    )
+    assert json.loads(answer.output_text)["level"] in (1, 2)
+    assert answer.text.format.schema_ == schema
+    assert client.responses.with_raw_response.create(**ASKED).headers["X-Sparity-Plan"]
+
+
 def test_a_stream_that_fails_says_so(
     ask: Ask, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,7 +119,12 @@ def test_a_stream_that_fails_says_so(
         ({"include": ["file_search_call.results"]}, "include.0="),
         ({"input": []}, "input="),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0.type="),
-        ({"text": {"format": {"type": "json_object"}}}, 'text.format.type="json_object"'),
+        ({"text": {"format": {"type": "xml"}}}, "text.format="),
+        (
+            {"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": 3}}}},
+            "schema",
+        ),
+        ({"plan": "none"}, "say how many with sparsity"),
         ({"reasoning": {"effort": "high"}}, 'reasoning.effort="high"'),
         ({"background": True}, "background=true"),
         ({"max_output_tokens": 0}, "max_output_tokens=0"),

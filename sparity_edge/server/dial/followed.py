@@ -11,7 +11,7 @@ from sparity_edge.errors import NoPlanError, OptionError
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.plans.setting import Setting
-from sparity_edge.server.bodies import Sampled
+from sparity_edge.server.body import Dialled
 from sparity_edge.server.errors.shapes import clipped
 
 PLAN_HEADER = "X-Sparity-Plan"
@@ -44,7 +44,7 @@ class Followed:
         return cls(plan, Setting(plan.name, sparsity=round(plan.sparsity, 4)))
 
 
-def followed(loaded: LoadedModel, body: Sampled) -> Followed | None:
+def followed(loaded: LoadedModel, body: Dialled) -> Followed | None:
     """The plan that a request asks for; None: what the server follows.
 
     Args:

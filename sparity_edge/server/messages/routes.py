@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from sparity_edge.errors import SparityError
+from sparity_edge.server.dial.followed import PLAN_HEADER, followed
 from sparity_edge.server.errors.refusals import demand_model, status_of
 from sparity_edge.server.errors.shapes import ANTHROPIC, error_body
 from sparity_edge.server.messages.answers import PING, MessageAnswer
@@ -37,14 +38,17 @@ def add_messages(app: FastAPI, scheduler: Scheduler, name: str) -> None:
     async def messages(request: Request, body: MessagesBody) -> Response:
         demand_model(body.model, name)
         sequence = await asyncio.to_thread(message_sequence, loaded, body)
-        streams = Streams(scheduler, [sequence])
+        plan = await asyncio.to_thread(followed, loaded, body) or scheduler.followed
+        headers = {PLAN_HEADER: str(plan.setting)}
+        streams = Streams(scheduler, [sequence], plan)
         answer = MessageAnswer(name, sequence, body.max_tokens)
         if body.stream:
-            return StreamingResponse(_events(streams, answer), media_type="text/event-stream")
+            events = _events(streams, answer)
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         completions = await whole(request, streams, 1)
         if completions is None:
             return Response(status_code=499)  # nobody reads it
-        return JSONResponse(answer.complete(completions[0].text))
+        return JSONResponse(answer.complete(completions[0].text), headers=headers)
 
     @app.post(f"{ANTHROPIC}/count_tokens")
     async def count_tokens(body: CountBody) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class ResponseAnswer:
             "reasoning": {"effort": None, "summary": None},
             "store": False,
             "temperature": params.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": _format(body)},
             "tool_choice": body.tool_choice or "auto",
             "tools": [],
             "top_logprobs": params.top_logprobs,
@@ -139,6 +139,11 @@ class ResponseAnswer:
 
 def _part(text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
+
+
+def _format(body: ResponsesBody) -> dict[str, Any]:
+    asked = None if body.text is None else body.text.format
+    return {"type": "text"} if asked is None else asked.model_dump(by_alias=True)
 
 
 def _usage(stats: Statistics) -> dict[str, Any]:

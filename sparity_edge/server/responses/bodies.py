@@ -6,11 +6,12 @@ at. Knows nothing of models.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from sparity_edge.generation.params import MAX_TOP_LOGPROBS
+from sparity_edge.server.bodies import JsonObject, PlainText
 from sparity_edge.server.body import Body, OurSampling
 
 
@@ -40,16 +41,23 @@ class InputItem(Body):
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
-class PlainFormat(Body):
-    """The only format of answers so far."""
+class SchemaFormat(Body):
+    """JSON that is valid by a schema; `strict` or not."""
 
-    type: Literal["text"]
+    type: Literal["json_schema"]
+    name: str
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+Format = Annotated[PlainText | JsonObject | SchemaFormat, Field(discriminator="type")]
 
 
 class TextSettings(Body):
     """How the text is written."""
 
-    format: PlainFormat | None = None
+    format: Format | None = None
     verbosity: None = None
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from sparity_edge.errors import OptionError
+from sparity_edge.generation.constraint.constraint import Constraint
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
+from sparity_edge.server.bodies import JsonObject
 from sparity_edge.server.calls import params_of
+from sparity_edge.server.constraints import Wanted, the_one
 from sparity_edge.server.errors.shapes import clipped
-from sparity_edge.server.responses.bodies import ResponsesBody
+from sparity_edge.server.responses.bodies import ResponsesBody, SchemaFormat
 
 STATELESS = "nothing is stored here; leave it out, and send the whole conversation as input"
 
@@ -67,7 +70,17 @@ def response_sequence(
         turns.append(_turn("user", body.input))
     else:
         turns += [item.turn() for item in body.input]
-    return sequence_of(loaded, turns, params)
+    return sequence_of(loaded, turns, params, constraint=_constraint(loaded, body))
+
+
+def _constraint(loaded: LoadedModel, body: ResponsesBody) -> Constraint | None:
+    asked = None if body.text is None else body.text.format
+    wanted: list[Wanted] = []
+    if isinstance(asked, JsonObject):
+        wanted.append(("text.format", "json_object", None))
+    if isinstance(asked, SchemaFormat):
+        wanted.append(("text.format.schema", "json_schema", asked.schema_))
+    return the_one(loaded, wanted)
 
 
 def _turn(role: str, content: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from sparity_edge.errors import SparityError
+from sparity_edge.server.dial.followed import PLAN_HEADER, followed
 from sparity_edge.server.errors.refusals import demand_model
 from sparity_edge.server.responses.answers import ResponseAnswer
 from sparity_edge.server.responses.bodies import ResponsesBody
@@ -37,14 +38,17 @@ def add_responses(app: FastAPI, scheduler: Scheduler, name: str) -> None:
         demand_model(body.model, name)
         params = response_params(loaded, body)
         sequence = await asyncio.to_thread(response_sequence, loaded, body, params)
-        streams = Streams(scheduler, [sequence])
+        plan = await asyncio.to_thread(followed, loaded, body) or scheduler.followed
+        headers = {PLAN_HEADER: str(plan.setting)}
+        streams = Streams(scheduler, [sequence], plan)
         answer = ResponseAnswer(name, body, params, show)
         if body.stream:
-            return StreamingResponse(_events(streams, answer), media_type="text/event-stream")
+            events = _events(streams, answer)
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         completions = await whole(request, streams, 1)
         if completions is None:
             return Response(status_code=499)  # nobody reads it
-        return JSONResponse(answer.complete(completions[0]))
+        return JSONResponse(answer.complete(completions[0]), headers=headers)
 
 
 async def _events(streams: Streams, answer: ResponseAnswer) -> AsyncIterator[str]:
