@@ -92,7 +92,7 @@ export class Dial {
     const elsewhere = speed?.setting && speed.setting !== here;
     this._at("dial-value").value = whole(sparsity);
     this._at("fact-kl").textContent = kl === null ? "unknown" : shortKl(kl);
-    this._at("fact-kl").classList.toggle("lossy", kl === null || kl > LOSSY);
+    this._at("fact-kl").classList.toggle("lossy", kl > LOSSY);
     this._at("name-active").textContent = `active, ${last ? "measured" : "expected"}`;
     this._at("fact-active").textContent = last
       ? `${(100 * last.active).toFixed(1)} %`
@@ -134,6 +134,7 @@ export class Dial {
 }
 
 function shortKl(kl) {
+  if (kl === 0) return "0";
   return kl >= 0.1 ? kl.toFixed(2) : kl.toFixed(3);
 }
 

@@ -17,6 +17,8 @@ const ALLOWED = {
   RETURN_DOM_FRAGMENT: true,
 };
 
+const LONGEST = 10_000; // characters of a paragraph: marked takes their square, seconds for 60,000
+
 const purify = createPurify(window);
 const marked = new Marked({
   gfm: true,
@@ -50,22 +52,20 @@ export class Markdown {
 }
 
 function lexed(text) {
+  if (text.split(/\n\s*\n/).some((each) => each.length > LONGEST)) return [plain(text)];
   try {
     return marked.lexer(text);
   } catch {
-    return [{ type: "plain", raw: text }]; // nested too deeply
+    return [plain(text)]; // nested too deeply
   }
 }
 
+function plain(text) {
+  return { type: "plain", raw: text };
+}
+
 function elements(token) {
-  let fragment;
-  try {
-    fragment = purify.sanitize(marked.parser([token]), ALLOWED);
-  } catch {
-    const paragraph = document.createElement("p");
-    paragraph.textContent = token.raw;
-    return paragraph.ownerDocument.createDocumentFragment().appendChild(paragraph).parentNode;
-  }
+  const fragment = token.type === "plain" ? unread(token.raw) : rendered(token);
   for (const link of fragment.querySelectorAll("a")) {
     link.target = "_blank";
     link.title = link.href; // its text may say something else
@@ -75,6 +75,24 @@ function elements(token) {
     table.replaceWith(scrolled(table.cloneNode(true), "Table"));
   }
   for (const code of fragment.querySelectorAll("pre")) code.replaceWith(codeBlock(code));
+  return fragment;
+}
+
+function rendered(token) {
+  try {
+    return purify.sanitize(marked.parser([token]), ALLOWED);
+  } catch {
+    return unread(token.raw);
+  }
+}
+
+/** A text as it was written. */
+function unread(text) {
+  const fragment = document.createDocumentFragment();
+  const paragraph = document.createElement("p");
+  paragraph.className = "text";
+  paragraph.textContent = text;
+  fragment.append(paragraph);
   return fragment;
 }
 
