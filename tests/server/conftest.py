@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_tiny import KEY, NAME, Ask
+import tool_templates as templates
+from serving_tiny import KEY, NAME, Ask, Say
 
 from sparity_edge import Generator
 
 pytest.importorskip("uvicorn", reason="the extra [server] is not installed")
 import uvicorn
 
+from sparity_edge.generation.sequence import DecodingSequence, sequence_of
 from sparity_edge.server.app import make_app
+from sparity_edge.server.conversations import chat_calls
 from sparity_edge.server.guard import LOOPBACK, Guard
+from sparity_edge.server.messages import calls as message_calls
 from sparity_edge.server.run import bound, config_of
 from sparity_edge.server.scheduler import Scheduler
 
@@ -73,3 +77,33 @@ def ask(address: str) -> Ask:
             return status, content
 
     return asked
+
+
+@pytest.fixture
+def say(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
+    """say(text, template): what the model answers from now on (None: what it likes), by which."""
+    tokenizer = scheduler.loaded.tokenizer
+
+    def forget() -> None:
+        tokenizer._template = None
+        tokenizer.__dict__.pop("tool_use", None)
+
+    def said(text: str | None, template: str = templates.HERMES) -> None:
+        monkeypatch.setattr(tokenizer, "chat_template", template)
+        forget()
+        if text is None:
+            return
+        end = next(iter(scheduler.loaded.end_ids))
+        ids = [*tokenizer.encode(text, add_special_tokens=False), end]
+
+        def scripted(*args: Any, **kwargs: Any) -> DecodingSequence:
+            sequence = sequence_of(*args, **kwargs)
+            sequence.choose = lambda *_: (ids[sequence.generated], None, {})  # type: ignore[method-assign]
+            return sequence
+
+        for calls in (chat_calls, message_calls):
+            monkeypatch.setattr(calls, "sequence_of", scripted)
+
+    yield said
+    monkeypatch.undo()
+    forget()

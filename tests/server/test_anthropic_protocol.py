@@ -120,7 +120,7 @@ def test_tokens_are_counted(client: Any, generator: Generator) -> None:
         (
             COUNT,
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
-            'messages.0.content.0.type="image" is refused',
+            'messages.0.content.0=.*"image".* is refused',
         ),
         (COUNT, {"messages": [*TALK, {"role": "assistant", "content": "He"}]}, "messages.1.role="),
     ],

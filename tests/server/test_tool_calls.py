@@ -6,58 +6,24 @@ The model's own choice of tokens is replaced by a script; everything else is as 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import tool_templates as templates
-from serving_tiny import KEY, NAME, Ask
-
-from sparity_edge.generation.sequence import DecodingSequence, sequence_of
-from sparity_edge.server.conversations import chat_calls
-from sparity_edge.server.scheduler import Scheduler
+from serving_tiny import KEY, NAME, Ask, Say
 
 openai = pytest.importorskip("openai", reason="the extra [test] is not installed")
 CHAT = "/v1/chat/completions"
 TALK = [{"role": "user", "content": "Hi"}]
 TOOLS = [{"type": "function", "function": {"name": "f"}}]  # the context has 256 tokens
 CALL = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
-Say = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
 def client(address: str) -> Iterator[Any]:
     with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as opened:
         yield opened
-
-
-@pytest.fixture
-def say(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
-    """say(text, template): what the model answers from now on (None: what it likes), by which."""
-    tokenizer = scheduler.loaded.tokenizer
-
-    def forget() -> None:
-        tokenizer._template = None
-        tokenizer.__dict__.pop("tool_use", None)
-
-    def said(text: str | None, template: str = templates.HERMES) -> None:
-        monkeypatch.setattr(tokenizer, "chat_template", template)
-        forget()
-        if text is None:
-            return
-        end = next(iter(scheduler.loaded.end_ids))
-        ids = [*tokenizer.encode(text, add_special_tokens=False), end]
-
-        def scripted(*args: Any, **kwargs: Any) -> DecodingSequence:
-            sequence = sequence_of(*args, **kwargs)
-            sequence.choose = lambda *_: (ids[sequence.generated], None, {})  # type: ignore[method-assign]
-            return sequence
-
-        monkeypatch.setattr(chat_calls, "sequence_of", scripted)
-
-    yield said
-    monkeypatch.undo()
-    forget()
 
 
 def asked(client: Any, **more: Any) -> Any:

@@ -7,3 +7,4 @@ from typing import Any
 
 KEY, NAME = "sesame", "tiny"
 Ask = Callable[..., tuple[int, Any]]  # (path, body=None, **headers) -> (status, decoded body)
+Say = Callable[..., None]  # say(text, template): what the model answers from now on

@@ -19,7 +19,7 @@ NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 MOST_ID = 256  # characters
 
 
-def _checked_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+def checked_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
     if not shallow(schema):
         raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
     if schema and schema.get("type", "object") != "object":
@@ -40,7 +40,7 @@ class Function(Body):
 
     name: str = Field(pattern=NAME)
     description: str | None = None
-    parameters: Annotated[dict[str, Any] | None, AfterValidator(_checked_schema)] = None
+    parameters: Annotated[dict[str, Any] | None, AfterValidator(checked_schema)] = None
     strict: bool | None = None
 
 

@@ -6,37 +6,29 @@ a prompt that was read before is found here. Knows nothing of models.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from sparity_edge.generation.params import MAX_STOP_LENGTH, MAX_STOP_STRINGS
 from sparity_edge.server.body import Body, OurSampling
+from sparity_edge.server.conversations.tool_bodies import MOST_TOOLS
+from sparity_edge.server.messages.blocks import (
+    AnthropicTool,
+    Block,
+    CacheMark,
+    TextBlock,
+    ToolChoice,
+)
 
 StopSequence = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 
 
-class CacheMark(Body):
-    """Where a client wants a prompt to be cached."""
-
-    type: Literal["ephemeral"]
-    ttl: Literal["5m", "1h"] | None = None
-
-
-class TextBlock(Body):
-    """A part of a message; only texts are read."""
-
-    type: Literal["text"]
-    text: str
-    cache_control: CacheMark | None = None
-    citations: None = None
-
-
-class Turn(Body):
+class Message(Body):
     """One message of a conversation."""
 
     role: Literal["user", "assistant"]
-    content: str | list[TextBlock]
+    content: str | list[Block]
 
 
 class NoThinking(Body):
@@ -55,23 +47,12 @@ class CountBody(Body):
     """POST /v1/messages/count_tokens: a conversation."""
 
     model: str | None = None
-    messages: list[Turn] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1)
     system: str | list[TextBlock] | None = None
+    tools: list[AnthropicTool] | None = Field(default=None, max_length=MOST_TOOLS)
+    tool_choice: ToolChoice | None = None
     thinking: NoThinking | None = None
     cache_control: CacheMark | None = None
-
-    def turns(self) -> list[dict[str, Any]]:
-        """As the chat template takes it; neighbours of one role are one turn, as Anthropic says."""
-        found: list[dict[str, Any]] = []
-        if self.system:
-            found.append({"role": "system", "content": _text(self.system)})
-        for message in self.messages:
-            text = _text(message.content)
-            if found and found[-1]["role"] == message.role:
-                found[-1]["content"] += f"\n{text}"
-            else:
-                found.append({"role": message.role, "content": text})
-        return found
 
 
 class MessagesBody(CountBody, OurSampling):
@@ -84,8 +65,3 @@ class MessagesBody(CountBody, OurSampling):
     top_p: float | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
     metadata: About | None = None
-
-
-def _text(content: str | list[TextBlock]) -> str:
-    """Blocks as one text, a line break between two."""
-    return content if isinstance(content, str) else "\n".join(block.text for block in content)

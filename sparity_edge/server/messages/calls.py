@@ -5,15 +5,17 @@ Every wrong value is an OptionError that names the field. Knows nothing of HTTP.
 
 from __future__ import annotations
 
-from sparity_edge.errors import OptionError
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
 from sparity_edge.server.calls import params_of
+from sparity_edge.server.conversations.conversation import Conversation, conversation
 from sparity_edge.server.messages.bodies import CountBody, MessagesBody
+from sparity_edge.server.messages.turns import offer_of, turns_of
+from sparity_edge.text.answer_parts import AnswerReader
 
 
-def prompt_ids(loaded: LoadedModel, body: CountBody) -> list[int]:
-    """Token ids of a conversation, up to where the answer begins.
+def talk_of(loaded: LoadedModel, body: CountBody) -> Conversation:
+    """The conversation of a request, up to where the answer begins.
 
     Args:
         loaded: the model.
@@ -22,17 +24,13 @@ def prompt_ids(loaded: LoadedModel, body: CountBody) -> list[int]:
     Raises:
         OptionError, TemplateError: the conversation cannot be read.
     """
-    if body.messages[-1].role == "assistant":
-        last = len(body.messages) - 1
-        raise OptionError(
-            f"messages.{last}.role='assistant' is the last message, and beginnings of answers are "
-            "not gone on with here; end with a message of the user."
-        )
-    return loaded.encode(body.turns())
+    return conversation(loaded, turns_of(body), None, offer_of(body))
 
 
-def message_sequence(loaded: LoadedModel, body: MessagesBody) -> DecodingSequence:
-    """The sequence that a conversation asks for.
+def message_sequence(
+    loaded: LoadedModel, body: MessagesBody
+) -> tuple[DecodingSequence, AnswerReader]:
+    """The sequence that a conversation asks for, and a reader of its answer.
 
     Args:
         loaded: the model.
@@ -42,4 +40,13 @@ def message_sequence(loaded: LoadedModel, body: MessagesBody) -> DecodingSequenc
         OptionError, ContextError, TemplateError: it cannot be honoured.
     """
     params = params_of(loaded, body, {"stop": tuple(body.stop_sequences or ())})
-    return sequence_of(loaded, prompt_ids(loaded, body), params)
+    talk = talk_of(loaded, body)
+    sequence = sequence_of(
+        loaded,
+        talk.ids,
+        params,
+        constraint=talk.constraint,
+        shown=talk.shown,
+        ends=talk.ends() if talk.ends else None,
+    )
+    return sequence, talk.reader()

@@ -15,7 +15,7 @@ from sparity_edge.server.errors.refusals import demand_model, status_of
 from sparity_edge.server.errors.shapes import ANTHROPIC, error_body
 from sparity_edge.server.messages.answers import PING, MessageAnswer
 from sparity_edge.server.messages.bodies import CountBody, MessagesBody
-from sparity_edge.server.messages.calls import message_sequence, prompt_ids
+from sparity_edge.server.messages.calls import message_sequence, talk_of
 from sparity_edge.server.scheduler import Scheduler
 from sparity_edge.server.sending.sse import named_event
 from sparity_edge.server.sending.streams import Streams
@@ -37,11 +37,11 @@ def add_messages(app: FastAPI, scheduler: Scheduler, name: str) -> None:
     @app.post(ANTHROPIC)
     async def messages(request: Request, body: MessagesBody) -> Response:
         demand_model(body.model, name)
-        sequence = await asyncio.to_thread(message_sequence, loaded, body)
+        sequence, reader = await asyncio.to_thread(message_sequence, loaded, body)
         plan = await asyncio.to_thread(followed, loaded, body) or scheduler.followed
         headers = {PLAN_HEADER: str(plan.setting)}
         streams = Streams(scheduler, [sequence], plan)
-        answer = MessageAnswer(name, sequence, body.max_tokens)
+        answer = MessageAnswer(name, sequence, reader, body.max_tokens, bool(body.tools))
         if body.stream:
             events = _events(streams, answer)
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
@@ -53,7 +53,8 @@ def add_messages(app: FastAPI, scheduler: Scheduler, name: str) -> None:
     @app.post(f"{ANTHROPIC}/count_tokens")
     async def count_tokens(body: CountBody) -> dict[str, Any]:
         demand_model(body.model, name)
-        return {"input_tokens": len(await asyncio.to_thread(prompt_ids, loaded, body))}
+        talk = await asyncio.to_thread(talk_of, loaded, body)
+        return {"input_tokens": len(talk.ids)}
 
 
 async def _events(streams: Streams, answer: MessageAnswer) -> AsyncIterator[str]:
