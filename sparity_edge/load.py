@@ -16,8 +16,6 @@ from sparity_edge.choices import DEFAULT_MODEL, DEFAULT_PLAN
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.options import checked_context, checked_dial, checked_kv_dtype
 from sparity_edge.generation.plan_setting import PlanSetting
-from sparity_edge.generation.speculation.pace import Pace
-from sparity_edge.generation.speculation.prices import Prices
 from sparity_edge.model.facts import UnreadModel, facts_of
 from sparity_edge.plans.setting import Setting
 from sparity_edge.progress import QUIET, CallContext, Progress, silent, unheard
@@ -70,7 +68,7 @@ def load(
         generator = Generator(open_model(path, threads, max_context, cache_dtype))
         generator.sparse_prefill = sparse_prefill
         generator.speculation = speculation
-        generator.loaded.pace = Pace(Prices(KeptPrices(generator.loaded)))
+        generator.loaded.price_book = KeptPrices(generator.loaded)
         generator.loaded.progress = progress
         if not full_head:
             try:

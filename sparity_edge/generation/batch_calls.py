@@ -37,7 +37,7 @@ class BatchCalls(ModelHandle):
 
         Up to eight sequences are decoded together; where one ends, the next prompt begins. The KV
         cache of `stream` stays as it is. Each step counts the time of the whole batch, and the
-        weights of the union of the active channels.
+        weights that its sequences would read alone, averaged.
 
         Args:
             prompts: each a text, messages or token ids, as `stream` takes them.

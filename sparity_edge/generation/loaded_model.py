@@ -7,7 +7,7 @@ token ids a prompt stands for. `load` makes it of a packed folder, `Generator` d
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ from sparity_edge.errors import OptionError, SparityError
 from sparity_edge.generation.constraint.constraints import Constraints
 from sparity_edge.generation.plan_setting import PlanSetting
 from sparity_edge.generation.speculation.pace import Pace
+from sparity_edge.generation.speculation.prices import PriceBook, Prices
 from sparity_edge.generation.suggested import suggested_params
 from sparity_edge.model.facts import facts_of
+from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.plans.setting import Setting
 from sparity_edge.plans.sparsity_choice import SparsityChoice
 from sparity_edge.progress import Progress, silent
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from sparity_edge.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
+
+
+PACES_KEPT = 16  # of plans that were followed
 
 
 class LoadedModel:
@@ -51,7 +56,8 @@ class LoadedModel:
         self.sparsity_choice: SparsityChoice | None = None
         self.sparse_prefill = False
         self.speculation = True  # whether tokens may be guessed, where that pays
-        self.pace = Pace()
+        self.price_book: PriceBook | None = None  # where prices of passes are kept
+        self._paces: dict[Hashable, Pace] = {}  # by plan, the latest last
         self.draft_model: DraftModel | None = None  # that guesses where the text has not been
         self.default_params = suggested_params(model.packed.generation_config)
         self.progress: Progress = silent  # told of what is compiled later on
@@ -61,6 +67,20 @@ class LoadedModel:
         self._load_seconds = load_seconds
         self._mark = UseMark([path])
         self._closed = False
+
+    @property
+    def pace(self) -> Pace:
+        """How many guesses are read, under the plan in force: its passes have their own prices."""
+        key = _key_of(self.model.plan)
+        known = self._paces.pop(key, None) or Pace(Prices(self.price_book))
+        self._paces[key] = known
+        if len(self._paces) > PACES_KEPT:
+            del self._paces[next(iter(self._paces))]
+        return known
+
+    @pace.setter
+    def pace(self, pace: Pace) -> None:
+        self._paces[_key_of(self.model.plan)] = pace
 
     def close(self) -> None:
         """Give the threads back, once the pass that runs is over."""
@@ -94,7 +114,7 @@ class LoadedModel:
         other.sparse_prefill, other.progress = self.sparse_prefill, self.progress
         other.speculation, other.constraints = self.speculation, self.constraints
         if model.threads == own.threads:  # what passes cost is another matter with more
-            other.pace = self.pace.twin()
+            other.price_book = self.price_book
         return other
 
     @property
@@ -167,6 +187,10 @@ class LoadedModel:
         if not ids:
             raise OptionError("The prompt is empty; give at least one word.")
         return ids
+
+
+def _key_of(plan: SparsityPlan | None) -> Hashable:
+    return None if plan is None else (plan.name, plan.sparsity)
 
 
 def as_messages(talk: str | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

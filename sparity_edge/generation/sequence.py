@@ -212,7 +212,6 @@ def logits_of(
         demand_latest: raises where another call has taken the KV cache over.
     """
     model, parts = loaded.model, None
-    compile_for_sparse_prompts(loaded)
     while True:
         with loaded.busy:
             demand_latest()
@@ -223,13 +222,3 @@ def logits_of(
         if part is None:
             return
         yield part
-
-
-def compile_for_sparse_prompts(loaded: LoadedModel) -> None:
-    """Compile what a few tokens need that follow a plan.
-
-    They are not read one by one meanwhile, which rounds otherwise. Called before the lock is taken:
-    it takes seconds, the first time.
-    """
-    if loaded.sparse_prefill and loaded.model.plan is not None:
-        loaded.model.machine.compile_batches(loaded.progress)

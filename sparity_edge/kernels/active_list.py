@@ -24,6 +24,14 @@ def empty_list(size: int) -> ActiveList:
     return active
 
 
+def empty_lists(count: int, size: int) -> ActiveList:
+    """So many lists, one a row, each with room for `size` channels."""
+    words = round_up(FIRST + 4 * (size + _SPARE), 64) // 4
+    lists = aligned_empty(4 * words * count).view(np.int32).reshape(count, words)
+    lists[:] = 0
+    return lists
+
+
 def full_list(size: int) -> ActiveList:
     """A list of all channels below `size`."""
     active = empty_list(size)

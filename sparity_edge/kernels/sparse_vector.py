@@ -19,10 +19,6 @@ from sparity_edge.plans.plan import NEIGHBOURS, SelectionRule
 LARGEST_FACTOR = 4.0
 FLOOR = 1e-30
 LARGEST_EXPONENT = 1.0  # of a gain
-# Of channels, that are active for one of several tokens; beyond it all of them are read. Four and
-# eight tokens of the 1.5B model took 2.88 and 5.43 times one with 0.9, 2.83 and 5.46 without such
-# a limit, 3.12 and 5.94 with 0.6: all that is read has to be multiplied with every token.
-MOST_LISTED = 0.9
 
 
 @dataclass(frozen=True)
@@ -62,13 +58,13 @@ class Selector:
 class SparseVector:
     """A vector and its active channels.
 
-    One token has a list of channels, several have `values` with zeros in place of all others; while
-    decoding they have both, and the list holds every channel that is active for one of them.
+    Tokens of a prompt have `values` with zeros in place of all that is skipped. One token that is
+    decoded has a list of channels, and several have one each.
     """
 
     x: Floats  # (tokens, size), as it was
     centre: Floats | None
-    counts: Integers  # (tokens,): how many channels are active; (1,): how many are on the list
-    active: ActiveList | None = None
+    counts: Integers  # (tokens,): how many channels are active
+    active: ActiveList | None = None  # of one token; of several (tokens, words), a list a row
     values: Floats | None = None  # (tokens, size): x - centre or zero
     exact: bool = False  # whether all that is not active is zero

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from sparity_edge.kernels.batch import masks, products, union
+from sparity_edge.kernels.batch import masks, own_lists, products
 from sparity_edge.kernels.decode import activations, attention, elementwise, unpack, vmm
 from sparity_edge.kernels.kept.families import FIRST, KEPT, kernels_of_prompts
 from sparity_edge.kernels.kernel import Kernel
@@ -165,14 +165,18 @@ TABLE = (
         )
     ),
     Entry(
-        products.spvmm_each, "linear", "a panel of columns of " + _PART, When.BATCH, EVERY, "input",
+        own_lists.spvmm_each, "linear", "a panel of columns of " + _PART, When.BATCH, EVERY,
+        "input",
         "for each token what spvmm has",
     ),
     Entry(
         products.ffn_each, "neurons", _PART, When.BATCH, EVERY, "bundle",
         "for each token what ffn has",
     ),
-    Entry(union.list_union, "sparsify", "all channels", When.BATCH, waits=True),
+    Entry(
+        own_lists.ffn_own, "neurons", _PART, When.BATCH, EVERY, "bundle",
+        "for each token what ffn has",
+    ),
     # --- formats that are kept as they come ------------------------------------------------------
     *(
         Entry(
@@ -288,9 +292,7 @@ def _in_batch(entry: Entry, stored: Stored) -> bool:
         return False
     if entry.kernel is products.split_each:
         return layout.orientation == "output" and layout.quantized
-    if entry.kernel is products.ffn_each:
+    if entry.orientation == "bundle":
         return stored.of_bundle
-    if entry.kernel is union.list_union:
-        return layout.orientation == "input"
     mine = layout.orientation == entry.orientation and layout.dtype in entry.formats
     return mine and not stored.of_bundle

@@ -1,8 +1,8 @@
 """Price lists of passes over several tokens, kept in the pack cache for speculation to begin with.
 
-A list holds for one pack, a number of threads, a format of the KV cache, and a version of the
-kernels, which differs from one kind of processor to another; with a screen before the LM head or
-without. It is looked for between two tokens, so that nothing slow is asked. Files here may be
+A list holds for one pack and plan, a number of threads, a format of the KV cache, and a version of
+the kernels, which differs from one kind of processor to another; with a screen before the LM head
+or without. It is looked for between two tokens, so that nothing slow is asked. Files here may be
 damaged or deleted at any time; without one, prices are learnt while text is written.
 """
 
@@ -31,7 +31,7 @@ class KeptPrices:
     """The price list of a loaded model; looked for when it is asked for.
 
     Args:
-        loaded: the model, dense.
+        loaded: the model; the list is that of the plan in force.
     """
 
     def __init__(self, loaded: LoadedModel) -> None:
@@ -63,5 +63,7 @@ class KeptPrices:
 
         model = self._loaded.model
         facts = [content_of(self._loaded.path), model.threads, model.kv_cache.dtype]
+        if (plan := model.plan) is not None:
+            facts += [plan.name, plan.sparsity]
         text = json.dumps([*facts, model.screen is not None, version_of_kernels()])
         return prices_root() / f"{hashlib.sha256(text.encode()).hexdigest()}.json"

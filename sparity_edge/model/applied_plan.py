@@ -205,10 +205,7 @@ class Reader:
 
     @property
     def bytes_read(self) -> float:
-        """Bytes of decoder weights that counted for a token of the latest pass, averaged.
-
-        Sequences that decode together count as one token.
-        """
+        """Bytes of decoder weights that counted for a token of the latest pass, averaged."""
         return self._always + float(self.tallies @ self._row_bytes) / self._counts
 
     @property

@@ -121,7 +121,7 @@ class Model(BytesRead):
     ) -> Floats:
         """Append tokens to a KV cache.
 
-        Up to FEW of them without a plan get the bits that they get one by one.
+        Up to FEW of them get the bits that they get one by one.
 
         Args:
             ids: one or more token ids.
@@ -146,25 +146,21 @@ class Model(BytesRead):
             logits = self._run(part, [cache], 1, applies, asked)[-1]
         return logits
 
-    @property
-    def batches_alike(self) -> bool:
-        """Whether tokens that are read together get the bits that each gets alone.
-
-        A plan reads the union of what they need, which rounds otherwise.
-        """
-        return self._plan is None and self._always is None
-
     def reads_few_alike(self, count: int, cache: KVCache | None = None) -> bool:
-        """Whether `read_rows` gives so many tokens of one cache the bits that they get alone."""
+        """Whether `read_rows` gives so many tokens of one cache the bits that they get alone.
+
+        Not where the plan applies to none yet, nor where keys are rotated anew on the way.
+        """
         cache = self.kv_cache if cache is None else cache
         now, length = cache.stretch, len(cache)
-        # Keys are rotated anew where a text reaches a length that wants it.
         found = {self.decoder.rope.stretch(length + more, now, False) for more in (1, count)}
-        return found == {now} and self.batches_alike and self.machine.batches_ready()
+        early = self._plan is not None and length < DENSE_POSITIONS
+        return found == {now} and not early and self.machine.batches_ready()
 
     def rows_recorded(self, caches: Sequence[KVCache], screened: bool) -> bool:
         """Whether `read_rows` of such caches has nothing to record first."""
-        known = self._passes.get(key_of(None, caches, len(caches), screened))
+        key = key_of(self._plan or self._always, caches, len(caches), screened)
+        known = self._passes.get(key)
         return known is not None and known.fits(tuple(caches))
 
     def read_rows(
@@ -187,7 +183,7 @@ class Model(BytesRead):
         Raises:
             ContextError: they do not fit.
         """
-        logits = self._run(ids, caches, len(ids), False, wanted)
+        logits = self._run(ids, caches, len(ids), self._plan is not None, wanted)
         if wanted is None or self._screened is None:
             return [(row, None) for row in logits]
         return [(row, self._screened.exact_ids(index)) for index, row in enumerate(logits)]
@@ -263,8 +259,8 @@ class Model(BytesRead):
         for cache, count in Counter(caches).items():
             cache.reserve(len(cache) + tokens * count)
         if len(caches) == 1 and tokens <= FEW:
-            if tokens > 1 and not sparse and not self.machine.batches_ready():
-                return self._one_by_one(ids, caches, outputs)
+            if tokens > 1 and not self.machine.batches_ready():
+                return self._one_by_one(ids, caches, outputs, sparse)
             caches, tokens = [*caches] * tokens, 1
         this = self._pass(caches, tokens, outputs, sparse, head)
         if head is not None and wanted is not None:
@@ -274,12 +270,14 @@ class Model(BytesRead):
         self.exact_ids = None if head is None else head.exact_ids()
         return logits
 
-    def _one_by_one(self, ids: Sequence[int], caches: Sequence[KVCache], outputs: int) -> Floats:
+    def _one_by_one(
+        self, ids: Sequence[int], caches: Sequence[KVCache], outputs: int, sparse: bool
+    ) -> Floats:
         """The bits of a pass over a few tokens, for as long as its kernels are not compiled."""
         if self._read_one_by_one:  # a process that reads a few tokens once may never do so again
             self.machine.compile_batches_behind()
         self._read_one_by_one = True
-        rows = [self._run([each], caches, 1, False)[0].copy() for each in ids]
+        rows = [self._run([each], caches, 1, sparse)[0].copy() for each in ids]
         return np.stack(rows[-outputs:])
 
     def _pass(

@@ -18,7 +18,6 @@ from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.generation.speculation.decode import speculation_of
-from sparity_edge.generation.speculation.pace import Pace
 from sparity_edge.generation.speculation.speculation import Speculation
 from sparity_edge.generation.speculation.together import Together
 from sparity_edge.server.dial.followed import Followed
@@ -201,12 +200,7 @@ class Scheduler:
             active, densities = loaded.model.active_weight_fraction, loaded.model.densities
         sequence.meter.add(ticket.reading, active, densities)
         step = sequence.take(*chosen)
-        ticket.speculation = (
-            speculation_of(loaded, sequence, cache)
-            if ticket.followed.plan is None
-            # Nothing is guessed, and what its passes cost says nothing of those of others.
-            else Speculation(loaded.model, sequence, (), Pace(), cache)
-        )
+        ticket.speculation = speculation_of(loaded, sequence, cache)
         self._tell(ticket, step)
         return True
 
@@ -222,10 +216,7 @@ class Scheduler:
             group = [each for each in ready if id(each[0].followed.plan) == key]
             with self.loaded.busy:
                 self.loaded.model.set_plan(plan)
-            # What skips weights rounds otherwise together than alone.
-            together = self.loaded.model.batches_alike
-            for part in [group] if together else [[each] for each in group]:
-                self._decode(part)
+            self._decode(group)
 
     def _decode(self, ready: Sequence[tuple[Ticket, Speculation]]) -> None:
         """A pass over some sequences of one plan, which is in force."""

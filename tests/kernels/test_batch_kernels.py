@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from packing import layouts
 
 from sparity_edge.arrays import Floats, padded, rows
-from sparity_edge.kernels.active_list import channels
 from sparity_edge.kernels.operations import Operations
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.kernels.reference.machine import ReferenceMachine
-from sparity_edge.kernels.sparse_vector import MOST_LISTED, Selector
+from sparity_edge.kernels.sparse_vector import Selector
 from sparity_edge.packed.bundle import join, split
 from sparity_edge.packed.layout import Layout, PackedMatrix
 from sparity_edge.progress import silent
@@ -82,7 +81,8 @@ def masked(seed: int, count: int, size: int, density: float) -> tuple[Floats, Se
     """Rows, and a selector that leaves about so many of their channels."""
     x = normal(seed, count, size)
     thresholds = padded(np.full(size, np.quantile(np.abs(x), 1 - density)))
-    return x, Selector(thresholds, None, None, None)
+    centre = padded(normal(seed + 9, 1, size)[0] / 8) if seed % 2 else None
+    return x, Selector(thresholds, None, None, centre)
 
 
 @settings(max_examples=40)
@@ -120,6 +120,15 @@ def test_sparse_products_equal_masking(
     allowed = 1e-5 + 1.7e-5 * np.abs(x).max() * weights
     assert np.all(np.abs(results[0] - results[1]) <= allowed)
     assert counts[0] == counts[1]
+    handle, alone = machine.matrix(matrix), rows(count, shape[0])
+    for token in range(count):
+        own = slice(token, token + 1)
+
+        def of_one(ops: Operations, own=own) -> None:
+            ops.linear(ops.sparsify(x[own], selector), handle, alone[own])
+
+        machine.prepare(of_one, decoding=True)(False)
+    np.testing.assert_array_equal(results[0], alone)
 
 
 @settings(max_examples=40)
@@ -161,26 +170,13 @@ def test_neurons_equal_masking(
     values = np.abs(gate).max(axis=0) * (wrong + np.abs(x @ REFERENCE.matrix(up).T).max(axis=0))
     wrong = np.abs(gate).max(axis=0) * wrong + 1.7e-5 * values.max()
     assert np.all(np.abs(results[0] - results[1]) <= 1e-4 + 2 * rows_down @ wrong)
+    handle, alone = machine.bundle(bundle), normal(seed + 4, count, hidden)
+    for token in range(count):
+        own = slice(token, token + 1)
 
+        def of_one(ops: Operations, own=own) -> None:
+            chosen = gate[own] if density is None else ops.sparsify(gate[own], selector)
+            ops.neurons(x[own], chosen, handle, *(each[own] for each in middle), alone[own])
 
-@pytest.mark.parametrize("share", [0.0, 0.3, MOST_LISTED - 0.05, MOST_LISTED + 0.05, 1.0])
-@pytest.mark.parametrize("size", [1, 16, 333])
-def test_unions(machine: ThreadedMachine, size: int, share: float) -> None:
-    """Channels of any row; where nearly all are needed, all."""
-    values = np.zeros((3, size), dtype=np.float32)
-    wanted = np.sort(np.random.default_rng(0).permutation(size)[: int(share * size)])
-    for index, column in enumerate(wanted):
-        values[index % 3, column] = (-1.0) ** index * 1e-30
-    if len(wanted):
-        values[:, wanted[0]] = (np.nan, np.inf, -np.inf)
-    x = rows(3, size)
-    x[:] = values
-    found = []
-
-    def forward(ops: Operations) -> None:
-        sparse = ops.sparsify(x, Selector(padded(np.zeros(size)), None, None, None))
-        found.append(sparse.active)
-
-    machine.prepare(forward, decoding=True)(False)
-    expected = np.arange(size) if len(wanted) > int(MOST_LISTED * size) else wanted
-    np.testing.assert_array_equal(channels(found[0]), expected)
+        machine.prepare(of_one, decoding=True)(False)
+    np.testing.assert_array_equal(results[0], alone)

@@ -68,7 +68,8 @@ def test_settings_side_by_side_are_as_alone(generator: Generator, http: TestClie
         content = answer.json()
         assert content["choices"][0]["text"] == own.text
         assert content["choices"][0]["logprobs"]["token_logprobs"] == list(own.logprobs)
-        share = round(own.stats.active_weight_fraction, 4)
+        # Of a pass it is the mean over those that were decoded together.
+        share = pytest.approx(own.stats.active_weight_fraction, abs=0.01)
         assert content["usage"]["active_weight_fraction"] == share
 
 

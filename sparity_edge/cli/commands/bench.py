@@ -115,9 +115,9 @@ def _rounds(
 
 
 def _keep_prices(cases: Sequence[Case], rounds: Sequence[Round], sides: Sides) -> None:
-    """Keep what passes over several tokens cost without a plan, for speculation."""
+    """Keep what passes over several tokens cost, by plan, for speculation."""
     for case in cases:
-        if case.configuration.setting.dense and (prices := price_list(case, cases, rounds)):
+        if prices := price_list(case, cases, rounds):
             KeptPrices(sides.generator(case).loaded).keep(prices)
 
 

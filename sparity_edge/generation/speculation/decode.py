@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sparity_edge.errors import SparityError
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.results import Step
-from sparity_edge.generation.sequence import DecodingSequence, compile_for_sparse_prompts
+from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.generation.speculation.draft import DraftSource
 from sparity_edge.generation.speculation.draft_model import ModelGuesses
 from sparity_edge.generation.speculation.forced import ForcedTokens
@@ -32,7 +32,6 @@ def steps_of(
         sequence: one that has not begun.
         demand_latest: raises where another call has taken the KV cache over.
     """
-    compile_for_sparse_prompts(loaded)
     with loaded.busy:
         demand_latest()
         step = _first_step(loaded, sequence)

@@ -27,8 +27,8 @@ SPARSIFY = CENTRED.plus("out out_stride counts")
 BY_THRESHOLD = SPARSIFY.plus("thresholds coefficients exponents exponent_stride")
 BY_SIZE = SPARSIFY.plus("weights kept")
 BY_NEIGHBOURS = BY_SIZE.plus("neighbours")
-SUBTRACT = CENTRED.plus("out")
-TALLY = Words("lists tallies tokens size")
+SUBTRACT = CENTRED.plus("out out_stride")
+TALLY = Words("lists strides tallies tokens size")
 
 
 @device
@@ -117,16 +117,19 @@ def sparsify_n_of_m(arguments: int, chunk: int, scratch: int) -> None:
 
 @Kernel(SUBTRACT)
 def subtract(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """OUT = x - centre, one row."""
-    _centred(arguments, 0, load_i64(arguments + SUBTRACT.out))
+    """Row `chunk` of OUT = x - centre."""
+    out = load_i64(arguments + SUBTRACT.out) + chunk * load_i64(arguments + SUBTRACT.out_stride)
+    _centred(arguments, chunk, out)
 
 
 @Kernel(TALLY)
 def tally(arguments: int, chunk: int, scratch: int) -> None:  # noqa: ARG001
-    """TALLIES[i] = the sum of TOKENS int64 counts that stand at LISTS[i]."""
+    """TALLIES[i] = the sum of TOKENS int64 counts that stand STRIDES[i] bytes apart at LISTS[i]."""
     lists, tallies = load_i64(arguments + TALLY.lists), load_i64(arguments + TALLY.tallies)
+    strides = load_i64(arguments + TALLY.strides)
     for i in range(0, 8 * load_i64(arguments + TALLY.size), 8):
         count, place = 0, load_i64(lists + i)
-        for token in range(load_i64(arguments + TALLY.tokens)):
-            count += load_i64(place + 8 * token)
+        for _ in range(load_i64(arguments + TALLY.tokens)):
+            count += load_i64(place)
+            place += load_i64(strides + i)
         store_i64(tallies + i, count)

@@ -29,21 +29,14 @@ from sparity_edge.kernels.matrix import (
 from sparity_edge.kernels.simd.memory import load_i64, store, store_f32
 from sparity_edge.kernels.simd.vectors import splat
 from sparity_edge.kernels.sparse.active_rows import (
-    BLOCK_BYTES,
-    ROWS,
     VALUES,
     boundaries,
-    boundary,
     channel,
-    digit_bytes,
     fours,
     prefetch_bytes,
     unsound,
 )
 from sparity_edge.kernels.sparse.axpy_blocks import (
-    add_block,
-    bytes_ahead,
-    bytes_of,
     clear,
     order_sums,
 )
@@ -63,8 +56,6 @@ from sparity_edge.kernels.sparse.ffn import (
     prefetch_columns,
     prefetch_short_rows,
 )
-from sparity_edge.kernels.sparse.spvmm import SPVMM, prepare
-from sparity_edge.kernels.sparse.spvmm import TABLES as SPVMM_TABLES
 
 # As `EACH`; each token has SCRATCH_SHARE bytes of scratch memory, and CHUNKS_OF_ONE are those of
 # one token.
@@ -120,48 +111,6 @@ def vmm_each_floats(arguments: int, chunk: int, scratch: int) -> None:
 
 
 @device
-def _sums_of(own: int, part: int, first: int) -> int:
-    """The address of the sums of a part for one token, from column `first` on (`spvmm`)."""
-    of_part = part * load_i64(own + SPVMM.part_bytes)
-    return load_i64(own + SPVMM.part_sums) + of_part + 4 * first
-
-
-@Kernel(SHARING, table=SPVMM)
-def spvmm_each(arguments: int, chunk: int, scratch: int) -> None:
-    """`spvmm` for every token: AXPY over the rows of a block for all of them."""
-    each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
-    tokens, share = load_i64(arguments + EACH.tokens), load_i64(arguments + SHARING.scratch_share)
-    matrix, active = load_i64(each + SPVMM.matrix), load_i64(each + SPVMM.active)
-    if CHECKED and unsound(active, load_i64(matrix + INPUTS)):
-        return
-    parts, panels = load_i64(each + SPVMM.parts), load_i64(each + SPVMM.panels)
-    part = chunk // panels
-    columns = load_i64(each + SPVMM.panel_columns)
-    first = (chunk - part * panels) * columns
-    columns = min(columns, load_i64(matrix + PADDED) - first)
-    start, stop = boundary(active, part, parts), boundary(active, part + 1, parts)
-    rows, digits = scratch + SPVMM_TABLES, scratch + load_i64(each + SPVMM.digits_at)
-    block, step, blocks = digits + load_i64(each + SPVMM.blocks_after), digit_bytes(matrix), 0
-    nbytes = bytes_of(matrix, columns)
-    ahead = bytes_ahead(active, load_i64(matrix + INPUTS), nbytes)
-    for token in range(tokens):
-        own, mine = each + token * each_bytes, token * share
-        clear(_sums_of(own, part, first), columns)
-        if start < stop:
-            blocks = prepare(own, start, stop, rows + mine, digits + mine, block + mine, first)
-    for _ in range(blocks):
-        count = load_i64(block + ROWS)
-        for token in range(tokens):
-            mine, sums = token * share, _sums_of(each + token * each_bytes, part, first)
-            own, following = rows + mine, rows + mine + 8 * count
-            place, x = block + mine, digits + mine
-            add_block(matrix, place, own, following, ahead, x, first, nbytes, sums)
-        rows, digits, block = rows + 8 * count, digits + step * count // 4, block + BLOCK_BYTES
-    for token in range(tokens):
-        order_sums(matrix, _sums_of(each + token * each_bytes, part, first), columns)
-
-
-@device
 def _values_of_two(
     mine: int, yours: int, position: int, end: int, rows: int, later: int, scratch: int, share: int
 ) -> None:
@@ -182,7 +131,7 @@ def _values_of_two(
 
 @Kernel(SHARING, table=FFN)
 def ffn_each(arguments: int, chunk: int, scratch: int) -> None:
-    """`ffn` for every token: dot products and AXPY over the rows of a block for all of them."""
+    """`ffn` for every token over one list: dot products and AXPY over a block for all of them."""
     each, each_bytes = load_i64(arguments + EACH.table), load_i64(arguments + EACH.table_stride)
     tokens, share = load_i64(arguments + EACH.tokens), load_i64(arguments + SHARING.scratch_share)
     bundle, active = load_i64(each + FFN.bundle), load_i64(each + FFN.active)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sparity_edge.arrays import Floats, round_up
 from sparity_edge.kernels.active_list import ActiveList
-from sparity_edge.kernels.batch import few, products
+from sparity_edge.kernels.batch import few, own_lists, products
 from sparity_edge.kernels.kept.families import family_of
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program import sparse
@@ -56,16 +56,16 @@ def spvmm_each(
     bias: Floats | None,
     accumulate: bool,
 ) -> None:
-    """out = x W^T (+ bias) (+ out) over active inputs of an input-major W; others of x are zero."""
+    """out = x W^T (+ bias) (+ out) over active inputs of an input-major W, one list or one each."""
     places, scratch = sparse.shares_of(matrix.layout)
     share = _scratch_shares(recorder, scratch, len(x))
     parts = places["parts"]
     sums, stride = _sums_of_each(recorder, parts, matrix.layout, len(x))
     words = {"matrix": matrix, "x": x, "active": active, **places}
     words |= {"part_sums": sums, "part_bytes": stride}
-    table = recorder.table(products.spvmm_each, len(x), words)
+    table = recorder.table(own_lists.spvmm_each, len(x), words)
     chunks = parts * places["panels"]
-    recorder.record(products.spvmm_each, chunks, **table, scratch_share=share)
+    recorder.record(own_lists.spvmm_each, chunks, **table, scratch_share=share)
     _add_parts_of_each(recorder, sums, stride, parts, out, bias, accumulate)
 
 
@@ -76,21 +76,26 @@ def ffn_each(
     bundle: ffn.Bundle,
     active: ActiveList,
     out: Floats,
+    centre: Floats | None = None,
     accumulate: bool = True,
     relu_up: bool = False,
     by_channel: bool = False,
 ) -> None:
-    """out = (out +) the sum over active i of gate_i (up_i . x) down_i; other gates are zero."""
+    """out = (out +) the sum over active i of (gate_i - centre_i) (up_i . x) down_i.
+
+    Neurons are active by one list of all tokens or by one each.
+    """
     layout = bundle.layout
     digits = digits_of_each(recorder, x, layout.up)
     parts = sparse.parts_of(layout.up, sparse.MOST_PARTS)
-    share = _scratch_shares(recorder, ffn.SCRATCH_BYTES, len(x))
+    kernel = products.ffn_each if active.ndim == 1 else own_lists.ffn_own
+    share = _scratch_shares(recorder, own_lists.OWN_BYTES, len(x))
     sums, stride = _sums_of_each(recorder, parts, layout.down, len(x))
-    words = {"x": x, **digits._asdict(), **sparse.ffn_words(bundle, gate, None, active)}
+    words = {"x": x, **digits._asdict(), **sparse.ffn_words(bundle, gate, centre, active)}
     words |= {"relu_up": relu_up, "by_channel": by_channel}
     words |= {"parts": parts, "part_sums": sums, "part_bytes": stride}
-    table = recorder.table(products.ffn_each, len(x), words)
-    recorder.record(products.ffn_each, parts, **table, scratch_share=share)
+    table = recorder.table(kernel, len(x), words)
+    recorder.record(kernel, parts, **table, scratch_share=share)
     _add_parts_of_each(recorder, sums, stride, parts, out, None, accumulate)
 
 

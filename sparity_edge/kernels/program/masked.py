@@ -1,4 +1,4 @@
-"""Records of operations on sparse vectors: a list for one token, masks and a union for many."""
+"""Records of operations on sparse vectors: lists for tokens that are decoded, masks for prompts."""
 
 from __future__ import annotations
 
@@ -8,20 +8,33 @@ from typing import Any
 import numpy as np
 
 from sparity_edge.arrays import Floats, Integers, round_up, rows
-from sparity_edge.kernels.active_list import ActiveList, empty_list
-from sparity_edge.kernels.batch import masks, union
+from sparity_edge.kernels.active_list import ActiveList, empty_lists
+from sparity_edge.kernels.batch import masks
 from sparity_edge.kernels.matrix import Matrix
 from sparity_edge.kernels.program import batch, dense, elementwise, sparse
 from sparity_edge.kernels.program.recorder import Recorder
 from sparity_edge.kernels.sparse.ffn import Bundle
-from sparity_edge.kernels.sparse_vector import MOST_LISTED, Selector, SparseVector
+from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 
 
-def sparsify_one(
-    recorder: Recorder, x: Floats, selector: Selector, exponent: Floats | None
+def sparsify_decoding(
+    recorder: Recorder, x: Floats, selector: Selector, exponents: Floats | None
 ) -> SparseVector:
-    """List the active channels of one token."""
-    active, centre = empty_list(x.shape[1]), selector.centre
+    """List the active channels of one token, or of each of several."""
+    lists = empty_lists(*x.shape)
+    with recorder.alongside():
+        for token, active in enumerate(lists):
+            exponent = None if exponents is None else exponents[token : token + 1]
+            _select(recorder, x[token : token + 1], selector, exponent, active)
+    active = lists[0] if len(lists) == 1 else lists
+    counts = lists.view(np.int64)[:, 0]
+    return SparseVector(x, selector.centre, counts, active=active, exact=selector.exact)
+
+
+def _select(
+    recorder: Recorder, x: Floats, selector: Selector, exponent: Floats | None, active: ActiveList
+) -> None:
+    centre = selector.centre
     if selector.kept is not None and selector.neighbours is not None:
         numbers = (int(selector.kept[0]), selector.neighbours)
         sparse.select_n_of_m(recorder, x, *numbers, active, selector.weights, centre)
@@ -31,8 +44,6 @@ def sparsify_one(
         assert selector.thresholds is not None
         factors = (selector.coefficients, exponent)
         sparse.select_threshold(recorder, x, selector.thresholds, active, centre, *factors)
-    counts = active[:2].view(np.int64)
-    return SparseVector(x, centre, counts, active=active, exact=selector.exact)
 
 
 def sparsify_many(
@@ -40,9 +51,8 @@ def sparsify_many(
     x: Floats,
     selector: Selector,
     exponents: Floats | None,
-    decoding: bool,
 ) -> SparseVector:
-    """Zeros in place of what each token skips; while decoding, the union of what none does."""
+    """Zeros in place of what each token of a prompt skips."""
     tokens, size = x.shape
     values, counts = rows(tokens, size), np.zeros(tokens, dtype=np.int64)
     words: dict[str, Any] = {
@@ -63,28 +73,16 @@ def sparsify_many(
             coefficients=selector.coefficients, exponents=exponents,
             exponent_stride=0 if exponents is None else exponents.strides[0], writes=values,
         )  # fmt: skip
-    if not decoding:
-        return SparseVector(x, selector.centre, counts, values=values)
-    active = _union(recorder, values)
-    counts = active[:2].view(np.int64)
-    return SparseVector(x, selector.centre, counts, active, values, selector.exact)
-
-
-def _union(recorder: Recorder, values: Floats) -> ActiveList:
-    """The list of the channels that are not zero in every row."""
-    tokens, size = values.shape
-    active = empty_list(size)
-    words: dict[str, Any] = {"values": values, "stride": values.strides[0], "tokens": tokens}
-    words |= {"size": size, "active": active, "most_listed": int(MOST_LISTED * size)}
-    recorder.afterwards(lambda: recorder.record(union.list_union, 1, **words))
-    return active
+    return SparseVector(x, selector.centre, counts, values=values)
 
 
 def tally(recorder: Recorder, vectors: Sequence[SparseVector], out: Integers) -> None:
     """out[i] = sum of the counts of vectors[i]."""
     lists = recorder.pointing([each.counts for each in vectors])
     tokens = len(vectors[0].counts) if vectors else 0
-    recorder.record(masks.tally, 1, lists=lists, tallies=out, tokens=tokens, size=len(lists))
+    strides = np.array([each.counts.strides[0] for each in vectors], dtype=np.int64)
+    words: dict[str, Any] = {"lists": lists, "strides": strides, "size": len(lists)}
+    recorder.record(masks.tally, 1, **words, tokens=tokens, tallies=out)
 
 
 def linear(
@@ -96,33 +94,29 @@ def linear(
     accumulate: bool,
 ) -> None:
     """out = x W^T (+ bias) (+ out) over active channels of x, less their centre."""
-    if x.values is None:
-        _linear_of_one(recorder, x, matrix, out, bias, accumulate)
-    elif x.active is None:
+    if x.active is None:
+        assert x.values is not None
         dense.gemm(recorder, x.values, matrix, out, bias, accumulate)
+        return
+    values = _less_centre(recorder, x)
+    if len(values) == 1:
+        sparse.spvmm(recorder, values, matrix, x.active, [out], [bias], accumulate)
     else:
-        batch.spvmm_each(recorder, x.values, matrix, x.active, out, bias, accumulate)
+        batch.spvmm_each(recorder, values, matrix, x.active, out, bias, accumulate)
 
 
-def _linear_of_one(
-    recorder: Recorder,
-    x: SparseVector,
-    matrix: Matrix,
-    out: Floats,
-    bias: Floats | None,
-    accumulate: bool,
-) -> None:
-    assert x.active is not None
-    values = x.x
-    if x.centre is not None:
-        size = x.x.shape[1]
-        values = rows(1, size)
-        recorder.record(
-            masks.subtract, 1, x=x.x, x_stride=0, centre=x.centre, size=size, out=values,
-            writes=values,
-        )  # fmt: skip
-        recorder.barrier()  # the product waits for the difference
-    sparse.spvmm(recorder, values, matrix, x.active, [out], [bias], accumulate)
+def _less_centre(recorder: Recorder, x: SparseVector) -> Floats:
+    """x - centre."""
+    if x.centre is None:
+        return x.x
+    tokens, size = x.x.shape
+    values = rows(tokens, size)
+    recorder.record(
+        masks.subtract, tokens, x=x.x, x_stride=x.x.strides[0], centre=x.centre, size=size,
+        out=values, out_stride=values.strides[0], writes=values,
+    )  # fmt: skip
+    recorder.barrier()  # the product waits for the difference
+    return values
 
 
 def neurons_of_one(
@@ -135,11 +129,7 @@ def neurons_of_one(
     accumulate: bool,
 ) -> None:
     """out = (gate * (x W_up^T)) W_down^T (+ out) over active neurons of one token."""
-    if isinstance(gate, SparseVector):
-        assert gate.active is not None
-        values, active, centre, exact = gate.x, gate.active, gate.centre, gate.exact
-    else:
-        values, active, centre, exact = gate, sparse.every_channel(gate.shape[1]), None, False
+    values, active, centre, exact = _gate_of(gate)
     sparse.ffn(
         recorder, x, values, bundle, active, out, centre, accumulate=accumulate, relu_up=relu_up,
         by_channel=exact,
@@ -156,15 +146,19 @@ def neurons_of_each(
     accumulate: bool,
 ) -> None:
     """out = (gate * (x W_up^T)) W_down^T (+ out) over neurons active for one of the tokens."""
-    if isinstance(gate, SparseVector):
-        values, active, exact = gate.values, gate.active, gate.exact
-    else:
-        values, active, exact = gate, sparse.every_channel(gate.shape[1]), False
-    assert values is not None
-    assert active is not None
+    values, active, centre, exact = _gate_of(gate)
     batch.ffn_each(
-        recorder, x, values, bundle, active, out, accumulate, relu_up=relu_up, by_channel=exact
-    )
+        recorder, x, values, bundle, active, out, centre, accumulate=accumulate, relu_up=relu_up,
+        by_channel=exact,
+    )  # fmt: skip
+
+
+def _gate_of(gate: Floats | SparseVector) -> tuple[Floats, ActiveList, Floats | None, bool]:
+    """Values of the gates, which neurons count, the centre, and whether all others are zero."""
+    if isinstance(gate, SparseVector):
+        assert gate.active is not None
+        return gate.x, gate.active, gate.centre, gate.exact
+    return gate, sparse.every_channel(gate.shape[1]), None, False
 
 
 def neurons_of_many(

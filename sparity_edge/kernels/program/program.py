@@ -129,9 +129,9 @@ class Program:
         self, x: Floats, selector: Selector, exponents: Floats | None = None
     ) -> SparseVector:
         """Sort the channels of x into active and skipped ones."""
-        if len(x) == 1:
-            return masked.sparsify_one(self.recorder, x, selector, exponents)
-        return masked.sparsify_many(self.recorder, x, selector, exponents, self._decoding)
+        if len(x) == 1 or self._decoding:
+            return masked.sparsify_decoding(self.recorder, x, selector, exponents)
+        return masked.sparsify_many(self.recorder, x, selector, exponents)
 
     def neurons(
         self,

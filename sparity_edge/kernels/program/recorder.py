@@ -84,6 +84,15 @@ class Recorder:
         self._together = False
         self._record_after()
 
+    @contextmanager
+    def alongside(self) -> Iterator[None]:
+        """As `together`, inside of which it may stand: one operation in several pieces."""
+        inside, self._together = self._together, True
+        self._barrier |= not inside
+        yield
+        self._together = inside
+        self._barrier |= not inside
+
     def barrier(self) -> None:
         """Have the next operation wait for all before it, even inside `together`."""
         self._barrier = True

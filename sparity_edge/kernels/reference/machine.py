@@ -23,11 +23,11 @@ from sparity_edge.progress import Progress
 class _Computed:
     """`forward`, which names its arrays each time."""
 
-    def __init__(self, forward: Callable[[Operations], None], decoding: bool) -> None:
-        self._forward, self._decoding = forward, decoding
+    def __init__(self, forward: Callable[[Operations], None]) -> None:
+        self._forward = forward
 
     def __call__(self, may_take_long: bool) -> None:  # noqa: ARG002
-        self._forward(Reference(self._decoding))
+        self._forward(Reference())
 
     def moves(self, rows: Sequence[Numbers]) -> bool:  # noqa: ARG002
         return True
@@ -57,9 +57,13 @@ class ReferenceMachine:
         """The values of both matrices, float32."""
         return Screen(unpack(projection), unpack_lanes(rows), errors)
 
-    def prepare(self, forward: Callable[[Operations], None], decoding: bool = False) -> Prepared:
+    def prepare(
+        self,
+        forward: Callable[[Operations], None],
+        decoding: bool = False,  # noqa: ARG002 - each row is computed alone anyhow
+    ) -> Prepared:
         """Nothing can be prepared: `forward` computes each time it is run."""
-        return _Computed(forward, decoding)
+        return _Computed(forward)
 
     def compile(self, progress: Progress, prompts: bool = True) -> None:
         """Nothing to compile."""

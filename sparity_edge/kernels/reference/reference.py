@@ -16,11 +16,7 @@ from sparity_edge.kernels.sparse_vector import Selector, SparseVector
 
 
 class Reference:
-    """`Operations` computed as they are called, and the kernels that they are recorded as.
-
-    Args:
-        decoding: every row is a token of a sequence of its own.
-    """
+    """`Operations` computed as they are called, and the kernels that they are recorded as."""
 
     embed = staticmethod(dense.embed)
     rmsnorm = staticmethod(dense.rmsnorm)
@@ -44,9 +40,6 @@ class Reference:
     spvmm = staticmethod(sparse.spvmm)
     ffn = staticmethod(sparse.ffn)
 
-    def __init__(self, decoding: bool = False) -> None:
-        self._decoding = decoding
-
     def together(self) -> AbstractContextManager[None]:
         """Operations inside do not depend on each other."""
         return nullcontext()
@@ -55,4 +48,4 @@ class Reference:
         self, x: Floats, selector: Selector, exponents: Floats | None = None
     ) -> SparseVector:
         """x - centre with zeros in place of what is skipped."""
-        return selection.sparsify(x, selector, exponents, self._decoding)
+        return selection.sparsify(x, selector, exponents)

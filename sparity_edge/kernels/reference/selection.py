@@ -16,7 +16,6 @@ from sparity_edge.kernels.sparse_vector import (
     FLOOR,
     LARGEST_EXPONENT,
     LARGEST_FACTOR,
-    MOST_LISTED,
     Selector,
     SparseVector,
 )
@@ -73,25 +72,18 @@ def select_n_of_m(
     set_channels(out, np.flatnonzero(_largest_of_neighbours(_magnitudes(x, weights, centre), n, m)))
 
 
-def sparsify(
-    x: Floats, selector: Selector, exponents: Floats | None, decoding: bool
-) -> SparseVector:
+def sparsify(x: Floats, selector: Selector, exponents: Floats | None) -> SparseVector:
     """x - centre with zeros in place of what is skipped.
 
     Args:
         x: (tokens, size).
         selector: which channels are active.
         exponents: (tokens, 1), of a gain.
-        decoding: whether several rows are read as the union of their active channels.
     """
     values = x.copy() if selector.centre is None else x - selector.centre
     dropped = _dropped(values, selector, exponents)
     values[dropped] = 0
     counts = np.count_nonzero(~dropped, axis=1).astype(np.int64)
-    if decoding and len(x) > 1:
-        union = np.count_nonzero(values.any(axis=0))
-        most = int(MOST_LISTED * values.shape[1])
-        counts = np.array([values.shape[1] if union > most else union])
     return SparseVector(x, selector.centre, counts, values=values)
 
 

@@ -212,14 +212,16 @@ def test_a_full_context(
         assert len(plain) == room
 
 
-def test_a_plan_is_followed_token_by_token(planned: Path) -> None:
+def test_a_plan_is_followed(planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the first positions, which are dense; every token has the channels it has alone."""
     with Generator.load(planned, threads=2) as generator:
-        generator.loaded.pace = EagerPace()
         generator.set_plan(sparsity=0.3, force=True)
-        params = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
-        assert generator.generate([5, 9] * 8, params).stats.drafted_tokens == 0
-        generator.set_plan(sparsity=0)
-        assert generator.generate([5, 9] * 8, params).stats.drafted_tokens > 0
+        params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
+        for prompt in ([5], [5, 9, 5, 9, 5]):
+            plain, drafted = both(generator, monkeypatch, prompt, params)
+            assert seen(drafted) == seen(plain)
+            assert 0 < drafted[-1].stats.accepted_tokens < drafted[-1].stats.drafted_tokens
+            assert drafted[-1].stats.active_weight_fraction < 1
 
 
 @pytest.mark.parametrize("rope", ["longrope", "dynamic"])
