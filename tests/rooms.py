@@ -280,12 +280,9 @@ def main() -> None:
     )
     for part, inside in (("kernels", KERNELS), ("converters", CONVERTERS)):
         sys.stdout.write(f"{len(upward(inside, arrows))} imports upward inside {part}\n")
-    for here, there in (
-        *upward(HOUSE, arrows),
-        *upward(KERNELS, arrows),
-        *upward(CONVERTERS, arrows),
-    ):
-        sys.stdout.write(f"  upward: {here} -> {there}\n")
+    for order in (HOUSE, KERNELS, CONVERTERS):
+        for here, there in upward(order, arrows):
+            sys.stdout.write(f"  upward: {here} -> {there}\n")
     for group in loose:
         sys.stdout.write(f"  circle: {', '.join(group)}\n")
     sys.stdout.write(f"{len(beyond(arrows))} imports of converters beyond the model\n")

@@ -119,7 +119,7 @@ function scrolled(element, label) {
   const box = document.createElement("div");
   box.className = "scrolled";
   box.tabIndex = 0;
-  box.setAttribute("role", "region");
+  box.setAttribute("role", "group");
   box.setAttribute("aria-label", label);
   box.append(element);
   return box;

@@ -12,7 +12,8 @@ from serving_tiny import KEY
 
 
 def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         pytest.skip("no chromium on the path: the page is not tried in a browser")
     return found
