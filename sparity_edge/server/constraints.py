@@ -6,6 +6,7 @@ Knows OpenAI's names of them and ours, and nothing of how they are followed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.constraint.constraint import Constraint
@@ -13,11 +14,17 @@ from sparity_edge.generation.constraint.grammars import Kind
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.server.bodies import JsonObject, JsonSchema, Sampled
 
-Wanted = tuple[str, Kind, object]
+
+class Wanted(NamedTuple):
+    """What answers must follow."""
+
+    field: str  # of the request
+    kind: Kind
+    content: object
 
 
 def constraint_of(loaded: LoadedModel, body: Sampled) -> Constraint | None:
-    """What the answers to a request must follow; None: nothing.
+    """What the answers to a request must follow, for one model; None: nothing.
 
     Args:
         loaded: the model.
@@ -26,32 +33,56 @@ def constraint_of(loaded: LoadedModel, body: Sampled) -> Constraint | None:
     Raises:
         OptionError: it cannot be followed, or there is more than one.
     """
-    wanted: list[Wanted] = []
-    if isinstance(body.response_format, JsonObject):
-        wanted.append(("response_format", "json_object", None))
-    if isinstance(body.response_format, JsonSchema):
-        schema = body.response_format.json_schema.schema_
-        wanted.append(("response_format.json_schema.schema", "json_schema", schema))
-    if body.regex is not None:
-        wanted.append(("regex", "regex", body.regex))
-    if body.grammar is not None:
-        wanted.append(("grammar", "grammar", body.grammar))
-    return the_one(loaded, wanted)
+    return made(loaded, wanted_of(body))
 
 
-def the_one(loaded: LoadedModel, wanted: Sequence[Wanted]) -> Constraint | None:
+def made(loaded: LoadedModel, wanted: Wanted | None) -> Constraint | None:
     """The constraint that is wanted; None: there is none.
 
     Args:
         loaded: the model.
+        wanted: what answers must follow.
+
+    Raises:
+        OptionError: it cannot be followed.
+    """
+    if wanted is None:
+        return None
+    return loaded.constraints.of(wanted.kind, wanted.content, wanted.field)
+
+
+def wanted_of(body: Sampled) -> Wanted | None:
+    """What a request says that its answers must follow; None: nothing.
+
+    Args:
+        body: of the request, its fields checked one by one.
+
+    Raises:
+        OptionError: there is more than one.
+    """
+    wanted: list[Wanted] = []
+    if isinstance(body.response_format, JsonObject):
+        wanted.append(Wanted("response_format", "json_object", None))
+    if isinstance(body.response_format, JsonSchema):
+        schema = body.response_format.json_schema.schema_
+        wanted.append(Wanted("response_format.json_schema.schema", "json_schema", schema))
+    if body.regex is not None:
+        wanted.append(Wanted("regex", "regex", body.regex))
+    if body.grammar is not None:
+        wanted.append(Wanted("grammar", "grammar", body.grammar))
+    return the_one(wanted)
+
+
+def the_one(wanted: Sequence[Wanted]) -> Wanted | None:
+    """The only one of what is wanted; None: there is none.
+
+    Args:
         wanted: of each the field that asks for it, its kind, and what it is made of.
 
     Raises:
-        OptionError: it cannot be followed, or there is more than one.
+        OptionError: there is more than one.
     """
     if len(wanted) > 1:
-        names = " and ".join(name for name, _, _ in wanted)
+        names = " and ".join(each.field for each in wanted)
         raise OptionError(f"{names} were given together; give one of them.")
-    for name, kind, content in wanted:
-        return loaded.constraints.of(kind, content, name)
-    return None
+    return wanted[0] if wanted else None

@@ -155,7 +155,6 @@ def made(**call: Any) -> list[dict[str, Any]]:
             {"tools": tool(parameters={"$ref": "#/no"}), "tool_choice": "required"},
             "tools cannot be",
         ),
-        ({"tools": tool(), "response_format": {"type": "json_object"}}, "leave one of them out"),
         ({"messages": made(arguments="{")}, "messages.1.tool_calls.0.function.arguments"),
         ({"messages": made(arguments="[]")}, "no JSON object"),
         ({"messages": [*TALK, {"role": "tool", "content": "x"}]}, "tool_call_id is missing"),

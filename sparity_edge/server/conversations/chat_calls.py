@@ -13,9 +13,9 @@ from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
 from sparity_edge.server.bodies import ChatBody, Message
 from sparity_edge.server.calls import params_of, seeded
-from sparity_edge.server.constraints import constraint_of
+from sparity_edge.server.constraints import wanted_of
 from sparity_edge.server.conversations.conversation import conversation
-from sparity_edge.server.conversations.offer import Offer
+from sparity_edge.server.conversations.offer import Choice, Offer
 from sparity_edge.server.conversations.tool_bodies import NamedChoice
 from sparity_edge.text.answer_parts import AnswerReader
 
@@ -40,21 +40,20 @@ def chat_sequences(
     if body.max_completion_tokens is not None:
         more["max_tokens"] = body.max_completion_tokens
     params = params_of(loaded, body, more)
-    turns = _turns(body.messages)
-    offer = _offer(body)
-    talk = conversation(loaded, turns, body.chat_template_kwargs, offer, split=_split(body))
-    constraint = constraint_of(loaded, body)
-    if constraint is not None and offer.open:
-        raise OptionError(
-            "tools go together with no response_format, regex or grammar here: a call would not "
-            "follow it; leave one of them out."
-        )
+    talk = conversation(
+        loaded,
+        _turns(body.messages),
+        body.chat_template_kwargs,
+        _offer(body),
+        followed=wanted_of(body),
+        split=_split(body),
+    )
     sequences = [
         sequence_of(
             loaded,
             talk.ids,
             each,
-            constraint=constraint or talk.constraint,
+            constraint=talk.constraint,
             shown=talk.shown,
             ends=talk.ends() if talk.ends else None,
         )
@@ -83,10 +82,12 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, object]]:
 
 def _offer(body: ChatBody) -> Offer:
     tools = [each.told() for each in body.tools or ()]
+    chosen = body.tool_choice or "auto"
+    name = chosen.function.name if isinstance(chosen, NamedChoice) else None
+    choice: Choice = "required" if isinstance(chosen, NamedChoice) else chosen
     parallel = body.parallel_tool_calls is not False
-    if isinstance(body.tool_choice, NamedChoice):
-        return Offer(tools, "required", body.tool_choice.function.name, parallel)
-    return Offer(tools, body.tool_choice or "auto", parallel=parallel)
+    strict = any(each.function.strict for each in body.tools or ())
+    return Offer(tools, choice, name, parallel, strict)
 
 
 def _split(body: ChatBody) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 
 from sparity_edge.generation.constraint.constraint import Constraint
 from sparity_edge.generation.loaded_model import LoadedModel
-from sparity_edge.server.conversations.call_grammar import call_grammar
+from sparity_edge.server.constraints import Wanted, made
+from sparity_edge.server.conversations.answer_grammar import answer_grammar
 from sparity_edge.server.conversations.offer import Offer
 from sparity_edge.text.answer_parts import AnswerReader
 from sparity_edge.text.reasoning import ReasoningSplitter, Tags, tags_of
@@ -48,6 +49,7 @@ def conversation(
     template_args: Mapping[str, Any] | None,
     offer: Offer,
     *,
+    followed: Wanted | None = None,
     split: bool = False,
 ) -> Conversation:
     """Prepare a conversation.
@@ -57,10 +59,12 @@ def conversation(
         turns: as the chat template takes them, but that arguments of calls are objects.
         template_args: the template's own variables.
         offer: of tools.
+        followed: what answers must follow that call no tool; reasoning is then told apart.
         split: whether reasoning is told apart from content.
 
     Raises:
-        OptionError: the model's template does not know tools, or there is no such tool.
+        OptionError: the model's template does not know tools, there is no such tool, or what has
+            to be followed cannot be.
         TemplateError: the template refuses the conversation.
     """
     tokenizer = loaded.tokenizer
@@ -75,6 +79,7 @@ def conversation(
             variables |= {} if variables.keys() & set(VARIABLES) else offered
             syntax = use.demand_syntax()
     ids = loaded.encode(list(turns), variables)
+    split = split or followed is not None
     tags = tags_of(tokenizer.chat_template or "") if split or syntax is not None else None
     end = tokenizer.decode(ids[-PROMPT_END:], skip_special_tokens=False)
 
@@ -86,12 +91,24 @@ def conversation(
         return lambda text: bool(own.push(text).calls)
 
     marks = frozenset((*(syntax.marks if syntax else ()), *(tags or ())))
-    constraint = None
-    if syntax is not None and offer.choice == "required":
-        grammar = call_grammar(tokenizer, syntax, offer, tags, end)
-        constraint = loaded.constraints.of("grammar", grammar, "tools")
+    constraint = _constraint(loaded, offer, syntax, followed, tags, end)
     one = syntax is not None and not offer.parallel and constraint is None
     return Conversation(ids, marks, reader, ends if one else None, constraint)
+
+
+def _constraint(
+    loaded: LoadedModel,
+    offer: Offer,
+    syntax: Syntax | None,
+    followed: Wanted | None,
+    tags: Tags | None,
+    prompt: str,
+) -> Constraint | None:
+    grammar = answer_grammar(loaded.tokenizer, offer, syntax, followed, tags, prompt)
+    if grammar is not None:
+        field = followed.field if followed is not None and syntax is None else "tools"
+        return loaded.constraints.of("grammar", grammar, field)
+    return made(loaded, followed)
 
 
 def _reader(

@@ -21,17 +21,24 @@ class Offer:
         choice: whether they may be called, or one has to be.
         name: of the one that has to be called; None: any.
         parallel: whether an answer may hold several calls.
+        strict: whether arguments must keep to their schema even where no call has to be made.
     """
 
     tools: Sequence[Tool] = ()
     choice: Choice = "auto"
     name: str | None = None
     parallel: bool = True
+    strict: bool = False
 
     @property
     def open(self) -> bool:
         """Whether there is anything to call."""
         return bool(self.tools) and self.choice != "none"
+
+    @property
+    def calls(self) -> str:
+        """The rule of a grammar for the calls that one answer may hold."""
+        return "calls" if self.name is None and self.parallel else "call"
 
     @property
     def callable(self) -> Sequence[Tool]:

@@ -14,7 +14,7 @@ from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
 from sparity_edge.server.bodies import JsonObject
 from sparity_edge.server.calls import params_of
-from sparity_edge.server.constraints import Wanted, the_one
+from sparity_edge.server.constraints import Wanted, made, the_one
 from sparity_edge.server.errors.shapes import clipped
 from sparity_edge.server.responses.bodies import ResponsesBody, SchemaFormat
 
@@ -77,10 +77,10 @@ def _constraint(loaded: LoadedModel, body: ResponsesBody) -> Constraint | None:
     asked = None if body.text is None else body.text.format
     wanted: list[Wanted] = []
     if isinstance(asked, JsonObject):
-        wanted.append(("text.format", "json_object", None))
+        wanted.append(Wanted("text.format", "json_object", None))
     if isinstance(asked, SchemaFormat):
-        wanted.append(("text.format.schema", "json_schema", asked.schema_))
-    return the_one(loaded, wanted)
+        wanted.append(Wanted("text.format.schema", "json_schema", asked.schema_))
+    return made(loaded, the_one(wanted))
 
 
 def _turn(role: str, content: str) -> dict[str, Any]:

@@ -38,6 +38,11 @@ class Frame:
     between: str = ""
     end: tuple[str, ...] = ()
 
+    @property
+    def opening(self) -> str:
+        """The text that begins the first call."""
+        return (*self.begin, *self.call)[0]
+
     def write(self, calls: Sequence[ToolCall]) -> str:
         """Calls as the model would have written them.
 

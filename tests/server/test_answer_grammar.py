@@ -1,15 +1,18 @@
-"""The grammar of calls that have to be made: what a syntax writes follows it, and nothing else."""
+"""Grammars of answers: calls as a syntax writes them, and what was asked for beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import tokenizer_folders as folders
 import tool_templates as templates
 
+from sparity_edge.errors import OptionError
 from sparity_edge.generation.constraint.constraints import Constraints
-from sparity_edge.server.conversations.call_grammar import call_grammar
+from sparity_edge.server.constraints import Wanted
+from sparity_edge.server.conversations.answer_grammar import answer_grammar
 from sparity_edge.server.conversations.offer import Offer
 from sparity_edge.text.reasoning import KNOWN, Tags
 from sparity_edge.text.tokenizer import Tokenizer
@@ -28,7 +31,7 @@ Follows = Callable[..., bool]
 
 @pytest.fixture(scope="module")
 def follows(tmp_path_factory: pytest.TempPathFactory) -> Follows:
-    """follows(text, syntax, offer, tags, prompt): whether the text is a whole answer."""
+    """follows(text, syntax, offer, tags, prompt, asked): whether the text is a whole answer."""
     folder = folders.write(tmp_path_factory.mktemp("tokenizer"), "nothing")
     added = {str(folders.BASE + n): folders.token(text) for n, text in enumerate(ADDED)}
     folders.write_config(folder, {"added_tokens_decoder": added})
@@ -36,9 +39,14 @@ def follows(tmp_path_factory: pytest.TempPathFactory) -> Follows:
     constraints = Constraints(tokenizer, tokenizer.vocab_size, [END])
 
     def followed(
-        text: str, syntax: Syntax, offer: Offer, tags: Tags | None = None, prompt: str = ""
+        text: str,
+        syntax: Syntax | None,
+        offer: Offer,
+        tags: Tags | None = None,
+        prompt: str = "",
+        asked: Wanted | None = None,
     ) -> bool:
-        grammar = call_grammar(tokenizer, syntax, offer, tags, prompt)
+        grammar = answer_grammar(tokenizer, offer, syntax, asked, tags, prompt)
         state = constraints.of("grammar", grammar).begin()
         for token in [*tokenizer.encode(text, add_special_tokens=False), END]:
             if state.complete:
@@ -78,3 +86,44 @@ def test_reasoning_may_stand_in_front(follows: Follows, tags: Tags) -> None:
     assert not follows(call, HERMES, ANY, tags, f"{tags.opening}\n")
     assert follows(call, HERMES, ANY, tags, f"{tags.opening}\n\n{tags.closing}\n\n")
     assert not follows(whole, HERMES, ANY, tags, f"{tags.opening}\n\n{tags.closing}\n\n")
+
+
+ASKED = (
+    (Wanted("response_format", "json_object", None), '{"a": 1}'),
+    (Wanted("regex", "regex", "ab+"), "abb"),
+    (Wanted("grammar", "grammar", 'start: x+\nx: "yo"'), "yoyo"),
+    (Wanted("grammar", "grammar", '{"grammars": [{"lark_grammar": "start: \\"yo\\""}]}'), "yo"),
+)
+
+
+@pytest.mark.parametrize(("asked", "text"), ASKED)
+def test_what_was_asked_for_stands_beside_calls(follows: Follows, asked: Wanted, text: str) -> None:
+    call, tags = HERMES.frame.write([BERN]), KNOWN[0]
+    reasoning = f"{tags.opening}\nHm.\n{tags.closing}\n\n"
+    for found in (text, call, reasoning + text, reasoning + call):
+        assert follows(found, HERMES, Offer(TOOLS), tags, asked=asked)
+    assert not follows("Hello", HERMES, Offer(TOOLS), tags, asked=asked)
+    assert not follows(text, HERMES, ANY, tags, asked=asked)
+    assert follows(reasoning + text, None, Offer(), tags, asked=asked)
+    assert not follows(reasoning + call, None, Offer(), tags, asked=asked)
+
+
+@pytest.mark.parametrize("grammar", ['{"grammars": []}', "{}", '{"grammars": [1]}'])
+def test_grammars_that_are_not_one_are_refused(follows: Follows, grammar: str) -> None:
+    with pytest.raises(OptionError, match="grammar has to be one grammar beside tools"):
+        follows("", HERMES, Offer(TOOLS), asked=Wanted("grammar", "grammar", grammar))
+
+
+def test_strict_tools_are_held_to_their_schema_wherever_they_are_called(follows: Follows) -> None:
+    strict = Offer(TOOLS, strict=True)
+    call = HERMES.frame.write([BERN])
+    for text in ("Hello", call, f"Well.\n{call}\n{call}", "<tool_cal", ""):
+        assert follows(text, HERMES, strict)
+    for text in (call.replace("3", "true"), "<tool_call>", f"{call} so"):
+        assert not follows(text, HERMES, strict)
+
+
+def test_an_answer_is_free_if_nothing_was_asked_for(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_folder(folders.write(tmp_path / "t", "nothing"))
+    for offer in (Offer(TOOLS), Offer(TOOLS, strict=True)):  # no token tells where calls begin
+        assert answer_grammar(tokenizer, offer, LLAMA3, None, KNOWN[0], "") is None
