@@ -96,9 +96,11 @@ class Batch:
         with self._busy:
             self._demand_open()
             found = self._together.steps([each for _, each in running])
-        for (index, _), steps in zip(running, found, strict=True):
+        for (index, speculation), steps in zip(running, found, strict=True):
             for step in steps:
                 yield index, step
+            if speculation.error is not None:
+                raise speculation.error
 
 
 def sequences_of(

@@ -187,20 +187,36 @@ class Scheduler:
             started = time.perf_counter()
             try:
                 loaded.model.set_plan(ticket.followed.plan)
-            except SparityError as error:  # it ends this sequence alone
-                ticket.listener(error)
-                ticket.cancel()
+            except SparityError as error:
+                ticket.fail(error)
                 return True
             rest = sequence.ids[len(cache) :]
             logits = loaded.model.read(rest, loaded.sparse_prefill, cache, passes=1)
             ticket.reading += time.perf_counter() - started
             if ticket.unread:
                 return True
+<<<<<<< HEAD
             chosen = sequence.choose(logits)
             active, densities = loaded.model.active_weight_fraction, loaded.model.densities
         sequence.meter.add(ticket.reading, active, densities)
         step = sequence.take(*chosen)
         ticket.speculation = speculation_of(loaded, sequence, cache)
+=======
+            try:
+                chosen = sequence.choose(logits)
+                active, densities = loaded.model.active_weight_fraction, loaded.model.densities
+                sequence.meter.add(ticket.reading, active, densities)
+                step = sequence.take(*chosen)
+            except SparityError as error:
+                ticket.fail(error)
+                return True
+        ticket.speculation = (
+            speculation_of(loaded, sequence, cache)
+            if ticket.followed.plan is None
+            # Nothing is guessed, and what its passes cost says nothing of those of others.
+            else Speculation(loaded.model, sequence, (), Pace(), cache)
+        )
+>>>>>>> 5f5cc92 (Grammars are compiled within limits, and a sequence that cannot go on ends alone)
         self._tell(ticket, step)
         return True
 
@@ -227,9 +243,11 @@ class Scheduler:
         self.counts.decode_passes += 1
         self.counts.drafted_tokens += after[0] - before[0]
         self.counts.accepted_tokens += after[1] - before[1]
-        for (ticket, _), steps in zip(ready, found, strict=True):
+        for (ticket, speculation), steps in zip(ready, found, strict=True):
             for step in steps:
                 self._tell(ticket, step)
+            if speculation.error is not None:
+                ticket.fail(speculation.error)
 
     def _tell(self, ticket: Ticket, step: Step) -> None:
         self.counts.generated_tokens += 1

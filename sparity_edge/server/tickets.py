@@ -56,6 +56,16 @@ class Ticket:
         """Drop the sequence within one step."""
         self.cancelled = True
 
+    def fail(self, error: SparityError) -> None:
+        """End this sequence alone.
+
+        Args:
+            error: that the listener is told, unless nobody listens any more.
+        """
+        if not self.cancelled:
+            self.listener(error)
+        self.cancelled = True
+
     @property
     def unread(self) -> int:
         """Ids that have to be read before the next token can be chosen."""

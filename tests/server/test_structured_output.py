@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import pytest
@@ -70,3 +71,16 @@ def test_what_cannot_be_followed_is_refused(ask: Ask, more: dict[str, Any], word
     message = found["error"]["message"]
     assert re.search(words, message), message
     assert "\n" not in message
+
+
+def test_what_takes_too_much_on_the_way_ends_alone(ask: Ask) -> None:
+    """A grammar of which only the second token is dear, beside an answer to somebody else."""
+    hard = " & ".join(f"/(.*{a}.{{{n}}}b.*)/" for n, a in enumerate("acdefghij", 12))
+    plain = {"messages": TALK, "temperature": 0, "max_tokens": 60}
+    expected = ask(CHAT, plain)[1]["choices"][0]["message"]["content"]
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(ask, CHAT, plain)
+        status, found = ask(CHAT, {**plain, "grammar": f'start: "x" "y" A\nA: {hard}'})
+        assert other.result()[1]["choices"][0]["message"]["content"] == expected
+    assert status == 400
+    assert "grammar cannot be followed: " in found["error"]["message"]

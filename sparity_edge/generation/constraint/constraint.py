@@ -7,7 +7,10 @@ logits, and whether the text is complete. It knows nothing of models or of how t
 from __future__ import annotations
 
 import itertools
+import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 Mask = npt.NDArray[np.bool_]
+
+# Of computing, for one question to the matcher: a thousand times what schemas take. A text that
+# follows what takes longer ends, so that others need not wait for it again.
+MOST_SECONDS = 0.25
 
 
 class Constraint:
@@ -73,12 +80,12 @@ class ConstraintState:
             OptionError: nothing can, or finding it takes too much.
         """
         if not self._known:
-            forced = self._matcher.compute_ff_tokens()
-            if forced:
-                self._matcher.consume_tokens(forced)
-                self._forced.extend(forced)
+            with self._asked() as matcher:
+                forced = matcher.compute_ff_tokens()
+                if forced:
+                    matcher.consume_tokens(forced)
+                    self._forced.extend(forced)
             self._known = True
-            _demand_sound(self._matcher, self._field)
         if not self._forced:
             self.mask()
 
@@ -98,8 +105,8 @@ class ConstraintState:
             OptionError: none may, or finding it takes too much.
         """
         if self._mask is None:
-            bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-            _demand_sound(self._matcher, self._field)
+            with self._asked() as matcher:
+                bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
             mask = np.unpackbits(bits, count=self._vocab_size, bitorder="little").view(np.bool_)
             if not mask.any():
                 raise OptionError(f"{self._field} cannot be followed: no token may come next.")
@@ -116,14 +123,26 @@ class ConstraintState:
         if self._forced:
             assert token == self._forced.popleft(), token
         else:
-            self._matcher.consume_token(token)
-            _demand_sound(self._matcher, self._field)
+            with self._asked() as matcher:
+                matcher.consume_token(token)
             self._mask, self._known = None, False
 
     @property
     def complete(self) -> bool:
         """Whether nothing but the end of the text may come next."""
         return not self._forced and self._matcher.is_stopped()
+
+    @contextmanager
+    def _asked(self) -> Iterator[LLMatcher]:
+        """The matcher, to be asked something; raises where that fails or takes too long."""
+        started = time.thread_time()  # of the processor: other programs do not count
+        yield self._matcher
+        _demand_sound(self._matcher, self._field)
+        if time.thread_time() - started > MOST_SECONDS:
+            raise OptionError(
+                f"{self._field} takes too long to follow: a token more than {MOST_SECONDS} seconds "
+                "of computing; make it simpler."
+            )
 
 
 def _demand_sound(matcher: LLMatcher, field: str) -> None:

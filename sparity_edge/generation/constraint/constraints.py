@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sparity_edge.errors import OptionError, library_words
 from sparity_edge.generation.constraint.constraint import Constraint
-from sparity_edge.generation.constraint.grammars import Kind, grammar_of
+from sparity_edge.generation.constraint.deep_stack import on_deep_stack
+from sparity_edge.generation.constraint.grammars import STACK, Kind, grammar_of
+from sparity_edge.generation.constraint.trial import needs_trial, try_out
 
 if TYPE_CHECKING:
     from sparity_edge.text.tokenizer import Tokenizer
@@ -25,9 +27,11 @@ LIMITS: dict[str, Any] = {
     "step_lexer_fuel": 200_000,  # about 14 ms of a token
     "step_max_items": 50_000,  # about 3 ms of a token
     "max_lexer_states": 25_000,  # of 1 to 2 KB, for every sequence
-    "max_grammar_size": 100_000,  # symbols
+    "max_grammar_size": 20_000,  # symbols; a property of an object takes eight
     "verbose_errors": False,
 }
+# Grammars may be ambiguous in more ways than schemas, and cost by the square of their size.
+GRAMMAR_LIMITS = LIMITS | {"max_grammar_size": 2_000, "max_items_in_row": 500}
 FIELDS: dict[Kind, str] = {
     "json_object": "schema",
     "json_schema": "schema",
@@ -73,13 +77,16 @@ class Constraints:
                 "pip install 'sparity-edge[server]'."
             ) from None
         grammar = grammar_of(kind, content, field)
+        limits = GRAMMAR_LIMITS if kind == "grammar" else LIMITS
         with self._lock:
             found = self._kept.get(grammar)
             if found is not None:
                 self._kept.move_to_end(grammar)
                 return found
             vocabulary = self._read_vocabulary(field)
-        found = self._compiled(vocabulary, grammar, field)
+        if kind == "grammar" or (kind == "json_schema" and needs_trial(grammar)):
+            try_out(grammar, limits, STACK, field)
+        found = on_deep_stack(lambda: self._compiled(vocabulary, grammar, field, limits), STACK)
         with self._lock:
             self._kept[grammar] = found
             while len(self._kept) > MOST_KEPT:
@@ -118,10 +125,12 @@ class Constraints:
                 ) from None
         return self._vocabulary
 
-    def _compiled(self, vocabulary: Any, grammar: str, field: str) -> Constraint:
+    def _compiled(
+        self, vocabulary: Any, grammar: str, field: str, limits: dict[str, Any]
+    ) -> Constraint:
         from llguidance import LLMatcher, LLParserLimits
 
-        matcher = LLMatcher(vocabulary, grammar, log_level=0, limits=LLParserLimits(**LIMITS))
+        matcher = LLMatcher(vocabulary, grammar, log_level=0, limits=LLParserLimits(**limits))
         made = Constraint(matcher, self._vocab_size, field)
         made.demand_possible()
         return made

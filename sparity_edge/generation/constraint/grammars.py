@@ -18,7 +18,10 @@ Kind = Literal["json_object", "json_schema", "regex", "grammar"]
 # A JSON schema, its JSON, or a class of pydantic's, which has `model_json_schema`.
 Schema = Mapping[str, Any] | str | type
 
-MOST_BYTES = 1 << 18  # of a schema or grammar: as much as fits into the prompts of many models
+# Of a schema or grammar. llguidance descends once for every level, with 4 to 9 KB of stack, and no
+# text of this size has so many that STACK would not hold them.
+MOST_BYTES = 1 << 16
+STACK = 1 << 28
 MOST_REGEX_BYTES = 1 << 13
 MOST_NESTED = 100  # levels of a schema's JSON; llguidance reads 128
 # As `json.dumps` writes, which models have read most of: one line, one space behind , and :. White
@@ -27,7 +30,7 @@ STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separat
 
 
 def grammar_of(kind: Kind, content: object, field: str) -> str:
-    """The grammar, in llguidance's JSON form, of what a text is told to follow.
+    """The grammar, as llguidance takes it, of what a text is told to follow.
 
     Args:
         kind: what `content` is.

@@ -9,9 +9,11 @@ forgotten before the next pass.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from sparity_edge.arrays import Floats
+from sparity_edge.errors import SparityError
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.generation.speculation.draft import Draft, DraftSource
@@ -21,6 +23,7 @@ from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.model.model import Model
 from sparity_edge.model.screened_head import Ids, Wanted
 
+Result = TypeVar("Result")
 Row = tuple[Floats, Ids | None]  # logits after a token, and the ids of those that are known
 
 
@@ -46,6 +49,7 @@ class Speculation:
     ) -> None:
         self.sequence = sequence
         self.cache = model.kv_cache if cache is None else cache
+        self.error: SparityError | None = None  # why no token could be chosen: it ends here
         self._model, self._sources, self._pace = model, sources, pace
 
     def steps(self) -> list[Step]:
@@ -61,6 +65,18 @@ class Speculation:
                 other.earn(len(steps))
         self.follow(steps)
         return steps
+
+    def attempt(self, work: Callable[[], Result]) -> Result | None:
+        """What some work on this sequence gives; None: it failed, and `error` says why.
+
+        Args:
+            work: that concerns no other sequence.
+        """
+        try:
+            return work()
+        except SparityError as error:
+            self.error = error
+            return None
 
     def follow(self, steps: Sequence[Step]) -> None:
         """Tell the sources what was chosen.

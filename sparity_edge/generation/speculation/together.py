@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.results import Step
@@ -42,10 +43,10 @@ class Together:
             running: sequences that are not over, at least one.
 
         Returns:
-            Of each one step or more.
+            Of each one step or more; none where its `error` says why it ends.
         """
         if len(running) == 1:
-            return [running[0].steps()]
+            return [running[0].attempt(running[0].steps) or []]
         pace = self._loaded.pace.of_batch(len(running))
         drafts, shape = self._shape(running, pace)
         started = time.perf_counter()
@@ -62,7 +63,7 @@ class Together:
         """Guesses of each sequence, and how many tokens of it the next pass reads."""
         none = (1,) * len(running)
         most = min(SIZES[-1], ROWS[-1] - len(running) + 1) - 1
-        if not self._loaded.speculation or pace.credit <= 0:
+        if pace.credit <= 0:
             return [Draft()] * len(running), none
         drafts = [each.free_draft(most) for each in running]
         if not any(draft.ids for draft in drafts):
@@ -108,7 +109,8 @@ class Together:
         for speculation, own in zip(running, guesses, strict=True):
             meter = speculation.sequence.meter
             meter.add(seconds, model.active_weight_fraction, model.densities, len(own))
-            found.append(speculation.take(rows[first : first + len(own) + 1], own))
+            take = partial(speculation.take, rows[first : first + len(own) + 1], own)
+            found.append(speculation.attempt(take) or [])
             first += len(own) + 1
         return found
 
@@ -119,11 +121,19 @@ class Together:
         sequences = [each.sequence for each in running]
         latest = [each.ids[-1] for each in sequences]
         rows = model.read_together(latest, [each.cache for each in running], True)
-        chosen = [each.choose(row) for each, row in zip(sequences, rows, strict=True)]
+        chosen = [
+            each.attempt(partial(each.sequence.choose, row))
+            for each, row in zip(running, rows, strict=True)
+        ]
         seconds = time.perf_counter() - started
         for each in sequences:
             each.meter.add(seconds, model.active_weight_fraction, model.densities)
-        return [[each.take(*choice)] for each, choice in zip(sequences, chosen, strict=True)]
+        found = []
+        for speculation, choice in zip(running, chosen, strict=True):
+            take = speculation.sequence.take
+            step = choice and speculation.attempt(partial(take, *choice))
+            found.append([step] if step else [])
+        return found
 
 
 def _caches(running: Iterable[Speculation], shape: Shape) -> list[KVCache]:
