@@ -195,13 +195,6 @@ class Scheduler:
             ticket.reading += time.perf_counter() - started
             if ticket.unread:
                 return True
-<<<<<<< HEAD
-            chosen = sequence.choose(logits)
-            active, densities = loaded.model.active_weight_fraction, loaded.model.densities
-        sequence.meter.add(ticket.reading, active, densities)
-        step = sequence.take(*chosen)
-        ticket.speculation = speculation_of(loaded, sequence, cache)
-=======
             try:
                 chosen = sequence.choose(logits)
                 active, densities = loaded.model.active_weight_fraction, loaded.model.densities
@@ -210,13 +203,7 @@ class Scheduler:
             except SparityError as error:
                 ticket.fail(error)
                 return True
-        ticket.speculation = (
-            speculation_of(loaded, sequence, cache)
-            if ticket.followed.plan is None
-            # Nothing is guessed, and what its passes cost says nothing of those of others.
-            else Speculation(loaded.model, sequence, (), Pace(), cache)
-        )
->>>>>>> 5f5cc92 (Grammars are compiled within limits, and a sequence that cannot go on ends alone)
+        ticket.speculation = speculation_of(loaded, sequence, cache)
         self._tell(ticket, step)
         return True
 
