@@ -89,7 +89,6 @@ BENCH = (
     "limits",
     "speculation",
     "server",
-    "forms",
     "scripts",
 )
 

@@ -1,8 +1,9 @@
 """Scheduler: decodes what many clients ask for, together, the next tokens of each at a time.
 
 Sequences join and leave between two steps. A long prompt is read a chunk at a time, and between two
-chunks all others get their next token, so nobody waits longer than one chunk. One thread works;
-anybody may submit. Knows nothing of HTTP.
+chunks all others get their next tokens, so nobody waits longer than one chunk. Prompts that come
+while nobody waits for a next token are read one after another, and their first tokens told when all
+are: so they decode together. One thread works; anybody may submit. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.generation.speculation.decode import speculation_of
 from sparity_edge.generation.speculation.speculation import Speculation
 from sparity_edge.generation.speculation.together import Together
+from sparity_edge.model.prefixes.parts import CHUNK
 from sparity_edge.server.dial.followed import Followed
 from sparity_edge.server.embeddings.pooling import PooledTexts, PoolQueue
 from sparity_edge.server.prefix_store import PrefixStore
 from sparity_edge.server.tickets import ClosingError, Counts, Listener, QueueFullError, Ticket
 
 MOST_WAITING = 64
+# Passes for next tokens between two whole chunks of prompts: of 24 times between tokens one is long
+# at most, so that the 95th percentile of them is not (bench/server/peers.py).
+BETWEEN = 24
 CLOSE_TIMEOUT = 60.0  # seconds that `close` waits for the step under way
 
 
@@ -49,6 +54,8 @@ class Scheduler:
         self._most_waiting = most_waiting
         self._waiting: deque[Ticket] = deque()
         self._running: list[Ticket] = []  # prompts being read among them
+        self._begun: list[tuple[Ticket, Step]] = []  # first tokens that are not told yet
+        self._rest = 0  # passes before the next chunk is read
         self._texts = PoolQueue(loaded)
         self._texts_next = False  # whether a chunk of them is read before one of a prompt
         self._changed = threading.Condition()
@@ -140,7 +147,6 @@ class Scheduler:
         """Sleep until there is something to do; False: close."""
         with self._changed:
             while not (self._closing or self._waiting or self._running or self._texts):
-                self.loaded.model.release()
                 self._changed.wait()
             return not self._closing
 
@@ -149,13 +155,7 @@ class Scheduler:
         with self._changed:
             self._drop()
             while self._waiting and len(self._running) < MOST_TOGETHER:
-                ticket = self._waiting.popleft()
-                busy = [each.cache for each in self._running if each.cache is not None]
-                ticket.cache = self.store.begin(ticket.sequence.ids, busy)
-                ticket.sequence.meter.cached = len(ticket.cache)
-                self.counts.cached_tokens += len(ticket.cache)
-                self.counts.prompt_tokens += len(ticket.sequence.ids)
-                self._running.append(ticket)
+                self._running.append(self._waiting.popleft())
 
     def _drop(self) -> None:
         """Forget those that are over or whose client has gone."""
@@ -170,16 +170,46 @@ class Scheduler:
         self._running = [each for each in self._running if each not in over]
 
     def _read(self) -> None:
+        """One chunk; where nobody waits for a next token, short prompts one after another."""
+        waiting = any(each.decodes for each in self._running)
+        if waiting and self._rest > 0:
+            self._rest -= 1
+            return
+        self._read_by_turns()
+        while not waiting and 0 < len(self._begun) < MOST_TOGETHER:
+            self._admit()
+            following = self._unread()
+            if following is None or following.unread > CHUNK:
+                break
+            self._read_by_turns()
+        for begun in self._begun:
+            self._tell(*begun)
+        self._begun.clear()
+
+    def _read_by_turns(self) -> None:
         """A chunk of a prompt, or of texts to be made into vectors; by turns where both wait."""
         if not (self._texts and self._texts_next) and self._read_a_chunk():
             self._texts_next = True
         elif self._texts:
             self.counts.embedded_tokens += self._texts.read_a_chunk()
+            self._rest = BETWEEN
             self._texts_next = False
+
+    def _unread(self) -> Ticket | None:
+        """Whose prompt is read next, with what is at hand of it; None: all have been read."""
+        ticket = next((each for each in self._running if not each.sequence.generated), None)
+        # Not before its turn: the one before it may begin like it.
+        if ticket is not None and ticket.cache is None:
+            busy = [each.cache for each in self._running if each.cache is not None]
+            ticket.cache = self.store.begin(ticket.sequence.ids, busy)
+            ticket.sequence.meter.cached = len(ticket.cache)
+            self.counts.cached_tokens += len(ticket.cache)
+            self.counts.prompt_tokens += len(ticket.sequence.ids)
+        return ticket
 
     def _read_a_chunk(self) -> bool:
         """Of the prompt that came first among those not read yet; False: there is none."""
-        ticket = next((each for each in self._running if not each.sequence.generated), None)
+        ticket = self._unread()
         if ticket is None or ticket.cache is None:
             return False
         loaded, sequence, cache = self.loaded, ticket.sequence, ticket.cache
@@ -193,6 +223,7 @@ class Scheduler:
             rest = sequence.ids[len(cache) :]
             logits = loaded.model.read(rest, loaded.sparse_prefill, cache, passes=1)
             ticket.reading += time.perf_counter() - started
+            self._rest = BETWEEN * (len(rest) - ticket.unread) // CHUNK
             if ticket.unread:
                 return True
             try:
@@ -204,7 +235,7 @@ class Scheduler:
                 ticket.fail(error)
                 return True
         ticket.speculation = speculation_of(loaded, sequence, cache)
-        self._tell(ticket, step)
+        self._begun.append((ticket, step))
         return True
 
     def _advance(self) -> None:
@@ -214,6 +245,8 @@ class Scheduler:
             for each in self._running
             if each.speculation is not None and not each.sequence.finish_reason
         ]
+        # Largest first, so that those that come find a recording for as much room.
+        ready.sort(key=lambda each: -each[1].cache.capacity)
         followed = {id(each.followed.plan): each.followed.plan for each, _ in ready}
         for key, plan in followed.items():
             group = [each for each in ready if id(each[0].followed.plan) == key]
@@ -245,6 +278,7 @@ class Scheduler:
         with self._changed:
             tickets = [*self._running, *(self._waiting if self._closing else ())]
             self._running.clear()
+            self._begun.clear()
             if self._closing:
                 self._waiting.clear()
                 self._texts.fail(error)

@@ -67,6 +67,11 @@ class Ticket:
         self.cancelled = True
 
     @property
+    def decodes(self) -> bool:
+        """Whether it waits for a next token."""
+        return self.speculation is not None and not self.sequence.finish_reason
+
+    @property
     def unread(self) -> int:
         """Ids that have to be read before the next token can be chosen."""
         return len(self.sequence.ids) - (0 if self.cache is None else len(self.cache))

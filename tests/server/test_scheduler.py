@@ -14,8 +14,8 @@ from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import sequence_of
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.model.prefixes import parts
-from sparity_edge.model.prefixes.parts import FEW
-from sparity_edge.server.scheduler import Scheduler
+from sparity_edge.model.prefixes.parts import CHUNK, FEW
+from sparity_edge.server.scheduler import BETWEEN, Scheduler
 from sparity_edge.server.tickets import QueueFullError, Ticket
 
 GREEDY = SamplingParams(temperature=0, max_tokens=10, ignore_eos=True)
@@ -91,7 +91,8 @@ def test_a_long_prompt_holds_nobody_up(
     before = talking.heard.qsize()
     reading = Client(scheduler, [9 + (11 * k) % 200 for k in range(96)])
     reading.next()
-    assert talking.heard.qsize() >= before + 2  # a token for each chunk but the last at least
+    # Passes for each chunk but the last, by its size.
+    assert talking.heard.qsize() >= before + 2 * (BETWEEN * 32 // CHUNK)
     talking.ticket.cancel()
     reading.ids()
 
@@ -114,6 +115,16 @@ def test_a_second_prompt_with_the_same_beginning_reads_the_rest_only(scheduler: 
     client = Client(scheduler, [*prompt, *range(4, 5 + FEW)])
     assert client.next().stats.cached_tokens == len(prompt)
     client.ids()
+
+
+def test_prompts_that_come_together_share_what_they_begin_with(scheduler: Scheduler) -> None:
+    begin = [17 + (13 * k) % 180 for k in range(100)]
+    with scheduler.loaded.busy:  # the model is at work: they all come before the first is read
+        clients = [Client(scheduler, [*begin, *range(4 + each, 30 + each)]) for each in range(4)]
+    cached = [client.next().stats.cached_tokens for client in clients]
+    assert cached == [0, *[len(begin)] * 3]
+    for client in clients:
+        client.ids()
 
 
 def test_a_full_queue_is_told(generator: Generator) -> None:
