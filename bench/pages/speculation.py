@@ -1,6 +1,6 @@
-"""Tables of speculation: what it gains on each kind of text, and that it changes none.
+"""Tables of speculation: prices of passes, gains of guesses on each text, and equal answers.
 
-Made from the results of speculation/speculate.py and speculation/equal.py; measures nothing.
+Made from the results of latency.py and of the scripts in speculation/; measures nothing.
 """
 
 from __future__ import annotations
@@ -8,7 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sparity_edge.measure.rounds import table
+from sparity_edge.measure.rounds import table, with_spread
+
+
+def passes_table(results: Mapping[str, Any]) -> str:
+    """What a pass over a few tokens costs against one over a single token."""
+    lines = []
+    for model, part in results["latency"]["models"].items():
+        over = part.get("passes", {}).get("times_one", {})
+        for kind, name in (("together", "sequences"), ("of one", "tokens of one sequence")):
+            cells = [with_spread(each) for key, each in over.items() if key.startswith(kind)]
+            if cells:
+                lines.append([model, name, *cells])
+    return table(["model", "of", "2", "4", "8"], lines)
 
 
 def gains_table(results: Mapping[str, Any]) -> str:
@@ -44,3 +56,22 @@ def equal_table(results: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     head = ["model", "threads", "answers equal", "KV caches equal", "tokens", "drafted", "accepted"]
     return table(head, lines)
+
+
+def peer_table(results: Mapping[str, Any]) -> str:
+    """Our guesses against llama.cpp's, and the best of each against the best of the other."""
+    lines = []
+    for model, kinds in results["speculation_peer"]["models"].items():
+        for kind, sides in kinds.items():
+            best = max(row["tokens_a_second"] for side, row in sides.items() if not _is_ours(side))
+            for side, row in sides.items():
+                speed = row["tokens_a_second"]
+                ratio = f"{speed / best:.2f}" if _is_ours(side) else ""
+                told = f"{row['accepted']} of {row['drafted']}"
+                lines.append([model, kind, side, f"{speed:.1f}", ratio, told, row["prompts"]])
+    head = ["model", "text", "side", "tok/s", "of llama.cpp's best", "accepted", "prompts"]
+    return table(head, lines)
+
+
+def _is_ours(side: str) -> bool:
+    return side.startswith("ours")

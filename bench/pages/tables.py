@@ -1,7 +1,7 @@
 """Tables and captions of the pages, made from results files.
 
-`SECTIONS` names the markers `<!-- NAME: begin -->` on a page, the results files that each one needs
-and the function that writes it: results by name of their file -> Markdown. Measures nothing.
+`SECTIONS` names the markers `<!-- NAME: begin -->` on a page, the results files that each needs and
+what writes it: results by name of their file -> Markdown. Measures nothing.
 """
 
 from __future__ import annotations
@@ -200,18 +200,6 @@ def first_start(results: Results) -> str:
     return "Not measured."
 
 
-def passes_table(results: Results) -> str:
-    """What a pass over a few tokens costs against one over a single token."""
-    lines = []
-    for model, part in results["latency"]["models"].items():
-        over = part.get("passes", {}).get("times_one", {})
-        for kind, name in (("together", "sequences"), ("of one", "tokens of one sequence")):
-            cells = [with_spread(each) for key, each in over.items() if key.startswith(kind)]
-            if cells:
-                lines.append([model, name, *cells])
-    return table(["model", "of", "2", "4", "8"], lines)
-
-
 def screen_table(results: Results) -> str:
     """Whether a screened LM head gives the logits that matter, and what it saves."""
     lines = []
@@ -284,9 +272,10 @@ SECTIONS: dict[str, Section] = {
     "ladder-verdict": Section(("ladder",), ladder_verdict),
     "parts": Section(("parts",), parts_table),
     "memory": Section(("latency",), memory_table),
-    "passes": Section(("latency",), passes_table),
+    "passes": Section(("latency",), speculation.passes_table),
     "screen": Section(("screen",), screen_table),
     "speculation": Section(("speculate",), speculation.gains_table),
+    "speculation-peer": Section(("speculation_peer",), speculation.peer_table),
     "speculation-equal": Section(("speculation_equal",), speculation.equal_table),
     "first-start": Section(("latency",), first_start),
     "peers": Section(("peers",), peers_table),

@@ -1,7 +1,7 @@
 """Decoding with speculation against decoding token by token: same text, other time.
 
-Texts: code that is given back with one change (HumanEval's reference solutions), a text that is
-summarised and quoted from (WikiText-2), and chat (the first turns of MT-Bench). Every prompt is
+Texts: code that is given back with one change (the model's own solutions of HumanEval), a text that
+is summarised and quoted from (WikiText-2), and chat (the first turns of MT-Bench). Every prompt is
 answered on every side in turn, greedily and at a temperature with a fixed seed; answers that differ
 between sides end the run. Times are those of tokens after the first.
 
@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from shared.common import add_models, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
-from tasks.results import json_lines
+from speculation.prompts import KINDS, prompts_of
 
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.generation.results import Completion
@@ -31,28 +31,6 @@ from sparity_edge.progress import silent
 
 PLAIN, NGRAMS, BOTH = "token by token", "n-grams", "n-grams and draft model"
 WAYS: dict[str, dict[str, Any]] = {"greedy": {"temperature": 0}, "temperature 0.8": {"seed": 1}}
-CHANGE = "Return this function unchanged, but with a line of comment at its beginning:"
-QUOTE = "Summarise this text in one sentence, then quote its three most important sentences."
-QUOTED_CHARACTERS = 6000  # about 1,500 tokens
-
-
-def texts(data: Path) -> dict[str, list[str]]:
-    """Prompts by what is asked for."""
-    code = [
-        f"{CHANGE}\n```python\n{line['prompt']}{line['canonical_solution']}```"
-        for line in json_lines(data / "humaneval" / "HumanEval.jsonl")
-    ]
-    prose = (data / "wikitext2" / "wiki.test.raw").read_text(encoding="utf-8")
-    parts = range(0, len(prose) - QUOTED_CHARACTERS, 5 * QUOTED_CHARACTERS)
-    quoted = [f"{QUOTE}\n\n{prose[at : at + QUOTED_CHARACTERS]}" for at in parts]
-    chat = [line["turns"][0] for line in json_lines(data / "mt_bench" / "question.jsonl")]
-    return {"edit": code, "quote": quoted, "chat": chat}
-
-
-def spread_evenly(prompts: Sequence[str], count: int) -> list[str]:
-    """So many of the prompts, at equal distances."""
-    count = min(count, len(prompts))
-    return [prompts[index * len(prompts) // count] for index in range(count)]
 
 
 def measure(
@@ -109,7 +87,7 @@ def main() -> int:
     understood.add_argument("--draft", help="a draft model besides, for all models")
     understood.add_argument("--prompts", type=int, default=12, help="of each kind")
     understood.add_argument("--tokens", type=int, default=128, help="of an answer at most")
-    understood.add_argument("--texts", nargs="+", default=["edit", "quote", "chat"])
+    understood.add_argument("--texts", nargs="+", default=KINDS, choices=KINDS)
     understood.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     understood.set_defaults(rounds=3)
     options = understood.parse_args()
@@ -117,7 +95,7 @@ def main() -> int:
         options.prompts, options.rounds = 3, 1
     threads = thread_count(options.threads)
     report = {"machine": machine(threads), "models": models_so_far(options.out)}
-    asked, lines = texts(options.data), []
+    lines = []
     for model in options.model or [DEFAULT_MODEL]:
         with Generator.load(
             model, threads=threads, max_context=4096, draft=options.draft
@@ -127,7 +105,9 @@ def main() -> int:
             name = Path(str(generator.info()["source"])).stem
             of_model = report["models"].setdefault(name, {})
             for kind in options.texts:
-                prompts = spread_evenly(asked[kind], options.prompts)
+                generator.loaded.draft_model, draft = None, generator.loaded.draft_model
+                prompts = prompts_of(kind, options.data, options.prompts, generator)
+                generator.loaded.draft_model = draft
                 for way in options.ways:
                     found = measure(generator, prompts, WAYS[way], options)
                     of_model.setdefault(kind, {})[way] = found
