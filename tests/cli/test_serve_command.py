@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -56,10 +58,15 @@ def test_without_its_packages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process alone")
-def test_it_serves_until_ctrl_c(checkpoint: Callable[[str], Path]) -> None:
-    words = ["serve", str(checkpoint("llama_gqa")), "--port", "0", "--name", "tiny"]
+def test_it_serves_until_ctrl_c(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    words = ["serve", str(checkpoint("llama_gqa")), "--port", "0", "--name", "tiny", "--open"]
+    browser, shown = tmp_path / "browser.py", tmp_path / "shown"
+    browser.write_text(f"import sys; open({str(shown)!r}, 'w').write(sys.argv[1])")
     process = subprocess.Popen(
-        [sys.executable, "-m", "sparity_edge", *words], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "sparity_edge", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "BROWSER": shlex.join([sys.executable, str(browser), "%s"])},
     )
     assert process.stderr is not None
     with process:
@@ -68,6 +75,9 @@ def test_it_serves_until_ctrl_c(checkpoint: Callable[[str], Path]) -> None:
             address = line.split(" at ")[1].split("/v1")[0]
             with urllib.request.urlopen(f"{address}/v1/models", timeout=30) as answer:
                 assert b'"tiny"' in answer.read()
+            while not (shown.exists() and shown.read_text()):
+                time.sleep(0.01)
+            assert shown.read_text() == f"{address}/"
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(30) in (0, 130)

@@ -57,7 +57,7 @@ def test_the_dial_tells_what_it_costs_and_is_followed(visit: Open) -> None:
 
 
 def test_the_modules_that_know_nothing_of_the_page(visit: Open) -> None:
-    turns, events, broken, half, far = visit().evaluate(
+    turns, events, broken, failed, half, far = visit().evaluate(
         """async (plan) => {
             const { asked } = await import('/page/conversation.js');
             const { events } = await import('/page/client.js');
@@ -79,6 +79,8 @@ def test_the_modules_that_know_nothing_of_the_page(visit: Open) -> None:
                 asked(talk, 'c'),
                 await read('data: {"a": "ä€"}\\n\\ndata: [1]\\n\\ndata: [DONE]\\n\\n'),
                 await read('data: 1\\n\\n').catch((error) => error.message),
+                await read('data: {"error": {"message": "no"}}\\n\\n')
+                    .catch((error) => error.message),
                 klAt(plan, 0.1),
                 positionOf('chess@0.9', [plan]),
             ];
@@ -88,5 +90,6 @@ def test_the_modules_that_know_nothing_of_the_page(visit: Open) -> None:
     assert turns == [{"role": "system", "content": "c"}, {"role": "user", "content": "a\n\nb"}]
     assert events == [{"a": "ä€"}, [1]]
     assert "broke off" in broken
+    assert failed == "no"
     assert half == pytest.approx(0.02)
     assert far == {"plan": "chess", "sparsity": 0.6}
