@@ -16,4 +16,5 @@ SPARSE_LAYOUTS = ("ffn", "neurons", "mixed", "input")
 ROTATIONS = ("global", "layers")
 MOST_KL = 0.1  # nats a token to the dense model, beyond which a plan is followed by force only
 MAX_LEVEL = 0.9  # of a sparsity plan: beyond it nothing that can be read is left
+CACHE_DIR_MB = 4096  # MB of files that keep beginnings of prompts
 DEFAULT_MAX_CONTEXT = 32768  # positions, where the model has more: bounds what a chat may take

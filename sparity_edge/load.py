@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparity_edge.choices import DEFAULT_MODEL, DEFAULT_PLAN
+from sparity_edge.choices import CACHE_DIR_MB, DEFAULT_MODEL, DEFAULT_PLAN
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.options import checked_context, checked_dial, checked_kv_dtype
 from sparity_edge.generation.plan_setting import PlanSetting
@@ -40,6 +40,8 @@ def load(
     sparse_prefill: bool = False,
     max_context: int | None = None,
     cache_dtype: str | None = None,
+    cache_dir: str | Path | None = None,
+    cache_dir_mb: int = CACHE_DIR_MB,
     full_head: bool = False,
     speculation: bool = True,
     draft: str | Path | None = None,
@@ -66,8 +68,7 @@ def load(
 
     def open_pack(path: Path) -> Generator:
         generator = Generator(open_model(path, threads, max_context, cache_dtype))
-        generator.sparse_prefill = sparse_prefill
-        generator.speculation = speculation
+        generator.sparse_prefill, generator.speculation = sparse_prefill, speculation
         generator.loaded.price_book = KeptPrices(generator.loaded)
         generator.loaded.progress = progress
         if not full_head:
@@ -101,6 +102,8 @@ def load(
             generator.set_plan(plan, sparsity=0)
         if draft is not None:
             _add_draft_model(generator.loaded, str(draft), context)
+        if cache_dir is not None:
+            generator.loaded.keep_prefixes(cache_dir, cache_dir_mb, notify)
     except BaseException:
         generator.close()
         raise

@@ -27,6 +27,7 @@ from sparity_edge.cli.options.lora import add_lora_option
 from sparity_edge.cli.options.models import add_model_commands
 from sparity_edge.cli.options.packing import SOURCE_HELP, add_cache, add_convert, add_verify
 from sparity_edge.cli.options.plan import add_plan_commands
+from sparity_edge.cli.options.prefixes import add_prefix_options
 from sparity_edge.cli.options.sampling import add_sampling_options
 from sparity_edge.cli.options.serve import add_serve
 from sparity_edge.cli.options.shell_completion import add_completion
@@ -164,6 +165,7 @@ def _add_chat(commands: Any) -> None:
     )
     add_template_option(parser)
     add_sampling_options(parser)
+    add_prefix_options(parser)
     _add_loading(parser)
 
 
@@ -174,6 +176,7 @@ def _add_generate(commands: Any) -> None:
         "--prompt", "-p", metavar="TEXT", help="the text to continue (default: standard input)"
     )
     add_sampling_options(parser)
+    add_prefix_options(parser)
     _add_loading(parser)
 
 

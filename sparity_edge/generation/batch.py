@@ -70,23 +70,24 @@ class Batch:
             self._demand_open()
             started = time.perf_counter()
             cache = model.new_kv_cache()
-            sequence.meter.cached = self._share(sequence.ids, cache)
+            self._share(sequence.ids, cache)
+            self._loaded.take_over(cache, sequence.ids)
+            sequence.meter.cached = len(cache)
             logits = model.read(sequence.ids[len(cache) :], self._sparse_prefill, cache)
             chosen = sequence.choose(logits)
             seconds = time.perf_counter() - started
             sequence.meter.add(seconds, model.active_weight_fraction, model.densities)
             step = sequence.take(*chosen)
+            self._loaded.keep(cache)
             self._running.append((index, speculation_of(self._loaded, sequence, cache)))
         return index, step
 
-    def _share(self, ids: Sequence[int], cache: KVCache) -> int:
-        """Take over the longest beginning that is at hand; returns its length."""
+    def _share(self, ids: Sequence[int], cache: KVCache) -> None:
+        """Take over the longest beginning that is in memory."""
         others = [self._model.kv_cache, *(each.cache for _, each in self._running)]
         best = longest_shared(others, ids)
-        if best is None:
-            return 0
-        cache.copy(*best)
-        return best[1]
+        if best is not None:
+            cache.copy(*best)
 
     def _advance(self) -> Iterator[tuple[int, Step]]:
         """The next token of each sequence that is under way, or more of them."""

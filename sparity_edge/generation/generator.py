@@ -58,6 +58,9 @@ class Generator(BatchCalls):
             max_context: positions of the KV cache; None: the model's own, at most 32768.
             cache_dtype: "f32", "bf16" or "int8" for keys and values; None: bf16, or f32 where all
                 weights are.
+            cache_dir: a folder that keeps what was read of prompts: what begins alike is not read
+                again by other processes or after a restart. No bit of a text depends on it.
+            cache_dir_mb: MB of files there; what was used longest ago is removed beyond it.
             full_head: compute all logits of every token. Otherwise greedy decoding and sampling
                 with `top_k` compute only those that may be among the largest, where that reads
                 clearly less: a screen of the LM head, made once and kept in the cache, tells which.

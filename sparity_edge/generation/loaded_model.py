@@ -7,7 +7,7 @@ token ids a prompt stands for. `load` makes it of a packed folder, `Generator` d
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,9 @@ from sparity_edge.text.token_ids import checked_ids
 if TYPE_CHECKING:
     from sparity_edge.config.model_config import ModelConfig
     from sparity_edge.generation.speculation.draft_model import DraftModel
+    from sparity_edge.model.kv_cache import KVCache
     from sparity_edge.model.model import Model
+    from sparity_edge.model.prefixes.disk_store import DiskStore
     from sparity_edge.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
@@ -59,6 +61,7 @@ class LoadedModel:
         self.price_book: PriceBook | None = None  # where prices of passes are kept
         self._paces: dict[Hashable, Pace] = {}  # by plan, the latest last
         self.draft_model: DraftModel | None = None  # that guesses where the text has not been
+        self.prefixes: DiskStore | None = None  # beginnings of prompts that were read before
         self.default_params = suggested_params(model.packed.generation_config)
         self.progress: Progress = silent  # told of what is compiled later on
         self.end_ids = frozenset({*model.config.eos_token_ids, *tokenizer.eos_token_ids})
@@ -86,6 +89,8 @@ class LoadedModel:
         """Give the threads back, once the pass that runs is over."""
         self._closed = True
         self.model.close()
+        if self.prefixes is not None:
+            self.prefixes.close()
         self._mark.close()
 
     def demand_open(self) -> None:
@@ -113,9 +118,53 @@ class LoadedModel:
         other.plan_setting = self.plan_setting.twin(model)
         other.sparse_prefill, other.progress = self.sparse_prefill, self.progress
         other.speculation, other.constraints = self.speculation, self.constraints
+        other.prefixes = self.prefixes
         if model.threads == own.threads:  # what passes cost is another matter with more
             other.price_book = self.price_book
         return other
+
+    def keep_prefixes(
+        self, folder: str | Path, megabytes: int, notify: Callable[[str], None]
+    ) -> None:
+        """Keep what is read of prompts in files, and take it over from there.
+
+        Args:
+            folder: for the files of any models.
+            megabytes: that they may have.
+            notify: given one sentence where that fails.
+
+        Raises:
+            OptionError: that is no number of megabytes.
+            FormatError: the folder cannot be made.
+        """
+        from sparity_edge.model.prefixes.disk_store import DiskStore
+
+        if isinstance(megabytes, bool) or not isinstance(megabytes, int) or megabytes < 1:
+            raise OptionError(f"cache_dir_mb={megabytes!r} is not a whole number from 1 on.")
+        self.prefixes = DiskStore(Path(folder), self.path, megabytes << 20, notify)
+
+    def take_over(self, cache: KVCache, ids: Sequence[int]) -> None:
+        """Fill a KV cache with what is kept of the beginning of a prompt.
+
+        Args:
+            cache: that holds as much of it as is in memory.
+            ids: of the prompt.
+        """
+        # With a plan in prompts keys and values depend on it; files hold those of all weights.
+        if self.prefixes is None or self.skips_in_prompts:
+            return
+        self.model.stretch(cache, len(ids) - len(cache))
+        self.prefixes.fill(cache, ids)
+
+    def keep(self, cache: KVCache) -> None:
+        """Keep what a KV cache holds of a prompt, beyond the end of this process."""
+        if self.prefixes is not None:
+            self.prefixes.keep(cache)
+
+    @property
+    def skips_in_prompts(self) -> bool:
+        """Whether a plan applies to prompts."""
+        return self.sparse_prefill and self.model.plan is not None
 
     @property
     def config(self) -> ModelConfig:

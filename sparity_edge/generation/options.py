@@ -29,6 +29,8 @@ class LoadOptions(TypedDict, total=False):
     sparse_prefill: bool
     max_context: int | None
     cache_dtype: str | None
+    cache_dir: str | Path | None
+    cache_dir_mb: int
     full_head: bool
     speculation: bool
     draft: str | Path | None

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from sparity_edge.arrays import Numbers, round_up
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.errors import ContextError
@@ -105,6 +107,28 @@ class KVCache:
             mine[:, :length] = theirs[:, :length]
         self.ids[:] = other.ids[:length]
         self.as_prompt = min(length, other.as_prompt)
+
+    def shape_of(self, positions: int) -> tuple[int, int, int, int]:
+        """The shape that the bytes of so many positions have: (layers, heads, positions, row)."""
+        rows = self.keys[0]
+        return len(self.keys), len(rows), positions, row_bytes(rows)
+
+    def rows(self, first: int, end: int) -> tuple[Numbers, Numbers]:
+        """Keys and values of positions from `first` to `end` as bytes, see `shape_of`; copies."""
+        keys, values = (
+            np.stack([np.ascontiguousarray(each[:, first:end]).view(np.uint8) for each in layers])
+            for layers in (self.keys, self.values)
+        )
+        shape = self.shape_of(end - first)
+        return keys.reshape(shape), values.reshape(shape)
+
+    def put(self, first: int, keys: Numbers, values: Numbers) -> None:
+        """Write bytes, as `rows` gives them, from position `first` on, where there is room."""
+        for layers, content in ((self.keys, keys), (self.values, values)):
+            for rows, own in zip(layers, content, strict=True):
+                solid = np.ascontiguousarray(own)
+                where = rows[:, first : first + own.shape[1]]
+                where[...] = solid.view(rows.dtype).reshape(where.shape)
 
     def set_stretch(self, wanted: int) -> list[int]:
         """Take keys of another stretch from now on; what has to be read again is forgotten.

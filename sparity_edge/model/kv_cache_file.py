@@ -12,9 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparity_edge.arrays import Numbers
 from sparity_edge.errors import ContextError, FormatError, library_words
-from sparity_edge.kernels.kv_format import row_bytes
 from sparity_edge.model.kv_cache import KVCache
 from sparity_edge.packed.manifest import MANIFEST
 from sparity_edge.system.atomic import one_sentence, replace_file
@@ -30,13 +28,9 @@ def save(cache: KVCache, path: str | Path, model: Path) -> None:
     """
     from safetensors.numpy import save as to_bytes
 
-    used = len(cache)
+    keys, values = cache.rows(0, len(cache))
     content = to_bytes(
-        {
-            "ids": np.array(cache.ids, dtype=np.int64),
-            "keys": _row_bytes(cache.keys, used),
-            "values": _row_bytes(cache.values, used),
-        },
+        {"ids": np.array(cache.ids, dtype=np.int64), "keys": keys, "values": values},
         metadata={
             "sparity_edge_cache": _VERSION,
             "model": _fingerprint(model),
@@ -76,8 +70,7 @@ def load(cache: KVCache, path: str | Path, model: Path) -> None:
             "save it again, or load the model with the cache_dtype it was saved with."
         )
     ids, keys, values = tensors["ids"], tensors["keys"], tensors["values"]
-    first = cache.keys[0]
-    shape = (len(cache.keys), len(first), ids.size, row_bytes(first))
+    shape = cache.shape_of(ids.size)
     healthy = all(each.shape == shape and each.dtype == np.uint8 for each in (keys, values))
     if ids.ndim != 1 or ids.dtype != np.int64 or not healthy:
         raise FormatError(f"{path} is no KV cache of this model; save it again.")
@@ -95,11 +88,8 @@ def load(cache: KVCache, path: str | Path, model: Path) -> None:
     cache.trim(0)
     cache.reserve(ids.size)
     cache.stretch = stretch
-    for layer in range(len(cache.keys)):
-        for rows, content in zip(cache.layer(layer), (keys[layer], values[layer]), strict=True):
-            solid = np.ascontiguousarray(content)
-            rows[:, : ids.size] = solid.view(rows.dtype).reshape(*shape[1:3], *rows.shape[2:])
-    cache.ids.extend(ids.tolist())
+    cache.put(0, keys, values)
+    cache.append(ids.tolist(), as_prompt=False)  # some of it may have been decoded
 
 
 def _stretch(text: str, path: str | Path) -> int:
@@ -109,13 +99,6 @@ def _stretch(text: str, path: str | Path) -> int:
     return int(text)
 
 
-def _row_bytes(layers: list[Numbers], used: int) -> Numbers:
-    """(layers, heads, positions, bytes of a row), whatever the numbers are."""
-    rows = [np.ascontiguousarray(each[:, :used]) for each in layers]
-    shape = (len(layers), len(rows[0]), used, row_bytes(rows[0]))
-    return np.stack([each.view(np.uint8) for each in rows]).reshape(shape)
-
-
 def _fingerprint(model: Path) -> str:
-    """Of the manifest, which holds the checksums of all files."""
+    """Of the manifest of a packed folder, which holds the checksums of all files."""
     return hashlib.sha256((model / MANIFEST).read_bytes()).hexdigest()

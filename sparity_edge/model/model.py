@@ -141,7 +141,7 @@ class Model(BytesRead):
         logits = np.empty(0, dtype=np.float32)
         asked = None if wanted is None else [wanted]
         cache.reserve(len(cache) + len(ids))  # once, not chunk by chunk
-        self._stretch(cache, len(ids))
+        self.stretch(cache, len(ids))
         for part, applies in islice(self._parts(ids, sparse, cache), passes):
             logits = self._run(part, [cache], 1, applies, asked)[-1]
         return logits
@@ -190,7 +190,7 @@ class Model(BytesRead):
 
     def read_all_logits(self, ids: Sequence[int], sparse: bool = False) -> Iterator[Floats]:
         """Append tokens and give the logits of every one, (up to CHUNK, vocab_size) at a time."""
-        self._stretch(self.kv_cache, len(ids))
+        self.stretch(self.kv_cache, len(ids))
         for part, applies in self._parts(ids, sparse, self.kv_cache):
             yield self._run(part, [self.kv_cache], len(part), applies)
 
@@ -211,7 +211,7 @@ class Model(BytesRead):
             ContextError: a token does not fit.
         """
         for cache in caches:
-            self._stretch(cache, 1)
+            self.stretch(cache, 1)
         sparse = sparse and self._plan is not None
         early = [sparse and len(cache) < DENSE_POSITIONS for cache in caches]
         if not any(early) or all(early):
@@ -227,7 +227,7 @@ class Model(BytesRead):
         """Have recordings of a cache that is over serve the next one; None: let go of batches."""
         self._passes.release(self.kv_cache, over)
 
-    def _stretch(self, cache: KVCache, tokens: int) -> None:
+    def stretch(self, cache: KVCache, tokens: int) -> None:
         """Have keys rotated as a text with so many tokens more wants it, reading what is not again.
 
         transformers does so for Phi-3 alone: elsewhere its logits depend on what was cached.

@@ -35,6 +35,12 @@ class _Collector:
         for name, about in COUNTS.items():
             value = float(getattr(self._scheduler.counts, name))
             yield CounterMetricFamily(f"sparity_edge_{name}", about, value)
+        kept = self._scheduler.loaded.prefixes
+        if kept is not None:
+            about = "tokens of prompts taken over from files of --cache-dir"
+            yield CounterMetricFamily("sparity_edge_disk_tokens", about, kept.taken_tokens)
+            about = "bytes of prompts written to files of --cache-dir"
+            yield CounterMetricFamily("sparity_edge_disk_written_bytes", about, kept.written_bytes)
         gauges = {
             "running": (self._scheduler.running, "sequences under way"),
             "waiting": (self._scheduler.waiting, "sequences that wait"),

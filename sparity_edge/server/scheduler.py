@@ -184,6 +184,9 @@ class Scheduler:
             self._read_by_turns()
         for begun in self._begun:
             self._tell(*begun)
+        for ticket, _ in self._begun:
+            if ticket.cache is not None:
+                self.loaded.keep(ticket.cache)
         self._begun.clear()
 
     def _read_by_turns(self) -> None:
@@ -202,8 +205,6 @@ class Scheduler:
         if ticket is not None and ticket.cache is None:
             busy = [each.cache for each in self._running if each.cache is not None]
             ticket.cache = self.store.begin(ticket.sequence.ids, busy)
-            ticket.sequence.meter.cached = len(ticket.cache)
-            self.counts.cached_tokens += len(ticket.cache)
             self.counts.prompt_tokens += len(ticket.sequence.ids)
         return ticket
 
@@ -220,6 +221,11 @@ class Scheduler:
             except SparityError as error:
                 ticket.fail(error)
                 return True
+            if not ticket.begun:
+                ticket.begun = True
+                loaded.take_over(cache, sequence.ids)
+                sequence.meter.cached = len(cache)
+                self.counts.cached_tokens += len(cache)
             rest = sequence.ids[len(cache) :]
             logits = loaded.model.read(rest, loaded.sparse_prefill, cache, passes=1)
             ticket.reading += time.perf_counter() - started

@@ -50,6 +50,7 @@ class Ticket:
     cancelled: bool = False  # whoever asked has gone: dropped before the next step
     cache: KVCache | None = None  # once it is being read
     reading: float = 0.0  # seconds that its prompt has taken so far
+    begun: bool = False  # whether what is kept of its prompt was looked up
     speculation: Speculation | None = None  # once its prompt has been read
 
     def cancel(self) -> None:

@@ -67,6 +67,7 @@ def load_generator(
             "full_head": arguments.full_head,
             "speculation": arguments.speculation,
             "draft": arguments.draft,
+            **_kept(arguments),
             "offline": arguments.offline,
             "progress": bars,
             "notify": bars.notify,
@@ -120,6 +121,13 @@ def described(arguments: Namespace) -> tuple[dict[str, Any], dict[str, dict[str,
             **_asked(arguments),
             context=CallContext(arguments.offline, bars, bars.notify),
         )
+
+
+def _kept(arguments: Namespace) -> dict[str, Any]:
+    """Where the command keeps beginnings of prompts; empty: nowhere."""
+    if getattr(arguments, "cache_dir", None) is None:
+        return {}
+    return {"cache_dir": arguments.cache_dir, "cache_dir_mb": arguments.cache_dir_mb}
 
 
 def _asked(arguments: Namespace) -> dict[str, Any]:

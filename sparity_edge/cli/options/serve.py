@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sparity_edge.cli.options.plan import Add
+from sparity_edge.cli.options.prefixes import add_prefix_options
 
 Extend = Callable[[argparse.ArgumentParser], None]
 HOST, PORT, WAITING, CACHE_MB = "127.0.0.1", 8080, 64, 1024
@@ -58,6 +59,7 @@ def add_serve(commands: Any, add: Add, add_model: Extend, add_loading: Extend) -
         help=f"MB of memory for texts that the next prompt may begin with (default: {CACHE_MB})",
     )
     group.add_argument("--open", action="store_true", help="show the server's page in the browser")
+    add_prefix_options(parser)
     add_loading(parser)
 
 

@@ -37,6 +37,9 @@ def steps_of(
         step = _first_step(loaded, sequence)
         speculation = speculation_of(loaded, sequence)
     yield step
+    with loaded.busy:  # not before the first token is there
+        demand_latest()
+        loaded.keep(loaded.model.kv_cache)
     while sequence.finish_reason is None:
         with loaded.busy:
             demand_latest()
@@ -47,7 +50,9 @@ def steps_of(
 def _first_step(loaded: LoadedModel, sequence: DecodingSequence) -> Step:
     """Read the prompt and take the token that is chosen after it."""
     model, started = loaded.model, time.perf_counter()
-    sequence.meter.cached = model.kv_cache.reuse(sequence.ids)
+    model.kv_cache.reuse(sequence.ids)
+    loaded.take_over(model.kv_cache, sequence.ids)
+    sequence.meter.cached = len(model.kv_cache)
     ids = sequence.ids[len(model.kv_cache) :]
     wanted = None if model.screen is None else sequence.wanted()
     logits = model.read(ids, loaded.sparse_prefill, wanted=wanted)
