@@ -26,6 +26,7 @@ from sparity_edge.server.calls import text_sequences
 from sparity_edge.server.conversations.chat_calls import chat_sequences
 from sparity_edge.server.dial.followed import PLAN_HEADER, followed
 from sparity_edge.server.dial.routes import add_plans
+from sparity_edge.server.document import add_document
 from sparity_edge.server.embeddings.routes import add_embeddings
 from sparity_edge.server.errors.refusals import add_refusals, demand_model, status_of
 from sparity_edge.server.errors.shapes import error_body
@@ -118,6 +119,7 @@ def make_app(scheduler: Scheduler, name: str) -> FastAPI:
     _add_watching(app, scheduler, name)
     add_plans(app, scheduler)
     _add_token_ids(app, scheduler.loaded)
+    add_document(app)
     return app
 
 
@@ -133,7 +135,7 @@ def _add_watching(app: FastAPI, scheduler: Scheduler, name: str) -> None:
     async def health() -> dict[str, Any]:
         return {"status": "ok", "running": scheduler.running, "waiting": scheduler.waiting}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return PlainTextResponse(metrics_text(scheduler), media_type="text/plain; version=0.0.4")
 

@@ -13,9 +13,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     schemathesis = pytest.importorskip("schemathesis", reason="the extra [test] is not installed")
 
+from schemathesis.specs.openapi import checks
+
 HEADERS = {"Authorization": f"Bearer {KEY}"}
+CHECKS = [checks.status_code_conformance, checks.content_type_conformance]
+CHECKS += [checks.response_schema_conformance]
 FEW = settings(
-    max_examples=6,
+    max_examples=3,
     deadline=None,
     derandomize=True,
     database=None,
@@ -35,5 +39,6 @@ def test_no_request_is_a_fault_of_the_server(address: str) -> None:
         def check(case: Any) -> None:
             answer = case.call(headers=HEADERS, timeout=60)
             assert answer.status_code < 500, (case.body, answer.content)
+            case.validate_response(answer, checks=CHECKS)
 
         check()

@@ -24,7 +24,7 @@ from sparity_edge.server.messages.blocks import (
 StopSequence = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 
 
-class Message(Body):
+class AnthropicMessage(Body):
     """One message of a conversation."""
 
     role: Literal["user", "assistant"]
@@ -47,7 +47,7 @@ class CountBody(Body):
     """POST /v1/messages/count_tokens: a conversation."""
 
     model: str | None = None
-    messages: list[Message] = Field(min_length=1)
+    messages: list[AnthropicMessage] = Field(min_length=1)
     system: str | list[TextBlock] | None = None
     tools: list[AnthropicTool] | None = Field(default=None, max_length=MOST_TOOLS)
     tool_choice: ToolChoice | None = None

@@ -17,7 +17,7 @@ from sparity_edge.server.messages.blocks import (
     ToolUseBlock,
     text_of,
 )
-from sparity_edge.server.messages.bodies import CountBody, Message
+from sparity_edge.server.messages.bodies import AnthropicMessage, CountBody
 
 CHOICES: dict[str, Choice] = {
     "auto": "auto",
@@ -73,7 +73,7 @@ def offer_of(body: CountBody) -> Offer:
     return Offer(tools, CHOICES[choice.type], choice.name, parallel)
 
 
-def _turns(message: Message, number: int, names: dict[str, str]) -> list[dict[str, Any]]:
+def _turns(message: AnthropicMessage, number: int, names: dict[str, str]) -> list[dict[str, Any]]:
     blocks: list[Block]
     if isinstance(message.content, str):
         blocks = [TextBlock(type="text", text=message.content)]
