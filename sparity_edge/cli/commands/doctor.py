@@ -80,10 +80,9 @@ def _models(name: str) -> list[Expected]:
 def _packed_path(model: str) -> Path | None:
     """The packed folder or the cached pack of a model; None if there is none."""
     from converters.pack_options import PackOptions
-    from converters.store import known
-    from sparity_edge.packed.manifest import is_packed
+    from converters.store import known, packed_path
 
-    return Path(model) if is_packed(model) else known(model, PackOptions())
+    return packed_path(model) or known(model, PackOptions())
 
 
 def _packed_bytes(model: str) -> int | None:
@@ -109,14 +108,14 @@ def _always_skipped(model: str) -> str | None:
 def _gains(model: str) -> list[dict[str, Any]]:
     """What plans of the model gain here, as far as that was measured."""
     from converters.pack_options import PackOptions
-    from converters.store import known
+    from converters.store import known, packed_path
     from sparity_edge.model.opening import open_folder
-    from sparity_edge.packed.manifest import is_packed
     from sparity_edge.plans.plan_file import plan_names, read_plan
 
     packs = [known(model, PackOptions(layout=layout)) for layout in SPARSE_LAYOUTS]
     found = []
-    for path in [Path(model)] if is_packed(model) else filter(None, packs):
+    own = packed_path(model)
+    for path in filter(None, packs) if own is None else [own]:
         with contextlib.suppress(SparityError):  # damaged: whoever loads it is told
             for name in plan_names(path):
                 family = read_plan(open_folder(path), name)
