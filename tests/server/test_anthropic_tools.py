@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -73,6 +74,13 @@ def test_a_call_that_has_to_be_made_keeps_to_its_schema(client: Any, say: Say) -
         assert call.input["level"] in (1, 2)
 
 
+def test_a_text_that_follows_a_schema(client: Any) -> None:
+    schema = {"type": "object", "properties": {"level": {"enum": [1, 2]}}, "required": ["level"]}
+    form = {"type": "json_schema", "schema": {**schema, "additionalProperties": False}}
+    asked = {**ASKED, "tools": [], "extra_body": {"output_config": {"format": form}}}
+    assert json.loads(client.messages.create(**asked).content[0].text)["level"] in (1, 2)
+
+
 def test_blocks_become_turns() -> None:
     error = {**RESULT, "content": [{"type": "text", "text": "no"}], "is_error": True}
     talk = [
@@ -100,6 +108,10 @@ def test_blocks_become_turns() -> None:
         ({"tool_choice": {"type": "tool", "name": "g"}}, "tool_choice names 'g'"),
         ({"tools": [{"name": "f", "input_schema": {"type": "array"}}]}, "of type object"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools.0.type="),
+        (
+            {"output_config": {"format": {"type": "json_schema", "schema": {}}}},
+            "tools and output_config.format do not go together",
+        ),
         ({"tools": TOOLS * 2}, "two functions of the name 'f'"),
     ],
 )

@@ -6,7 +6,7 @@ a prompt that was read before is found here. Knows nothing of models.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -37,6 +37,20 @@ class NoThinking(Body):
     type: Literal["disabled"]
 
 
+class SchemaFormat(Body):
+    """JSON that is valid by a schema."""
+
+    type: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class OutputSettings(Body):
+    """How the text is written."""
+
+    format: SchemaFormat | None = None
+    effort: None = None
+
+
 class About(Body):
     """Of whom a request is; not looked at."""
 
@@ -52,6 +66,7 @@ class CountBody(Body):
     tools: list[AnthropicTool] | None = Field(default=None, max_length=MOST_TOOLS)
     tool_choice: ToolChoice | None = None
     thinking: NoThinking | None = None
+    output_config: OutputSettings | None = None
     cache_control: CacheMark | None = None
 
 

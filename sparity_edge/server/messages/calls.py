@@ -5,6 +5,10 @@ Every wrong value is an OptionError that names the field. Knows nothing of HTTP.
 
 from __future__ import annotations
 
+from typing import Any
+
+from sparity_edge.errors import OptionError
+from sparity_edge.generation.constraint.constraint import Constraint
 from sparity_edge.generation.loaded_model import LoadedModel
 from sparity_edge.generation.sequence import DecodingSequence, sequence_of
 from sparity_edge.server.calls import params_of
@@ -41,12 +45,29 @@ def message_sequence(
     """
     params = params_of(loaded, body, {"stop": tuple(body.stop_sequences or ())})
     talk = talk_of(loaded, body)
+    if _schema(body) is not None and offer_of(body).open:
+        raise OptionError(
+            "tools and output_config.format do not go together here: a call would not follow the "
+            "schema; leave one of them out."
+        )
     sequence = sequence_of(
         loaded,
         talk.ids,
         params,
-        constraint=talk.constraint,
+        constraint=_constraint(loaded, body) or talk.constraint,
         shown=talk.shown,
         ends=talk.ends() if talk.ends else None,
     )
     return sequence, talk.reader()
+
+
+def _constraint(loaded: LoadedModel, body: MessagesBody) -> Constraint | None:
+    schema = _schema(body)
+    if schema is None:
+        return None
+    return loaded.constraints.of("json_schema", schema, "output_config.format.schema")
+
+
+def _schema(body: MessagesBody) -> dict[str, Any] | None:
+    asked = None if body.output_config is None else body.output_config.format
+    return None if asked is None else asked.schema_
