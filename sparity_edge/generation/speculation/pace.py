@@ -3,9 +3,11 @@
 The most tokens for the time are chosen, by the chances of the guesses and the prices of passes.
 Two things keep text in which nothing is right, and machines on which passes are dear, from being
 slowed down. What passes over guesses have saved and lost is kept as a credit, in tokens' time: who
-has none left waits until plain decoding has earned a little. And a pass of a size that is not
-recorded yet, which costs as much as several tokens of a small model, waits until what would have
-been saved by it is as much (ski rental).
+has none left waits until plain decoding has earned a little, or until guesses that were not read
+have been right so often that they would have won more; and no pass may lose more than is there,
+unless its guesses are all but certain. And a pass of a size that is not recorded yet, which costs
+as much as several tokens of a small model, waits until what would have been saved by it is as much
+(ski rental).
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from sparity_edge.generation.speculation.prices import SIZES, Prices
 
 LEAST_GAIN = 1.05  # tokens for the time, over one by one: less is within what prices err by
 # Where nothing is known of the price it is tried out on guesses that would pay this much at it.
-GUESSED_PRICE = 0.25  # of every token after the first
 LEAST_HOPE = 1.5
-FIRST_CREDIT = 1.5  # tokens' time that may be lost before anything was won
+FIRST_CREDIT = 1.0  # tokens' time that may be lost before anything was won
 MOST_CREDIT = 4.0
+SURE = 0.9  # chance of the first guess from which a pass may lose more than the credit
+REOPENED = 4.0  # tokens' time that passes would have won, for a credit that is lost
+COMPILED = 32.0  # tokens that were missed for want of kernels, until they are compiled
 LEAST_CREDIT = -2.0  # a machine that stands still for a while does not count
 EARNED = 0.005  # with every token
 RECORDING = 0.012  # seconds, until one was seen (30 layers, Zen 5)
@@ -43,6 +47,9 @@ class Pace:
         self.credit = FIRST_CREDIT
         self._recording = RECORDING
         self._batches: dict[int, Pace] = {}  # by how many sequences there are
+        self.barred = 1  # tokens of the latest pass that pays and was not made for want of credit
+        self._imagined = 0.0  # tokens' time that such passes would have won
+        self._unread = 0.0  # that would have been saved, were kernels compiled
         self._missed = 0.0  # tokens' time that passes would have saved, were they recorded
 
     def of_batch(self, sequences: int) -> Pace:
@@ -71,7 +78,38 @@ class Pace:
             recorded: whether a pass over so many tokens is.
         """
         found = list(self._paying(chances, depth, most))
-        return self.choose(found, recorded) or 1
+        loss = max(self.credit, 0.0) if chances and chances[0] < SURE else MOST_CREDIT
+        safe = [each for each in found if self._price(each[1], depth) - 1 <= loss]
+        size = self.choose(safe, recorded) or 1
+        self.barred = max(found)[1] if found and (not safe or self.credit <= 0) else 1
+        return size
+
+    def imagine(self, size: int, tokens: int, depth: int) -> None:
+        """Count a pass that was not made for want of credit, once it is known what it had brought.
+
+        Args:
+            size: tokens that it would have read.
+            tokens: that would have come of it.
+            depth: tokens of context.
+        """
+        self._imagined = max(0.0, self._imagined + tokens - self._price(size, depth))
+        if self._imagined >= REOPENED:
+            self.credit, self._imagined = max(self.credit, FIRST_CREDIT), 0.0
+
+    def lacks_kernels(self, chances: Sequence[float], depth: int, most: int) -> bool:
+        """Count guesses that cannot be read; whether enough was missed to compile what reads them.
+
+        Args:
+            chances: of each guess to be right, where those before it are.
+            depth: tokens of context.
+            most: tokens that there is room for.
+        """
+        gain = max((each[0] for each in self._paying(chances, depth, most)), default=1.0)
+        self._unread += 1 - 1 / gain
+        return self._unread >= COMPILED
+
+    def _price(self, size: int, depth: int) -> float:
+        return self.prices.of(size, depth) or self.prices.guessed(size)
 
     def choose(
         self, found: Sequence[tuple[float, Shape]], recorded: Callable[[Shape], bool]
@@ -114,7 +152,7 @@ class Pace:
             expected = sum(chance**index for index in range(size))
             price = self.prices.of(size, depth)
             least = LEAST_GAIN if price else LEAST_HOPE
-            gain = expected / ((price or _guessed(size)) + cost * (size - 1))
+            gain = expected / (self._price(size, depth) + cost * (size - 1))
             if gain >= max(least, best):
                 best, chosen = gain, size - 1
         return chosen, best
@@ -143,9 +181,9 @@ class Pace:
             size: tokens that the pass reads.
             depth: tokens of context.
         """
-        price, unit = self.prices.of(size, depth), self.prices.unit
+        price = self.prices.of(size, depth)
         least = LEAST_HOPE if price is None else LEAST_GAIN
-        gain = expected / (price or _guessed(size) / _guessed(unit))
+        gain = expected / (price or self.prices.guessed(size))
         return gain if gain >= least else 0.0
 
     def earn(self, tokens: float) -> None:
@@ -187,7 +225,3 @@ class Pace:
         if size > unit and one is not None:
             saved = self.credit + tokens / unit - seconds / one
             self.credit = min(max(saved, LEAST_CREDIT), MOST_CREDIT)
-
-
-def _guessed(size: int) -> float:
-    return 1 + GUESSED_PRICE * (size - 1)

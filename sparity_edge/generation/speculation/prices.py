@@ -1,8 +1,9 @@
 """Prices: how many times one token a pass over several costs, on this machine and model.
 
 A list that was measured (`sparity-edge bench -s`) or learnt is where it begins; what passes really
-take while text is written takes its place. Without both there is no price. Knows nothing of
-guesses, nor of where lists are kept.
+take while text is written takes its place. Without both there is no price. What has not been seen
+for long is doubted, so that a price which was bad once is tried anew. Knows nothing of guesses, nor
+of where lists are kept.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ SIZES = (2, 3, 4, 6, 8)  # tokens of passes that check guesses: each is recorded
 ROWS = (*SIZES, 12, 16)  # the same, where they are of several sequences
 ENOUGH = 2  # passes of a size, before their time counts
 LATEST = 7  # passes whose median is taken
-FORGOTTEN = 500  # passes after which those of a size that was not read since are tried anew
+DOUBTED = 1000  # passes without one of a size, after which its price is half forgotten
+GUESSED = 0.25  # of every token after the first, where nothing is known of the price
+DEPTHS = 64  # tokens of context behind which a price that was kept is looked up anew
+FORGOTTEN = 500  # passes without one of a size, after which what they took no longer counts
 
 # Tokens of a pass -> tokens of context -> times one token.
 PriceList = Mapping[int, Mapping[int, float]]
@@ -43,6 +47,7 @@ class Prices:
     def __init__(self, book: PriceBook | None = None, unit: int = 1) -> None:
         self.book, self.unit = book, unit
         self._seconds = defaultdict[int, deque[float]](lambda: deque(maxlen=LATEST))
+        self._listed: dict[tuple[int, int], float | None] = {}  # as far as they were asked for
         self._middle: dict[int, float | None] = {}  # medians, as far as they were asked for
         self._passes = 0
         self._latest: dict[int, int] = {}  # pass of each size
@@ -73,6 +78,7 @@ class Prices:
     def _keep(self, size: int, depth: int) -> None:
         price = self._live(size)
         if self.book is not None and price is not None:
+            self._listed.clear()
             self.kept[size] = {depth: round(price, 3)}
             self.book.keep(self.kept)
 
@@ -96,10 +102,29 @@ class Prices:
             depth: tokens of context.
         """
         price = self._live(size)
-        if price is not None:
-            return price
-        several, one = (_listed(self.kept, each, depth) for each in (size, self.unit))
-        return None if several is None or one is None else several / one
+        if price is None:
+            price = self._kept_price(size, depth)
+            if price is None:
+                return None
+        hoped = min(price, self.guessed(size))
+        unseen = self._passes - self._latest.get(size, 0)
+        return float(hoped + (price - hoped) * 0.5 ** (unseen / DOUBTED))
+
+    def _kept_price(self, size: int, depth: int) -> float | None:
+        """By the list that was kept; the same for some tokens, for it is asked between two."""
+        key = size, depth // DEPTHS
+        if key not in self._listed:
+            several, one = (_listed(self.kept, each, depth) for each in (size, self.unit))
+            self._listed[key] = None if several is None or one is None else several / one
+        return self._listed[key]
+
+    def guessed(self, size: int) -> float:
+        """The price of a pass whose price is not known.
+
+        Args:
+            size: tokens of the pass.
+        """
+        return (1 + GUESSED * (size - 1)) / (1 + GUESSED * (self.unit - 1))
 
     def _live(self, size: int) -> float | None:
         if self._passes - self._latest.get(size, self._passes) > FORGOTTEN:
@@ -110,15 +135,17 @@ class Prices:
 
 def _listed(prices: PriceList, size: int, depth: int) -> float | None:
     """The price of a size, from those of the sizes next to it where it is not in the list."""
-    if size == 1 or not prices:
-        return 1.0 if size == 1 else None
-    known = {1: 1.0, **{each: _between(at, depth) for each, at in prices.items()}}
-    if size in known:
-        return known[size]
-    sizes = sorted(known)
+    if size == 1:
+        return 1.0
+    if size in prices:
+        return _between(prices[size], depth)
+    if not prices:
+        return None
+    sizes = sorted({1, *prices})
     above = next((each for each in sizes if each > size), sizes[-1])
     below = sizes[sizes.index(above) - 1]
-    return known[below] + (known[above] - known[below]) * (size - below) / (above - below)
+    low = 1.0 if below == 1 else _between(prices[below], depth)
+    return low + (_between(prices[above], depth) - low) * (size - below) / (above - below)
 
 
 def _between(prices: Mapping[int, float], depth: int) -> float:

@@ -51,11 +51,16 @@ class Speculation:
         self.cache = model.kv_cache if cache is None else cache
         self.error: SparityError | None = None  # why no token could be chosen: it ends here
         self._model, self._sources, self._pace = model, sources, pace
+        self._imagined: list[int] = []  # guesses that were not read for want of credit
+        self._right = 0  # of them, so far
 
     def steps(self) -> list[Step]:
         """Read the latest token, with guesses where that pays, and take what is chosen."""
-        guesses, spent, pace = self._guesses()
         started = time.perf_counter()
+        guesses, spent, pace = self._guesses()
+        now = time.perf_counter()
+        self.sequence.meter.go_on(now - started, accepted=False)
+        started = now
         steps = self._read(guesses) if guesses else [self._read_one()]
         seconds = time.perf_counter() - started
         depth, recorded = len(self._model.kv_cache), self._model.recorded
@@ -87,6 +92,19 @@ class Speculation:
         for source, _ in self._sources:
             for step in steps:
                 source.follow(step.token_id)
+        for step in steps:
+            self._imagine(step.token_id)
+
+    def _imagine(self, token: int) -> None:
+        """See what a pass that was not made would have brought."""
+        guesses, right = self._imagined, self._right
+        if not guesses:
+            return
+        hit = guesses[right] == token
+        self._right += hit
+        if not hit or self._right == len(guesses):
+            self._pace.imagine(len(guesses) + 1, self._right + 1, len(self.cache))
+            self._imagined = []
 
     def free_draft(self, most: int) -> Draft:
         """Guesses by a source that makes them at once, as far as they can be read.
@@ -107,6 +125,7 @@ class Speculation:
         model, cache, spent, used = self._model, self.cache, 0.0, self._pace
         most = min(self.sequence.room, SIZES[-1])
         if not self._sources or most < SIZES[0] or not model.reads_few_alike(most, cache):
+            self._compile_if_worthwhile(most)
             return (), spent, used
         screened = model.screen is not None and self.sequence.wanted() is not None
         for source, pace in self._sources:
@@ -121,7 +140,17 @@ class Speculation:
                 size = pace.size(draft.chances, len(cache), most, ready)
                 if size > 1:
                     return draft.ids[: size - 1], spent, pace
+                if pace is self._pace and pace.barred > 1 and not self._imagined:
+                    self._imagined, self._right = list(draft.ids[: pace.barred - 1]), 0
         return (), spent, used
+
+    def _compile_if_worthwhile(self, most: int) -> None:
+        """Where nothing but kernels is missing, have another process compile them in time."""
+        if self._sources and most >= SIZES[0] and not self._model.machine.batches_ready():
+            source, pace = self._sources[0]
+            chances = source.draft(most - 1).chances
+            if pace is self._pace and pace.lacks_kernels(chances, len(self.cache), most):
+                self._model.machine.compile_batches_behind()
 
     def _read_one(self) -> Step:
         model, sequence, cache = self._model, self.sequence, self.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from sparity_edge.arrays import Bytes, Numbers
@@ -45,6 +46,9 @@ class _Recorded:
         self._places.move(rows)
 
 
+LOOK_AGAIN = 1.0  # seconds between two looks for what another process compiles
+
+
 class ThreadedMachine:
     """A `Machine` of compiled kernels on a team of threads.
 
@@ -57,6 +61,7 @@ class ThreadedMachine:
         self.team = Team(threads)
         self._matrices: dict[Stored, None] = {}
         self._ready = 0  # of them, when what batches need was ready
+        self._look_again = 0.0  # time before which that is not looked for on disk
 
     def matrix(self, packed: PackedMatrix) -> Matrix:
         """The words that kernels read about the matrix."""
@@ -92,6 +97,7 @@ class ThreadedMachine:
 
     def compile_batches(self, progress: Progress) -> None:
         """Compile what several sequences that decode together need besides, if it is not yet."""
+        self._look_again = 0.0
         wanted = [each for each in kernels_of_batches(self._matrices) if not each.compiled]
         if wanted:
             compile_kernels(wanted, progress)
@@ -103,7 +109,10 @@ class ThreadedMachine:
     def batches_ready(self) -> bool:
         """Whether all of it is compiled, or was by an earlier run."""
         if self._ready < len(self._matrices):
+            if time.monotonic() < self._look_again:
+                return False
             if not all(each.fetched() for each in kernels_of_batches(self._matrices)):
+                self._look_again = time.monotonic() + LOOK_AGAIN
                 return False
             self._ready = len(self._matrices)
             let_compiler_rest()

@@ -164,3 +164,46 @@ def test_recording_waits_until_as_much_was_missed() -> None:
     assert 5 < waited.index(8) < 10
     assert set(waited) == {1, 8}
     assert pace.size([0.95] * 7, 0, 99, lambda size: size == 4) == 4
+
+
+def test_a_price_that_was_bad_is_tried_anew() -> None:
+    pace = Pace(Prices(Book({size: {0: 0.97 * size} for size in SIZES})))
+    chances = [0.95, 0.8, 0.8]
+    assert pace.size(chances, 0, 99, ready) == 1
+    for _ in range(2000):
+        pace.passed(1, 1, 0.01, 0)
+    size = pace.size(chances, 0, 99, ready)
+    assert size > 1
+    for _ in range(2):
+        pace.passed(size, size, 0.01 * size, 0)
+    assert pace.prices.of(size, 0) == pytest.approx(size), "it is as bad as it was"
+    assert pace.size(chances, 0, 99, ready) != size
+
+
+def test_a_pass_loses_no_more_than_there_is() -> None:
+    pace = Pace(Prices(Book({2: {0: 1.4}, 4: {0: 1.0 + FIRST_CREDIT + 0.5}})))
+    assert pace.size([0.8, 0.9, 0.95], 0, 4, ready) == 3
+    assert pace.size([0.95, 0.95, 0.95], 0, 4, ready) == 4, "that is all but certain"
+
+
+def test_guesses_that_would_have_been_right_give_credit() -> None:
+    pace = Pace(Prices(Book(LIST)))
+    for _ in range(3):
+        pace.passed(1, 1, 0.01, 0)
+    pace.passed(8, 1, 9.0, 0)
+    assert pace.size([0.8] * 7, 0, 99, ready) == 1
+    assert pace.barred == 6
+    for _ in range(5):
+        pace.imagine(8, 1, 0)
+    assert pace.credit < 0
+    pace.imagine(8, 8, 0)
+    assert pace.credit == FIRST_CREDIT
+    assert pace.size([0.8] * 7, 0, 99, ready) > 1
+    assert pace.barred == 1
+
+
+def test_kernels_are_compiled_once_enough_was_missed() -> None:
+    pace = Pace(Prices(Book(LIST)))
+    missed = [pace.lacks_kernels([0.95] * 7, 0, 99) for _ in range(60)]
+    assert 32 < missed.index(True) < 60
+    assert not Pace(Prices(Book(LIST))).lacks_kernels([], 0, 99)
