@@ -23,7 +23,9 @@ from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.server.answers import ChatAnswer, TextAnswer
 from sparity_edge.server.bodies import ChatBody, DetokenizeBody, Sampled, TextBody, TokenizeBody
 from sparity_edge.server.calls import text_sequences
-from sparity_edge.server.conversations.chat_calls import chat_sequences
+from sparity_edge.server.conversations.chat_calls import chat_sequences, turns_of
+from sparity_edge.server.conversations.conversation import conversation
+from sparity_edge.server.conversations.offer import Offer
 from sparity_edge.server.dial.followed import PLAN_HEADER, followed
 from sparity_edge.server.dial.routes import add_plans
 from sparity_edge.server.document import add_document
@@ -149,8 +151,14 @@ def _add_token_ids(app: FastAPI, loaded: LoadedModel) -> None:
         if (body.content is None) == (body.messages is None):
             raise OptionError("Give either content or messages.")
         if body.messages is not None:
-            turns = [message.turn() for message in body.messages]
-            return {"tokens": await asyncio.to_thread(tokenizer.encode_chat, turns)}
+            turns, offer = (
+                turns_of(body.messages),
+                Offer([each.told() for each in body.tools or ()]),
+            )
+            talk = await asyncio.to_thread(conversation, loaded, turns, None, offer)
+            return {"tokens": talk.ids}
+        if body.tools:
+            raise OptionError("tools are told with messages only; leave them out.")
         text, special = body.content or "", body.add_special
         ids = await asyncio.to_thread(tokenizer.encode, text, add_special_tokens=special)
         return {"tokens": ids}

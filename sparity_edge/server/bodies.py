@@ -161,6 +161,7 @@ class TokenizeBody(Body):
 
     content: str | None = None
     messages: list[Message] | None = None
+    tools: list[Tool] | None = Field(default=None, max_length=MOST_TOOLS)
     add_special: bool = False
 
 

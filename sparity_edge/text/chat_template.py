@@ -132,6 +132,8 @@ def _plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     for number, message in enumerate(messages, 1):
         if not isinstance(message, Mapping):
             raise OptionError(f"message {number} is not a mapping with 'role' and 'content'.")
+        if message.get("content") is None and message.get("tool_calls"):
+            message = {**message, "content": ""}  # as clients have what only calls
         for key in ("role", "content"):
             if not isinstance(message.get(key), str):
                 raise OptionError(f"message {number} has no string {key!r}.")

@@ -59,6 +59,14 @@ def address(scheduler: Scheduler) -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
+def client(address: str) -> Iterator[Any]:
+    """OpenAI's own client."""
+    openai = pytest.importorskip("openai", reason="the extra [test] is not installed")
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
 def ask(address: str) -> Ask:
     """ask(path, body=None, **headers) -> (status, decoded body or text)."""
 

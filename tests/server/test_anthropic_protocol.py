@@ -6,6 +6,7 @@ import json
 import re
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ GREEDY = {"temperature": 0, "ignore_eos": True}
 
 
 @pytest.fixture(scope="module")
-def client(address: str) -> Any:
-    return anthropic.Anthropic(base_url=address, api_key=KEY, max_retries=0)
+def client(address: str) -> Iterator[Any]:
+    with anthropic.Anthropic(base_url=address, api_key=KEY, max_retries=0) as opened:
+        yield opened
 
 
 def test_a_message_of_the_real_client(client: Any, generator: Generator) -> None:
@@ -138,7 +140,7 @@ def test_other_refusals_have_its_shape(address: str, client: Any, ask: Ask) -> N
     with pytest.raises(anthropic.NotFoundError, match="There is no model 'claude'"):
         client.messages.create(model="claude", messages=TALK, max_tokens=1)
     stranger = anthropic.Anthropic(base_url=address, api_key="wrong", max_retries=0)
-    with pytest.raises(anthropic.AuthenticationError, match="x-api-key"):
+    with stranger, pytest.raises(anthropic.AuthenticationError, match="x-api-key"):
         stranger.messages.create(model=NAME, messages=TALK, max_tokens=1)
     status, answer = ask(MESSAGES)
     assert (status, answer["type"]) == (405, "error")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tiny
-from serving_tiny import KEY, NAME, Ask
+from serving_tiny import NAME, Ask
 
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.kernels.reference.machine import ReferenceMachine
@@ -32,11 +32,6 @@ GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "hidden.npz")
 CASES = sorted({name.partition("/")[0] for name in GOLDEN})
 PATH = "/v1/embeddings"
 Vector = npt.NDArray[np.float32]
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Any:
-    return openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0)
 
 
 def pooled(model: Model, ids: list[int], last: bool) -> Vector:

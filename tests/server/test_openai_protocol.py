@@ -24,11 +24,6 @@ TALK = [{"role": "user", "content": "hello there"}]
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 
-@pytest.fixture(scope="module")
-def client(address: str) -> Any:
-    return openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0)
-
-
 def test_chat_of_the_real_client(client: Any, generator: Generator) -> None:
     params = SamplingParams(temperature=0, max_tokens=8)
     expected = generator.chat(TALK, params)

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from serving_tiny import KEY, NAME, Ask
+from serving_tiny import NAME, Ask
 
 from sparity_edge import Generator, SamplingParams
 from sparity_edge.errors import SparityError
@@ -26,11 +26,6 @@ ASKED = {
     "extra_body": {"ignore_eos": True},
 }
 KIND = "be kind " * 5 + "to all"  # long enough to be kept
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Any:
-    return openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0)
 
 
 def test_a_response_of_the_real_client(client: Any, generator: Generator) -> None:

@@ -6,24 +6,18 @@ The model's own choice of tokens is replaced by a script; everything else is as 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
 from typing import Any
 
 import pytest
 import tool_templates as templates
-from serving_tiny import KEY, NAME, Ask, Say
+from serving_tiny import NAME, Ask, Say
 
 openai = pytest.importorskip("openai", reason="the extra [test] is not installed")
 CHAT = "/v1/chat/completions"
 TALK = [{"role": "user", "content": "Hi"}]
 TOOLS = [{"type": "function", "function": {"name": "f"}}]  # the context has 256 tokens
 CALL = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[Any]:
-    with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as opened:
-        yield opened
 
 
 def asked(client: Any, **more: Any) -> Any:
@@ -196,3 +190,26 @@ def test_a_model_without_tools_refuses_them(ask: Ask, say: Say) -> None:
     status, answer = ask(CHAT, {"messages": TALK, "tools": TOOLS})
     assert status == 400
     assert "no syntax of tool calls that is known here" in answer["error"]["message"]
+
+
+def test_tokens_of_a_conversation_with_tools(ask: Ask, say: Say) -> None:
+    say("")
+    body = {"messages": made(name="f"), "tools": tool()}
+    count = ask(CHAT, {**body, "max_tokens": 1})[1]["usage"]["prompt_tokens"]
+    assert len(ask("/tokenize", body)[1]["tokens"]) == count
+    assert len(ask("/tokenize", {"messages": TALK})[1]["tokens"]) < count
+    assert (
+        "with messages only"
+        in ask("/tokenize", {"content": "x", **body, "messages": None})[1]["error"]["message"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("choice", "strict"), [("auto", True), ("auto", False), ("required", True)]
+)
+def test_odd_schemas_are_an_answer_or_a_400(ask: Ask, say: Say, choice: str, strict: bool) -> None:
+    say("ok" if choice == "auto" else None)
+    body = {"messages": TALK, "max_tokens": 9, "tool_choice": choice}
+    for odd in ({"\ud800": {}}, {"a": {"minimum": math.inf}}, {"a": {"$ref": "#/"}}, [], 1):
+        tools = tool(strict=strict, parameters={"properties": odd, "x-guidance": 3})
+        assert ask(CHAT, {**body, "tools": tools})[0] in (200, 400), odd

@@ -42,7 +42,7 @@ def chat_sequences(
     params = params_of(loaded, body, more)
     talk = conversation(
         loaded,
-        _turns(body.messages),
+        turns_of(body.messages),
         body.chat_template_kwargs,
         _offer(body),
         followed=wanted_of(body),
@@ -62,8 +62,15 @@ def chat_sequences(
     return sequences, [talk.reader() for _ in sequences]
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, object]]:
-    """Messages as the template takes them; results of tools tell the name of the tool."""
+def turns_of(messages: Sequence[Message]) -> list[dict[str, object]]:
+    """Messages as the template takes them; results of tools tell the name of the tool.
+
+    Args:
+        messages: of a request.
+
+    Raises:
+        OptionError: a call or a result does not belong where it stands.
+    """
     names: dict[str, str] = {}
     turns = []
     for number, message in enumerate(messages):

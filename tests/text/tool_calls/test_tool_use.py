@@ -98,3 +98,10 @@ def test_other_syntaxes_in_the_same_tags_are_unknown() -> None:
     assert syntax_of("<tool_call>\n<function=name>") is None
     assert syntax_of("<tool_call>name<arg_key>") is None
     assert syntax_of("ipython <function=name>") is None
+
+
+def test_a_message_of_calls_needs_no_content() -> None:
+    for absent in ({"content": None}, {}):
+        said = {key: value for key, value in TALK[1].items() if key != "content"}
+        talk = [TALK[0], {**said, **absent}, TALK[2]]
+        assert render(templates.HERMES, talk) == render(templates.HERMES, TALK)
