@@ -70,6 +70,7 @@ function answer(element, message) {
     markdown.show(now.content);
     fault.hidden = !now.fault;
     fault.textContent = now.fault ?? "";
+    facts.hidden = !now.facts;
     facts.textContent = now.facts ? factsLine(now.facts) : "";
     element.classList.toggle("waiting", !now.content && !now.reasoning && !now.fault && !now.facts);
   }
