@@ -41,7 +41,7 @@ def visit(browser: Any, address: str) -> Iterator[Open]:
             color_scheme=scheme, viewport={"width": width, "height": 740}, base_url=address
         )
         contexts.append(context)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(300_000)  # the first answer may have kernels to compile
         page = context.new_page()
         page.on("request", lambda each: each.url.startswith((address, "blob:")) or fault(each.url))
         page.on("pageerror", fault)
