@@ -35,6 +35,7 @@ class FakeGenerator:
         self.default_params = SamplingParams()
         self.template_args: Mapping[str, Any] | None = None
         self.prompts: list[Any] = []
+        self.constraints: list[dict[str, str]] = []  # schema, regex or grammar of each call
         self.params: list[SamplingParams | None] = []
         self.loaded_with: dict[str, Any] = {}
         self.closed = False
@@ -77,8 +78,10 @@ class FakeGenerator:
         params: SamplingParams | None = None,
         *,
         template_args: Mapping[str, Any] | None = None,
+        **constraint: str,
     ) -> Iterator[Step]:
         self.template_args = template_args
+        self.constraints.append(constraint)
         prompt = [dict(message) for message in prompt] if isinstance(prompt, list) else prompt
         self.prompts.append(prompt)
         self.params.append(params)

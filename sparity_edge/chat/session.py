@@ -140,6 +140,7 @@ class Reply:
         params: SamplingParams,
         out: Screen,
         template_args: Mapping[str, Any] | None = None,
+        constraint: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the reply to the screen as it comes; Ctrl-C ends it.
 
@@ -151,7 +152,9 @@ class Reply:
         steps: Iterator[Step] | None = None
         try:
             with unechoed_keys():
-                steps = generator.stream(prompt, params, template_args=template_args)
+                steps = generator.stream(
+                    prompt, params, template_args=template_args, **(constraint or {})
+                )
                 for step in steps:
                     if self.first_seconds is None:
                         self.first_seconds = time.monotonic() - begun

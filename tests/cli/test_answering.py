@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import fakes
 import pytest
 from fakes import FakeGenerator, Input, Run
@@ -48,6 +50,20 @@ def test_sampling_and_loading_options_arrive(run: Run, generator: FakeGenerator)
     for key, value in (("dtype", "int8"), ("threads", 3), ("max_context", 77), ("sparsity", 0.25)):
         assert generator.loaded_with[key] == value
     assert generator.loaded_with["offline"] is True
+
+
+def test_what_the_answer_must_follow_arrives(
+    run: Run, generator: FakeGenerator, tmp_path: Path
+) -> None:
+    schema = tmp_path / "pet.json"
+    schema.write_text('{"type": "object"}', encoding="utf-8")
+    assert run("chat", "-p", "x", "--schema", str(schema))[0] == 0
+    assert run("generate", "-p", "x", "--regex", "[0-9]+")[0] == 0
+    assert run("generate", "-p", "x")[0] == 0
+    assert generator.constraints == [{"schema": '{"type": "object"}'}, {"regex": "[0-9]+"}, {}]
+    code, _, err = run("chat", "-p", "x", "--grammar", str(tmp_path / "none.lark"))
+    assert code == 1
+    assert err.endswith("none.lark: No such file or directory.\n")
 
 
 def test_verbose_tells_on_stderr(run: Run) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sparity_edge.chat.conversation import Conversation, plain_text
 from sparity_edge.chat.session import ChatSession, Reply, cut_short, looped, statistics_line
 from sparity_edge.cli.commands.loading import FORCE, described, loaded, side_screen
+from sparity_edge.cli.options.constraint import constraint_options
 from sparity_edge.cli.options.sampling import sampling_params
 from sparity_edge.cli.options.template import template_args
 from sparity_edge.errors import OptionError
@@ -33,21 +34,24 @@ def chat(arguments: Namespace) -> None:
     """`sparity-edge chat`: a session at a terminal, else one message and one reply."""
     sampling_params(arguments)  # what is wrong is said before anything is loaded
     system = None if arguments.system is None else plain_text(arguments.system)
-    template = template_args(arguments)
+    template, constraint = template_args(arguments), constraint_options(arguments)
     if arguments.prompt is None and sys.stdin.isatty() and sys.stdout.isatty():
+        if constraint:
+            given = next(iter(constraint))
+            raise OptionError(f"--{given} is for one answer; give --prompt as well.")
         with loaded(arguments, Screen(sys.stdout, sys.stdout)) as (generator, screen):
             params = _params(arguments, generator)
             _hold_session(arguments, ChatSession(generator, params, system, screen, template))
         return
     talk = Conversation(system)
     talk.say("user", _prompt(arguments))
-    _reply_once(arguments, talk.turns(), template)
+    _reply_once(arguments, talk.turns(), constraint, template)
 
 
 def generate(arguments: Namespace) -> None:
     """`sparity-edge generate`: continue a text."""
     sampling_params(arguments)
-    _reply_once(arguments, _prompt(arguments))
+    _reply_once(arguments, _prompt(arguments), constraint_options(arguments))
 
 
 def info(arguments: Namespace) -> None:
@@ -118,7 +122,10 @@ def _params(arguments: Namespace, generator: Generator) -> SamplingParams:
 
 
 def _reply_once(
-    arguments: Namespace, prompt: Any, template: Mapping[str, Any] | None = None
+    arguments: Namespace,
+    prompt: Any,
+    constraint: Mapping[str, str],
+    template: Mapping[str, Any] | None = None,
 ) -> None:
     """Stream one text to stdout and end its line."""
     side = side_screen()
@@ -128,7 +135,7 @@ def _reply_once(
         params = _params(arguments, generator)
         _say_choice(generator, side)
         try:
-            reply.stream(generator, prompt, params, out, template)
+            reply.stream(generator, prompt, params, out, template, constraint)
         finally:
             out.end_line()
         if reply.interrupted:

@@ -10,13 +10,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from sparity_edge.cli.options.constraint import add_constraint_options
 from sparity_edge.errors import OptionError
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.settings import OPTIONS, read_flag, shown
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """Give a parser an option for each sampling parameter, in a group of its own."""
+    """Give a parser an option for each sampling parameter, and those of what a text must follow."""
     group = parser.add_argument_group(
         "sampling", "A model's own generation_config.json goes before the defaults named here."
     )
@@ -40,6 +41,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
             metavar=option.metavar,
             help=about,
         )
+    add_constraint_options(parser)
 
 
 def sampling_params(

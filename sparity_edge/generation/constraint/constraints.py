@@ -73,8 +73,7 @@ class Constraints:
             import llguidance  # noqa: F401
         except ImportError:
             raise OptionError(
-                f"{field} needs llguidance, which is not installed: "
-                "pip install 'sparity-edge[server]'."
+                f"{field} needs llguidance, which is not installed: pip install '.[server]'."
             ) from None
         grammar = grammar_of(kind, content, field)
         limits = GRAMMAR_LIMITS if kind == "grammar" else LIMITS
