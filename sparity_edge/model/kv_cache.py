@@ -115,12 +115,12 @@ class KVCache:
 
     def rows(self, first: int, end: int) -> tuple[Numbers, Numbers]:
         """Keys and values of positions from `first` to `end` as bytes, see `shape_of`; copies."""
-        keys, values = (
-            np.stack([np.ascontiguousarray(each[:, first:end]).view(np.uint8) for each in layers])
-            for layers in (self.keys, self.values)
-        )
         shape = self.shape_of(end - first)
-        return keys.reshape(shape), values.reshape(shape)
+        copies = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+        for layers, copied in zip((self.keys, self.values), copies, strict=True):
+            for rows, own in zip(layers, copied, strict=True):
+                own[...] = rows[:, first:end].view(np.uint8).reshape(own.shape)
+        return copies
 
     def put(self, first: int, keys: Numbers, values: Numbers) -> None:
         """Write bytes, as `rows` gives them, from position `first` on, where there is room."""

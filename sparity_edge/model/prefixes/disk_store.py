@@ -11,6 +11,7 @@ import contextlib
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from sparity_edge.system.atomic import one_sentence
 
 LOCK_FILE = ".lock"
 SPARE = 0.9  # of the bytes allowed that are left when files are removed
+REST = 4  # times as long as a file took, before the next one: others decode meanwhile
 MOST_PENDING = 256 << 20  # bytes that wait to be written; what comes then is not kept
 CLOSE_SECONDS = 10.0  # that `close` waits for what is still being written
 
@@ -61,7 +63,7 @@ class DiskStore:
         self._pending: queue.SimpleQueue[Chain | None] = queue.SimpleQueue()
         self._pending_bytes, self._counting = 0, threading.Lock()
         self._unlooked = budget  # bytes written since files were counted; all of them at first
-        self._told = False
+        self._told, self._hurry = False, threading.Event()
         self._writer: threading.Thread | None = None
         with one_sentence(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,26 +105,29 @@ class DiskStore:
             cache: its bytes are copied, so that it may change at once.
         """
         names = names_of(self._space(cache), cache.ids[: cache.as_prompt])
-        chain: Chain = []
-        for index, name in enumerate(names):
-            path, block = path_of(self._folder, name), None
-            if not _there(path):
-                if self._pending_bytes > MOST_PENDING:
-                    break
-                ids = cache.ids[index * BLOCK :][:BLOCK]
-                block = Block(ids, *cache.rows(index * BLOCK, (index + 1) * BLOCK))
-                self._count(block.nbytes)
-            chain.append((path, block))
-        if any(block for _, block in chain):
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="prefixes", daemon=True)
-                self._writer.start()
-            self._pending.put(chain)
+        paths = [path_of(self._folder, name) for name in names]
+        # Once one is missing, those behind it mostly are as well.
+        first = next((n for n, path in enumerate(paths) if not _there(path)), len(paths))
+        if first == len(paths) or self._pending_bytes > MOST_PENDING:
+            return
+        keys, values = cache.rows(first * BLOCK, len(paths) * BLOCK)
+        chain: Chain = [(path, None) for path in paths[:first]]
+        for index, path in enumerate(paths[first:]):
+            own = slice(index * BLOCK, (index + 1) * BLOCK)
+            ids = cache.ids[first * BLOCK :][own]
+            chain.append((path, Block(ids, keys[:, :, own], values[:, :, own])))
+        self._count(keys.nbytes + values.nbytes)
+        if self._writer is None:
+            self._hurry.clear()
+            self._writer = threading.Thread(target=self._write, name="prefixes", daemon=True)
+            self._writer.start()
+        self._pending.put(chain)
 
     def close(self) -> None:
         """Wait until all is written, for a while; nothing may be kept afterwards."""
         if self._writer is not None:
             self._pending.put(None)
+            self._hurry.set()
             self._writer.join(CLOSE_SECONDS)
             self._writer = None
 
@@ -157,8 +162,10 @@ class DiskStore:
 
     def _write_chain(self, chain: Chain) -> None:
         for path, block in chain:
-            if block is not None:
+            if block is not None and not _there(path):
+                started = time.perf_counter()
                 write_block(path, block)
+                self._hurry.wait(REST * (time.perf_counter() - started))
                 self.written_bytes += block.nbytes
                 self._unlooked += block.nbytes
         _touch([path for path, _ in chain])
