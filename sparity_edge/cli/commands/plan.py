@@ -125,10 +125,11 @@ def _folders(model: str) -> list[Path]:
     Raises:
         OptionError: there are none.
     """
-    if is_packed(model):
-        return [Path(model)]
     from converters.pack_cache import entries
+    from converters.store import packed_path
 
+    if (own := packed_path(model)) is not None:
+        return [own]
     folders = [entry.path for entry in entries() if entry.name == model]
     if not folders:
         raise OptionError(

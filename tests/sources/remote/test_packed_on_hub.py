@@ -16,6 +16,7 @@ import pytest
 from fake_downloads import COMMIT, MODEL, FakeHub
 from fake_hub_server import HubServer, Repository
 from packed_files import edit_manifest
+from plan_families import family
 
 from converters.pack import convert
 from converters.pack_options import PackOptions
@@ -24,8 +25,11 @@ from converters.sources import open_source
 from converters.sources.card import card_of_folder, card_of_gguf
 from converters.sources.remote.downloads import PACKED, downloads, remove_download
 from converters.store import open_any, packed_path, prepare
+from sparity_edge.cli.main import main
 from sparity_edge.errors import FormatError, OptionError, SourceError
+from sparity_edge.model.opening import open_folder, open_packed
 from sparity_edge.packed.manifest import card_in, files_to_fetch, read_manifest
+from sparity_edge.plans.plan_file import add_plan
 from sparity_edge.progress import CallContext
 
 ADDRESS = f"https://huggingface.co/{MODEL}"
@@ -60,6 +64,16 @@ def test_it_is_used_where_it_was_fetched_to(hub: FakeHub) -> None:
 def test_a_plan_is_looked_for_in_it_before_one_is_made(hub: FakeHub) -> None:
     path = prepare_for(ADDRESS, sparse=True, plan="cats")
     assert path == hub.repository / "snapshots" / COMMIT
+
+
+def test_commands_find_it(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    path = prepare(MODEL, PackOptions())
+    assert main(["plan", "list", MODEL]) == 0
+    assert "No plans" in capsys.readouterr().out
+    add_plan(open_folder(path), family(open_packed(path), "input"))
+    assert main(["plan", "list", MODEL]) == 0
+    assert "by-hand" in capsys.readouterr().out
+    assert not (hub.folder / "plan-by-hand.safetensors").exists()
 
 
 def test_it_is_a_source_too_and_is_listed_and_removed(hub: FakeHub, tmp_path: Path) -> None:
