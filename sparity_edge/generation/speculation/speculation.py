@@ -51,6 +51,8 @@ class Speculation:
         self.cache = model.kv_cache if cache is None else cache
         self.error: SparityError | None = None  # why no token could be chosen: it ends here
         self._model, self._sources, self._pace = model, sources, pace
+        for each in {pace, *(other for _, other in sources)}:
+            each.begin()
         self._imagined: list[int] = []  # guesses that were not read for want of credit
         self._right = 0  # of them, so far
 

@@ -152,6 +152,8 @@ def test_losses_end_it_and_plain_tokens_earn_it_back() -> None:
     for _ in range(9):
         pace.passed(8, 8, 0.02, 0)
     assert pace.credit > FIRST_CREDIT
+    pace.begin()
+    assert pace.credit == FIRST_CREDIT, "what one text has won is not for the next one to lose"
 
 
 def test_recording_waits_until_as_much_was_missed() -> None:
