@@ -32,6 +32,12 @@ class PatientProtocol(H11Protocol):
         super().data_received(data)
         self._look()
 
+    def on_response_complete(self) -> None:
+        """Wait for the rest of headers that have begun to arrive meanwhile."""
+        super().on_response_complete()
+        if self.conn.trailing_data[0]:
+            self._look()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop()

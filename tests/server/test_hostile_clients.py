@@ -53,7 +53,7 @@ def answer_to(port: int, *parts: bytes) -> bytes:
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 
 
-@pytest.mark.parametrize("parts", [(), (b"GET / HT",), (HEAD,), (HEAD, b"\r\n", b"GET /")])
+@pytest.mark.parametrize("parts", [(), (b"GET / HT",), (HEAD,), (HEAD, b"\r\nGET /")])
 def test_headers_that_do_not_end_are_given_up(
     port: int, monkeypatch: pytest.MonkeyPatch, parts: tuple[bytes, ...]
 ) -> None:
@@ -62,7 +62,7 @@ def test_headers_that_do_not_end_are_given_up(
     head, _, body = found[found.rindex(b"HTTP/1.1") :].partition(b"\r\n\r\n")
     assert b"408" in head.split(b"\r\n")[0]
     assert "headers took too long" in json.loads(body)["error"]["message"]
-    assert (b"hello" in found) == (len(parts) == 3)
+    assert (b"hello" in found) == (len(parts) == 2)
 
 
 def test_a_request_in_time_is_answered(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
