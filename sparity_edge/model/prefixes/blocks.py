@@ -81,8 +81,8 @@ def write_block(path: Path, block: Block) -> None:
 
     parts = {
         "ids": np.asarray(block.ids, dtype=np.int64),
-        "keys": np.ascontiguousarray(block.keys),
-        "values": np.ascontiguousarray(block.values),
+        "keys": block.keys,
+        "values": block.values,
     }
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     replace_file(path, [save({**parts, "crc32": _checksum(parts)})], private=True)

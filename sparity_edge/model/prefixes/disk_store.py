@@ -110,13 +110,13 @@ class DiskStore:
         first = next((n for n, path in enumerate(paths) if not _there(path)), len(paths))
         if first == len(paths) or self._pending_bytes > MOST_PENDING:
             return
-        keys, values = cache.rows(first * BLOCK, len(paths) * BLOCK)
         chain: Chain = [(path, None) for path in paths[:first]]
-        for index, path in enumerate(paths[first:]):
-            own = slice(index * BLOCK, (index + 1) * BLOCK)
-            ids = cache.ids[first * BLOCK :][own]
-            chain.append((path, Block(ids, keys[:, :, own], values[:, :, own])))
-        self._count(keys.nbytes + values.nbytes)
+        for index, path in enumerate(paths[first:], first):
+            start, end = index * BLOCK, (index + 1) * BLOCK
+            # One by one: memory of that size is at hand, that of all would have to be made.
+            block = Block(cache.ids[start:end], *cache.rows(start, end))
+            self._count(block.nbytes)
+            chain.append((path, block))
         if self._writer is None:
             self._hurry.clear()
             self._writer = threading.Thread(target=self._write, name="prefixes", daemon=True)
