@@ -162,6 +162,16 @@ def test_what_was_decoded_is_not_kept(opened: Callable[..., Generator], tmp_path
     assert not files(tmp_path)
 
 
+def test_a_sequence_that_is_over_does_not_mind_another_call(
+    opened: Callable[..., Generator],
+) -> None:
+    first = opened()
+    steps = first.stream([3, 4], SamplingParams(max_tokens=1, ignore_eos=True, seed=1))
+    assert next(steps).finish_reason == "length"
+    first.generate([5, 6], PARAMS)
+    assert not list(steps)
+
+
 def test_a_folder_that_cannot_be(generator: Generator, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(FormatError, match="cannot be written"):

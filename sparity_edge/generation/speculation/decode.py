@@ -37,7 +37,8 @@ def steps_of(
         step = _first_step(loaded, sequence)
         speculation = speculation_of(loaded, sequence)
     yield step
-    with loaded.busy:  # not before the first token is there
+    # Not before the first token is there; where another call has begun, nothing is kept.
+    with loaded.busy, contextlib.suppress(SparityError):
         demand_latest()
         loaded.keep(loaded.model.kv_cache)
     while sequence.finish_reason is None:
