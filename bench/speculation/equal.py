@@ -4,6 +4,7 @@ Every guess that there is is read, whatever it costs, so that as many as can be 
 are pieces of HumanEval, GSM8K and MT-Bench; answers are greedy, for each number of threads.
 
     python bench/speculation/equal.py ../shared/data --model smollm2-135m@wheel --answers 300
+    python bench/speculation/equal.py ../shared/data --model PACK --plan teal --sparsity 0.3
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def main() -> int:
     understood.add_argument("data", type=Path, help="the folder of evaluation text")
     understood.add_argument("--answers", type=int, default=300)
     understood.add_argument("--tokens", type=int, default=128, help="of an answer at most")
+    understood.add_argument("--plan", help="of the packed folder, to be followed")
+    understood.add_argument("--sparsity", type=float, default=0.0, help="that the plan gives")
     options = understood.parse_args()
     prompts = prompts_of(options.data, 10 if options.quick else options.answers)
     report = {"machine": machine(), "models": models_so_far(options.out)}
@@ -86,9 +89,13 @@ def main() -> int:
         for threads in THREADS if options.threads is None else (options.threads,):
             with Generator.load(model, threads=threads, max_context=4096) as generator:
                 generator.loaded.model.machine.compile_batches(silent)
+                if options.sparsity:
+                    generator.set_plan(options.plan, sparsity=options.sparsity, force=True)
                 generator.loaded.pace = Eager()
                 found = compare(generator, prompts, options.tokens)
                 name = Path(str(generator.info()["source"])).stem
+                if options.sparsity:
+                    name = f"{name}, {generator.plan} at {options.sparsity}"
             report["models"].setdefault(name, {})[str(threads)] = found
             say(f"{name}, {threads} threads: {found}")
             fine &= found["equal"] == found["caches_equal"] == found["answers"]
