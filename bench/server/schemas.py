@@ -32,7 +32,7 @@ from sparity_edge.measure.machine import machine
 from sparity_edge.measure.rounds import ratios, summary, table, with_spread
 
 VARIED = json.loads(Path(__file__).with_name("varied.json").read_text(encoding="utf-8"))
-MOST_TOKENS = 400
+MOST_TOKENS = 1500
 SEED = 17
 
 
