@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pages import serving
 from pages.captions import FIGURE_BLOCKS, FIGURES, drawn_from
 from pages.ratios import compare
 from pages.report_methods import TABLES
@@ -51,7 +52,7 @@ NEED_PEER = ("peers",)
 
 def all_blocks() -> dict[str, Section]:
     """What writes the text between markers, by their name."""
-    return {**SECTIONS, **FIGURE_BLOCKS, **TABLES}
+    return {**SECTIONS, **FIGURE_BLOCKS, **TABLES, **serving.TABLES}
 
 
 def pages() -> list[Path]:

@@ -40,14 +40,18 @@ def aligned_empty(nbytes: int) -> Bytes:
     return arena[start : start + nbytes]
 
 
-def aligned_zeros(nbytes: int) -> Bytes:
+def aligned_zeros(nbytes: int, mapped: int = MAPPED_BYTES) -> Bytes:
     """A zeroed uint8 array (nbytes,), 64-byte aligned and followed by TAIL bytes.
 
     A large array is a mapping of its own: pages that are never touched take no memory, and all of
     it goes back to the system at once. From the heap, the 60 MB that a prompt takes in an 8B model
     would stay with the process.
+
+    Args:
+        nbytes: how many.
+        mapped: from how many on an array is a mapping.
     """
-    if nbytes < MAPPED_BYTES or not hasattr(mmap, "MAP_PRIVATE"):  # as on Windows
+    if nbytes < mapped or not hasattr(mmap, "MAP_PRIVATE"):  # as on Windows
         arena = aligned_empty(nbytes)
         arena[:] = 0
         return arena

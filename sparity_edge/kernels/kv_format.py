@@ -13,16 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from sparity_edge.arrays import Floats, Numbers, aligned_empty
+from sparity_edge.arrays import Floats, Numbers, aligned_zeros
 
 GROUP = 32  # numbers that share a scale
+LEAST_MAPPED = 1 << 17  # bytes of rows, from which on they are a mapping of their own
 LARGEST = 127
 # Below this a group is stored as zeros: the inverse of its scale would overflow.
 LEAST = 1e-30
 
 
 def empty_rows(dtype: str, shape: tuple[int, ...], head_dim: int) -> Numbers:
-    """Uninitialised rows: `shape` records for int8, else numbers of (*shape, head_dim)."""
+    """New rows: `shape` records for int8, else numbers of (*shape, head_dim).
+
+    They come and go with sequences, and the heap would keep what is between those that stay: half
+    as much again as a server under load has in use.
+    """
     number: np.dtype[Any] = np.dtype(np.float32)
     if dtype == "bf16":
         import ml_dtypes
@@ -31,7 +36,8 @@ def empty_rows(dtype: str, shape: tuple[int, ...], head_dim: int) -> Numbers:
     elif dtype == "int8":
         number, head_dim = int8_row(head_dim), 1
     full = (*shape, head_dim)
-    result: Numbers = aligned_empty(number.itemsize * math.prod(full)).view(number).reshape(full)
+    room = aligned_zeros(number.itemsize * math.prod(full), LEAST_MAPPED)
+    result: Numbers = room.view(number).reshape(full)
     return result[..., 0] if dtype == "int8" else result
 
 

@@ -167,6 +167,7 @@ class Scheduler:
             if ticket.cache is not None:
                 self.loaded.model.release(ticket.cache)
                 self.store.keep(ticket.cache)
+            ticket.let_go()
         self._running = [each for each in self._running if each not in over]
 
     def _read(self) -> None:

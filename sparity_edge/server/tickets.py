@@ -67,6 +67,10 @@ class Ticket:
             self.listener(error)
         self.cancelled = True
 
+    def let_go(self) -> None:
+        """Drop what is large: listeners refer to tickets, and these to listeners, for a while."""
+        self.cache = self.speculation = None
+
     @property
     def decodes(self) -> bool:
         """Whether it waits for a next token."""

@@ -37,7 +37,7 @@ class Places:
         self._columns = columns + loops.FIRST_ARGUMENT
         names = [recorder.records[index].kernel.words.names for index in self._records]
         self._strides = np.array([_stride_of(each) for each in names], np.intp)
-        recorder.let_go(rows)
+        recorder.finish(rows)
 
     def move(self, rows: Sequence[Numbers]) -> None:
         """Name other rows from now on.

@@ -235,11 +235,17 @@ class Recorder:
         self.start()
         return self._table
 
-    def let_go(self, arrays: Sequence[Numbers]) -> None:
-        """Keep arrays no longer that operations name: whoever runs the program has them."""
+    def finish(self, arrays: Sequence[Numbers]) -> None:
+        """Let go of what recording took, some megabytes of a batch; nothing is recorded any more.
+
+        Args:
+            arrays: that operations name but whoever runs the program keeps.
+        """
+        self.assembled()
         gone = {id(each) for each in arrays}
         self.kept = [each for each in self.kept if id(each) not in gone]
-        self._addresses = {key: each for key, each in self._addresses.items() if key not in gone}
+        self.records.clear()
+        self._addresses.clear()
 
     def start(self) -> Integers:
         """Set the counters back and give the header words; called by the team before a run."""

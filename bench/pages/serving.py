@@ -1,0 +1,77 @@
+"""Tables of the server: beside llama-server, over the bare Generator, and under load.
+
+Made from the results of server/peers.py, server/overhead.py and server/load.py; measures nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pages.captions import machines
+from pages.tables import Results, Section
+from shared.names import OURS, PEER
+
+from sparity_edge.measure.rounds import table, with_spread
+
+HEAD = ["model", "clients", "ours, tok/s", "llama-server, tok/s", "ratio (quartiles)",
+        "p95 between tokens, ms", "llama-server, ms", "ratio (quartiles)",
+        "TTFT, ours / llama-server"]  # fmt: skip
+
+
+def peers_table(results: Results) -> str:
+    """Throughput, and how evenly tokens come, by model and number of clients."""
+    lines = []
+    for model, report in results["serving"]["models"].items():
+        for clients, row in report["clients"].items():
+            sides, ratios = row["sides"], row["ratios"]
+            speeds = [f"{sides[side]['tokens_s']['median']:.1f}" for side in (OURS, PEER)]
+            gaps = [f"{1e3 * sides[side]['gap_p95']['median']:.1f}" for side in (OURS, PEER)]
+            lines.append([
+                model, clients, *speeds, with_spread(ratios["tokens_s"]), *gaps,
+                with_spread(ratios["gap_p95"]), f"{ratios['ttft']['median']:.2f}",
+            ])  # fmt: skip
+    any_report = next(iter(results["serving"]["models"].values()))
+    caption = (
+        f"Prompts of {any_report['prompt_tokens']} tokens, {any_report['tokens']} tokens streamed, "
+        f"{any_report['requests']} requests of each client; llama-server with "
+        f"{any_report['slots']} slots ({any_report['peer']}). {machines(results, ('serving',))}."
+    )
+    return f"{table(HEAD, lines)}\n\n{caption}"
+
+
+def overhead_table(results: Results) -> str:
+    """What the server adds to the Generator."""
+    models: dict[str, Any] = results["server_overhead"]["models"]
+    lines = [
+        [
+            model, f"{1e3 * row['ttft_more']['median']:.1f}", with_spread(row["decode_ratio"]),
+            with_spread(row["together_ratio"]),
+        ]
+        for model, row in models.items()
+    ]  # fmt: skip
+    head = ["model", "TTFT, ms more", "decoding, server / Generator",
+            "8 clients / generate_batch of 8"]  # fmt: skip
+    return f"{table(head, lines)}\n\n{machines(results, ('server_overhead',))}."
+
+
+def load_table(results: Results) -> str:
+    """Answers by status, faults, and memory, under load."""
+    lines = []
+    for model, row in results["load"]["models"].items():
+        statuses = ", ".join(f"{each}: {row['statuses'][each]}" for each in sorted(row["statuses"]))
+        memory = [f"{row[key] / 1e6:.0f}" for key in ("rss_settled", "rss_end")]
+        lines.append([
+            model, f"{row['minutes']:g}", row["clients"], statuses, sum(row["faults"].values()),
+            f"{row['requests'] - len(row['unlike_alone'])} of {row['requests']}",
+            *memory, f"{row['rss_growth']:+.1%}",
+        ])  # fmt: skip
+    head = ["model", "minutes", "clients", "answers by status", "faults", "requests as alone",
+            "MB, settled", "MB, at the end", "growth"]  # fmt: skip
+    return f"{table(head, lines)}\n\n{machines(results, ('load',))}."
+
+
+TABLES = {
+    "server-peers": Section(("serving",), peers_table),
+    "server-overhead": Section(("server_overhead",), overhead_table),
+    "server-load": Section(("load",), load_table),
+}
