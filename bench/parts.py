@@ -25,6 +25,7 @@ from shared import traffic
 from shared.common import RESULTS, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
 from shared.names import ATTENTION, DENSE, FFN, HEAD, NORMS, PARTS, REST, SELECTION, TOKEN
+from shared.prepared import Kept
 from shared.rows import packs
 from shared.side import Side, holders
 
@@ -86,11 +87,12 @@ def tag_programs(model: Any) -> list[Any]:
     """Have a model record its tokens with tags; the list gets each program, the latest last."""
     programs: list[Any] = []
 
-    def prepare(forward: Callable[[Any], None], decoding: bool = False) -> Callable[[bool], None]:
+    def prepare(forward: Callable[[Any], None], decoding: bool = False) -> Kept:
         program = tagged_program(model.threads, decoding)
         forward(program)
         programs.append(program.recorder)
-        return lambda patient: model.machine.team.run(program.recorder, patient=patient)
+        team = model.machine.team
+        return Kept(lambda patient: team.run(program.recorder, patient=patient))
 
     model.machine.prepare, decoder = prepare, model.decoder
     decoder.attention = _within(ATTENTION, decoder.attention)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from shared.cases import Bench
+from shared.prepared import Kept
 
 from sparity_edge.arrays import aligned_zeros
 from sparity_edge.kernels.kernel import Kernel
@@ -95,12 +96,10 @@ class Phases:
         model.machine.prepare = self._prepare
         model._passes.clear()  # what was recorded before
 
-    def _prepare(
-        self, forward: Callable[[Any], None], decoding: bool = False
-    ) -> Callable[[bool], None]:
+    def _prepare(self, forward: Callable[[Any], None], decoding: bool = False) -> Kept:
         self.program = program = Noting(self._threads)
         forward(Program(program, decoding))
-        return lambda patient: self._team.run(program, patient=patient)
+        return Kept(lambda patient: self._team.run(program, patient=patient))
 
     def phases(self) -> list[Phase]:
         """The phases of the latest program."""
