@@ -121,7 +121,8 @@ class ConstraintState:
         """
         self.look()
         if self._forced:
-            assert token == self._forced.popleft(), token
+            must = self._forced.popleft()
+            assert token == must, (token, must)
         else:
             with self._asked() as matcher:
                 matcher.consume_token(token)

@@ -1,7 +1,7 @@
 """A trial of a grammar in a process that can be ended: reading some of them takes without end.
 
-llguidance multiplies alternatives that have to hold together (allOf of anyOf), and no limit of its
-own ends that. Schemas that have nothing of the kind, nearly all there are, need no trial.
+What such a grammar costs cannot be told from its size, nor bounded from within the process. Schemas
+that are plainly of another kind, nearly all there are, need no trial.
 """
 
 from __future__ import annotations

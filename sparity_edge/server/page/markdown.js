@@ -17,7 +17,7 @@ const ALLOWED = {
   RETURN_DOM_FRAGMENT: true,
 };
 
-const LONGEST = 10_000; // characters of a paragraph: marked takes their square, seconds for 60,000
+const LONGEST = 10_000; // characters of a paragraph that is read as Markdown, which takes ever longer
 
 const purify = createPurify(window);
 const marked = new Marked({

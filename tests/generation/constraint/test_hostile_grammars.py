@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import pytest
 
 from sparity_edge import OptionError
-from sparity_edge.generation.constraint import trial
+from sparity_edge.generation.constraint import constraints as module
+from sparity_edge.generation.constraint import deep_stack, trial
 from sparity_edge.generation.constraint.constraints import Constraints
-from sparity_edge.generation.constraint.grammars import grammar_of
+from sparity_edge.generation.constraint.grammars import STACK, grammar_of
 from sparity_edge.generation.constraint.trial import needs_trial
 from sparity_edge.text.tokenizer import Tokenizer
 
@@ -33,11 +33,24 @@ def chain(levels: int, wrap: Callable[[dict[str, Any]], dict[str, Any]]) -> dict
     return {"$defs": {**known, format(levels, "x"): LETTER}, "$ref": "#/$defs/0"}
 
 
-def test_a_chain_of_references_as_long_as_may_be_ends_no_process(constraints: Constraints) -> None:
-    schema = chain(1400, lambda deeper: {"anyOf": [deeper]})
-    assert len(json.dumps(schema)) > 60_000
-    state = constraints.of("json_schema", schema).begin()
+def test_grammars_are_read_on_a_deep_stack(
+    constraints: Constraints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def on_deep_stack(work: Callable[[], Any], size: int) -> Any:
+        sizes.append(size)
+        return deep_stack.on_deep_stack(work, size)
+
+    monkeypatch.setattr(module, "on_deep_stack", on_deep_stack)
+    state = constraints.of("json_schema", chain(5, lambda deeper: {"anyOf": [deeper]})).begin()
     assert state.forced() or state.mask().any()
+    assert sizes == [STACK]
+
+
+def test_long_schemas_are_refused(constraints: Constraints) -> None:
+    with pytest.raises(OptionError, match="bytes"):
+        constraints.of("json_schema", {"enum": ["x" * (1 << 16)]})
 
 
 def test_references_without_an_end_are_refused(constraints: Constraints) -> None:
