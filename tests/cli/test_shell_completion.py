@@ -33,7 +33,7 @@ CASES = [
     (["do"], {"doctor"}),
     (["cache", ""], {"list", "clear"}),
     (["chat", "--dtype", ""], {"f32", "bf16", "int8", "int4"}),
-    (["chat", "--cache-d"], {"--cache-dtype"}),
+    (["chat", "--cache-dt"], {"--cache-dtype"}),
     (["convert", "x.gguf", "--layout", "ne"], {"neurons"}),
     (["chat", "smol"], {"smollm2-135m", "smollm2-135m@wheel"}),
     (["info", "my-mo"], {"my-model.gguf"}),

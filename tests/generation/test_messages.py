@@ -70,7 +70,9 @@ def test_the_examples_of_the_page_run(generator: Generator) -> None:
     blocks = re.findall(r"```python\n(.*?)```", USAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 2
     known = {"generator": generator, "params": FEW, "np": np}
-    for block in (each for each in blocks if "OpenAI(" not in each):  # tests/server has that one
+    for block in blocks:
+        if "base_url=" in block:  # of a server's clients, which tests/server runs
+            continue
         exec(compile(block, "docs/usage.md", "exec"), known)
     each_alone = [generator.chat(text, FEW).text for text in known["questions"]]
     assert [each.text for each in known["completions"]] == each_alone
