@@ -15,8 +15,11 @@ from pages.field import wins_table
 from pages.limits import adapter_table
 from pages.published import claims_table
 from pages.tables import Results, Section
+from tasks.every import TASKS
+from tasks.results import cell
 
 from sparity_edge.measure.rounds import table
+from sparity_edge.plans.setting import DENSE
 
 MODELS = ("SmolLM2-f32", "SmolLM2-int4", "Qwen2.5-Coder-1.5B")
 COMPARED = ((MODELS[0], "teal"), (MODELS[0], "teal-profile"), (MODELS[2], "teal"))
@@ -175,6 +178,18 @@ def _varied(row: Mapping[str, Any] | None) -> str:
     return f"{active}, {row['kl_mean']:.4f} ± {row['kl_stderr']:.4f}, {ratio}"
 
 
+def tasks_table(results: Results) -> str:
+    """Accuracy of the 1.5B on questions, with the paired difference from dense."""
+    rows = results["quality"]["models"][f"{MODELS[2]}-tasks"]["rows"]
+    tasks = [task for task in TASKS if task in rows[str(DENSE)]]
+    lines = [
+        [f"`{setting}`", _figure(row, "kl_mean", 4),
+         *(cell(row.get(task), rows[str(DENSE)][task]) for task in tasks)]
+        for setting, row in rows.items()
+    ]  # fmt: skip
+    return table(["setting", "KL", *tasks], lines)
+
+
 def density_table(results: Results) -> str:
     """Share of active neurons by kind of text, with the KL, and how far the kinds lie apart."""
     lines, kinds = [], ()
@@ -191,6 +206,7 @@ TABLES = {
     "rotated": Section(("quality",), rotated_table),
     "dial": Section(("quality", "times"), dial_table),
     "variants": Section(("quality",), variants_table),
+    "tasks": Section(("quality",), tasks_table),
     "density": Section(("spread",), density_table),
     "published": Section(("quality",), published_table),
     "claims": Section(("quality", "n_of_m", "rates", "compensated"), claims_table),

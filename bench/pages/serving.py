@@ -1,6 +1,6 @@
-"""Tables of the server: beside llama-server, over the bare Generator, and under load.
+"""Tables of the server: beside llama-server, over the bare Generator, under load, prompts kept.
 
-Made from the results of server/peers.py, server/overhead.py and server/load.py; measures nothing.
+Made from the results of server/{peers,overhead,load,prefix}.py; measures nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from shared.names import OURS, PEER
 
 from sparity_edge.measure.rounds import table, with_spread
 
-HEAD = ["model", "clients", "ours, tok/s", "llama-server, tok/s", "ratio (quartiles)",
-        "p95 between tokens, ms", "llama-server, ms", "ratio (quartiles)",
+HEAD = ["model", "clients", "rounds x requests", "ours, tok/s", "llama-server, tok/s",
+        "ratio (quartiles)", "p95 between tokens, ms", "llama-server, ms", "ratio (quartiles)",
         "TTFT, ours / llama-server"]  # fmt: skip
+AGAIN = ("again", "other end", "again after a restart", "other end after a restart")
 
 
 def peers_table(results: Results) -> str:
@@ -27,13 +28,14 @@ def peers_table(results: Results) -> str:
             speeds = [f"{sides[side]['tokens_s']['median']:.1f}" for side in (OURS, PEER)]
             gaps = [f"{1e3 * sides[side]['gap_p95']['median']:.1f}" for side in (OURS, PEER)]
             lines.append([
-                model, clients, *speeds, with_spread(ratios["tokens_s"]), *gaps,
+                model, clients, f"{report['rounds']} x {report['requests']}", *speeds,
+                with_spread(ratios["tokens_s"]), *gaps,
                 with_spread(ratios["gap_p95"]), f"{ratios['ttft']['median']:.2f}",
             ])  # fmt: skip
     any_report = next(iter(results["serving"]["models"].values()))
     caption = (
         f"Prompts of {any_report['prompt_tokens']} tokens, {any_report['tokens']} tokens streamed, "
-        f"{any_report['requests']} requests of each client; llama-server with "
+        "so many requests of each client in a round; llama-server with "
         f"{any_report['slots']} slots ({any_report['peer']}). {machines(results, ('serving',))}."
     )
     return f"{table(HEAD, lines)}\n\n{caption}"
@@ -70,8 +72,21 @@ def load_table(results: Results) -> str:
     return f"{table(head, lines)}\n\n{machines(results, ('load',))}."
 
 
+def prefix_table(results: Results) -> str:
+    """Times to the first token where a prompt, or its beginning, has been read before."""
+    models: dict[str, Any] = results["prefix"]["models"]
+    lines = [
+        [model, row["prompt_tokens"], f"{row['median_seconds']['first']:.2f}",
+         *(f"{row['of_the_first'][how]:.3f}" for how in AGAIN)]
+        for model, row in models.items()
+    ]  # fmt: skip
+    head = ["model", "tokens", "first, s", *(f"{how}, of it" for how in AGAIN)]
+    return f"{table(head, lines)}\n\n{machines(results, ('prefix',))}."
+
+
 TABLES = {
     "server-peers": Section(("serving",), peers_table),
     "server-overhead": Section(("server_overhead",), overhead_table),
     "server-load": Section(("load",), load_table),
+    "server-prefix": Section(("prefix",), prefix_table),
 }
