@@ -52,6 +52,7 @@ class Together:
         started = time.perf_counter()
         read = self._read_several if any(count > 1 for count in shape) else self._read_one_each
         steps = read(running, [each.ids for each in drafts], shape)
+        steps = [[] if each.error else own for each, own in zip(running, steps, strict=True)]
         seconds, depth = time.perf_counter() - started, _depth(running)
         recorded, tokens = self._model.recorded, sum(map(len, steps))
         pace.passed(sum(shape), tokens, seconds, depth, recorded)
@@ -65,7 +66,7 @@ class Together:
         most = min(SIZES[-1], ROWS[-1] - len(running) + 1) - 1
         if pace.credit <= 0:
             return [Draft()] * len(running), none
-        drafts = [each.free_draft(most) for each in running]
+        drafts = [each.attempt(partial(each.free_draft, most)) or Draft() for each in running]
         if not any(draft.ids for draft in drafts):
             return drafts, none
         expected = {shape: _expected(shape, drafts) for shape in self._known(drafts)}

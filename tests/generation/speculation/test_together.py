@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from eager_pace import EagerPace
 
-from sparity_edge import Generator
+from sparity_edge import Generator, OptionError
 from sparity_edge.generation.params import SamplingParams
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import sequence_of
@@ -128,3 +128,21 @@ def test_a_batch_of_prompts(generator: Generator, monkeypatch: pytest.MonkeyPatc
     assert [each.token_ids for each in answers[0]] == [each.token_ids for each in answers[1]]
     assert sum(each.stats.accepted_tokens for each in answers[1]) > 0
     assert all(each.stats.drafted_tokens == 0 for each in answers[0])
+
+
+def test_a_source_that_fails_ends_its_own_sequence_alone(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Half, "answers", ())
+    ((alone, _),) = decoded(generator, [0])
+    found = [begun(generator, each) for each in (0, 1)]
+
+    def fails(_most: int) -> Draft:
+        raise OptionError("it cannot be followed")
+
+    monkeypatch.setattr(found[1][1], "free_draft", fails)
+    first, second = Together(generator.loaded).steps([each[1] for each in found])
+    assert seen([*found[0][0], *first]) == seen(alone[: len(first) + 1])
+    assert first
+    assert not second
+    assert (found[0][1].error, str(found[1][1].error)) == (None, "it cannot be followed")
