@@ -1,6 +1,6 @@
-"""Tables of the server: beside llama-server, over the bare Generator, under load, prompts kept.
+"""Tables of the server: beside llama-server, over the Generator, load, kept prompts, schemas.
 
-Made from the results of server/{peers,overhead,load,prefix}.py; measures nothing.
+Made from the results of server/{peers,overhead,load,prefix,schemas}.py; measures nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sparity_edge.measure.rounds import table, with_spread
 HEAD = ["model", "clients", "rounds x requests", "ours, tok/s", "llama-server, tok/s",
         "ratio (quartiles)", "p95 between tokens, ms", "llama-server, ms", "ratio (quartiles)",
         "TTFT, ours / llama-server"]  # fmt: skip
+VERDICTS = ("valid", "cut")
 AGAIN = ("again", "other end", "again after a restart", "other end after a restart")
 
 
@@ -84,9 +85,26 @@ def prefix_table(results: Results) -> str:
     return f"{table(head, lines)}\n\n{machines(results, ('prefix',))}."
 
 
+def schemas_table(results: Results) -> str:
+    """Answers under schemas by verdict, and what following one costs a token."""
+    lines = []
+    for model, row in results["schemas"]["models"].items():
+        counts = row["answers"].values()
+        verdicts = [sum(each.get(name, 0) for each in counts) for name in VERDICTS]
+        others = sum(sum(each.values()) for each in counts) - sum(verdicts)
+        lines.append([
+            model, len(counts), *verdicts, others, with_spread(row["held_to_free"]),
+            f"{row['work_to_free']['median']:.1%}", f"{row['tokens_per_pass']['median']:.2f}",
+        ])  # fmt: skip
+    head = ["model", "schemas", *VERDICTS, "invalid", "time of a token, of a free one", "llguidance's part",
+            "tokens a pass"]  # fmt: skip
+    return f"{table(head, lines)}\n\n{machines(results, ('schemas',))}."
+
+
 TABLES = {
     "server-peers": Section(("serving",), peers_table),
     "server-overhead": Section(("server_overhead",), overhead_table),
     "server-load": Section(("load",), load_table),
     "server-prefix": Section(("prefix",), prefix_table),
+    "server-schemas": Section(("schemas",), schemas_table),
 }
