@@ -96,8 +96,8 @@ def schemas_table(results: Results) -> str:
             model, len(counts), *verdicts, others, with_spread(row["held_to_free"]),
             f"{row['work_to_free']['median']:.1%}", f"{row['tokens_per_pass']['median']:.2f}",
         ])  # fmt: skip
-    head = ["model", "schemas", *VERDICTS, "invalid", "time of a token, of a free one", "llguidance's part",
-            "tokens a pass"]  # fmt: skip
+    head = ["model", "schemas", *VERDICTS, "invalid", "time of a token, of a free one",
+            "llguidance's part", "tokens a pass"]  # fmt: skip
     return f"{table(head, lines)}\n\n{machines(results, ('schemas',))}."
 
 
