@@ -7,6 +7,7 @@ the application gets a whole one. Knows nothing of routes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -23,6 +24,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY = 8 << 20  # bytes: more than the longest context holds
 BODY_SECONDS = 30.0  # that a body may take to arrive
+LINGER_SECONDS = 5.0  # that what a refused client still sends is read
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 TOO_LONG = (413, f"The body is longer than {MAX_BODY >> 20} MB; shorten it.")
 NO_KEY = (
@@ -57,15 +59,16 @@ class Guard:
         headers = {name.lower(): value for name, value in scope["headers"]}
         refusal = self._refusal(scope["path"], headers)
         if refusal is not None:
-            await _refuse(scope, send, *refusal)
+            await _refuse(scope, receive, send, *refusal)
             return
         try:
             body = await asyncio.wait_for(_body(receive), BODY_SECONDS)
         except asyncio.TimeoutError:  # another class than the built-in one before Python 3.11
-            await _refuse(scope, send, 408, "The body took too long to arrive; send it again.")
+            sentence = "The body took too long to arrive; send it again."
+            await _refuse(scope, receive, send, 408, sentence)
             return
         if body is None:
-            await _refuse(scope, send, *TOO_LONG)
+            await _refuse(scope, receive, send, *TOO_LONG)
             return
         await self._app(scope, _replayed(body, receive), send)
 
@@ -122,8 +125,22 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-async def _refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, sentence: str) -> None:
+    """Answer, and read on for a while: closing with unread bytes resets a connection, which would
+    take the answer from a client that sends its whole body before it reads."""
     body = json.dumps(error_body(status, sentence, path=scope["path"])).encode()
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(_drained(receive), LINGER_SECONDS)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _drained(receive: Receive) -> None:
+    while (await receive()).get("more_body", False):
+        pass

@@ -183,6 +183,24 @@ def test_a_body_without_length_is_bounded_too(
         assert b"413" in connection.recv(4096).split(b"\r\n")[0]
 
 
+@pytest.mark.parametrize(("key", "status"), [(KEY, b"413"), ("wrong", b"401")])
+def test_a_client_that_sends_on_gets_its_refusal(
+    address: str, monkeypatch: pytest.MonkeyPatch, key: str, status: bytes
+) -> None:
+    monkeypatch.setattr(guard, "MAX_BODY", 50)
+    host, port = address.removeprefix("http://").split(":")
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
+        "Content-Length: 200000\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode())
+        for _ in range(4):  # the server has answered long before the last of it
+            connection.sendall(b"x" * 50_000)
+            time.sleep(0.02)
+        assert status in connection.makefile("rb").read().split(b"\r\n")[0]
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_is_dropped(
     address: str, scheduler: Scheduler, stream: bool
