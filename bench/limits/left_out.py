@@ -26,8 +26,7 @@ def largest(scores: Any, count: int) -> Any:
 
 def logits(model: Any, windows: Any, choose: Choice | None = None) -> Any:
     """Logits of the windows, (windows, tokens, vocab_size), computing what is chosen alone."""
-    from converters.calibration.gradient_layer import read_matrix
-    from converters.calibration.layer_weights import LayerWeights
+    from converters.calibration.layer_weights import LayerWeights, read_matrix
     from sparity_edge.model.layer_run import LayerRun
 
     packed, config = model.packed, model.config

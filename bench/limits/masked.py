@@ -16,12 +16,9 @@ from typing import Any
 import numpy as np
 
 from converters.calibration.gradient import Windows, embedded
-from converters.calibration.gradient_layer import (
-    LayerFloats,
-    read_matrix,
-    read_vector,
-    rmsnorm,
-)
+from converters.calibration.gradient_layer import LayerFloats
+from converters.calibration.gradient_steps import rmsnorm
+from converters.calibration.layer_weights import read_matrix, read_vector
 from converters.calibration.statistics import FIRST
 from sparity_edge.arrays import Floats
 from sparity_edge.logits import kl_divergence, log_normaliser

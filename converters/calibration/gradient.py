@@ -17,8 +17,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from converters.calibration.gradient_layer import LayerFloats, Slopes, read_matrix, read_vector
+from converters.calibration.gradient_layer import LayerFloats, Slopes
 from converters.calibration.gradient_steps import rmsnorm, rmsnorm_back
+from converters.calibration.layer_weights import read_matrix, read_vector
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import ModelConfig
 from sparity_edge.model.rotary import RopeTables

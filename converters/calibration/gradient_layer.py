@@ -9,21 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from converters.calibration.gradient_steps import activated, rmsnorm, rmsnorm_back, rotate
-from converters.calibration.layer_weights import floats, with_adapter
-from converters.numbers.bundle_bytes import unpack_bundle
-from converters.numbers.layout_bytes import unpack_matrix
+from converters.calibration.layer_weights import LayerWeights, read_vector
 from sparity_edge.arrays import Floats
 from sparity_edge.config.model_config import LAYER_LINEARS, ModelConfig
 from sparity_edge.errors import OptionError
 from sparity_edge.model.rotary import RopeTables
-from sparity_edge.packed.bundle import PackedBundle
 from sparity_edge.packed.folder import PackedModel
-from sparity_edge.packed.layout import PackedMatrix
 
 QUERIES = 128  # positions that attention takes at a time: fewer hidden scores, more calls
 
@@ -40,10 +35,9 @@ class Slopes:
 
 
 @dataclass(frozen=True)
-class _Values:
-    """A layer's vectors for one window; matrices are (tokens, channels)."""
+class _AttentionValues:
+    """A layer's vectors for one window up to what attention gives; matrices: (tokens, channels)."""
 
-    x: Floats
     attn_in: Floats
     q_out: Floats  # of q_proj
     k_out: Floats
@@ -51,6 +45,12 @@ class _Values:
     k: Floats  # (kv heads, tokens, head_dim), normed and rotated
     v: Floats
     attn_out: Floats
+
+
+@dataclass(frozen=True)
+class _FfnValues:
+    """A layer's vectors behind attention, (tokens, channels)."""
+
     o_out: Floats  # of o_proj
     middle: Floats  # the residual stream between attention and FFN
     mlp_in: Floats
@@ -85,7 +85,11 @@ class LayerFloats:
         )
         self._window = config.sliding_windows[layer]
         prefix = f"model.layers.{layer}"
-        self._weights = _layer_weights(packed, prefix)
+        weights = LayerWeights(packed, layer)
+        self._weights = {
+            linear: weights.linear(linear)
+            for linear in (name.rpartition(".")[2] for name in LAYER_LINEARS)
+        }
         self._biases = {
             name.rpartition(".")[2]: read_vector(packed, f"{prefix}.{name}.bias")
             for name in LAYER_LINEARS
@@ -100,18 +104,25 @@ class LayerFloats:
 
     def forward(self, x: Floats) -> Floats:
         """The layer's output for one window, x (tokens, hidden)."""
-        found = self._values(x)
+        return self._behind_attention(x, self._attention_values(x).attn_out)
+
+    def _behind_attention(self, x: Floats, attn_out: Floats) -> Floats:
+        """The layer's output where x (tokens, hidden) and what attention gave are known."""
+        found = self._ffn_values(x, attn_out)
         down_out = self._linear("down_proj", found.gate * found.up)
         result: Floats = found.middle + self._normed("after_ffn", down_out)
         return result
 
-    def _values(self, x: Floats) -> _Values:
+    def _attention_values(self, x: Floats) -> _AttentionValues:
         attn_in = self._normed("before_attention", x)
         q_out, k_out, v = (self._linear(name, attn_in) for name in ("q_proj", "k_proj", "v_proj"))
         q, k = self._heads(self._normed("q", q_out)), self._heads(self._normed("k", k_out))
         q, k = self._by_key_head(rotate(q, self._of_queries)), rotate(k, self._of_keys)
         v = self._heads(v)
         attn_out = self._flat(self._attention(q, k, v))
+        return _AttentionValues(attn_in, q_out, k_out, q, k, v, attn_out)
+
+    def _ffn_values(self, x: Floats, attn_out: Floats) -> _FfnValues:
         o_out = self._linear("o_proj", attn_out)
         middle = x + self._normed("after_attention", o_out)
         mlp_in = self._normed("before_ffn", middle)
@@ -119,13 +130,12 @@ class LayerFloats:
         gate, gate_slope = activated(self._linear("gate_proj", mlp_in), activation)
         up = self._linear("up_proj", mlp_in)
         up = np.maximum(up, np.float32(0)) if activation.up else up
-        return _Values(
-            x, attn_in, q_out, k_out, q, k, v, attn_out, o_out, middle, mlp_in, gate, gate_slope, up
-        )
+        return _FfnValues(o_out, middle, mlp_in, gate, gate_slope, up)
 
     def through(self, x: Floats, slope: Floats) -> tuple[Slopes, Floats]:
         """Gradients at the layer's linears and at its input x, given the one at its output."""
-        values = self._values(x)
+        seen = self._attention_values(x)
+        values = self._ffn_values(x, seen.attn_out)
         into = slope
         if "after_ffn" in self._norms:
             down_out = self._linear("down_proj", values.gate * values.up)
@@ -144,15 +154,15 @@ class LayerFloats:
         slopes["o_proj"] = self._back("o_proj", into)
         for name, back in zip(
             ("q_proj", "k_proj", "v_proj"),
-            self._attention_back(values, slopes["o_proj"]),
+            self._attention_back(seen, slopes["o_proj"]),
             strict=True,
         ):
             slopes[name] = self._back(name, back)
         into = slopes["q_proj"] + slopes["k_proj"] + slopes["v_proj"]
-        slope = slope + self._normed_back("before_attention", values.x, into)
+        slope = slope + self._normed_back("before_attention", x, into)
         inputs = {
-            "attn_in": values.attn_in,
-            "attn_out": values.attn_out,
+            "attn_in": seen.attn_in,
+            "attn_out": seen.attn_out,
             "mlp_in": values.mlp_in,
             "gate": values.gate,
             "up": values.up,
@@ -168,7 +178,9 @@ class LayerFloats:
             mixed[head, :, part] = (shares @ v[head, seen]).reshape(mixed[head, :, part].shape)
         return mixed.reshape(-1, *q.shape[2:])
 
-    def _attention_back(self, values: _Values, slope: Floats) -> tuple[Floats, Floats, Floats]:
+    def _attention_back(
+        self, values: _AttentionValues, slope: Floats
+    ) -> tuple[Floats, Floats, Floats]:
         """Gradients at the outputs of q, k and v, given the one at what attention gives."""
         q, k, v = values.q, values.k, values.v
         out = self._by_key_head(self._heads(values.attn_out))
@@ -269,31 +281,3 @@ def _refuse_unknown_steps(config: ModelConfig) -> None:
             f"No gradients are taken of a model with residual_adapters (model_type "
             f"{config.model_type!r}); calibrate with another of --methods."
         )
-
-
-def _layer_weights(packed: PackedModel, prefix: str) -> dict[str, Floats]:
-    weights = {}
-    bundle: Any = packed.tensors.get(f"{prefix}.mlp.up_down")
-    if isinstance(bundle, PackedBundle):
-        up, down = unpack_bundle(bundle)
-        weights = {"up_proj": floats(up), "down_proj": floats(down)}
-    for name in LAYER_LINEARS:
-        linear = name.rpartition(".")[2]
-        if linear not in weights:
-            weights[linear] = read_matrix(packed, f"{prefix}.{name}.weight")
-        weights[linear] = with_adapter(packed, f"{prefix}.{name}", weights[linear])
-    return weights
-
-
-def read_matrix(packed: PackedModel, name: str, start: int = 0, stop: int | None = None) -> Floats:
-    """Outputs start:stop of a matrix as float32."""
-    tensor = packed.tensors[name]
-    assert isinstance(tensor, PackedMatrix)
-    return floats(unpack_matrix(tensor.data, tensor.layout, start, stop))
-
-
-def read_vector(packed: PackedModel, name: str) -> Floats:
-    """A norm's weights or a bias."""
-    tensor = packed.tensors[name]
-    assert isinstance(tensor, np.ndarray)
-    return tensor

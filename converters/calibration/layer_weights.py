@@ -118,6 +118,20 @@ def with_adapter(packed: PackedModel, linear: str, weights: Array) -> Array:
     return result
 
 
+def read_matrix(packed: PackedModel, name: str, start: int = 0, stop: int | None = None) -> Array:
+    """Outputs start:stop of a matrix as float32."""
+    tensor = packed.tensors[name]
+    assert isinstance(tensor, PackedMatrix)
+    return floats(unpack_matrix(tensor.data, tensor.layout, start, stop))
+
+
+def read_vector(packed: PackedModel, name: str) -> Array:
+    """A norm's weights or a bias."""
+    tensor = packed.tensors[name]
+    assert isinstance(tensor, np.ndarray)
+    return tensor
+
+
 def floats(weights: Quantized | Array) -> Array:
     """Weights as float32."""
     return weights.dequantize() if isinstance(weights, Quantized) else weights

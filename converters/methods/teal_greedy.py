@@ -35,7 +35,7 @@ def shared_out(view: LayerView) -> dict[str, Array]:
     """Rates (levels,) by linear whose mean, weighted by their sizes, is the level."""
     shapes = view.weights.shapes
     sizes = {name: shapes[name][0] * shapes[name][1] for name in LINEARS}
-    masked = _MaskedLayer(view)
+    masked = MaskedLayer(view)
     path = [dict.fromkeys(LINEARS, 0.0)]
     queue = [(0.0, 0, name) for name in LINEARS]  # error, when it was measured, linear
     while queue and _effective(path[-1], sizes) < LEVELS[-1]:
@@ -56,8 +56,12 @@ def _effective(rates: Mapping[str, float], sizes: Mapping[str, int]) -> float:
     return sum(rates[name] * sizes[name] for name in LINEARS) / sum(sizes.values())
 
 
-class _MaskedLayer(LayerFloats):
-    """A layer whose linears see only inputs above their thresholds, but for the first positions."""
+class MaskedLayer(LayerFloats):
+    """A layer whose linears see only inputs above their thresholds, but for the first positions.
+
+    The error is taken over the last quarter of the tokens, as in the paper, so what comes behind
+    attention is computed for those alone, and attention once for each of its thresholds.
+    """
 
     def __init__(self, view: LayerView) -> None:
         packed = view.weights.packed
@@ -65,11 +69,13 @@ class _MaskedLayer(LayerFloats):
         layer = view.statistics.layer
         super().__init__(packed, config, layer, RopeTables(config, len(view.sample)))
         self._x: Floats = view.sample
+        self._last = len(self._x) * 3 // 4
         self._quantiles = {
             name: view.statistics.sites[SITES[name]].quantiles(FINE) for name in LINEARS
         }
         self._taus: dict[str, float] = {}
-        self._dense = self._last()
+        self._attended: dict[tuple[float | None, ...], Floats] = {}
+        self._dense = self._output()
 
     def error(self, rates: Mapping[str, float]) -> float:
         """The mean distance of the layer's output from the dense one's."""
@@ -78,17 +84,19 @@ class _MaskedLayer(LayerFloats):
             for name, rate in rates.items()
             if rate > 0
         }
-        return float(np.linalg.norm(self._last() - self._dense, axis=1).mean())
+        return float(np.linalg.norm(self._output() - self._dense, axis=1).mean())
 
-    def _last(self) -> Floats:
-        """The output for the last quarter of the tokens, as in the paper."""
-        out = self.forward(self._x)
-        return out[len(out) * 3 // 4 :]
+    def _output(self) -> Floats:
+        taus = tuple(map(self._taus.get, ("q_proj", "k_proj", "v_proj")))
+        if taus not in self._attended:
+            self._attended[taus] = self._attention_values(self._x).attn_out[self._last :]
+        return self._behind_attention(self._x[self._last :], self._attended[taus])
 
     def _linear(self, name: str, x: Floats) -> Floats:
         if name in self._taus:
             keep = np.abs(x) > np.float32(self._taus[name])
-            keep[:FIRST] = True
+            position = len(self._x) - len(x)  # of the first row
+            keep[: max(0, FIRST - position)] = True
             x = x * keep
         return super()._linear(name, x)
 

@@ -12,11 +12,12 @@ import numpy.typing as npt
 import pytest
 
 from converters.calibrate import fit_methods
+from converters.calibration.gradient_layer import LayerFloats
 from converters.calibration.layer_weights import LayerWeights
 from converters.calibration.statistics import FIRST, NeuronStatistics, SiteStatistics
-from converters.methods import METHODS, chosen_methods
+from converters.methods import METHODS, chosen_methods, teal_greedy
 from converters.methods.centred import CENTRE_LEVEL, folded
-from converters.methods.family import LEVELS, LayerFit, Method
+from converters.methods.family import LEVELS, LayerFit, LayerView, Method
 from converters.methods.teal import profiled
 from converters.numbers.layout_bytes import unpack_matrix
 from converters.numbers.quantize import Quantized
@@ -27,6 +28,7 @@ from sparity_edge.kernels.reference.machine import ReferenceMachine
 from sparity_edge.model.layer_run import LayerRun, Vectors
 from sparity_edge.model.model import Model
 from sparity_edge.model.opening import open_packed
+from sparity_edge.model.rotary import RopeTables
 from sparity_edge.packed.folder import PackedModel
 from sparity_edge.packed.layout import PackedMatrix
 from sparity_edge.plans.plan import LINEARS, NEURONS
@@ -186,6 +188,28 @@ def test_the_greedy_search_shares_the_level_out(packed: PackedModel) -> None:
         np.testing.assert_allclose(dropped / sum(products.values()), LEVELS, atol=0.02)
         rates = [1 - fit.kept[name][AT] for name in LINEARS]
         assert max(rates) - min(rates) > 0.05
+
+
+def test_the_greedy_search_measures_the_whole_layer(packed: PackedModel) -> None:
+    teal, measured = METHODS["teal"], []
+    assert isinstance(teal, Method)
+
+    def fit(view: LayerView) -> LayerFit:
+        rates = dict.fromkeys(LINEARS, 0.5) | {"k_proj": 0.3, "up_proj": 0.0}
+        masked = teal_greedy.MaskedLayer(view)
+        for each in (dict.fromkeys(LINEARS, 0.2), rates):  # attention is kept between two errors
+            error = masked.error(each)
+        rope = RopeTables(packed.config, len(view.sample))
+        dense = LayerFloats(packed, packed.config, view.statistics.layer, rope)
+        apart = masked.forward(view.sample) - dense.forward(view.sample)
+        measured.append((error, np.linalg.norm(apart[len(apart) * 3 // 4 :], axis=1).mean()))
+        return teal.fit(view)
+
+    fit_methods(packed, WINDOWS[:, :40], [replace(teal, name="mine", fit=fit)], threads=1)
+    errors, whole = np.transpose(measured)
+    assert len(errors) == 2
+    assert (errors > 0).all()
+    np.testing.assert_allclose(errors, whole, rtol=1e-5)
 
 
 def test_unknown_methods() -> None:
