@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from eager_pace import EagerPace
@@ -12,6 +13,8 @@ from eager_pace import EagerPace
 from sparity_edge import Generator, SamplingParams, SparityError
 from sparity_edge.generation.results import Step
 from sparity_edge.generation.sequence import sequence_of
+from sparity_edge.generation.speculation.draft_model import DraftModel
+from sparity_edge.generation.speculation.ngrams import NGrams
 from sparity_edge.kernels.program.machine import ThreadedMachine
 from sparity_edge.model.prefixes import parts
 from sparity_edge.model.prefixes.parts import CHUNK, FEW
@@ -80,6 +83,27 @@ def test_guesses_change_no_answer(
     assert counts.decode_passes < many * 29
     scheduler.close()
     loaded.close()
+
+
+def test_a_draft_model_changes_no_answer(
+    checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ThreadedMachine, "batches_ready", lambda _: True)
+    monkeypatch.setattr(NGrams, "_find", lambda _: None)  # nothing is found in the text
+    monkeypatch.setattr(DraftModel, "pace", lambda *_: EagerPace())
+    monkeypatch.setattr(EagerPace, "worth", lambda *given: (given[-1], 100.0))  # guesses, gain
+    own = checkpoint("llama_gqa")
+    with Generator.load(own, dtype="f32", threads=2, draft=own) as made:
+        params = SamplingParams(seed=3, max_tokens=30, ignore_eos=True)
+        made.speculation = False
+        expected = [list(made.generate(prompt, params).token_ids) for prompt in PROMPTS]
+        made.speculation = True
+        scheduler = Scheduler(made.loaded)
+        assert [Client(scheduler, prompt, params).ids() for prompt in PROMPTS] == expected
+        counts = scheduler.counts
+        assert 0 < counts.accepted_tokens <= counts.drafted_tokens
+        assert counts.decode_passes < len(PROMPTS) * 29
+        scheduler.close()
 
 
 def test_a_long_prompt_holds_nobody_up(
