@@ -23,11 +23,23 @@ class PrefixStore:
         self._make = make
         self._budget = budget
         self._kept: list[KVCache] = []
+        self._spare: KVCache | None = None
+        self.prepare()
 
     @property
     def nbytes(self) -> int:
         """Bytes that are kept now."""
         return sum(cache.nbytes for cache in self._kept)
+
+    def prepare(self) -> None:
+        """Make an empty KV cache for whoever comes next, so that they need not wait for it."""
+        if self._spare is None:
+            self._spare = self._make()
+            self._spare.touch()
+
+    def _empty(self) -> KVCache:
+        spare, self._spare = self._spare, None
+        return self._make() if spare is None else spare
 
     def begin(self, ids: Sequence[int], busy: Iterable[KVCache] = ()) -> KVCache:
         """A KV cache that holds the longest beginning of `ids` that is at hand.
@@ -41,7 +53,7 @@ class PrefixStore:
         """
         found = longest_shared([*self._kept, *busy], ids)
         if found is None:
-            return self._make()
+            return self._empty()
         best, most = found
         if best in self._kept and most == len(best):  # goes on where that prompt ended
             self._kept.remove(best)
@@ -49,7 +61,7 @@ class PrefixStore:
         if best in self._kept:  # used again: the last to go
             self._kept.remove(best)
             self._kept.append(best)
-        cache = self._make()
+        cache = self._empty()
         cache.copy(best, most)
         return cache
 

@@ -1,9 +1,9 @@
 """Scheduler: decodes what many clients ask for, together, the next tokens of each at a time.
 
-Sequences join and leave between two steps. A long prompt is read a chunk at a time, and between two
-chunks all others get their next tokens, so nobody waits longer than one chunk. Prompts that come
-while nobody waits for a next token are read one after another, and their first tokens told when all
-are: so they decode together. One thread works; anybody may submit. Knows nothing of HTTP.
+Sequences join and leave between two steps. A long prompt is read a chunk at a time, between two of
+which all others get their next tokens. Prompts that come while nobody waits for a next token are
+read one after another, and their first tokens told when all are: so they decode together. One
+thread works; anybody may submit. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sparity_edge.generation.speculation.decode import speculation_of
 from sparity_edge.generation.speculation.speculation import Speculation
 from sparity_edge.generation.speculation.together import Together
 from sparity_edge.model.prefixes.parts import CHUNK
+from sparity_edge.plans.plan import SparsityPlan
 from sparity_edge.server.dial.followed import Followed
 from sparity_edge.server.embeddings.pooling import PooledTexts, PoolQueue
 from sparity_edge.server.prefix_store import PrefixStore
@@ -32,6 +33,7 @@ MOST_WAITING = 64
 # at most, so that the 95th percentile of them is not (bench/server/peers.py).
 BETWEEN = 24
 CLOSE_TIMEOUT = 60.0  # seconds that `close` waits for the step under way
+Begun = tuple[Ticket, Speculation]  # a sequence whose prompt has been read
 
 
 class Scheduler:
@@ -137,6 +139,8 @@ class Scheduler:
                 self._admit()
                 self._read()
                 self._advance()
+                if not self._running:
+                    self.store.prepare()
             except Exception as error:
                 # Of all that are under way: a pass is of them all, and none can go on behind it.
                 self._fail(error)
@@ -257,19 +261,13 @@ class Scheduler:
         followed = {id(each.followed.plan): each.followed.plan for each, _ in ready}
         for key, plan in followed.items():
             group = [each for each in ready if id(each[0].followed.plan) == key]
-            with self.loaded.busy:
-                self.loaded.model.set_plan(plan)
-            self._decode(group)
+            self._decode(group, plan)
 
-    def _decode(self, ready: Sequence[tuple[Ticket, Speculation]]) -> None:
-        """A pass over some sequences of one plan, which is in force."""
-        with self.loaded.busy:
-            before = _guesses(ready)
+    def _decode(self, ready: Sequence[Begun], plan: SparsityPlan | None) -> None:
+        """A pass over some sequences of one plan."""
+        with self.loaded.busy, self.counts.a_pass([ticket.sequence.meter for ticket, _ in ready]):
+            self.loaded.model.set_plan(plan)
             found = self._together.steps([speculation for _, speculation in ready])
-            after = _guesses(ready)
-        self.counts.decode_passes += 1
-        self.counts.drafted_tokens += after[0] - before[0]
-        self.counts.accepted_tokens += after[1] - before[1]
         for (ticket, speculation), steps in zip(ready, found, strict=True):
             for step in steps:
                 self._tell(ticket, step)
@@ -292,9 +290,3 @@ class Scheduler:
         for ticket in tickets:
             if not ticket.cancelled:
                 ticket.listener(error)
-
-
-def _guesses(running: Sequence[tuple[Ticket, Speculation]]) -> tuple[int, int]:
-    """Guesses that sequences have read so far, and those that were right."""
-    meters = [ticket.sequence.meter for ticket, _ in running]
-    return sum(each.drafted for each in meters), sum(each.accepted for each in meters)

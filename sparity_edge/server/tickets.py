@@ -5,11 +5,12 @@ Data, but for the errors. Knows nothing of how sequences are decoded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sparity_edge.errors import SparityError
-from sparity_edge.generation.results import Step
+from sparity_edge.generation.results import Meter, Step
 from sparity_edge.generation.sequence import DecodingSequence
 from sparity_edge.generation.speculation.speculation import Speculation
 from sparity_edge.model.kv_cache import KVCache
@@ -97,3 +98,17 @@ class Counts:
     drafted_tokens: int = 0  # guesses that these read
     accepted_tokens: int = 0  # of them, those that were right
     busy_seconds: float = 0.0
+
+    @contextmanager
+    def a_pass(self, meters: Sequence[Meter]) -> Iterator[None]:
+        """Count a pass, and what it drafts.
+
+        Args:
+            meters: of the sequences that it reads tokens of.
+        """
+        before = [(each.drafted, each.accepted) for each in meters]
+        yield
+        self.decode_passes += 1
+        for meter, (drafted, accepted) in zip(meters, before, strict=True):
+            self.drafted_tokens += meter.drafted - drafted
+            self.accepted_tokens += meter.accepted - accepted

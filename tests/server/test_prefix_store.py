@@ -50,6 +50,21 @@ def test_a_text_that_branches_off_gets_a_copy(store: PrefixStore) -> None:
     assert len(kept) == len(TEXT)
 
 
+def test_an_empty_one_is_made_beforehand(generator: Generator) -> None:
+    made: list[KVCache] = []
+
+    def make() -> KVCache:
+        made.append(generator.loaded.model.new_kv_cache())
+        return made[-1]
+
+    store = PrefixStore(make, 1 << 30)
+    store.prepare()
+    assert len(made) == 1
+    assert store.nbytes == 0
+    assert store.begin([]) is made[0]
+    assert store.begin([]) is made[1]
+
+
 def test_short_beginnings_are_read_again(store: PrefixStore) -> None:
     store.keep(filled(store, TEXT))
     assert len(store.begin([*TEXT[: LEAST_SHARED - 1], 1])) == 0
