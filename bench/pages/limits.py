@@ -145,8 +145,9 @@ def adapter_table(results: Mapping[str, Any]) -> str:
                     f"{sum(row[name]) / row['questions']:.1%}" for name in ("acc", "acc_norm")
                 ]
                 alike = ["", ""]
-                if reference is not None and row is not reference[task]:
-                    alike = _alike(row, reference[task])
+                other = row if reference is None else reference[task]
+                if other is not row and other["questions"] == row["questions"]:
+                    alike = _alike(row, other)
                 lines.append([model, task, side, row["questions"], *shares, *alike])
     head = ["model", "task", "adapter", "questions", "acc", "acc_norm", "same choice",
             "log-likelihood apart"]  # fmt: skip
