@@ -22,7 +22,7 @@ TOKENS = 32768
 # `auto`, the dearest of those that are not called slow, for SmolLM2 135M on a Zen 5. Larger models
 # take less, as gradients are then taken of fewer tokens.
 COST = 1.4e-11
-SLOWER = {"teal-greedy": 80}  # times that, from the first of 30 layers of the same model
+SERIAL = {"teal-greedy": 5}  # times that besides, by one thread: a search, of the same model
 
 
 def prepare_for(
@@ -180,4 +180,4 @@ def calibration_seconds(plan: str, parameters: int, threads: int) -> float:
         parameters: of the model.
         threads: how many compute.
     """
-    return parameters * TOKENS * COST * SLOWER.get(plan, 1) / threads
+    return parameters * TOKENS * COST * (1 / threads + SERIAL.get(plan, 0))
