@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from shared.as_cpu import labelled
 from shared.common import add_models, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
 from speculation.prompts import KINDS, prompts_of
@@ -102,7 +103,7 @@ def main() -> int:
         ) as generator:
             generator.compile()
             generator.loaded.model.machine.compile_batches(silent)
-            name = Path(str(generator.info()["source"])).stem
+            name = labelled(Path(str(generator.info()["source"])).stem)
             of_model = report["models"].setdefault(name, {})
             for kind in options.texts:
                 generator.loaded.draft_model, draft = None, generator.loaded.draft_model
