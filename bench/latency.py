@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shared.as_cpu import labelled
 from shared.common import add_models, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
 from shared.passes import SIDES, measure_passes
@@ -220,8 +221,7 @@ def main() -> int:
     reports = models_so_far(options.out)
     for model in options.model or [DEFAULT_MODEL]:
         name = f"{Path(model).stem} {options.dtype}" if options.dtype else Path(model).stem
-        if cpu := os.environ.get("NUMBA_CPU_NAME"):
-            name += f" as {cpu}"
+        name = labelled(name)
         reports[name] = measure(model, options)
         save(options.out, {"models": reports})
         print(show(name, reports[name]))

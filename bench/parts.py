@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from shared import traffic
+from shared.as_cpu import labelled
 from shared.common import RESULTS, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
 from shared.names import ATTENTION, DENSE, FFN, HEAD, NORMS, PARTS, REST, SELECTION, TOKEN
@@ -198,7 +199,7 @@ def main() -> int:
             side = Side(place, [text], threads, options.dtype if place == options.model else None)
             rows[text] = (traffic.measure if options.phases else measure)(side, text, options)
             side.generator.close()
-    label = options.label or f"{Path(options.model).stem} {options.dtype or ''}".strip()
+    label = labelled(options.label or f"{Path(options.model).stem} {options.dtype or ''}".strip())
     if options.phases and options.out == result.get_default("out"):
         options.out = RESULTS / "traffic.json"
     known = models_so_far(options.out)

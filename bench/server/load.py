@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from server.client import Answer, exchange, post, request
 from server.sides import Served, ours, token_ids
+from shared.as_cpu import labelled
 from shared.common import parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
 
@@ -187,7 +188,7 @@ def main() -> int:
     add("--seed", type=int, default=1, help="of requests; default: %(default)s")
     options = options_parser.parse_args()
     report = measure(options, thread_count(options.threads))
-    save(options.out, {"models": {Path(options.model).stem: report}})
+    save(options.out, {"models": {labelled(Path(options.model).stem): report}})
     shown = {key: each for key, each in report.items() if key not in ("machine", "rss")}
     print(json.dumps(shown, indent=1))
     return bool(report["faults"] or report["unlike_alone"] or report["rss_growth"] > 0.03)

@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from server.client import Answer, exchange, post
 from server.sides import Prompts, Served, ours, token_ids
+from shared.as_cpu import labelled
 from shared.common import PAUSE, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
 
@@ -159,7 +160,7 @@ def main() -> int:
     add("--tokens", type=int, default=64, help="of an answer; default: %(default)s")
     options = options_parser.parse_args()
     models = models_so_far(options.out)
-    label = options.label or Path(options.model).stem
+    label = labelled(options.label or Path(options.model).stem)
     models[label] = row = measure(options, thread_count(options.threads))
     save(options.out, {"models": models})
     cells = [with_spread(row[key], 3) for key in ("ttft_more", "decode_ratio", "together_ratio")]

@@ -32,6 +32,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from server.client import Answer, exchange, gaps, post
 from server.sides import Prompts, Served, llama_server, ours, token_ids
+from shared.as_cpu import labelled
 from shared.common import PAUSE, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL, gguf_of
 from shared.names import OURS, PEER
@@ -194,7 +195,7 @@ def main() -> int:
     for each in options.model or [DEFAULT_MODEL]:
         name, _, model = each.rpartition("=")
         path = gguf_of(model)
-        label = name or path.stem
+        label = labelled(name or path.stem)
         models[label] = measure(label, path, options, thread_count(options.threads))
         save(options.out, {"models": models})
     print(show(models))

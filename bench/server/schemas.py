@@ -22,6 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import jsonschema
+from shared.as_cpu import labelled
 from shared.common import PAUSE, models_so_far, parser, save, say, thread_count
 from shared.models import DEFAULT_MODEL
 
@@ -140,7 +141,7 @@ def main() -> int:
     options = options_parser.parse_args()
     threads = thread_count(options.threads)
     models = models_so_far(options.out)
-    label = options.label or Path(options.model).stem
+    label = labelled(options.label or Path(options.model).stem)
     with Generator.load(options.model, threads=threads, speculation=False) as generator:
         generator.compile()
         generator.loaded.model.machine.compile_batches(generator.loaded.progress)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.as_cpu import LACKS, AsCpu
+from shared.as_cpu import LACKS, AsCpu, labelled
 from shared.models import DEFAULT_MODEL
 
 from converters.fan_out import Spread
@@ -63,7 +63,7 @@ def name_of_pack(pack: Path, options: argparse.Namespace) -> str:
     from sparity_edge.model.opening import open_folder
 
     source = str(open_folder(pack).manifest.get("source", pack.name))
-    return getattr(options, "label", None) or Path(source).stem
+    return labelled(getattr(options, "label", None) or Path(source).stem)
 
 
 def _short_lists(text: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from shared.as_cpu import labelled
 from shared.common import add_models, models_so_far, parser, save, say
 from shared.models import DEFAULT_MODEL
 from tasks.results import json_lines
@@ -93,7 +94,7 @@ def main() -> int:
                     generator.set_plan(options.plan, sparsity=options.sparsity, force=True)
                 generator.loaded.pace = Eager()
                 found = compare(generator, prompts, options.tokens)
-                name = Path(str(generator.info()["source"])).stem
+                name = labelled(Path(str(generator.info()["source"])).stem)
                 if options.sparsity:
                     name = f"{name}, {generator.plan} at {options.sparsity}"
             report["models"].setdefault(name, {})[str(threads)] = found

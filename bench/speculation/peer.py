@@ -23,6 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pages.speculation import peer_table
+from shared.as_cpu import labelled
 from shared.common import PAUSE, models_so_far, parser, save, say, thread_count
 from shared.models import gguf_of
 from speculation.llama_server import LlamaServer
@@ -138,7 +139,7 @@ def main() -> int:
         draft = ("--spec-type", "draft-simple", "--spec-draft-model", str(gguf_of(options.draft)))
         theirs[WITH_DRAFT] = draft
     report = {"machine": machine(threads), "models": models_so_far(options.out)}
-    of_model = report["models"].setdefault(file.stem, {})
+    of_model = report["models"].setdefault(labelled(file.stem), {})
     with contextlib.ExitStack() as stack:
         loaded = Generator.load(file, threads=threads, max_context=CONTEXT, draft=options.draft)
         generator = stack.enter_context(loaded)
