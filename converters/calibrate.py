@@ -201,7 +201,7 @@ def fit_methods(
         checkpoint.offer("layers", lambda: fits_to(fits, residual))
 
     def visit(statistics: LayerStatistics, sample: Floats) -> None:
-        view = LayerView(statistics, LayerWeights(packed, statistics.layer), sample)
+        view = LayerView(statistics, LayerWeights(packed, statistics.layer), sample, threads)
         for method in methods:
             fits[method.name].append(method.fit(view))
 

@@ -44,6 +44,7 @@ class LayerView:
     statistics: LayerStatistics
     weights: LayerWeights
     sample: Floats  # (tokens, hidden), the layer's input at the beginning of the last window
+    threads: int = 1  # that may compute
 
 
 @dataclass(frozen=True)

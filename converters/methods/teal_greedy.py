@@ -10,7 +10,10 @@ with what is dropped, so the others need not be tried again.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import numpy as np
 
@@ -24,7 +27,10 @@ from sparity_edge.model.rotary import RopeTables
 from sparity_edge.plans.plan import LINEARS, SITES
 
 STEP = 0.05
+TRIED = 2  # candidates at once; the same for any number of threads, so that the rates are
+KEPT = 6  # outputs of a linear that are not computed anew where nothing in front of it changes
 FINE = np.linspace(0, 1, 201)
+ATTENTION = ("q_proj", "k_proj", "v_proj")
 
 
 def _fit(view: LayerView) -> LayerFit:
@@ -36,18 +42,28 @@ def shared_out(view: LayerView) -> dict[str, Array]:
     shapes = view.weights.shapes
     sizes = {name: shapes[name][0] * shapes[name][1] for name in LINEARS}
     masked = MaskedLayer(view)
+    layers = [copy(masked) for _ in range(TRIED)]
     path = [dict.fromkeys(LINEARS, 0.0)]
     queue = [(0.0, 0, name) for name in LINEARS]  # error, when it was measured, linear
-    while queue and _effective(path[-1], sizes) < LEVELS[-1]:
-        error, measured, name = heapq.heappop(queue)
-        rates = path[-1] | {name: path[-1][name] + STEP * sizes["q_proj"] / sizes[name]}
-        if rates[name] > MOST:
-            continue
-        if measured == len(path):
-            path.append(rates)
-            heapq.heappush(queue, (error, 0, name))
-        else:
-            heapq.heappush(queue, (masked.error(rates), len(path), name))
+
+    def after(name: str) -> dict[str, float]:
+        return path[-1] | {name: path[-1][name] + STEP * sizes["q_proj"] / sizes[name]}
+
+    with ThreadPoolExecutor(view.threads) as pool:
+        while queue and _effective(path[-1], sizes) < LEVELS[-1]:
+            if queue[0][1] == len(path):
+                error, _, name = heapq.heappop(queue)
+                path.append(after(name))
+                heapq.heappush(queue, (error, 0, name))
+                continue
+            tried: list[str] = []
+            while queue and len(tried) < TRIED and queue[0][1] < len(path):
+                name = heapq.heappop(queue)[2]
+                if after(name)[name] <= MOST:
+                    tried.append(name)
+            errors = pool.map(MaskedLayer.error, layers, map(after, tried))
+            for name, error in zip(tried, errors, strict=True):
+                heapq.heappush(queue, (error, len(path), name))
     reached = [_effective(rates, sizes) for rates in path]
     return {name: np.interp(LEVELS, reached, [rates[name] for rates in path]) for name in LINEARS}
 
@@ -60,7 +76,8 @@ class MaskedLayer(LayerFloats):
     """A layer whose linears see only inputs above their thresholds, but for the first positions.
 
     The error is taken over the last quarter of the tokens, as in the paper, so what comes behind
-    attention is computed for those alone, and attention once for each of its thresholds.
+    attention is computed for those alone. What candidates have in common is computed once; copies
+    share it.
     """
 
     def __init__(self, view: LayerView) -> None:
@@ -74,7 +91,7 @@ class MaskedLayer(LayerFloats):
             name: view.statistics.sites[SITES[name]].quantiles(FINE) for name in LINEARS
         }
         self._taus: dict[str, float] = {}
-        self._attended: dict[tuple[float | None, ...], Floats] = {}
+        self._known: dict[str, dict[tuple[float | None, ...], Floats]] = defaultdict(dict)
         self._dense = self._output()
 
     def error(self, rates: Mapping[str, float]) -> float:
@@ -87,18 +104,37 @@ class MaskedLayer(LayerFloats):
         return float(np.linalg.norm(self._output() - self._dense, axis=1).mean())
 
     def _output(self) -> Floats:
-        taus = tuple(map(self._taus.get, ("q_proj", "k_proj", "v_proj")))
-        if taus not in self._attended:
-            self._attended[taus] = self._attention_values(self._x).attn_out[self._last :]
-        return self._behind_attention(self._x[self._last :], self._attended[taus])
+        def attended() -> Floats:
+            return self._attention_values(self._x).attn_out[self._last :]
+
+        return self._behind_attention(self._x[self._last :], self._once("", ATTENTION, attended))
 
     def _linear(self, name: str, x: Floats) -> Floats:
-        if name in self._taus:
-            keep = np.abs(x) > np.float32(self._taus[name])
-            position = len(self._x) - len(x)  # of the first row
-            keep[: max(0, FIRST - position)] = True
-            x = x * keep
-        return super()._linear(name, x)
+        def product() -> Floats:
+            return super(MaskedLayer, self)._linear(name, self._masked(name, x))
+
+        if len(x) == len(self._x) or name == "down_proj":
+            return product()
+        return self._once(name, (*ATTENTION, "o_proj", name), product)
+
+    def _once(self, what: str, thinned: Sequence[str], make: Callable[[], Floats]) -> Floats:
+        """What `make` gives, unless it is known: it depends on these linears' thresholds."""
+        known, key = self._known[what], tuple(map(self._taus.get, thinned))
+        found = known.get(key)
+        if found is None:
+            found = known[key] = make()
+            if len(known) > KEPT:
+                known.pop(next(iter(known)), None)
+        return found
+
+    def _masked(self, name: str, x: Floats) -> Floats:
+        if name not in self._taus:
+            return x
+        keep = np.abs(x) > np.float32(self._taus[name])
+        position = len(self._x) - len(x)  # of the first row
+        keep[: max(0, FIRST - position)] = True
+        masked: Floats = x * keep
+        return masked
 
 
 TEAL_GREEDY = Method(

@@ -181,7 +181,12 @@ def test_the_profile_keeps_the_mean_rate() -> None:
 def test_the_greedy_search_shares_the_level_out(packed: PackedModel) -> None:
     greedy = METHODS["teal-greedy"]
     # So few tokens that NumPy multiplies in one thread.
-    for fit in fit_methods(packed, WINDOWS[:, :40], [greedy], threads=1)["teal-greedy"]:
+    fits, same = (
+        fit_methods(packed, WINDOWS[:, :40], [greedy], threads=threads)["teal-greedy"]
+        for threads in (1, 3)
+    )
+    for fit, other in zip(fits, same, strict=True):
+        assert all((fit.taus[name] == other.taus[name]).all() for name in LINEARS)
         sizes = {name: LayerWeights(packed, 0).shapes[name] for name in LINEARS}
         products = {name: outputs * inputs for name, (outputs, inputs) in sizes.items()}
         dropped = sum(products[name] * (1 - fit.kept[name]) for name in LINEARS)
