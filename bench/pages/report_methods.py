@@ -58,8 +58,8 @@ METHODS = (
     "auto:0.5",
 )
 ON_THE_DIAL = (
-    *("cats", "chess-ffn", "chess", "centred", "teal", "wisparse", "wina", "scap"),
-    *("nm-4", "nm-8", "nm-16", "nm-32", "auto"),
+    *("cats", "chess-ffn", "chess", "centred", "teal", "teal-profile", "teal-greedy"),
+    *("wisparse", "wina", "scap", "nm-4", "nm-8", "nm-16", "nm-32", "auto"),
 )
 SHARES, DIALLED = (0.25, 0.4, 0.5), (MODELS[2], MODELS[1])
 # What each variant is to be compared with comes first.
