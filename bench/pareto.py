@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pages.pareto_table import rows_table
 from shared.common import (
     RESULTS,
     add_models,
@@ -39,7 +40,7 @@ from shared.rows import SPARSITIES, WIKITEXT, bars, by_plan, kept, packs, settin
 
 from converters.fan_out import Spread, fan_out
 from sparity_edge import Generator, SamplingParams
-from sparity_edge.measure.rounds import alternate, counted, ratios, summary, table, with_spread
+from sparity_edge.measure.rounds import alternate, counted, ratios, summary
 from sparity_edge.plans.setting import DENSE, Setting
 from sparity_edge.quality.divergence import divergences
 
@@ -206,33 +207,13 @@ def _case(
 def finish(path: Path) -> None:
     """Print the table of a results file and draw its figure beside it."""
     report = json.loads(path.read_text(encoding="utf-8"))
-    print(f"\n{show(report['models'])}\n")
+    print(f"\n{rows_table(report['models'])}\n")
     try:
         from pages.pareto_figure import draw
     except ImportError:
         say("No figure: matplotlib is not installed (pip install 'sparity-edge[bench]').")
         return
     say(f"written: {draw(report['models'], path.with_suffix('.png'))}")
-
-
-def show(models: dict[str, Any]) -> str:
-    """All rows in one table."""
-    lines = [
-        [
-            name,
-            setting,
-            f"{row['active_weight_fraction']:.3f}",
-            f"{row['kl_mean']:.4f}",
-            f"{row['kl_p99']:.3f}",
-            f"{row['perplexity']:.2f} (x{row['perplexity_ratio']:.3f})",
-            f"{row['tokens_s']['median']:.1f}",
-            with_spread(row["ratio"]),
-        ]
-        for name, part in models.items()
-        for setting, row in part["rows"].items()
-    ]
-    head = ["model", "setting", "active", "KL", "KL p99", "perplexity", "tok/s", "against dense"]
-    return table(head, lines)
 
 
 def _formats(folder: Path) -> list[str]:

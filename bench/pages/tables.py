@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from pages import forms, limits, speculation
+from pages import forms, limits, pareto_table, speculation
 from pages.fronts import duels, front, made_anew, of_side, timed_rows, tokens_s, verdict
 from pages.programs import floats_table, made_files, peers_table
 from shared.names import OURS, PARTS, PEER, REST, TOKEN
@@ -260,6 +260,7 @@ SECTIONS: dict[str, Section] = {
     "summary": Section(("plans",), summary_table),
     "plans": Section(("plans",), plans_table),
     "within": Section(("within",), limits.within_table),
+    "crossed": Section((pareto_table.RESULTS,), pareto_table.crossed_table),
     "folded": Section(("folded",), limits.folded_table),
     "rates": Section(("rates",), limits.rates_table),
     "predictor": Section(("predictor",), limits.predictor_table),
