@@ -169,17 +169,21 @@ def test_head_is_get_without_a_body(address: str) -> None:
             assert int(answer.headers["Content-Length"]) > 0
 
 
+def begun(address: str, key: str, header: str) -> socket.socket:
+    """A connection on which the headers of a chat have been sent."""
+    host, port = address.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=30)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
+    connection.sendall(f"{head}{header}\r\n\r\n".encode())
+    return connection
+
+
 def test_a_body_without_length_is_bounded_too(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard, "MAX_BODY", 50)
-    host, port = address.removeprefix("http://").split(":")
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
-        "Transfer-Encoding: chunked\r\n\r\n"
-    )
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(head.encode() + b"40\r\n" + b"x" * 64 + b"\r\n")
+    with begun(address, KEY, "Transfer-Encoding: chunked") as connection:
+        connection.sendall(b"40\r\n" + b"x" * 64 + b"\r\n")
         assert b"413" in connection.recv(4096).split(b"\r\n")[0]
 
 
@@ -188,13 +192,7 @@ def test_a_client_that_sends_on_gets_its_refusal(
     address: str, monkeypatch: pytest.MonkeyPatch, key: str, status: bytes
 ) -> None:
     monkeypatch.setattr(guard, "MAX_BODY", 50)
-    host, port = address.removeprefix("http://").split(":")
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
-        "Content-Length: 200000\r\n\r\n"
-    )
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
-        connection.sendall(head.encode())
+    with begun(address, key, "Content-Length: 200000") as connection:
         for _ in range(4):  # the server has answered long before the last of it
             connection.sendall(b"x" * 50_000)
             time.sleep(0.02)
